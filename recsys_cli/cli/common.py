@@ -1,0 +1,299 @@
+"""What every command shares: global options, configuration, output formats, errors and exit codes.
+
+A command is a function whose first parameter is an `Invocation`; `@command` adds the global options
+after its own and registers it. Modules in this package import nothing heavy at the top: the whole of
+`recsys --help` must stay under a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from recsys_cli.errors import RecsysError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recsys_cli.config import Resolved
+    from recsys_cli.progress import Progress
+    from recsys_cli.tracelog import TraceLog
+
+Format = Literal["table", "json", "csv", "parquet"]
+DEFAULT_CONFIG = Path("configs/default.yaml")
+COMMANDS = (
+    "generate", "import_data", "data", "train", "recommend", "evaluate", "ab_test", "config", "runs", "doctor",
+)
+"""Modules of this package, in the order in which `recsys --help` shows them."""
+
+app = typer.Typer(
+    name="recsys", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A For-You recommender from data to served slates: generate or import, train, recommend, evaluate, test.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Invocation:
+    """One call of a command: its global options, and what follows from them."""
+
+    def __init__(self, options: dict[str, Any], origins: dict[str, str]):
+        self.options = options
+        self._origins = origins
+        self.format: Format = options["format"] or _format_from(options["output"]) or "table"
+        self.output: Path | None = options["output"]
+        self.quiet: bool = options["quiet"]
+        self.verbose: bool = options["verbose"]
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The configuration with the origin of each value."""
+        from recsys_cli.config import parse_override, put, resolve
+        from recsys_cli.settings import Settings
+
+        layers: dict[str, dict] = {"environment": {}, "flag": {}}
+        for text in self.options["set"] or ():
+            put(layers[self._origins["set"]], *parse_override(text))
+        for option, keys in (
+            ("data_dir", ["paths", "data"]), ("artifacts_dir", ["paths", "artifacts"]),
+            ("seed", ["seed"]), ("threads", ["threads"]),
+        ):
+            value = self.options[option]
+            if value is not None:
+                put(layers[self._origins[option]], keys, str(value) if isinstance(value, Path) else value)
+        file = self.options["config"] or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+        resolved = resolve(Settings, file=file, layers=list(layers.items()))
+        _limit_threads(resolved.config.threads)
+        return resolved
+
+    @property
+    def config(self):
+        """The checked `Settings`; raises ConfigError."""
+        return self.resolved.config
+
+    @cached_property
+    def progress(self) -> Progress:
+        from recsys_cli.progress import Progress, TerminalProgress
+
+        return Progress() if self.quiet else TerminalProgress()
+
+    @cached_property
+    def trace(self) -> TraceLog:
+        from recsys_cli.tracelog import TraceLog
+
+        return TraceLog(Path(self.config.paths.artifacts) / "logs")
+
+    def say(self, text: str) -> None:
+        """One line on stderr, nothing with --quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def emit(self, document: Any, render: Callable[[Console], None], rows: Iterable[dict] | None = None) -> None:
+        """Write the result: `document` as JSON, `rows` as CSV or Parquet, or what `render` draws.
+
+        document: anything orjson writes. rows: the table form, by default `document` if it is a list.
+        Goes to --output (whole or not at all), else to stdout.
+        """
+        if self.format == "table":
+            self._emit_table(render)
+            return
+        if self.format == "json":
+            import orjson
+
+            options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+            if self.output is None:
+                options |= orjson.OPT_INDENT_2
+            self._write(orjson.dumps(_finite(document), option=options, default=str))
+            return
+        rows = document if rows is None else rows
+        if not isinstance(rows, list):
+            rows = list(rows)
+        self._emit_rows(rows)
+
+    def _emit_rows(self, rows: list[dict]) -> None:
+        import io
+
+        import polars as pl
+
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        buffer = io.BytesIO()
+        if self.format == "csv":
+            nested = [c for c, t in frame.schema.items() if t.is_nested()]
+            frame = frame.with_columns(
+                pl.col(c).map_elements(lambda v: ";".join(map(str, v)), return_dtype=pl.String) for c in nested
+            )
+            frame.write_csv(buffer)
+        else:
+            if self.output is None and sys.stdout.isatty():
+                raise UsageError("Parquet does not belong on a terminal", "name a file with --output, or redirect stdout")
+            frame.write_parquet(buffer)
+        self._write(buffer.getvalue())
+
+    def _emit_table(self, render: Callable[[Console], None]) -> None:
+        from rich.console import Console
+
+        if self.output is None:
+            render(Console(width=None if sys.stdout.isatty() else _columns()))
+            return
+        import io
+
+        text = io.StringIO()
+        render(Console(file=text, width=_columns()))
+        self._write(text.getvalue().encode())
+
+    def _write(self, content: bytes) -> None:
+        if self.output is None:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        else:
+            from recsys_cli.files import write_bytes
+
+            write_bytes(self.output, content)
+            self.say(f"wrote {self.output}")
+
+
+def _columns() -> int:
+    return int(os.environ.get("COLUMNS", "100"))
+
+
+def _format_from(output: Path | None) -> Format | None:
+    known = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
+    return known.get(output.suffix.lower()) if output is not None else None
+
+
+def _finite(value):
+    """NaN and infinities have no place in JSON: they become null."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def _limit_threads(threads: int) -> None:
+    """Bind the thread pools of libraries that are not loaded yet."""
+    if threads:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+            os.environ.setdefault(name, str(threads))
+
+
+GLOBAL_OPTIONS: list[inspect.Parameter] = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+    for name, annotation, default in (
+        ("config", Annotated[Path | None, typer.Option(
+            "--config", "-c", envvar="RECSYS_CONFIG", help="YAML file  [default: configs/default.yaml if it is there]",
+            show_default=False, show_envvar=False)], None),
+        ("set", Annotated[list[str] | None, typer.Option(
+            "--set", envvar="RECSYS_SET", metavar="KEY=VALUE", help="Override one value, e.g. ranking.heavy.epochs=3 (repeatable)",
+            show_envvar=False)], None),
+        ("data_dir", Annotated[Path | None, typer.Option(
+            "--data-dir", envvar="RECSYS_DATA_DIR", help="Dataset folder", show_envvar=False)], None),
+        ("artifacts_dir", Annotated[Path | None, typer.Option(
+            "--artifacts-dir", envvar="RECSYS_ARTIFACTS_DIR", help="Folder of runs and logs", show_envvar=False)], None),
+        ("seed", Annotated[int | None, typer.Option(
+            "--seed", envvar="RECSYS_SEED", help="Seed of everything random", show_envvar=False)], None),
+        ("threads", Annotated[int | None, typer.Option(
+            "--threads", envvar="RECSYS_THREADS", min=0, help="Threads to use, 0 for all cores", show_envvar=False)], None),
+        ("format", Annotated[str | None, typer.Option(
+            "--format", envvar="RECSYS_FORMAT", help="table, json, csv or parquet", metavar="FORMAT", show_envvar=False)], None),
+        ("output", Annotated[Path | None, typer.Option(
+            "--output", "-o", envvar="RECSYS_OUTPUT", help="Write the result to a file instead of stdout", show_envvar=False)], None),
+        ("quiet", Annotated[bool, typer.Option(
+            "--quiet", "-q", envvar="RECSYS_QUIET", help="No progress or messages", show_envvar=False)], False),
+        ("verbose", Annotated[bool, typer.Option(
+            "--verbose", "-v", envvar="RECSYS_VERBOSE", help="Tracebacks and details", show_envvar=False)], False),
+    )
+]
+
+
+def command(group: typer.Typer, name: str) -> Callable:
+    """Register a function as the command `name` of `group`, with the global options added.
+
+    The function's first parameter receives the Invocation; its other parameters are its own options.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        context = inspect.Parameter("typer_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+        @functools.wraps(function)
+        def wrapper(*, typer_context: typer.Context, **values):
+            options = {p.name: values.pop(p.name) for p in GLOBAL_OPTIONS}
+            if options["format"] not in (None, "table", "json", "csv", "parquet"):
+                raise UsageError(f"--format {options['format']}: not one of table, json, csv, parquet")
+            origins = {
+                name: "environment" if typer_context.get_parameter_source(name).name == "ENVIRONMENT" else "flag"
+                for name in options
+            }
+            global _verbose
+            _verbose = options["verbose"]
+            return function(Invocation(options, origins), **values)
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        wrapper.__signature__ = inspect.Signature([context, *parameters, *GLOBAL_OPTIONS])
+        wrapper.__annotations__ = {p.name: p.annotation for p in wrapper.__signature__.parameters.values()}
+        del wrapper.__wrapped__
+        group.command(name)(wrapper)
+        return function
+
+    return decorate
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit", is_eager=True)] = False,
+) -> None:
+    if version:
+        from recsys_cli import __version__
+
+        print(f"recsys {__version__}")
+        raise typer.Exit
+
+
+_verbose = "--verbose" in sys.argv or "-v" in sys.argv
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; errors are one or two lines on stderr."""
+    for module in COMMANDS:
+        if importlib.util.find_spec(f"recsys_cli.cli.{module}"): importlib.import_module(f"recsys_cli.cli.{module}")  # scaffolding
+    try:
+        code = app(arguments, prog_name="recsys", standalone_mode=True)
+        return code or 0
+    except RecsysError as error:
+        return _fail(error, str(error), error.exit_code)
+    except KeyboardInterrupt as error:
+        return _fail(error, "interrupted; nothing half-written was left behind", 130)
+    except BrokenPipeError:
+        # the reader of our stdout went away (`| head`): not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError as error:
+        return _fail(error, "out of memory", 1)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else (0 if exit_.code is None else 1)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(error, f"unexpected failure: {reason}\nrun again with --verbose for the traceback", 1)
+
+
+def _fail(error: BaseException, text: str, code: int) -> int:
+    if _verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"recsys: {text}", file=sys.stderr)
+    return code
+

@@ -1,0 +1,279 @@
+"""Configuration: YAML checked by pydantic, layered from flag, environment, file and default.
+
+This module is the machinery; each component's own settings class stands beside the component, and
+`settings.py` says where each hangs in the file.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys_cli.errors import ConfigError, nearest
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration with the origin of every value: "flag", "environment", "file" or "default"."""
+
+    config: Any
+    origins: dict[str, str]
+
+
+def read_yaml(path: str | Path) -> dict:
+    """The mapping in a YAML file; raises ConfigError with the line where it is not one."""
+    import yaml
+
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}", "check the path given with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        duplicate = _duplicate_key(yaml.compose(text, Loader=loader))
+        content = yaml.load(text, Loader=loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from None
+    if duplicate:
+        raise ConfigError(f"{path} line {duplicate[1]}: key {duplicate[0]!r} stands twice", "keep one of the two")
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, not a {type(content).__name__}")
+    return content
+
+
+def _duplicate_key(node) -> tuple[str, int] | None:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                return key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            if found := _duplicate_key(value):
+                return found
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            if found := _duplicate_key(child):
+                return found
+    return None
+
+
+def _line_of(path: Path | None, keys: tuple) -> int | None:
+    """Line on which a key path stands in a YAML file, or that of its deepest known ancestor."""
+    import yaml
+
+    if path is None:
+        return None
+    node, line = yaml.compose(path.read_text(encoding="utf-8")), None
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                if name.value == str(key):
+                    line, node = name.start_mark.line + 1, value
+                    break
+            else:
+                return line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        # a discriminator tag in pydantic's path is no key of the file: skip it
+    return line
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """`a.b=value` → (["a", "b"], value as YAML reads it); raises ConfigError where there is no `=`."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not all(part for part in key.split(".")):
+        raise ConfigError(f"--set {text!r} is not of the form a.b=value", "for example --set ranking.heavy.epochs=3")
+    try:
+        return key.strip().split("."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {value!r} is not a YAML value", "quote it") from None
+
+
+def put(tree: dict, keys: list[str], value) -> None:
+    """Set `tree[a][b] = value`, making the mappings on the way."""
+    for key in keys[:-1]:
+        below = tree.get(key)
+        if not isinstance(below, dict):
+            below = tree[key] = {}
+        tree = below
+    tree[keys[-1]] = value
+
+
+def merge(base: dict, above: dict) -> dict:
+    """`above` laid over `base`, mappings merged key by key.
+
+    A mapping whose `kind` differs from the one below replaces it whole: its other keys would not fit.
+    """
+    out = copy.copy(base)
+    for key, value in above.items():
+        below = out.get(key)
+        same_kind = isinstance(value, dict) and isinstance(below, dict) and (
+            "kind" not in value or "kind" not in below or value["kind"] == below["kind"]
+        )
+        out[key] = merge(below, value) if same_kind else copy.deepcopy(value)
+    return out
+
+
+def leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            out.update(leaves(value, f"{path}."))
+        else:
+            out[path] = value
+    return out
+
+
+def resolve(
+    model: type[M], *, file: str | Path | None = None, layers: list[tuple[str, dict]] = (), defaults: dict | None = None
+) -> Resolved:
+    """Lay the file and then each (origin, mapping) of `layers` over the defaults and check the result.
+
+    Raises ConfigError naming the file, line and key of the first problem, and the nearest known key.
+    """
+    defaults = model().model_dump(mode="json") if defaults is None else defaults
+    tree, origins = defaults, dict.fromkeys(leaves(defaults), "default")
+    path = None if file is None else Path(file)
+    stack = [("file", read_yaml(path))] if path is not None else []
+    for origin, layer in [*stack, *layers]:
+        tree = merge(tree, layer)
+        origins.update(dict.fromkeys(leaves(layer), origin))
+    config = validate(model, tree, path)
+    known = leaves(config.model_dump(mode="json"))
+    return Resolved(config, {key: origins.get(key, "default") for key in known})
+
+
+def validate(model: type[M], tree: dict, path: Path | None = None) -> M:
+    """Check a mapping against a model; raises ConfigError as `resolve` does."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(*_explain(error, model, path)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], path: Path | None) -> tuple[str, str | None]:
+    problems = error.errors()
+    # an unknown key is the likeliest root of the others
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    keys = tuple(problem["loc"])
+    line = _line_of(path, keys)
+    where = f"{path}{f' line {line}' if line else ''}: " if path else ""
+    dotted = ".".join(str(k) for k in keys)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, keys[:-1])
+        close = nearest(str(keys[-1]), known)
+        hint = f"did you mean {close!r}?" if close else f"known keys here: {', '.join(sorted(known)) or 'none'}"
+        return f"{where}unknown key {dotted!r}{more}", hint
+    if problem["type"] in ("union_tag_invalid", "literal_error", "enum"):
+        given = problem["input"].get("kind") if isinstance(problem["input"], dict) else problem["input"]
+        context = problem["ctx"]
+        expected = str(context.get("expected_tags") or context.get("expected"))
+        close = nearest(str(given), [t.strip(" '") for t in expected.replace(" or ", ",").split(",")])
+        tail = ".kind" if problem["type"] == "union_tag_invalid" else ""
+        return f"{where}{dotted}{tail}: {given!r} is none of {expected}{more}", f"did you mean {close!r}?" if close else None
+    given = problem["input"]
+    shown = "" if isinstance(given, dict) else f" (given: {given!r})"
+    return f"{where}{dotted or 'the file'}: {problem['msg']}{shown}{more}", "run `recsys config schema` for what each key takes"
+
+
+def _known_keys(model, keys: tuple) -> list[str]:
+    """Names of the fields that may stand below a key path, through dictionaries, lists and unions."""
+    import types
+    import typing
+
+    candidates = [model]
+    for key in keys:
+        below = []
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                field = candidate.model_fields.get(str(key))
+                if field is not None:
+                    below.append(field.annotation)
+                elif "kind" in candidate.model_fields and candidate.model_fields["kind"].default == key:
+                    below.append(candidate)
+                continue
+            origin = typing.get_origin(candidate)
+            if origin is dict:
+                below.append(typing.get_args(candidate)[1])
+            elif origin in (list, tuple):
+                below.append(typing.get_args(candidate)[0])
+        candidates = []
+        while below:
+            candidate = below.pop()
+            origin = typing.get_origin(candidate)
+            if origin is typing.Annotated:
+                below.append(typing.get_args(candidate)[0])
+            elif origin in (typing.Union, types.UnionType):
+                below.extend(typing.get_args(candidate))
+            else:
+                candidates.append(candidate)
+    return [name for c in candidates if isinstance(c, type) and issubclass(c, BaseModel) for name in c.model_fields]
+
+
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """Field → the sentence that stands under it in the source.
+
+    Read on demand: pydantic's own reading of docstrings costs every start of the program.
+    """
+    import ast
+    import inspect
+    import textwrap
+
+    docs: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if not (isinstance(cls, type) and issubclass(cls, BaseModel)) or cls is BaseModel:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+        for first, second in zip(body, body[1:], strict=False):
+            if (
+                isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr)
+                and isinstance(second.value, ast.Constant) and isinstance(second.value.value, str)
+            ):
+                docs[first.target.id] = inspect.cleandoc(second.value.value)
+    return docs
+
+
+def json_schema(model: type[BaseModel]) -> dict:
+    """JSON Schema of a configuration, each field described by its docstring (for editors)."""
+    schema = model.model_json_schema()
+    classes = {model.__name__: model}
+
+    def collect(cls: type[BaseModel]) -> None:
+        for sub in cls.__subclasses__():
+            classes.setdefault(sub.__name__, sub)
+            collect(sub)
+
+    collect(BaseModel)
+    for name, definition in [(model.__name__, schema), *schema.get("$defs", {}).items()]:
+        if name in classes:
+            for field, text in field_docs(classes[name]).items():
+                if field in definition.get("properties", {}):
+                    definition["properties"][field]["description"] = text
+    return schema

@@ -1,0 +1,1 @@
+"""Datasets: what one is, how it is read, imported and checked."""

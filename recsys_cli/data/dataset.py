@@ -1,0 +1,225 @@
+"""A dataset folder, opened: tables, vocabularies, the log and the graph as arrays."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from recsys_cli.data.log import Log
+from recsys_cli.data.schema import SCHEMA_VERSION, DatasetManifest
+from recsys_cli.data.vocabulary import Vocabulary
+from recsys_cli.errors import DataError
+
+
+def table_files(folder: Path, table: str) -> list[Path]:
+    """The Parquet files of a table, in order: `NAME.parquet`, or `NAME/part-*.parquet`; [] where absent."""
+    single = folder / f"{table}.parquet"
+    return [single] if single.is_file() else sorted((folder / table).glob("part-*.parquet"))
+
+
+def read_manifest(folder: str | os.PathLike) -> DatasetManifest:
+    """Read `dataset.json`; raises DataError where the folder is no dataset of this version."""
+    path = Path(folder) / "dataset.json"
+    try:
+        content = orjson.loads(path.read_bytes())
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise DataError(
+                f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}", "generate or import it again"
+            )
+        return DatasetManifest.model_validate(content)
+    except FileNotFoundError:
+        raise DataError(
+            f"no dataset in {folder}",
+            "make one with `recsys generate-data` or `recsys import-data`, or name its folder with --data-dir",
+        ) from None
+    except (orjson.JSONDecodeError, ValidationError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is not a dataset manifest: {reason}", "generate or import the dataset again") from None
+
+
+class Dataset:
+    """A dataset folder opened for reading.
+
+    `open` reads the manifest only; each table is read when first asked for and kept. Raises DataError
+    where a file is missing, truncated or of other columns than the manifest says.
+    """
+
+    def __init__(self, path: Path, manifest: DatasetManifest):
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> Dataset:
+        return cls(Path(path), read_manifest(path))
+
+    def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame | None:
+        """One table whole (or some of its columns), None where the dataset has none."""
+        info = self.manifest.tables.get(name)
+        if info is None:
+            return None
+        files = table_files(self.path, name)
+        if not files:
+            raise DataError(f"{self.path / name}.parquet is missing", "generate or import the dataset again")
+        if columns is not None:
+            columns = [c for c in columns if c in info.columns]
+        try:
+            # hive_partitioning off: folders above the dataset may hold "=" in their names
+            frame = pl.read_parquet(files, columns=columns, hive_partitioning=False)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            self._blame(files, error)
+        if frame.height != info.rows:
+            raise DataError(
+                f"{files[0] if len(files) == 1 else files[0].parent}: {frame.height:,} rows, the manifest says {info.rows:,}",
+                "the dataset was altered; run `recsys data validate`, or generate or import it again",
+            )
+        return frame
+
+    def _blame(self, files: list[Path], error: Exception) -> None:
+        for file in files:
+            try:
+                pq.read_metadata(file)
+            except Exception as reason:
+                raise DataError(
+                    f"{file} cannot be read as Parquet: {str(reason).splitlines()[0]}",
+                    "the file is damaged or truncated; generate or import the dataset again",
+                ) from None
+        raise DataError(f"{files[0]}: {str(error).splitlines()[0]}", "generate or import the dataset again") from None
+
+    @cached_property
+    def users(self) -> pl.DataFrame:
+        return self.table("users")
+
+    @cached_property
+    def items(self) -> pl.DataFrame:
+        return self.table("items")
+
+    @cached_property
+    def user_ids(self) -> Vocabulary:
+        return _vocabulary(self.users["user_id"], "user_id")
+
+    @cached_property
+    def item_ids(self) -> Vocabulary:
+        return _vocabulary(self.items["item_id"], "item_id")
+
+    @cached_property
+    def author_ids(self) -> Vocabulary:
+        """Authors: the users themselves where `authors_are_users`, else every author an item names."""
+        if self.manifest.authors_are_users:
+            return self.user_ids
+        if "author_id" not in self.items.columns:
+            return Vocabulary(np.zeros(0, np.int64))
+        return _vocabulary(self.items["author_id"].drop_nulls().unique().sort(), "author_id")
+
+    @cached_property
+    def item_author(self) -> np.ndarray:
+        """int32[n_items] author positions, -1 where an item has none."""
+        if "author_id" not in self.items.columns:
+            return np.full(self.items.height, -1, np.int32)
+        return _lookup(self.author_ids, self.items["author_id"])
+
+    @cached_property
+    def categories(self) -> dict[str, list[str]]:
+        """Values of `surface` and `device` in the impressions, sorted; codes are places in these lists."""
+        frame = self.table("impressions", ["surface", "device"])
+        return {c: sorted(frame[c].drop_nulls().cast(pl.String).unique().to_list()) for c in frame.columns}
+
+    @cached_property
+    def log(self) -> Log:
+        """Every impression, ordered by time (ties by user, then as they came)."""
+        m = self.manifest
+        wanted = [
+            "user_id", "item_id", "timestamp", "position", "surface", "device", "request_id", "session_id",
+            "propensity", "dwell_seconds", *m.actions,
+        ]
+        frame = self.table("impressions", wanted)
+        frame = frame.with_columns(
+            pl.Series("_user", _lookup(self.user_ids, frame["user_id"])),
+            pl.Series("_item", _lookup(self.item_ids, frame["item_id"])),
+        )
+        for column, table in (("_user", "users"), ("_item", "items")):
+            if len(frame) and frame[column].min() < 0:
+                row = int((frame[column] < 0).arg_max())
+                raise DataError(
+                    f"impressions.parquet row {row}: {column[1:]}_id {frame[f'{column[1:]}_id'][row]!r} is not in {table}.parquet",
+                    "run `recsys data validate` for all of them, then import the dataset again",
+                )
+        frame = frame.sort(["timestamp", "_user"], maintain_order=True)
+
+        def numbers(name: str, dtype, missing) -> np.ndarray | None:
+            if name not in frame.columns:
+                return None
+            return frame[name].fill_null(missing).to_numpy().astype(dtype, copy=False)
+
+        def codes(name: str) -> np.ndarray | None:
+            if name not in frame.columns:
+                return None
+            known = {v: i for i, v in enumerate(self.categories[name])}
+            column = frame[name].cast(pl.String)
+            return column.replace_strict(known, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
+
+        def groups(name: str) -> np.ndarray | None:
+            if name not in frame.columns:
+                return None
+            column = frame[name]
+            return (column if column.dtype.is_integer() else column.rank("dense")).fill_null(-1).cast(pl.Int64).to_numpy()
+
+        return Log(
+            user=frame["_user"].to_numpy(), item=frame["_item"].to_numpy(),
+            time=frame["timestamp"].cast(pl.Datetime("us")).cast(pl.Int64).to_numpy(),
+            actions={a: frame[a].to_numpy() for a in m.actions},
+            positive_actions=tuple(a for a, info in m.actions.items() if info.polarity == "positive"),
+            negative_actions=tuple(a for a, info in m.actions.items() if info.polarity == "negative"),
+            dwell=numbers("dwell_seconds", np.float32, float("nan")), surface=codes("surface"), device=codes("device"),
+            position=numbers("position", np.int16, -1), request=groups("request_id"), session=groups("session_id"),
+            propensity=numbers("propensity", np.float32, float("nan")),
+        )
+
+    def edges(self, table: str) -> dict[str, np.ndarray] | None:
+        """`follows` or `blocks` as arrays; None where the dataset has none.
+
+        follows: {"from": int32 user, "to": int32 author, "time": int64 µs (0 unknown), "weight": float32}
+        blocks: the same, with "mute": bool instead of "weight". Edges to people outside the vocabulary are
+        left out (`recsys data validate` names them).
+        """
+        frame = self.table(table)
+        if frame is None:
+            return None
+        source, target = ("follower_id", "followee_id") if table == "follows" else ("user_id", "author_id")
+        out = {"from": _lookup(self.user_ids, frame[source]), "to": _lookup(self.author_ids, frame[target])}
+        out["time"] = (
+            frame["created_at"].cast(pl.Datetime("us")).cast(pl.Int64).fill_null(0).to_numpy()
+            if "created_at" in frame.columns else np.zeros(frame.height, np.int64)
+        )
+        if table == "follows":
+            has = "weight" in frame.columns
+            out["weight"] = frame["weight"].fill_null(1.0).to_numpy().astype(np.float32) if has else np.ones(frame.height, np.float32)
+        else:
+            out["mute"] = (frame["kind"].cast(pl.String) == "mute").to_numpy() if "kind" in frame.columns else np.zeros(frame.height, bool)
+        keep = (out["from"] >= 0) & (out["to"] >= 0)
+        return {k: v[keep] for k, v in out.items()}
+
+
+def _vocabulary(ids: pl.Series, what: str) -> Vocabulary:
+    vocabulary = Vocabulary(ids.to_numpy())
+    vocabulary.require_unique(what)
+    return vocabulary
+
+
+def _lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
+    """int32 positions of a column of ids; -1 for null and unknown."""
+    if len(ids) == 0:
+        return np.zeros(0, np.int32)
+    if ids.dtype.is_integer() and not vocabulary.is_text:
+        found = vocabulary.positions(ids.fill_null(np.iinfo(np.int64).min).cast(pl.Int64).to_numpy())
+        return found
+    unique = ids.unique().drop_nulls()
+    found = vocabulary.positions(unique.cast(pl.String).to_numpy() if vocabulary.is_text else unique.to_numpy())
+    return ids.replace_strict(unique, pl.Series(found, dtype=pl.Int32), default=None, return_dtype=pl.Int32).fill_null(-1).to_numpy()

@@ -1,0 +1,102 @@
+"""What a dataset folder holds: tables, columns, actions and the manifest.
+
+A dataset is a folder of Parquet tables with a `dataset.json`. A table is one file `NAME.parquet` or a
+folder `NAME/part-*.parquet` read as one. Ids are strings or integers, whatever the owner uses; inside
+the program they are int32 positions in a vocabulary: the row order of `users.parquet` and `items.parquet`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+POSITIVE_ACTIONS = (
+    "click", "like", "repost", "reply", "follow", "share", "profile_click", "long_view", "favorite", "purchase",
+)
+NEGATIVE_ACTIONS = ("hide", "mute", "block", "report")
+"""Words of the house for what a user does with an item; a dataset may bring others in its manifest."""
+
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1e-3}
+SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
+"""Lengths of time in the unit of every timestamp in the program: int64 microseconds since 1970 in UTC."""
+
+ColumnKind = Literal["id", "timestamp", "bool", "float", "int", "text", "list", "category"]
+
+COLUMNS: dict[str, dict[str, tuple[ColumnKind, bool]]] = {
+    "users": {"user_id": ("id", True), "created_at": ("timestamp", False)},
+    "items": {
+        "item_id": ("id", True), "author_id": ("id", False), "created_at": ("timestamp", False),
+        "text": ("text", False), "topics": ("list", False), "media_type": ("category", False),
+        "language": ("category", False), "duration_seconds": ("float", False),
+        "toxicity": ("float", False), "nsfw": ("float", False), "spam": ("float", False),
+        "misinformation": ("float", False),
+    },
+    "impressions": {
+        "user_id": ("id", True), "item_id": ("id", True), "timestamp": ("timestamp", True),
+        "request_id": ("id", False), "session_id": ("id", False), "position": ("int", False),
+        "surface": ("category", False), "device": ("category", False), "source": ("category", False),
+        "propensity": ("float", False), "dwell_seconds": ("float", False),
+    },
+    "follows": {
+        "follower_id": ("id", True), "followee_id": ("id", True), "created_at": ("timestamp", False),
+        "weight": ("float", False),
+    },
+    "blocks": {
+        "user_id": ("id", True), "author_id": ("id", True), "created_at": ("timestamp", False),
+        "kind": ("category", False),
+    },
+}
+"""Table → column → (kind, required). `users` and `items` may carry any further attribute; each action of
+the manifest is one further Boolean column of `impressions`. In `items`, `toxicity`, `nsfw`, `spam` and
+`misinformation` are observed safety labels or scores in [0, 1]. In `blocks`, `kind` is "block" or "mute".
+Timestamps are stored as Parquet timestamp[us, UTC]; Booleans never hold null."""
+
+SAFETY_COLUMNS = ("toxicity", "nsfw", "spam", "misinformation")
+
+
+class Action(BaseModel):
+    """One thing a user can do with an item that was shown."""
+
+    model_config = ConfigDict(extra="forbid")
+    polarity: Literal["positive", "negative"] = "positive"
+    count: int = 0
+    """How many impressions carry it."""
+
+
+class TableInfo(BaseModel):
+    """One table as it was written."""
+
+    model_config = ConfigDict(extra="forbid")
+    rows: int
+    digest: str
+    """Of the table's content, independent of files, shards and (for `impressions`) row order."""
+    columns: dict[str, str]
+    """Column name → Arrow type."""
+
+
+class DatasetManifest(BaseModel):
+    """`dataset.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    origin: dict = Field(default_factory=dict)
+    """Where it came from: the generator's configuration and seed, or the mapping and its files."""
+    tables: dict[str, TableInfo]
+    actions: dict[str, Action]
+    """In the order in which reports show them."""
+    time_span: tuple[int, int] | None = None
+    """First and last impression in µs; None where the source has no time (order stands in for it)."""
+    has_time: bool = True
+    """False where timestamps are only the order of the rows."""
+    negatives_observed: bool = True
+    """False where every impression carries a positive action, so non-engagement was never seen."""
+    authors_are_users: bool = False
+    """Whether author ids and user ids are the same people."""
+    splits: dict[str, tuple[int, int]] | None = None
+    """Given windows in µs, [start, end), where the source fixes train and test."""
+    digest: str = ""
+    """Of all tables together: two datasets with the same digest hold the same rows."""

@@ -1,0 +1,97 @@
+"""The two-way map between the owner's ids and int32 positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from recsys_cli.errors import DataError
+
+
+class Vocabulary:
+    """Ids in a fixed order; position = index. Saved as arrays that can be memory-mapped.
+
+    ids: [n] int64, or bytes of fixed width (UTF-8) where the owner's ids are strings. Lookup is a binary
+    search over the sorted ids, or a subtraction where the ids are consecutive integers.
+    """
+
+    def __init__(self, ids: np.ndarray, order: np.ndarray | None = None):
+        if ids.dtype.kind in "UO":
+            ids = np.char.encode(ids.astype(str), "utf-8")
+        elif ids.dtype.kind in "iu":
+            ids = ids.astype(np.int64, copy=False)
+        self.ids = ids
+        self._consecutive = (
+            ids.dtype.kind == "i" and len(ids) > 0 and int(ids[-1]) - int(ids[0]) == len(ids) - 1
+            and order is None and bool(np.all(np.diff(ids) == 1))
+        ) or (order is not None and len(order) == 0 and len(ids) > 0)
+        if order is None:
+            order = np.zeros(0, np.int32) if self._consecutive else np.argsort(ids, kind="stable").astype(np.int32)
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_text(self) -> bool:
+        return self.ids.dtype.kind == "S"
+
+    def positions(self, values) -> np.ndarray:
+        """int32[n] positions of ids given as integers or strings; -1 where an id is unknown."""
+        values = self._coerce(np.asarray(values))
+        n = len(self.ids)
+        if n == 0 or len(values) == 0:
+            return np.full(len(values), -1, np.int32)
+        if self._consecutive:
+            offset = values - self.ids[0]
+            return np.where((offset >= 0) & (offset < n), offset, -1).astype(np.int32)
+        place = np.searchsorted(self.ids, values, sorter=self._order)
+        found = self._order[np.minimum(place, n - 1)]
+        return np.where(self.ids[found] == values, found, -1).astype(np.int32)
+
+    def position(self, value) -> int:
+        """Position of one id, -1 where unknown. Text that spells an integer finds the integer id."""
+        return int(self.positions([value])[0])
+
+    def external(self, positions) -> list:
+        """The owner's ids (int or str) at positions; None at -1."""
+        positions = np.asarray(positions)
+        found = self.ids[np.maximum(positions, 0)] if len(self.ids) else np.zeros(len(positions), self.ids.dtype)
+        values = [v.decode() for v in found.tolist()] if self.is_text else found.tolist()
+        return [v if p >= 0 else None for v, p in zip(values, positions.tolist(), strict=True)]
+
+    def _coerce(self, values: np.ndarray) -> np.ndarray:
+        if self.is_text:
+            if values.dtype.kind != "S":
+                values = np.char.encode(values.astype(str), "utf-8") if len(values) else values.astype("S1")
+            return values
+        if values.dtype.kind in "iu":
+            return values.astype(np.int64, copy=False)
+        out = np.full(len(values), np.iinfo(np.int64).min, np.int64)
+        for i, value in enumerate(values.tolist()):
+            try:
+                out[i] = int(value)
+            except (TypeError, ValueError):
+                continue
+        return out
+
+    def save(self, folder: Path, name: str) -> None:
+        np.save(folder / f"{name}.ids.npy", self.ids)
+        np.save(folder / f"{name}.order.npy", self._order)
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Vocabulary:
+        return cls(
+            np.load(folder / f"{name}.ids.npy", mmap_mode="r"), np.load(folder / f"{name}.order.npy", mmap_mode="r")
+        )
+
+    def require_unique(self, what: str) -> None:
+        """Raises DataError naming the first id that stands twice."""
+        if self._consecutive or len(self.ids) < 2:
+            return
+        ordered = self.ids[self._order]
+        twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if len(twice):
+            value = self.external([int(self._order[twice[0]])])[0]
+            raise DataError(f"{what} {value!r} stands more than once", "each id may stand in one row only")

@@ -1,0 +1,73 @@
+"""Progress of long steps: a bar on a terminal's stderr, nothing anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+
+class Step:
+    """One running step; `advance` moves its bar."""
+
+    def advance(self, amount: float = 1) -> None: ...
+
+    def describe(self, text: str) -> None: ...
+
+
+class Progress:
+    """Silent progress, the one that libraries and tests use; `TerminalProgress` draws it."""
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        """Time a step of `total` units (None where the length is unknown)."""
+        yield Step()
+
+    def message(self, text: str) -> None:
+        """Say one line on stderr (nothing when silent)."""
+
+
+class TerminalProgress(Progress):
+    """Bars on a terminal, plain lines where stderr is not one."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._live = None
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        if not sys.stderr.isatty():
+            yield Step()
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        outermost = self._live is None
+        if outermost:
+            self._live = Bars(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), console=self._console, transient=True,
+            )
+            self._live.start()
+        bars = self._live
+        task = bars.add_task(name, total=total)
+
+        class _Bar(Step):
+            def advance(self, amount: float = 1) -> None:
+                bars.advance(task, amount)
+
+            def describe(self, text: str) -> None:
+                bars.update(task, description=f"{name} · {text}")
+
+        try:
+            yield _Bar()
+        finally:
+            bars.remove_task(task)
+            if outermost:
+                bars.stop()
+                self._live = None
+
+    def message(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,26 @@
+"""The root of the YAML file: which component's settings hang where."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeInt
+
+from recsys_cli.config import Section
+
+
+class Paths(Section):
+    """Where data is read and runs are written."""
+
+    data: str = "data/world"
+    """Dataset folder."""
+    artifacts: str = "artifacts"
+    """Folder of runs, logs and the pointer to the current run."""
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    seed: int = 42
+    """Seed of everything random."""
+    threads: NonNegativeInt = 0
+    """Threads to use; 0 takes all cores."""
+    paths: Paths = Paths()
