@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import SCHEMA_VERSION, DatasetManifest
 from recsys_cli.data.vocabulary import Vocabulary
@@ -123,7 +124,7 @@ class Dataset:
         """int32[n_items] author positions, -1 where an item has none."""
         if "author_id" not in self.items.columns:
             return np.full(self.items.height, -1, np.int32)
-        return _lookup(self.author_ids, self.items["author_id"])
+        return lookup(self.author_ids, self.items["author_id"])
 
     @cached_property
     def categories(self) -> dict[str, list[str]]:
@@ -141,8 +142,8 @@ class Dataset:
         ]
         frame = self.table("impressions", wanted)
         frame = frame.with_columns(
-            pl.Series("_user", _lookup(self.user_ids, frame["user_id"])),
-            pl.Series("_item", _lookup(self.item_ids, frame["item_id"])),
+            pl.Series("_user", lookup(self.user_ids, frame["user_id"])),
+            pl.Series("_item", lookup(self.item_ids, frame["item_id"])),
         )
         for column, table in (("_user", "users"), ("_item", "items")):
             if len(frame) and frame[column].min() < 0:
@@ -182,6 +183,13 @@ class Dataset:
             propensity=numbers("propensity", np.float32, float("nan")),
         )
 
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Attributes of users, items and authors as arrays."""
+        from recsys_cli.data.encode import encode_catalogue
+
+        return encode_catalogue(self)
+
     def edges(self, table: str) -> dict[str, np.ndarray] | None:
         """`follows` or `blocks` as arrays; None where the dataset has none.
 
@@ -193,7 +201,7 @@ class Dataset:
         if frame is None:
             return None
         source, target = ("follower_id", "followee_id") if table == "follows" else ("user_id", "author_id")
-        out = {"from": _lookup(self.user_ids, frame[source]), "to": _lookup(self.author_ids, frame[target])}
+        out = {"from": lookup(self.user_ids, frame[source]), "to": lookup(self.author_ids, frame[target])}
         out["time"] = (
             frame["created_at"].cast(pl.Datetime("us")).cast(pl.Int64).fill_null(0).to_numpy()
             if "created_at" in frame.columns else np.zeros(frame.height, np.int64)
@@ -213,7 +221,7 @@ def _vocabulary(ids: pl.Series, what: str) -> Vocabulary:
     return vocabulary
 
 
-def _lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
+def lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
     """int32 positions of a column of ids; -1 for null and unknown."""
     if len(ids) == 0:
         return np.zeros(0, np.int32)

@@ -1,0 +1,59 @@
+"""Many arrays in one file that opens in one memory map: what a bundle is made of."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from recsys_cli.errors import ArtifactError
+
+_MAGIC = b"RSARR001"
+_ALIGN = 64
+
+
+def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict | None = None) -> None:
+    """Write arrays (numbers, Booleans or fixed-width bytes) and a small JSON `meta` to one file."""
+    index, offset = {}, 0
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    for name, a in contiguous.items():
+        if a.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects")
+        index[name] = {"dtype": a.dtype.str, "shape": list(arrays[name].shape), "offset": offset}
+        offset += -(-a.nbytes // _ALIGN) * _ALIGN
+    header = orjson.dumps({"arrays": index, "meta": meta or {}, "bytes": offset}, option=orjson.OPT_SERIALIZE_NUMPY)
+    start = -(-(len(_MAGIC) + 8 + len(header)) // _ALIGN) * _ALIGN
+    with open(path, "wb") as handle:
+        handle.write(_MAGIC + len(header).to_bytes(8, "little") + header)
+        handle.write(b"\0" * (start - handle.tell()))
+        for a in contiguous.values():
+            handle.write(a.tobytes() if a.ndim == 0 else a.data)
+            handle.write(b"\0" * (-a.nbytes % _ALIGN))
+
+
+def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
+    """Read what `save_arrays` wrote, as read-only views of a memory map, with its `meta`.
+
+    Raises ArtifactError where the file is missing, truncated or of another kind.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as handle:
+            whole = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}", "train again, or use another run") from None
+    size = int.from_bytes(whole[8:16], "little") if whole[:8] == _MAGIC else -1
+    if size < 0 or 16 + size > len(whole):
+        raise ArtifactError(f"{path} is not an array file of this version", "train again, or use another run")
+    header = orjson.loads(whole[16 : 16 + size])
+    start = -(-(16 + size) // _ALIGN) * _ALIGN
+    if start + header["bytes"] > len(whole):
+        raise ArtifactError(f"{path} is truncated", "train again, or use another run")
+    out = {}
+    for name, entry in header["arrays"].items():
+        count = int(np.prod(entry["shape"], dtype=np.int64))
+        out[name] = np.frombuffer(whole, np.dtype(entry["dtype"]), count, start + entry["offset"]).reshape(entry["shape"])
+    return out, header["meta"]

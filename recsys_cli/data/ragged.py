@@ -1,0 +1,111 @@
+"""Rows of different lengths as two flat arrays (compressed sparse rows), and the few operations on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """n rows; row i holds `values[offsets[i]:offsets[i + 1]]`.
+
+    offsets: int64[n + 1]. values: any dtype.
+    """
+
+    offsets: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[n]"""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int32 row number of each value."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths)
+
+    @classmethod
+    def empty(cls, n: int, dtype=np.int32) -> Ragged:
+        return cls(np.zeros(n + 1, np.int64), np.zeros(0, dtype))
+
+    @classmethod
+    def group(cls, rows: np.ndarray, values: np.ndarray, n: int) -> Ragged:
+        """Gather values by their row number; within a row they keep their order. Rows of -1 are left out."""
+        keep = rows >= 0
+        if not keep.all():
+            rows, values = rows[keep], values[keep]
+        order = np.argsort(rows, kind="stable")
+        return cls(offsets_of(np.bincount(rows, minlength=n)), values[order])
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values of several rows one after the other, with the place in `rows` of each.
+
+        rows: int[B], -1 gives nothing. Returns (places int64[m], values[m]).
+        """
+        rows = np.asarray(rows)
+        known = np.maximum(rows, 0)
+        counts = np.where(rows >= 0, self.offsets[known + 1] - self.offsets[known], 0)
+        return expand(self.offsets[known], counts, self.values)
+
+    def last(self, rows: np.ndarray, k: int) -> np.ndarray:
+        """[B, k] the last k values of each row, latest first, -1 where there are fewer."""
+        rows = np.asarray(rows)
+        known = np.maximum(rows, 0)
+        end, count = self.offsets[known + 1], np.where(rows >= 0, self.offsets[known + 1] - self.offsets[known], 0)
+        if not len(self.values):
+            return np.full((len(rows), k), -1, self.values.dtype)
+        step = np.arange(k)
+        at = np.maximum(end[:, None] - 1 - step, 0)
+        return np.where(step < count[:, None], self.values[np.minimum(at, len(self.values) - 1)], -1)
+
+    def contains(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """bool, shape of `values` [B] or [B, K]: whether row `rows[b]` holds the value.
+
+        Values must be ascending within a row (see `sorted_rows`); rows or values of -1 give False.
+        """
+        rows, values = np.asarray(rows), np.asarray(values)
+        places, held = self.take(rows)
+        if not len(held):
+            return np.zeros(values.shape, bool)
+        # one search over (place, value) keys serves every row at once
+        width = np.int64(held.max()) + 2
+        keys = places * width + held
+        place = np.arange(len(rows)).reshape(-1, *[1] * (values.ndim - 1))
+        wanted = place * width + np.clip(values, -1, width - 1)
+        at = np.minimum(np.searchsorted(keys, wanted.ravel()), len(keys) - 1).reshape(values.shape)
+        return (keys[at] == wanted) & (values >= 0)
+
+    def sorted_rows(self, *, unique: bool = True) -> Ragged:
+        """The same rows with ascending values, by default each value once."""
+        rows = self.rows
+        order = np.lexsort((self.values, rows))
+        rows, values = rows[order], self.values[order]
+        if unique and len(values):
+            first = np.ones(len(values), bool)
+            first[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
+            rows, values = rows[first], values[first]
+        return Ragged(offsets_of(np.bincount(rows, minlength=len(self))), values)
+
+
+def offsets_of(counts: np.ndarray) -> np.ndarray:
+    """int64[n + 1] offsets from n counts."""
+    out = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=out[1:])
+    return out
+
+
+def expand(starts: np.ndarray, counts: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Concatenate `values[starts[i]:starts[i] + counts[i]]`; returns (i of each value, the values)."""
+    places = np.repeat(np.arange(len(starts)), counts)
+    first = np.cumsum(counts) - counts
+    at = np.arange(len(places)) - np.repeat(first, counts) + np.repeat(starts, counts)
+    return places, values[at]

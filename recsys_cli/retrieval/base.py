@@ -1,0 +1,157 @@
+"""What every candidate source is: a thing that fits on a window and proposes items for a batch of users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from recsys_cli.config import Section
+
+if TYPE_CHECKING:
+    from recsys_cli.data.catalogue import Catalogue
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
+    from recsys_cli.data.state import State
+    from recsys_cli.progress import Progress
+
+
+class RetrieverConfig(Section):
+    """Settings that every source has; each family adds its own."""
+
+    kind: str
+    enabled: bool = True
+    """Whether the source is fitted and asked at all."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a source may learn from: everything before `end` (µs)."""
+
+    dataset: Dataset
+    catalogue: Catalogue
+    log: Log
+    """rows before `end` only"""
+    end: int
+    state: State
+    """as of `end`"""
+    seed: int = 0
+
+    @cached_property
+    def interactions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(user int32[m], item int32[m], time int64[m]) of the positive rows, ordered by time."""
+        rows = np.flatnonzero(self.log.positive)
+        return self.log.user[rows], self.log.item[rows], self.log.time[rows]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an item was proposed: `kind` picks the sentence, `refers_to` is what it speaks of.
+
+    kinds: "follow" (author position), "similar" (item position from the user's history), "friend" (a user
+    position who interacted), "trending" (topic code or -1), "popular" (-1), "taste" (-1), "explore" (-1).
+    """
+
+    kind: str
+    refers_to: int = -1
+
+
+class Retriever:
+    """A candidate source in both of its lives.
+
+    In training: `fit` on a Window, then `checkpoint`/`restore` and `save`. In serving: `load` from the
+    bundle part that `save` wrote (arrays, JSON, ONNX; never torch, implicit or scikit-learn), then
+    `retrieve` and `score`. Sources that learn nothing read the State alone and leave `fit` and `save`.
+    """
+
+    config_type: ClassVar[type[RetrieverConfig]] = RetrieverConfig
+    learns: ClassVar[bool] = False
+    """Whether `fit` does anything (then a checkpoint and a bundle part are written)."""
+
+    def __init__(self, config: RetrieverConfig):
+        self.config = config
+
+    def missing(self, window: Window) -> str | None:
+        """What the data lacks for this source, as "needs follows"; None where it can work."""
+        return None
+
+    def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
+        """Learn from the window.
+
+        resume: a file in which a long fit may keep its progress (written atomically, read if present),
+        so that killed training goes on from there.
+        """
+
+    def checkpoint(self) -> dict:
+        """Tensors and plain values that `torch.save` writes and `torch.load(weights_only=True)` reads."""
+        return {}
+
+    def restore(self, checkpoint: dict) -> None:
+        """Take up what `checkpoint` gave, in place of `fit`."""
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle part into an existing empty folder."""
+
+    @classmethod
+    def load(cls, config: RetrieverConfig, folder: Path) -> Retriever:
+        """Read the bundle part; raises ArtifactError where it is damaged."""
+        return cls(config)
+
+    def adapt(self, catalogue: Catalogue) -> None:
+        """Take note of items appended to the catalogue after `fit`; items a source cannot represent it
+        never proposes."""
+
+    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Best k items a user, best first.
+
+        users: int32[B], -1 for somebody unknown (an empty row, or what the source gives everybody).
+        Returns items int32[B, k], -1 filling short rows at the end, and scores float32[B, k]
+        (-inf where empty). Items not yet published at `state.now` are never proposed; items the user
+        has seen may be (the pipeline filters them, but see `exclude_seen` in `topk`).
+        """
+        raise NotImplementedError
+
+    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray | None:
+        """Similarity of user and item as a feature of the ranker, float32 of the shape of items [B, K].
+
+        0 where either side is unknown (or items is -1); None where this source has no such measure.
+        Must agree with the scores that `retrieve` gives.
+        """
+        return None
+
+    def fold_in(self, histories: list[np.ndarray]) -> np.ndarray | None:
+        """float32[B, D] vectors for users who were not in training, from the items they touched
+        (oldest first); None where the family has no such vector."""
+        return None
+
+    def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
+        """One reason for each of a few items of one user."""
+        return [Reason("taste")] * len(items)
+
+
+def topk(scores: np.ndarray, k: int, seen: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Best k columns of each row, best first; ties go to the lower column.
+
+    scores: float32[B, N] (overwritten where `seen` says so), -inf marks what may not be chosen.
+    seen: (row, column) pairs to leave out. Returns items int32[B, k] (-1 filler) and scores float32[B, k].
+    """
+    if seen is not None:
+        scores[seen] = -np.inf
+    b, n = scores.shape
+    width = min(k, n)
+    if width < n:
+        part = np.argpartition(scores, n - width, axis=1)[:, n - width :]
+    else:
+        part = np.broadcast_to(np.arange(n), (b, n)).copy()
+    values = np.take_along_axis(scores, part, axis=1)
+    order = np.lexsort((part, -values), axis=1)
+    items = np.take_along_axis(part, order, axis=1).astype(np.int32)
+    values = np.take_along_axis(values, order, axis=1).astype(np.float32)
+    items[~np.isfinite(values)] = -1
+    if width < k:
+        items = np.pad(items, ((0, 0), (0, k - width)), constant_values=-1)
+        values = np.pad(values, ((0, 0), (0, k - width)), constant_values=-np.inf)
+    return items, values
