@@ -44,6 +44,9 @@ COLUMNS: dict[str, dict[str, tuple[ColumnKind, bool]]] = {
         "follower_id": ("id", True), "followee_id": ("id", True), "created_at": ("timestamp", False),
         "weight": ("float", False),
     },
+    "history": {
+        "user_id": ("id", True), "item_id": ("id", True), "action": ("category", True), "rank": ("int", True),
+    },
     "blocks": {
         "user_id": ("id", True), "author_id": ("id", True), "created_at": ("timestamp", False),
         "kind": ("category", False),
@@ -52,6 +55,8 @@ COLUMNS: dict[str, dict[str, tuple[ColumnKind, bool]]] = {
 """Table → column → (kind, required). `users` and `items` may carry any further attribute; each action of
 the manifest is one further Boolean column of `impressions`. In `items`, `toxicity`, `nsfw`, `spam` and
 `misinformation` are observed safety labels or scores in [0, 1]. In `blocks`, `kind` is "block" or "mute".
+`history` holds what people did before the log begins where no time of it is known: a user's items per action,
+`rank` 0 for the oldest.
 Timestamps are stored as Parquet timestamp[us, UTC]; Booleans never hold null."""
 
 SAFETY_COLUMNS = ("toxicity", "nsfw", "spam", "misinformation")

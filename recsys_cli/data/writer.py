@@ -1,0 +1,205 @@
+"""Writing a dataset folder: Parquet tables in canonical types, and the manifest that describes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_cli.data.digest import ORDERED_TABLES, TableDigest, dataset_digest
+from recsys_cli.data.schema import COLUMNS, Action, ColumnKind, DatasetManifest, TableInfo
+from recsys_cli.errors import DataError, nearest
+from recsys_cli.files import atomic_dir
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ARROW_TYPES: dict[ColumnKind, pa.DataType] = {
+    "timestamp": pa.timestamp("us", "UTC"), "bool": pa.bool_(), "float": pa.float32(), "int": pa.int32(),
+    "text": pa.string(), "category": pa.string(), "list": pa.list_(pa.string()),
+}
+"""Arrow type of each kind of column; ids are int64, or string where the owner's are."""
+
+
+def arrow_table(table: pa.Table | pl.DataFrame) -> pa.Table:
+    """A polars or Arrow table as Arrow with the plain types (no views, large offsets or dictionaries)."""
+    if not isinstance(table, pa.Table):
+        table = table.to_arrow()
+    return table.cast(pa.schema([pa.field(f.name, _plain(f.type)) for f in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind) or pa.types.is_list_view(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return ARROW_TYPES["timestamp"]
+    return kind
+
+
+def conform(name: str, table: pa.Table | pl.DataFrame, actions: Mapping[str, object] = ()) -> pa.Table:
+    """The table `name` with each known column in its canonical type; further attributes as they are.
+
+    Raises DataError where a required column is missing, a column cannot take its type, an action or a
+    required column holds null, or a table other than `users` and `items` has a column of no known meaning.
+    """
+    table = arrow_table(table)
+    known = COLUMNS[name]
+    missing = [c for c, (_, required) in known.items() if required and c not in table.column_names]
+    if missing:
+        close = nearest(missing[0], table.column_names)
+        raise DataError(
+            f"table {name} has no column {missing[0]!r}",
+            f"is it {close!r}?" if close else f"its columns: {', '.join(table.column_names) or 'none'}",
+        )
+    fields = []
+    for field in table.schema:
+        kind, required = known.get(field.name, ("bool", True) if name == "impressions" else (None, False))
+        if kind == "bool" and field.name not in actions:
+            raise DataError(
+                f"table {name}: column {field.name!r} is neither of the schema nor an action of this dataset",
+                f"actions: {', '.join(actions) or 'none'}",
+            )
+        if kind is None and name not in ("users", "items"):
+            raise DataError(f"table {name}: unknown column {field.name!r}", f"it takes {', '.join(known)}")
+        fields.append(pa.field(field.name, _target(kind, field.type), nullable=not required))
+    try:
+        table = table.cast(pa.schema(fields))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise DataError(f"table {name}: {str(error).splitlines()[0]}", "see the README for the type of each column") from None
+    return table
+
+
+def _target(kind: ColumnKind | None, given: pa.DataType) -> pa.DataType:
+    if kind is None:
+        return given
+    if kind == "id":
+        return pa.int64() if pa.types.is_integer(given) else pa.string()
+    return ARROW_TYPES[kind]
+
+
+class TableWriter:
+    """Streams one table to a Parquet file, keeping its digest and, for `impressions`, its totals.
+
+    Every batch must have the columns of the first. Batches become row groups; give them in chunks of
+    some ten thousand rows or more.
+    """
+
+    def __init__(self, path: Path, name: str, actions: Mapping[str, object] = ()):
+        self.name = name
+        self.rows = 0
+        self.action_counts = dict.fromkeys(actions, 0)
+        self.without_positive = 0
+        self.time_span: tuple[int, int] | None = None
+        self._positive = [a for a, polarity in dict(actions).items() if polarity == "positive"]
+        self._path = path
+        self._digest = TableDigest(ordered=name in ORDERED_TABLES)
+        self._file: pq.ParquetWriter | None = None
+        self._schema: pa.Schema | None = None
+
+    def write(self, batch: pa.Table | pl.DataFrame) -> None:
+        """Append rows; raises DataError as `conform` does."""
+        batch = conform(self.name, batch, self.action_counts)
+        if self._file is None:
+            self._schema = batch.schema
+            self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        elif batch.schema != self._schema:
+            batch = batch.select(self._schema.names).cast(self._schema)
+        if batch.num_rows == 0:
+            return
+        self._file.write_table(batch)
+        self._digest.update(batch)
+        self.rows += batch.num_rows
+        if self.name == "impressions":
+            self._count(batch)
+
+    def _count(self, batch: pa.Table) -> None:
+        positive = np.zeros(batch.num_rows, bool)
+        for action in self.action_counts:
+            done = batch[action].to_numpy()
+            self.action_counts[action] += int(done.sum())
+            if action in self._positive:
+                positive |= done
+        self.without_positive += int((~positive).sum())
+        low, high = (v.as_py() for v in pc.min_max(batch["timestamp"].cast(pa.int64())).values())
+        if self.time_span is not None:
+            low, high = min(low, self.time_span[0]), max(high, self.time_span[1])
+        self.time_span = (low, high)
+
+    def close(self) -> TableInfo:
+        """Finish the file; a table to which nothing was written leaves no file and has no columns."""
+        if self._file is not None:
+            self._file.close()
+        columns = {} if self._schema is None else {f.name: str(f.type) for f in self._schema}
+        return TableInfo(rows=self.rows, digest=self._digest.hexdigest(), columns=columns)
+
+
+class DatasetWriter:
+    """Writes tables into an empty folder and, at `finish`, the manifest.
+
+    actions: action → "positive" or "negative", in the order of reports.
+    """
+
+    def __init__(self, folder: Path, name: str, actions: Mapping[str, str]):
+        self.folder = folder
+        self.name = name
+        self.actions = dict(actions)
+        self._writers: dict[str, TableWriter] = {}
+
+    def table(self, name: str) -> TableWriter:
+        """The writer of one table, made at the first call."""
+        if name not in self._writers:
+            actions = self.actions if name == "impressions" else {}
+            self._writers[name] = TableWriter(self.folder / f"{name}.parquet", name, actions)
+        return self._writers[name]
+
+    def finish(
+        self, *, origin: dict | None = None, has_time: bool = True, authors_are_users: bool = False,
+        splits: dict[str, tuple[int, int]] | None = None,
+    ) -> DatasetManifest:
+        """Close every table and write `dataset.json`; tables without any batch are left out."""
+        tables = {name: info for name, w in self._writers.items() if (info := w.close()).columns}
+        log = self._writers.get("impressions")
+        counts = log.action_counts if log else {}
+        manifest = DatasetManifest(
+            name=self.name, origin=origin or {}, tables=tables,
+            actions={a: Action(polarity=p, count=counts.get(a, 0)) for a, p in self.actions.items()},
+            time_span=log.time_span if log and has_time else None, has_time=has_time,
+            negatives_observed=bool(log and log.without_positive), authors_are_users=authors_are_users, splits=splits,
+            digest=dataset_digest({name: info.digest for name, info in tables.items()}),
+        )
+        text = orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        (self.folder / "dataset.json").write_bytes(text)
+        return manifest
+
+    def abandon(self) -> None:
+        """Close open files after a failure; the folder is not a dataset."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+def write_dataset(
+    path: str | os.PathLike, name: str, tables: Mapping[str, pa.Table | pl.DataFrame], actions: Mapping[str, str], *,
+    origin: dict | None = None, has_time: bool = True, authors_are_users: bool = False,
+    splits: dict[str, tuple[int, int]] | None = None,
+) -> DatasetManifest:
+    """Write a whole dataset folder at `path`, replacing one that is there, and return its manifest.
+
+    tables: table name → rows (see `schema.COLUMNS`). actions: action → "positive" or "negative"; each is a
+    Boolean column of `impressions`. Types are made canonical; raises DataError as `conform` does.
+    """
+    with atomic_dir(path) as folder:
+        writer = DatasetWriter(folder, name, actions)
+        for table, rows in tables.items():
+            writer.table(table).write(rows)
+        return writer.finish(origin=origin, has_time=has_time, authors_are_users=authors_are_users, splits=splits)

@@ -1,0 +1,98 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DAY = 86_400_000_000
+TINY_START = 1_709_251_200_000_000
+"""2024-03-01T00:00Z, when the log of `tiny_dataset` begins."""
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the public datasets; tests that ask for it carry the marker `shared_data`."""
+    folder = Path(os.environ.get("RECSYS_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no public datasets at {folder} (set RECSYS_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory) -> Path:
+    """A dataset folder of 60 users, 120 items and 4,800 impressions over 8 days; see `tiny_tables`."""
+    from recsys_cli.data.writer import write_dataset
+
+    path = tmp_path_factory.mktemp("tiny") / "dataset"
+    write_dataset(path, "tiny", tiny_tables(), TINY_ACTIONS, authors_are_users=True)
+    return path
+
+
+TINY_ACTIONS = {"click": "positive", "like": "positive", "repost": "positive", "follow": "positive", "hide": "negative"}
+
+
+def tiny_tables(seed: int = 7, users: int = 60, items: int = 120, days: int = 8) -> dict[str, pl.DataFrame]:
+    """Tables of a little world in which taste matters: each user likes two of six topics.
+
+    Users 1000, 1001, …; items "i0", "i1", …; the first third of the users write the items. People who share a
+    topic follow each other; an item of a liked topic is clicked five times as often and never hidden.
+    """
+    rng = np.random.default_rng(seed)
+    topics = np.array(["art", "chess", "cycling", "jazz", "physics", "travel"])
+    taste = np.stack([rng.choice(6, 2, replace=False) for _ in range(users)])
+    user_id = 1000 + np.arange(users)
+    author = rng.integers(0, users // 3, items)
+    topic = np.where(rng.random(items) < 0.8, taste[author, rng.integers(0, 2, items)], rng.integers(0, 6, items))
+    created = TINY_START + rng.integers(-2 * DAY, (days - 1) * DAY, items)
+    words = [f"{topics[t]} notes number {i} about {topics[t]} #{topics[t]}" for i, t in enumerate(topic)]
+    n = days * users * 10
+    when = np.sort(TINY_START + rng.integers(0, days * DAY, n))
+    user = rng.integers(0, users, n)
+    live = np.argsort(created)
+    shown = live[(rng.random(n) * np.maximum(np.searchsorted(created[live], when), 1)).astype(int)]
+    liked = (taste[user] == topic[shown][:, None]).any(axis=1)
+    position = rng.integers(0, 10, n)
+    click = rng.random(n) < np.where(liked, 0.5, 0.1) * (1 - 0.04 * position)
+    like = click & (rng.random(n) < 0.4)
+    return {
+        "users": pl.DataFrame({
+            "user_id": user_id, "created_at": _time(TINY_START - rng.integers(1, 900, users) * DAY),
+            "country": np.array(["de", "fr", "it"])[rng.integers(0, 3, users)], "age": rng.integers(16, 70, users),
+        }),
+        "items": pl.DataFrame({
+            "item_id": [f"i{i}" for i in range(items)], "author_id": user_id[author], "created_at": _time(created),
+            "text": words, "topics": [[str(topics[t])] for t in topic],
+            "media_type": np.array(["text", "image", "video"])[rng.integers(0, 3, items)],
+            "language": np.array(["en", "de"])[(rng.random(items) < 0.2).astype(int)],
+            "toxicity": np.round(rng.beta(1, 12, items), 3), "nsfw": np.round(rng.beta(1, 20, items), 3),
+        }),
+        "impressions": pl.DataFrame({
+            "user_id": user_id[user], "item_id": [f"i{i}" for i in shown], "timestamp": _time(when),
+            "request_id": np.arange(n) // 5, "session_id": np.arange(n) // 10, "position": position,
+            "surface": np.array(["home", "search"])[(rng.random(n) < 0.1).astype(int)],
+            "device": np.array(["phone", "desktop"])[(rng.random(n) < 0.3).astype(int)],
+            "propensity": rng.uniform(0.01, 1, n), "dwell_seconds": np.where(click, rng.gamma(2, 8, n), rng.gamma(1, 1, n)),
+            "click": click, "like": like, "repost": like & (rng.random(n) < 0.3),
+            "follow": like & (rng.random(n) < 0.05), "hide": ~liked & (rng.random(n) < 0.03),
+        }),
+        "follows": _follows(rng, user_id, taste, users // 3),
+        "blocks": pl.DataFrame({"user_id": user_id[[5, 9]], "author_id": user_id[[0, 1]], "kind": ["block", "mute"]}),
+    }
+
+
+def _time(microseconds: np.ndarray) -> pl.Series:
+    return pl.Series(microseconds.astype(np.int64)).cast(pl.Datetime("us", "UTC"))
+
+
+def _follows(rng, user_id: np.ndarray, taste: np.ndarray, authors: int) -> pl.DataFrame:
+    shared = (taste[:, None, :, None] == taste[None, :authors, None, :]).any(axis=(2, 3))
+    edge = rng.random(shared.shape) < np.where(shared, 0.4, 0.05)
+    follower, followee = np.nonzero(edge & (np.arange(len(user_id))[:, None] != np.arange(authors)[None, :]))
+    created = _time(TINY_START - rng.integers(1, 400, len(follower)) * DAY)
+    return pl.DataFrame({"follower_id": user_id[follower], "followee_id": user_id[followee], "created_at": created})
