@@ -92,12 +92,10 @@ def _line_of(path: Path | None, keys: tuple) -> int | None:
                 if name.value == str(key):
                     line, node = name.start_mark.line + 1, value
                     break
-            else:
-                return line
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             line = node.start_mark.line + 1
-        # a discriminator tag in pydantic's path is no key of the file: skip it
+        # a discriminator tag, or the index of a lone element written without its list, is no key of the file
     return line
 
 
