@@ -1,0 +1,142 @@
+"""Metrics of predicted probabilities: pure functions on arrays, used in training and in evaluation.
+
+`labels` are bool[n] or 0/1 numbers, `scores` any real numbers [n] (higher = more likely) and `probabilities`
+numbers in [0, 1]. A metric that is not defined for the data given (no rows, or one class alone where it needs
+both) is NaN; the caller decides whether that is an error. Arrays of unequal length, labels other than 0 and 1
+and scores that are not finite raise DataError.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_cli.errors import DataError
+
+EPSILON = 1e-7
+"""Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
+
+
+def _pair(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+    """float64[n] labels and scores, checked."""
+    y, s = np.asarray(labels), np.asarray(scores, np.float64)
+    if y.shape != s.shape or y.ndim != 1:
+        raise DataError(f"labels {y.shape} and scores {s.shape} do not pair", "give two equally long lists")
+    if y.dtype != bool:
+        odd = ~np.isin(y, (0, 1))
+        if odd.any():
+            raise DataError(f"{int(odd.sum())} labels are neither 0 nor 1, the first at row {int(odd.argmax())}")
+    bad = ~np.isfinite(s)
+    if bad.any():
+        raise DataError(f"{int(bad.sum())} scores are not finite, the first at row {int(bad.argmax())}")
+    return y.astype(np.float64), s
+
+
+def roc_auc(labels, scores) -> float:
+    """Chance that a random positive outranks a random negative, ties counting half (Mann–Whitney U)."""
+    y, s = _pair(labels, scores)
+    positives = y.sum()
+    negatives = len(y) - positives
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    _, place, count = np.unique(s, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count - 1) / 2  # mean 1-based rank of each group of ties
+    return float((middle[place] @ y - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _thresholds(y: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall at every distinct score, highest score first."""
+    order = np.argsort(-s, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(s[order])), len(s) - 1)
+    hits = np.cumsum(y[order])[last_of_tie]
+    return hits / (last_of_tie + 1), hits / y.sum()
+
+
+def average_precision(labels, scores) -> float:
+    """Area under the precision–recall curve as the step sum Σ (R_i − R_{i−1})·P_i, without interpolation."""
+    y, s = _pair(labels, scores)
+    if y.sum() == 0:
+        return float("nan")
+    precision, recall = _thresholds(y, s)
+    return float(np.diff(recall, prepend=0.0) @ precision)
+
+
+def precision_at_recall(labels, scores, recall: float = 0.9) -> float:
+    """Best precision among the thresholds that reach at least `recall` of the positives."""
+    y, s = _pair(labels, scores)
+    if y.sum() == 0:
+        return float("nan")
+    precision, reached = _thresholds(y, s)
+    return float(precision[reached >= recall - 1e-12].max())
+
+
+def log_loss(labels, probabilities) -> float:
+    """Mean cross-entropy in nats: −mean(y·ln p + (1−y)·ln(1−p))."""
+    y, p = _pair(labels, probabilities)
+    if len(y) == 0:
+        return float("nan")
+    p = np.clip(p, EPSILON, 1 - EPSILON)
+    return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
+
+
+def relative_cross_entropy(labels, probabilities) -> float:
+    """RCE: by how many percent the log loss is below that of always saying the base rate of these labels.
+
+    0 is no better than the base rate, 100 is perfect, below 0 is worse (Belli et al., "Privacy-Aware
+    Recommender Systems Challenge on Twitter's Home Timeline", RecSys Challenge 2020).
+    """
+    y, p = _pair(labels, probabilities)
+    if len(y) == 0 or y.min() == y.max():
+        return float("nan")
+    constant = log_loss(y, np.full(len(y), y.mean()))
+    return float(100 * (1 - log_loss(y, p) / constant))
+
+
+def expected_calibration_error(labels, probabilities, bins: int = 15, binning: str = "mass") -> float:
+    """ECE: mean over bins of |mean prediction − share of positives|, weighted by the rows of each bin.
+
+    `binning` "mass" cuts the sorted predictions into bins of equal count (Nguyen & O'Connor, EMNLP 2015),
+    "width" cuts [0, 1] into bins of equal width (Guo et al., ICML 2017). With equal mass, rows of one
+    predicted value stay in one bin, so that the result does not depend on the order of the rows.
+    """
+    if binning not in ("mass", "width"):
+        raise ValueError(f"binning is 'mass' or 'width', not {binning!r}")
+    y, p = _pair(labels, probabilities)
+    if len(y) == 0:
+        return float("nan")
+    bin_of = calibration_bins(p, bins, binning)
+    gap = np.bincount(bin_of, weights=p - y, minlength=bins)
+    return float(np.abs(gap).sum() / len(y))
+
+
+def calibration_bins(probabilities, bins: int = 15, binning: str = "mass") -> np.ndarray:
+    """int64[n] bin of each prediction, in [0, bins); see `expected_calibration_error`."""
+    p = np.asarray(probabilities, np.float64)
+    if binning == "width":
+        return np.clip((p * bins).astype(np.int64), 0, bins - 1)
+    ordered = np.sort(p)
+    return np.searchsorted(ordered, p, side="left") * bins // max(len(p), 1)
+
+
+def reliability(labels, probabilities, bins: int = 15, binning: str = "mass") -> dict[str, list]:
+    """Points of the reliability diagram: per filled bin its `count`, mean `predicted` and `observed` share."""
+    y, p = _pair(labels, probabilities)
+    bin_of = calibration_bins(p, bins, binning)
+    count = np.bincount(bin_of, minlength=bins)
+    filled = count > 0
+    n = count[filled]
+    return {
+        "count": n.tolist(),
+        "predicted": (np.bincount(bin_of, weights=p, minlength=bins)[filled] / n).tolist(),
+        "observed": (np.bincount(bin_of, weights=y, minlength=bins)[filled] / n).tolist(),
+    }
+
+
+def summarise(labels, probabilities) -> dict[str, float]:
+    """All of them for one action: rows, positives, roc_auc, pr_auc, log_loss, rce, ece."""
+    y = np.asarray(labels)
+    return {
+        "rows": len(y), "positives": int(np.sum(y)),
+        "roc_auc": roc_auc(labels, probabilities), "pr_auc": average_precision(labels, probabilities),
+        "log_loss": log_loss(labels, probabilities), "rce": relative_cross_entropy(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
+    }
