@@ -1,0 +1,60 @@
+"""`recsys import-data`: foreign files into a dataset folder, by a mapping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command
+
+
+@command(app, "import-data")
+def import_data(
+    call: Invocation,
+    mapping: Annotated[Path, typer.Argument(help="Mapping file; configs/import/ holds some and a commented template")],
+    source: Annotated[Path, typer.Option("--from", help="Folder of the source files")],
+    target: Annotated[Path | None, typer.Option("--to", help="Dataset folder to write  [default: paths.data]", show_default=False)] = None,
+    max_reject_share: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Refuse the import where a table loses more than this share of its rows (instead of the mapping's)",
+        show_default=False)] = None,
+) -> None:
+    """Import CSV, TSV, JSON lines or Parquet files as a dataset."""
+    from recsys_cli.data.importer.mapping import read_mapping
+
+    checked = read_mapping(mapping)
+    if max_reject_share is not None:
+        checked = checked.model_copy(update={"max_reject_share": max_reject_share})
+    target = target or Path(call.config.paths.data)
+    from recsys_cli.data.importer.run import import_dataset
+
+    summary = import_dataset(checked, source, target, mapping_name=mapping.name, progress=call.progress)
+    rows = [{"table": name, **counts} for name, counts in summary["tables"].items()]
+    call.emit(summary, lambda console: _render(console, summary, rows), rows)
+
+
+def _render(console, summary: dict, rows: list[dict]) -> None:
+    from rich.table import Table
+
+    table = Table("table", box=None, header_style="bold")
+    for column in ("read", "rejected", "rows"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(row["table"], *(f"{row[c]:,}" for c in ("read", "rejected", "rows")))
+    console.print(table)
+    impressions = summary["tables"]["impressions"]["rows"]
+    rates = ", ".join(f"{a} {n / impressions:.2%}" for a, n in summary["actions"].items())
+    console.print(f"\nactions: {rates}", highlight=False)
+    if summary["repeats_left_out"]:
+        console.print(f"exact repeats left out: {summary['repeats_left_out']:,}", highlight=False)
+    if summary["rejects"]:
+        console.print(f"\nrejected (all of them in {summary['dataset']}/rejects.parquet)", highlight=False)
+        reasons = Table("table", "reason", box=None, header_style="bold")
+        reasons.add_column("rows", justify="right")
+        reasons.add_column("first")
+        for r in summary["rejects"]:
+            value = "" if r["value"] is None else f": {r['value'][:40]!r}"
+            reasons.add_row(r["table"], r["reason"], f"{r['count']:,}", f"{r['file']} line {r['line']}{value}")
+        console.print(reasons)
+    console.print(f"\n{summary['dataset']}: dataset {summary['name']!r}, digest {summary['digest']}, {summary['seconds']:.1f} s", highlight=False)
