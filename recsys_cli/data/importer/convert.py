@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -189,7 +188,7 @@ def _timestamp(out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: B
         return
     if dtype.is_temporal():
         aware = getattr(dtype, "time_zone", None)
-        out.value = raw.dt.convert_time_zone("UTC").cast(TIME) if aware else raw.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        out.value = raw.dt.convert_time_zone("UTC").cast(TIME) if aware else _in_zone(raw.cast(pl.Datetime("us")), spec.zone)
         micros = out.value.cast(pl.Int64).cast(pl.Float64)
         unit = None
     elif spec.unit:
@@ -204,7 +203,7 @@ def _timestamp(out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: B
         out.checks.append((raw.is_not_null() & (number.is_null() | number.is_nan()), f"{label} is not a number"))
         unit = spec.unit
     elif spec.format:
-        out.value = _written_time(raw.cast(pl.String).str.strip_chars(), spec.format)
+        out.value = _written_time(raw.cast(pl.String).str.strip_chars(), spec.format, spec.zone)
         micros = out.value.cast(pl.Int64).cast(pl.Float64)
         out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is not a time of the form {spec.format}"))
         unit = None
@@ -218,19 +217,21 @@ def _timestamp(out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: B
     out.checks.append((micros > bounds.latest, f"{label} lies in the future{guess}"))
 
 
-def _written_time(text: pl.Expr, form: str) -> pl.Expr:
+def _in_zone(wall: pl.Expr, zone: str) -> pl.Expr:
+    """UTC of wall-clock times; where the clock is turned back the earlier, where it leaps over them null."""
+    return wall.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+
+
+def _written_time(text: pl.Expr, form: str, zone: str) -> pl.Expr:
+    wall = pl.Datetime("us")
     if form != "iso":
-        zoned = "%z" in form or "%#z" in form
-        value = text.str.strptime(pl.Datetime("us", "UTC") if zoned else pl.Datetime("us"), form, strict=False)
-        return value.cast(TIME) if zoned else value.dt.replace_time_zone("UTC")
+        if "%z" in form:
+            return text.str.strptime(TIME, form, strict=False)
+        return _in_zone(text.str.strptime(wall, form, strict=False), zone)
     text = text.str.replace(" ", "T", literal=True).str.replace(r"Z$", "+00:00")
     zoned = [text.str.strptime(TIME, f, strict=False) for f in ("%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%z")]
-    plain = [
-        text.str.strptime(pl.Datetime("us"), f, strict=False).dt.replace_time_zone("UTC")
-        for f in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
-    ]
-    day = text.str.strptime(pl.Date, "%Y-%m-%d", strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return pl.coalesce(*zoned, *plain, day)
+    plain = [text.str.strptime(wall, f, strict=False) for f in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")]
+    return pl.coalesce(*zoned, *(_in_zone(p, zone) for p in plain))
 
 
 def _float(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
@@ -354,19 +355,19 @@ def recognise(frame: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     return frame
 
 
-def attribute_targets(attributes: dict[str, Column], leave_out: list[str], columns: list[str], used: set[str]) -> Iterator[Target]:
-    """Targets of the attributes of a part, its globs expanded over the source columns not otherwise used."""
+def attribute_targets(attributes: dict[str, Column], leave_out: list[str], columns: list[str], used: set[str]) -> list[Target]:
+    """Targets of the attributes of a part in the order of the file; globs are expanded over the columns not used otherwise."""
     import fnmatch
 
-    taken = set()
+    found: dict[str, Target] = {}
     for name, spec in attributes.items():
         if any(c in name for c in "*?["):
             matches = [c for c in columns if fnmatch.fnmatchcase(c, name) and c not in used]
         else:
             matches = [name]
         for match in matches:
-            if match in taken or any(fnmatch.fnmatchcase(match, out) for out in leave_out):
+            if match in found or any(fnmatch.fnmatchcase(match, out) for out in leave_out):
                 continue
-            taken.add(match)
             filled = spec if spec.column or spec.value is not None else spec.model_copy(update={"column": [match]})
-            yield Target(match, spec.type, filled, attribute=True)
+            found[match] = Target(match, spec.type, filled, attribute=True)
+    return sorted(found.values(), key=lambda t: columns.index(t.name) if t.name in columns else len(columns))

@@ -45,7 +45,9 @@ class Column(Section):
     unit: Literal["s", "ms", "us", "ns"] | None = None
     """Unit of a numeric time since 1970."""
     format: str | None = None
-    """Form of a written time: "iso", or a pattern such as "%Y-%m-%d %H:%M"; UTC unless it carries a zone."""
+    """Form of a written time: "iso", or a pattern such as "%Y-%m-%d %H:%M"."""
+    zone: str = "UTC"
+    """Time zone of a written time that does not carry its own, for example "Asia/Shanghai"."""
     order: bool = False
     """The number is an order within its user, not a moment: the dataset is marked as having no time."""
     separator: str | None = None
@@ -73,6 +75,13 @@ class Column(Section):
             raise ValueError("give `column` or `value`, not both")
         if self.unit and self.format:
             raise ValueError("give `unit` for a number or `format` for a written time, not both")
+        if self.zone != "UTC":
+            import zoneinfo
+
+            try:
+                zoneinfo.ZoneInfo(self.zone)
+            except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+                raise ValueError(f"no time zone {self.zone!r}") from None
         return self
 
 
