@@ -55,5 +55,7 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
     out = {}
     for name, entry in header["arrays"].items():
         count = int(np.prod(entry["shape"], dtype=np.int64))
-        out[name] = np.frombuffer(whole, np.dtype(entry["dtype"]), count, start + entry["offset"]).reshape(entry["shape"])
+        out[name] = np.frombuffer(whole, np.dtype(entry["dtype"]), count, start + entry["offset"]).reshape(
+            entry["shape"]
+        )
     return out, header["meta"]

@@ -130,8 +130,10 @@ def merge(base: dict, above: dict) -> dict:
     out = copy.copy(base)
     for key, value in above.items():
         below = out.get(key)
-        same_kind = isinstance(value, dict) and isinstance(below, dict) and (
-            "kind" not in value or "kind" not in below or value["kind"] == below["kind"]
+        same_kind = (
+            isinstance(value, dict)
+            and isinstance(below, dict)
+            and ("kind" not in value or "kind" not in below or value["kind"] == below["kind"])
         )
         out[key] = merge(below, value) if same_kind else copy.deepcopy(value)
     return out
@@ -195,10 +197,16 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path | None) 
         expected = str(context.get("expected_tags") or context.get("expected"))
         close = nearest(str(given), [t.strip(" '") for t in expected.replace(" or ", ",").split(",")])
         tail = ".kind" if problem["type"] == "union_tag_invalid" else ""
-        return f"{where}{dotted}{tail}: {given!r} is none of {expected}{more}", f"did you mean {close!r}?" if close else None
+        return (
+            f"{where}{dotted}{tail}: {given!r} is none of {expected}{more}",
+            f"did you mean {close!r}?" if close else None,
+        )
     given = problem["input"]
     shown = "" if isinstance(given, dict) else f" (given: {given!r})"
-    return f"{where}{dotted or 'the file'}: {problem['msg']}{shown}{more}", "run `recsys config schema` for what each key takes"
+    return (
+        f"{where}{dotted or 'the file'}: {problem['msg']}{shown}{more}",
+        "run `recsys config schema` for what each key takes",
+    )
 
 
 def _known_keys(model, keys: tuple) -> list[str]:
@@ -251,8 +259,10 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
         for first, second in zip(body, body[1:], strict=False):
             if (
-                isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr)
-                and isinstance(second.value, ast.Constant) and isinstance(second.value.value, str)
+                isinstance(first, ast.AnnAssign)
+                and isinstance(second, ast.Expr)
+                and isinstance(second.value, ast.Constant)
+                and isinstance(second.value.value, str)
             ):
                 docs[first.target.id] = inspect.cleandoc(second.value.value)
     return docs

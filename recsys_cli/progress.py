@@ -47,8 +47,13 @@ class TerminalProgress(Progress):
         outermost = self._live is None
         if outermost:
             self._live = Bars(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), console=self._console, transient=True,
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
             )
             self._live.start()
         bars = self._live

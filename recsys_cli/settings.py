@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import NonNegativeInt
 
 from recsys_cli.config import Section
+from recsys_cli.data.windows import WindowsConfig
+from recsys_cli.pipeline.config import PipelineConfig
 
 
 class Paths(Section):
@@ -24,3 +26,5 @@ class Settings(Section):
     threads: NonNegativeInt = 0
     """Threads to use; 0 takes all cores."""
     paths: Paths = Paths()
+    windows: WindowsConfig = WindowsConfig()
+    pipeline: PipelineConfig = PipelineConfig()

@@ -32,12 +32,24 @@ if TYPE_CHECKING:
 Format = Literal["table", "json", "csv", "parquet"]
 DEFAULT_CONFIG = Path("configs/default.yaml")
 COMMANDS = (
-    "generate", "import_data", "data", "train", "recommend", "evaluate", "ab_test", "config", "runs", "doctor",
+    "generate",
+    "import_data",
+    "data",
+    "train",
+    "recommend",
+    "evaluate",
+    "ab_test",
+    "config",
+    "runs",
+    "doctor",
 )
 """Modules of this package, in the order in which `recsys --help` shows them."""
 
 app = typer.Typer(
-    name="recsys", no_args_is_help=True, add_completion=True, rich_markup_mode=None,
+    name="recsys",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="A For-You recommender from data to served slates: generate or import, train, recommend, evaluate, test.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,8 +77,10 @@ class Invocation:
         for text in self.options["set"] or ():
             put(layers[self._origins["set"]], *parse_override(text))
         for option, keys in (
-            ("data_dir", ["paths", "data"]), ("artifacts_dir", ["paths", "artifacts"]),
-            ("seed", ["seed"]), ("threads", ["threads"]),
+            ("data_dir", ["paths", "data"]),
+            ("artifacts_dir", ["paths", "artifacts"]),
+            ("seed", ["seed"]),
+            ("threads", ["threads"]),
         ):
             value = self.options[option]
             if value is not None:
@@ -135,7 +149,9 @@ class Invocation:
             frame.write_csv(buffer)
         else:
             if self.output is None and sys.stdout.isatty():
-                raise UsageError("Parquet does not belong on a terminal", "name a file with --output, or redirect stdout")
+                raise UsageError(
+                    "Parquet does not belong on a terminal", "name a file with --output, or redirect stdout"
+                )
             frame.write_parquet(buffer)
         self._write(buffer.getvalue())
 
@@ -192,28 +208,121 @@ def _limit_threads(threads: int) -> None:
 GLOBAL_OPTIONS: list[inspect.Parameter] = [
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
     for name, annotation, default in (
-        ("config", Annotated[Path | None, typer.Option(
-            "--config", "-c", envvar="RECSYS_CONFIG", help="YAML file  [default: configs/default.yaml if it is there]",
-            show_default=False, show_envvar=False)], None),
-        ("set", Annotated[list[str] | None, typer.Option(
-            "--set", envvar="RECSYS_SET", metavar="KEY=VALUE", help="Override one value, e.g. ranking.heavy.epochs=3 (repeatable)",
-            show_envvar=False)], None),
-        ("data_dir", Annotated[Path | None, typer.Option(
-            "--data-dir", envvar="RECSYS_DATA_DIR", help="Dataset folder", show_envvar=False)], None),
-        ("artifacts_dir", Annotated[Path | None, typer.Option(
-            "--artifacts-dir", envvar="RECSYS_ARTIFACTS_DIR", help="Folder of runs and logs", show_envvar=False)], None),
-        ("seed", Annotated[int | None, typer.Option(
-            "--seed", envvar="RECSYS_SEED", help="Seed of everything random", show_envvar=False)], None),
-        ("threads", Annotated[int | None, typer.Option(
-            "--threads", envvar="RECSYS_THREADS", min=0, help="Threads to use, 0 for all cores", show_envvar=False)], None),
-        ("format", Annotated[str | None, typer.Option(
-            "--format", envvar="RECSYS_FORMAT", help="table, json, csv or parquet", metavar="FORMAT", show_envvar=False)], None),
-        ("output", Annotated[Path | None, typer.Option(
-            "--output", "-o", envvar="RECSYS_OUTPUT", help="Write the result to a file instead of stdout", show_envvar=False)], None),
-        ("quiet", Annotated[bool, typer.Option(
-            "--quiet", "-q", envvar="RECSYS_QUIET", help="No progress or messages", show_envvar=False)], False),
-        ("verbose", Annotated[bool, typer.Option(
-            "--verbose", "-v", envvar="RECSYS_VERBOSE", help="Tracebacks and details", show_envvar=False)], False),
+        (
+            "config",
+            Annotated[
+                Path | None,
+                typer.Option(
+                    "--config",
+                    "-c",
+                    envvar="RECSYS_CONFIG",
+                    help="YAML file  [default: configs/default.yaml if it is there]",
+                    show_default=False,
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "set",
+            Annotated[
+                list[str] | None,
+                typer.Option(
+                    "--set",
+                    envvar="RECSYS_SET",
+                    metavar="KEY=VALUE",
+                    help="Override one value, e.g. ranking.heavy.epochs=3 (repeatable)",
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "data_dir",
+            Annotated[
+                Path | None,
+                typer.Option("--data-dir", envvar="RECSYS_DATA_DIR", help="Dataset folder", show_envvar=False),
+            ],
+            None,
+        ),
+        (
+            "artifacts_dir",
+            Annotated[
+                Path | None,
+                typer.Option(
+                    "--artifacts-dir", envvar="RECSYS_ARTIFACTS_DIR", help="Folder of runs and logs", show_envvar=False
+                ),
+            ],
+            None,
+        ),
+        (
+            "seed",
+            Annotated[
+                int | None,
+                typer.Option("--seed", envvar="RECSYS_SEED", help="Seed of everything random", show_envvar=False),
+            ],
+            None,
+        ),
+        (
+            "threads",
+            Annotated[
+                int | None,
+                typer.Option(
+                    "--threads",
+                    envvar="RECSYS_THREADS",
+                    min=0,
+                    help="Threads to use, 0 for all cores",
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "format",
+            Annotated[
+                str | None,
+                typer.Option(
+                    "--format",
+                    envvar="RECSYS_FORMAT",
+                    help="table, json, csv or parquet",
+                    metavar="FORMAT",
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "output",
+            Annotated[
+                Path | None,
+                typer.Option(
+                    "--output",
+                    "-o",
+                    envvar="RECSYS_OUTPUT",
+                    help="Write the result to a file instead of stdout",
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "quiet",
+            Annotated[
+                bool,
+                typer.Option("--quiet", "-q", envvar="RECSYS_QUIET", help="No progress or messages", show_envvar=False),
+            ],
+            False,
+        ),
+        (
+            "verbose",
+            Annotated[
+                bool,
+                typer.Option(
+                    "--verbose", "-v", envvar="RECSYS_VERBOSE", help="Tracebacks and details", show_envvar=False
+                ),
+            ],
+            False,
+        ),
     )
 ]
 
@@ -268,7 +377,8 @@ _verbose = "--verbose" in sys.argv or "-v" in sys.argv
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are one or two lines on stderr."""
     for module in COMMANDS:
-        if importlib.util.find_spec(f"recsys_cli.cli.{module}"): importlib.import_module(f"recsys_cli.cli.{module}")  # scaffolding
+        if importlib.util.find_spec(f"recsys_cli.cli.{module}"):
+            importlib.import_module(f"recsys_cli.cli.{module}")  # scaffolding
     try:
         code = app(arguments, prog_name="recsys", standalone_mode=True)
         return code or 0
@@ -296,4 +406,3 @@ def _fail(error: BaseException, text: str, code: int) -> int:
         traceback.print_exception(error)
     print(f"recsys: {text}", file=sys.stderr)
     return code
-

@@ -24,7 +24,9 @@ def show(call: Invocation) -> None:
 
         table = Table("key", "value", "from", box=None, header_style="bold")
         for row in rows:
-            table.add_row(row["key"], str(row["value"]), row["origin"], style=None if row["origin"] == "default" else "cyan")
+            table.add_row(
+                row["key"], str(row["value"]), row["origin"], style=None if row["origin"] == "default" else "cyan"
+            )
         console.print(table)
 
     call.emit({"config": document, "origins": origins}, render, [{**r, "value": str(r["value"])} for r in rows])
@@ -34,7 +36,10 @@ def show(call: Invocation) -> None:
 def validate(call: Invocation) -> None:
     """Check the configuration; exit code 3 and the place of the first problem where it is refused."""
     config = call.config
-    call.emit({"valid": True, "file": call.options["config"], "data": config.paths.data}, lambda c: c.print("configuration is valid"))
+    call.emit(
+        {"valid": True, "file": call.options["config"], "data": config.paths.data},
+        lambda c: c.print("configuration is valid"),
+    )
 
 
 @command(group, "schema")

@@ -59,7 +59,9 @@ class Catalogue:
         """This catalogue with further items at the end (their codes must refer to the same names)."""
 
         def rows(a: Ragged, b: Ragged) -> Ragged:
-            return Ragged(np.concatenate([a.offsets, b.offsets[1:] + a.offsets[-1]]), np.concatenate([a.values, b.values]))
+            return Ragged(
+                np.concatenate([a.offsets, b.offsets[1:] + a.offsets[-1]]), np.concatenate([a.values, b.values])
+            )
 
         def columns(a: dict, b: dict, missing) -> dict:
             filler = np.full(more.n_items, missing)
@@ -79,10 +81,14 @@ class Catalogue:
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
         """For `arrays.save_arrays`."""
         arrays = {
-            "item_author": self.item_author, "item_created": self.item_created,
-            "item_topics.offsets": self.item_topics.offsets, "item_topics.values": self.item_topics.values,
-            "item_text.offsets": self.item_text.offsets, "item_text.values": self.item_text.values,
-            "user_created": self.user_created, "author_user": self.author_user,
+            "item_author": self.item_author,
+            "item_created": self.item_created,
+            "item_topics.offsets": self.item_topics.offsets,
+            "item_topics.values": self.item_topics.values,
+            "item_text.offsets": self.item_text.offsets,
+            "item_text.values": self.item_text.values,
+            "user_created": self.user_created,
+            "author_user": self.author_user,
         }
         for group in ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers"):
             arrays.update({f"{group}/{k}": v for k, v in getattr(self, group).items()})
@@ -98,9 +104,14 @@ class Catalogue:
             if slash:
                 groups[group][key] = a
         return cls(
-            n_users=meta["n_users"], n_authors=meta["n_authors"], names=meta["names"],
-            item_author=arrays["item_author"], item_created=arrays["item_created"],
+            n_users=meta["n_users"],
+            n_authors=meta["n_authors"],
+            names=meta["names"],
+            item_author=arrays["item_author"],
+            item_created=arrays["item_created"],
             item_topics=Ragged(arrays["item_topics.offsets"], arrays["item_topics.values"]),
             item_text=Ragged(arrays["item_text.offsets"], arrays["item_text.values"]),
-            user_created=arrays["user_created"], author_user=arrays["author_user"], **groups,
+            user_created=arrays["user_created"],
+            author_user=arrays["author_user"],
+            **groups,
         )

@@ -137,8 +137,17 @@ class Dataset:
         """Every impression, ordered by time (ties by user, then as they came)."""
         m = self.manifest
         wanted = [
-            "user_id", "item_id", "timestamp", "position", "surface", "device", "request_id", "session_id",
-            "propensity", "dwell_seconds", *m.actions,
+            "user_id",
+            "item_id",
+            "timestamp",
+            "position",
+            "surface",
+            "device",
+            "request_id",
+            "session_id",
+            "propensity",
+            "dwell_seconds",
+            *m.actions,
         ]
         frame = self.table("impressions", wanted)
         frame = frame.with_columns(
@@ -170,16 +179,23 @@ class Dataset:
             if name not in frame.columns:
                 return None
             column = frame[name]
-            return (column if column.dtype.is_integer() else column.rank("dense")).fill_null(-1).cast(pl.Int64).to_numpy()
+            return (
+                (column if column.dtype.is_integer() else column.rank("dense")).fill_null(-1).cast(pl.Int64).to_numpy()
+            )
 
         return Log(
-            user=frame["_user"].to_numpy(), item=frame["_item"].to_numpy(),
+            user=frame["_user"].to_numpy(),
+            item=frame["_item"].to_numpy(),
             time=frame["timestamp"].cast(pl.Datetime("us")).cast(pl.Int64).to_numpy(),
             actions={a: frame[a].to_numpy() for a in m.actions},
             positive_actions=tuple(a for a, info in m.actions.items() if info.polarity == "positive"),
             negative_actions=tuple(a for a, info in m.actions.items() if info.polarity == "negative"),
-            dwell=numbers("dwell_seconds", np.float32, float("nan")), surface=codes("surface"), device=codes("device"),
-            position=numbers("position", np.int16, -1), request=groups("request_id"), session=groups("session_id"),
+            dwell=numbers("dwell_seconds", np.float32, float("nan")),
+            surface=codes("surface"),
+            device=codes("device"),
+            position=numbers("position", np.int16, -1),
+            request=groups("request_id"),
+            session=groups("session_id"),
             propensity=numbers("propensity", np.float32, float("nan")),
         )
 
@@ -204,13 +220,22 @@ class Dataset:
         out = {"from": lookup(self.user_ids, frame[source]), "to": lookup(self.author_ids, frame[target])}
         out["time"] = (
             frame["created_at"].cast(pl.Datetime("us")).cast(pl.Int64).fill_null(0).to_numpy()
-            if "created_at" in frame.columns else np.zeros(frame.height, np.int64)
+            if "created_at" in frame.columns
+            else np.zeros(frame.height, np.int64)
         )
         if table == "follows":
             has = "weight" in frame.columns
-            out["weight"] = frame["weight"].fill_null(1.0).to_numpy().astype(np.float32) if has else np.ones(frame.height, np.float32)
+            out["weight"] = (
+                frame["weight"].fill_null(1.0).to_numpy().astype(np.float32)
+                if has
+                else np.ones(frame.height, np.float32)
+            )
         else:
-            out["mute"] = (frame["kind"].cast(pl.String) == "mute").to_numpy() if "kind" in frame.columns else np.zeros(frame.height, bool)
+            out["mute"] = (
+                (frame["kind"].cast(pl.String) == "mute").to_numpy()
+                if "kind" in frame.columns
+                else np.zeros(frame.height, bool)
+            )
         keep = (out["from"] >= 0) & (out["to"] >= 0)
         return {k: v[keep] for k, v in out.items()}
 
@@ -230,4 +255,8 @@ def lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
         return found
     unique = ids.unique().drop_nulls()
     found = vocabulary.positions(unique.cast(pl.String).to_numpy() if vocabulary.is_text else unique.to_numpy())
-    return ids.replace_strict(unique, pl.Series(found, dtype=pl.Int32), default=None, return_dtype=pl.Int32).fill_null(-1).to_numpy()
+    return (
+        ids.replace_strict(unique, pl.Series(found, dtype=pl.Int32), default=None, return_dtype=pl.Int32)
+        .fill_null(-1)
+        .to_numpy()
+    )

@@ -36,8 +36,14 @@ def encode_catalogue(dataset: Dataset) -> Catalogue:
     else:
         author_user = np.full(len(authors), -1, np.int32)
     return Catalogue(
-        n_users=dataset.users.height, n_authors=len(authors), author_user=author_user,
-        user_created=_times(dataset.users), user_codes=user_codes, user_numbers=user_numbers, names=names, **item,
+        n_users=dataset.users.height,
+        n_authors=len(authors),
+        author_user=author_user,
+        user_created=_times(dataset.users),
+        user_codes=user_codes,
+        user_numbers=user_numbers,
+        names=names,
+        **item,
     )
 
 
@@ -48,8 +54,13 @@ def encode_items(items: pl.DataFrame, author: np.ndarray, names: dict[str, list[
         c: items[c].cast(pl.Float32).fill_null(float("nan")).to_numpy() for c in SAFETY_COLUMNS if c in items.columns
     }
     return {
-        "item_author": author, "item_created": _times(items), "item_topics": _topics(items, names),
-        "item_text": _text(items), "item_codes": codes, "item_numbers": numbers, "item_safety": safety,
+        "item_author": author,
+        "item_created": _times(items),
+        "item_topics": _topics(items, names),
+        "item_text": _text(items),
+        "item_codes": codes,
+        "item_numbers": numbers,
+        "item_safety": safety,
     }
 
 
@@ -66,9 +77,7 @@ def _attributes(frame: pl.DataFrame, group: str, names: dict[str, list[str]]) ->
             continue
         series = frame[column]
         kind = series.dtype
-        if kind.is_numeric():
-            numbers[column] = series.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        elif kind == pl.Boolean:
+        if kind.is_numeric() or kind == pl.Boolean:
             numbers[column] = series.cast(pl.Float32).fill_null(float("nan")).to_numpy()
         elif kind in (pl.String, pl.Categorical) or isinstance(kind, pl.Enum):
             key, series = f"{group}.{column}", series.cast(pl.String)

@@ -83,7 +83,8 @@ class Log:
         A column that only one of them has is dropped.
         """
         changed: dict = {
-            "actions": {k: np.concatenate([v, second.actions[k]]) for k, v in first.actions.items()}, "_cache": {},
+            "actions": {k: np.concatenate([v, second.actions[k]]) for k, v in first.actions.items()},
+            "_cache": {},
         }
         for f in fields(first):
             a, b = getattr(first, f.name), getattr(second, f.name)

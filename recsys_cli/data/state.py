@@ -61,8 +61,12 @@ class State:
 
     @classmethod
     def build(
-        cls, catalogue: Catalogue, log: Log, now: int,
-        follows: dict[str, np.ndarray] | None = None, blocks: dict[str, np.ndarray] | None = None,
+        cls,
+        catalogue: Catalogue,
+        log: Log,
+        now: int,
+        follows: dict[str, np.ndarray] | None = None,
+        blocks: dict[str, np.ndarray] | None = None,
     ) -> State:
         """From the rows of `log` before `now`, and the edges that `Dataset.edges` gives.
 
@@ -79,10 +83,16 @@ class State:
         trend = np.exp2(-(now - time) / TREND_HALF_LIFE)
         followed = _edges(catalogue, log, ("follow",), follows, now)
         return cls(
-            now=now, catalogue=catalogue, history=history, history_time=history_time,
+            now=now,
+            catalogue=catalogue,
+            history=history,
+            history_time=history_time,
             seen=Ragged.group(log.user, log.item, n_users).sorted_rows(),
-            follows=followed, blocked=_edges(catalogue, log, ("block", "mute"), blocks, now),
-            ties=ties, tie_strength=tie_strength, author_items=_newest_by_author(catalogue, now),
+            follows=followed,
+            blocked=_edges(catalogue, log, ("block", "mute"), blocks, now),
+            ties=ties,
+            tie_strength=tie_strength,
+            author_items=_newest_by_author(catalogue, now),
             interactions=np.bincount(item, minlength=n_items).astype(np.int32),
             impressions=np.bincount(log.item, minlength=n_items).astype(np.int32),
             trending=np.bincount(item, weights=trend, minlength=n_items).astype(np.float32),
@@ -117,7 +127,9 @@ def _latest(user: np.ndarray, item: np.ndarray, time: np.ndarray, n_users: int) 
     count = np.minimum(items.lengths, HISTORY_LENGTH)
     start = items.offsets[1:] - count
     offsets = offsets_of(count)
-    return Ragged(offsets, expand(start, count, items.values)[1]), Ragged(offsets, expand(start, count, times.values)[1])
+    return Ragged(offsets, expand(start, count, items.values)[1]), Ragged(
+        offsets, expand(start, count, times.values)[1]
+    )
 
 
 def _sums(row: np.ndarray, column: np.ndarray, weight: np.ndarray, n: int, width: int) -> tuple[Ragged, Ragged]:

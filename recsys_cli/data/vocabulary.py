@@ -23,8 +23,11 @@ class Vocabulary:
             ids = ids.astype(np.int64, copy=False)
         self.ids = ids
         self._consecutive = (
-            ids.dtype.kind == "i" and len(ids) > 0 and int(ids[-1]) - int(ids[0]) == len(ids) - 1
-            and order is None and bool(np.all(np.diff(ids) == 1))
+            ids.dtype.kind == "i"
+            and len(ids) > 0
+            and int(ids[-1]) - int(ids[0]) == len(ids) - 1
+            and order is None
+            and bool(np.all(np.diff(ids) == 1))
         ) or (order is not None and len(order) == 0 and len(ids) > 0)
         if order is None:
             order = np.zeros(0, np.int32) if self._consecutive else np.argsort(ids, kind="stable").astype(np.int32)

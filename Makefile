@@ -1,0 +1,52 @@
+# Two words do everything: `make demo` and `make test`. Both make .venv first if it is not there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-fast lint install clean help
+
+help:
+	@echo "make demo        install, then generate-data, train, evaluate, recommend, ab-test"
+	@echo "make test        install what the tests need, run them all"
+	@echo "make test-fast   the same without those marked slow"
+	@echo "make lint        ruff"
+	@echo "make clean       remove .venv, data/world and artifacts"
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/installed
+
+demo: install
+	$(BIN)/recsys generate-data
+	$(BIN)/recsys train
+	$(BIN)/recsys evaluate
+	$(BIN)/recsys recommend --user 1
+	$(BIN)/recsys ab-test configs/experiments/diversity.yaml
+	@echo
+	@echo "That was the whole loop. Next:"
+	@echo "  . $(BIN)/activate"
+	@echo "  recsys recommend --user 2 --explain               why each item is there"
+	@echo "  recsys recommend --user 1 --format json | head    the same for programs"
+	@echo "  recsys config show                                every setting, and where it came from"
+	@echo "  recsys train --set ranking.heavy.epochs=3         try a setting; then: recsys runs compare"
+	@echo "  recsys import-data configs/import/template.yaml   your own data: copy the template, it explains itself"
+
+test: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+lint: $(VENV)/installed-tests
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) data/world artifacts/runs artifacts/work artifacts/logs artifacts/reports artifacts/current

@@ -1,0 +1,199 @@
+"""Run folders and `artifacts/current`.
+
+artifacts/
+  current               the id of the run in use, replaced in one step
+  runs/<id>/            never changes once published
+    manifest.json       settings, seed, dataset digest, versions, durations, metrics, files
+    checkpoints/*.pt    models as they were trained
+    bundle/             models as they are served
+  logs/  reports/  work/
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recsys_cli.data.windows import Windows
+from recsys_cli.errors import ArtifactError, nearest
+from recsys_cli.files import file_digest, write_bytes
+
+RUN_VERSION = 1
+VERIFY_BYTES = 64 * 2**20
+"""Bundle files are digested when a run is opened as long as they are smaller than this together; of larger
+ones only the sizes are compared (`recsys runs show --verify` digests everything)."""
+
+
+class DatasetReference(BaseModel):
+    """The dataset a run was trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: str
+    name: str
+    digest: str
+
+
+class FileEntry(BaseModel):
+    """One file of a run as it was published."""
+
+    model_config = ConfigDict(extra="forbid")
+    bytes: int
+    digest: str
+
+
+class RunManifest(BaseModel):
+    """`manifest.json` of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    run_version: int = RUN_VERSION
+    id: str
+    created_at: str
+    settings: dict
+    """The whole resolved configuration."""
+    seed: int
+    final: bool
+    """Whether the models were refitted on everything after measuring."""
+    dataset: DatasetReference
+    windows: Windows
+    models_end: int
+    """Moment (µs) up to which the served models were fitted."""
+    packages: dict[str, str]
+    durations: dict[str, float]
+    """Step → seconds."""
+    metrics: dict[str, dict]
+    notes: list[str] = Field(default_factory=list)
+    """What stepped aside and why."""
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A published run that was opened."""
+
+    folder: Path
+    manifest: RunManifest
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def verify(self, *, everything: bool = False) -> None:
+        """Raises ArtifactError naming the first file that is missing or altered."""
+        entries = {
+            name: entry for name, entry in self.manifest.files.items() if everything or name.startswith("bundle/")
+        }
+        digesting = everything or sum(e.bytes for e in entries.values()) <= VERIFY_BYTES
+        hint = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
+        for name, entry in entries.items():
+            path = self.folder / name
+            try:
+                size = path.stat().st_size
+            except OSError:
+                raise ArtifactError(f"run {self.id}: {name} is missing", hint) from None
+            if size != entry.bytes or (digesting and file_digest(path) != entry.digest):
+                raise ArtifactError(f"run {self.id}: {name} was altered after training", hint)
+
+
+class RunStore:
+    """The runs below an artifacts folder."""
+
+    def __init__(self, artifacts: str | os.PathLike):
+        self.folder = Path(artifacts)
+
+    def current(self) -> str | None:
+        """Id of the run in use, None before the first training."""
+        try:
+            return (self.folder / "current").read_text().strip() or None
+        except OSError:
+            return None
+
+    def ids(self) -> list[str]:
+        """All published runs, oldest first."""
+        runs = self.folder / "runs"
+        return sorted(p.name for p in runs.iterdir() if (p / "manifest.json").is_file()) if runs.is_dir() else []
+
+    def open(self, run: str | None = None, *, verify: bool = True) -> Run:
+        """Open a run (the current one by default); raises ArtifactError where it is unusable."""
+        if run is None:
+            run = self.current()
+            if run is None:
+                raise ArtifactError(
+                    f"no trained run in {self.folder}",
+                    "train one with `recsys train`, or name its folder with --artifacts-dir",
+                )
+        folder = self.folder / "runs" / run
+        path = folder / "manifest.json"
+        try:
+            content = orjson.loads(path.read_bytes())
+        except FileNotFoundError:
+            close = nearest(run, self.ids())
+            hint = f"did you mean {close!r}?" if close else "see `recsys runs list`"
+            raise ArtifactError(f"no run {run!r} in {self.folder}", hint) from None
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise ArtifactError(f"{path} cannot be read: {error}", "use another run or train again") from None
+        if content.get("run_version") != RUN_VERSION:
+            raise ArtifactError(
+                f"run {run} is of version {content.get('run_version')}, this program reads {RUN_VERSION}", "train again"
+            )
+        try:
+            opened = Run(folder, RunManifest.model_validate(content))
+        except ValidationError as error:
+            raise ArtifactError(f"{path}: {str(error).splitlines()[0]}", "use another run or train again") from None
+        if verify:
+            opened.verify()
+        return opened
+
+    def publish(self, work: Path, manifest: dict, *, use: bool = True) -> Run:
+        """Move a finished work folder among the runs and, with `use`, make it the current one.
+
+        manifest: everything of RunManifest but id, created_at and files.
+        """
+        created = dt.datetime.now(dt.UTC)
+        label = created.strftime("%Y%m%d-%H%M%S")
+        run_id = label
+        number = 2
+        while (self.folder / "runs" / run_id).exists():
+            run_id = f"{label}-{number}"
+            number += 1
+        files = {
+            path.relative_to(work).as_posix(): FileEntry(bytes=path.stat().st_size, digest=file_digest(path))
+            for path in sorted(work.rglob("*"))
+            if path.is_file()
+        }
+        complete = RunManifest(id=run_id, created_at=created.isoformat(timespec="seconds"), files=files, **manifest)
+        write_bytes(work / "manifest.json", orjson.dumps(complete.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
+        target = self.folder / "runs" / run_id
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(work, target)
+        if use:
+            self.use(run_id)
+        return Run(target, complete)
+
+    def use(self, run: str) -> None:
+        """Make a run the current one, in one step."""
+        opened = self.open(run)
+        write_bytes(self.folder / "current", f"{opened.id}\n".encode())
+
+    def delete(self, run: str) -> None:
+        """Remove a run; the current one is refused."""
+        opened = self.open(run, verify=False)
+        if opened.id == self.current():
+            raise ArtifactError(f"run {run} is the one in use", "switch with `recsys runs use ID` first")
+        # renamed first: a half-removed folder must never be found among the runs
+        trash = opened.folder.with_name(f".{opened.id}.deleted")
+        os.replace(opened.folder, trash)
+        shutil.rmtree(trash)

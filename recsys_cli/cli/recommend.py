@@ -1,0 +1,217 @@
+"""`recsys recommend`: slates for one user, some users or everybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.errors import DataError, UsageError
+
+
+@command(app, "recommend")
+def recommend(
+    call: Invocation,
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="User id (repeatable)")] = None,
+    users_file: Annotated[Path | None, typer.Option("--users-file", help="File with one user id a line")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Every user of the dataset")] = False,
+    number: Annotated[
+        int | None, typer.Option("-n", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False)
+    ] = None,
+    context: Annotated[
+        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device or time (repeatable)")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Predictions, similarities, safety and the reason of each item")
+    ] = False,
+    fallback: Annotated[
+        bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
+    ] = True,
+    shards: Annotated[int, typer.Option("--shards", min=1, help="Files to write with --all and --output")] = 1,
+) -> None:
+    """Recommend items: rank, item, author, score, sources, predictions, reason; then the mix and the funnel."""
+    if sum((bool(user), users_file is not None, everybody)) != 1:
+        raise UsageError("name users with --user, --users-file or --all", "exactly one of the three, e.g. --user 1")
+    config = call.config
+    from recsys_cli.engine import RecommendationEngine
+
+    engine = RecommendationEngine.load(
+        config.paths.artifacts, run, config.pipeline, threads=config.threads or 1, trace=call.trace
+    )
+    values = _context(context or [])
+    if everybody and call.output is not None and call.format == "parquet":
+        from recsys_cli.pipeline.export import write_all
+
+        written = write_all(engine, call.output, shards=shards, n=number, context=values, progress=call.progress)
+        call.say(f"wrote {written:,} recommendations to {call.output}")
+        return
+    if everybody:
+        positions = range(len(engine.bundle.user_ids))
+        ids = engine.bundle.user_ids.external(list(positions))
+    else:
+        ids = list(user) if user else _read_ids(users_file)
+    ids = _owned(engine, ids)
+    answers = list(engine.recommend_many(ids, number, values, fallback=fallback))
+    for answer in answers:
+        if answer.fallback:
+            call.say(
+                f"user {answer.user_id}: {answer.fallback}; filled from {' and '.join(engine.pipeline.sourcing.fallback)}"
+            )
+    document = [a.to_dict() for a in answers]
+    single = len(document) == 1 and not everybody and users_file is None
+    call.emit(
+        document[0] if single else document,
+        lambda console: [_render(console, a, explain) for a in answers],
+        [row for a in document for row in _rows(a)],
+    )
+
+
+def _owned(engine, ids: list) -> list:
+    """Ids as the owner writes them: the shell gives text where the dataset may have integers."""
+    positions = engine.bundle.user_ids.positions(ids)
+    known = engine.bundle.user_ids.external(positions)
+    return [k if k is not None else given for k, given in zip(known, ids, strict=True)]
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "it must be text with one user id a line") from None
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise DataError(f"{path} names no user", "write one user id a line")
+    return ids
+
+
+def _context(pairs: list[str]) -> dict[str, str]:
+    out = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--context {pair!r} is not of the form key=value", "for example --context surface=home")
+        out[key] = value
+    return out
+
+
+def _rows(answer: dict) -> list[dict]:
+    return [
+        {
+            "user_id": answer["user_id"],
+            "rank": item["rank"],
+            "item_id": item["item_id"],
+            "author_id": item["author_id"],
+            "score": item["score"],
+            "sources": ";".join(item["sources"]),
+            "explored": item["explored"],
+            "reason": item["reason"],
+            "fallback": answer["fallback"],
+            **{f"p_{k}" if k != "dwell_seconds" else k: v for k, v in item["predictions"].items()},
+            **{f"sim_{k}": v for k, v in item["similarities"].items()},
+            **{f"safety_{k}": v for k, v in item["safety"].items()},
+        }
+        for item in answer["items"]
+    ]
+
+
+_SHORT = {
+    "in_network": "net",
+    "social_proof": "friends",
+    "two_tower": "tower",
+    "item_neighbours": "items",
+    "trending": "trend",
+    "popularity": "pop",
+    "random": "rand",
+}
+
+
+def _render(console, answer, explain: bool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
+    console.print(
+        f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id} · as of {answer.now[:19]}{note}",
+        highlight=False,
+    )
+    if not answer.items:
+        console.print("no item left to recommend")
+        return
+    actions = [a for a in answer.items[0].predictions if a != "dwell_seconds"][:4]
+    table = Table(
+        "#",
+        "item",
+        "author",
+        "score",
+        "sources",
+        *actions,
+        "dwell",
+        "reason",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
+    for item in answer.items:
+        dwell = item.predictions.get("dwell_seconds")
+        table.add_row(
+            str(item.rank),
+            escape(str(item.item_id)),
+            escape(str(item.author_id if item.author_id is not None else "–")),
+            f"{item.score:.3f}",
+            ",".join(_SHORT.get(s, s) for s in item.sources),
+            *(f"{item.predictions[a]:.3f}" for a in actions),
+            "–" if dwell is None else f"{dwell:.1f}s",
+            escape(item.reason),
+        )
+    console.print(table)
+    if explain:
+        _render_details(console, answer)
+    _render_mix_and_funnel(console, answer)
+
+
+def _render_details(console, answer) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    first = answer.items[0]
+    for title, names in (
+        ("all predictions", list(first.predictions)),
+        ("similarity", list(first.similarities)),
+        ("safety", list(first.safety)),
+    ):
+        if not names:
+            continue
+        table = Table(
+            "#", "item", *names, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False
+        )
+        for item in answer.items:
+            held = {**item.predictions, **item.similarities, **item.safety} if title != "safety" else item.safety
+            table.add_row(
+                str(item.rank), escape(str(item.item_id)), *("–" if n not in held else f"{held[n]:.3f}" for n in names)
+            )
+        console.print("", table)
+    console.print("")
+    for item in answer.items:
+        if item.text:
+            console.print(f"{item.rank:>3} {escape(item.text)}", highlight=False, no_wrap=True, overflow="ellipsis")
+
+
+def _render_mix_and_funnel(console, answer) -> None:
+    from rich.table import Table
+
+    console.print("")
+    mix = " · ".join(f"{name} {share:.0%}" for name, share in sorted(answer.mix.items(), key=lambda m: -m[1]))
+    console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
+    table = Table(
+        "stage", "in", "out", "ms", title="Funnel", title_justify="left", box=None, header_style="bold", pad_edge=False
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in answer.funnel:
+        table.add_row(row["stage"], f"{row['in']:,.0f}", f"{row['out']:,.0f}", f"{row['ms']:.2f}")
+    console.print(table)

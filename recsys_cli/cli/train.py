@@ -1,0 +1,89 @@
+"""`recsys train`: from a dataset to a published run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command
+
+
+@command(app, "train")
+def train(
+    call: Invocation,
+    final: Annotated[
+        bool, typer.Option("--final", help="Refit on everything, nothing held out (after measuring)")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of a killed training")
+    ] = False,
+) -> None:
+    """Fit the candidate sources and the rankers, and publish them as the run in use."""
+    config = call.config
+    from recsys_cli.training import train as run_training
+
+    run = run_training(config, final=final, resume=resume, progress=call.progress, trace=call.trace)
+    manifest = run.manifest
+    document = {
+        "run": run.id,
+        "folder": str(run.folder),
+        "dataset": manifest.dataset.model_dump(),
+        "final": manifest.final,
+        "windows": manifest.windows.model_dump(),
+        "durations": manifest.durations,
+        "metrics": manifest.metrics,
+        "notes": manifest.notes,
+    }
+    call.emit(document, lambda console: _render(console, document), _rows(document))
+
+
+def _rows(document: dict) -> list[dict]:
+    return [
+        {"run": document["run"], "part": part, "name": name, "metric": metric, "value": value}
+        for part, table in document["metrics"].items()
+        for name, row in table.items()
+        for metric, value in (row if isinstance(row, dict) else {"recall@500": row}).items()
+        if isinstance(value, int | float)
+    ]
+
+
+def _render(console, document: dict) -> None:
+    from rich.table import Table
+
+    sources, heavy = document["metrics"].get("sources", {}), document["metrics"].get("heavy", {})
+    seconds = document["durations"]
+    if sources:
+        table = Table(
+            "source",
+            "recall@500",
+            "fit s",
+            title="Sources, on the window after the one they were fitted on",
+            title_justify="left",
+            box=None,
+            header_style="bold",
+        )
+        for name, recall in sources.items():
+            table.add_row(name, f"{recall:.4f}", f"{seconds.get(f'fit {name} (history)', 0):.1f}")
+        console.print(table, "")
+    heads = {name: row for name, row in heavy.items() if isinstance(row, dict) and "roc_auc" in row}
+    if heads:
+        columns = ("positives", "roc_auc", "log_loss", "ece_before", "ece")
+        table = Table(
+            "head",
+            *columns,
+            title="Heavy ranker, on the validation window",
+            title_justify="left",
+            box=None,
+            header_style="bold",
+        )
+        for name, row in heads.items():
+            table.add_row(name, *(_number(row.get(c)) for c in columns))
+        console.print(table, "")
+    for note in document["notes"]:
+        console.print(f"note: {note}", highlight=False)
+    console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)
+
+
+def _number(value) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,308 @@
+"""RecommendationEngine: a bundle and a pipeline; what the terminal, evaluation, experiments and serving use."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys_cli.artifacts.runs import RunManifest, RunStore
+from recsys_cli.data.state import State
+from recsys_cli.errors import UnknownIdError, UsageError, nearest
+from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.pipeline.build import build_stages
+from recsys_cli.pipeline.bundle import Bundle, read_bundle
+from recsys_cli.pipeline.candidates import Candidates, Query, StageRecord, run_stages
+from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.explain import Recommendations, describe_slate
+from recsys_cli.tracelog import SILENT, TraceLog
+
+if TYPE_CHECKING:
+    from recsys_cli.data.catalogue import Catalogue
+    from recsys_cli.data.log import Log
+
+UNKNOWN_USER = "unknown user"
+NO_HISTORY = "no history"
+FEW_CANDIDATES = "too few candidates"
+
+
+@dataclass(frozen=True)
+class SlateBatch:
+    """Slates of B users."""
+
+    users: np.ndarray
+    """int32[B]"""
+    items: np.ndarray
+    """int32[B, n], -1 where a slate is short"""
+    scores: dict[str, np.ndarray]
+    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "safety" → float32[B, n]"""
+    sources: np.ndarray
+    """uint32[B, n], bit s is `RecommendationEngine.source_names[s]`"""
+    fallback: list[str | None]
+    """why trending and popular items had to help, a user: "unknown user", "no history", "too few candidates"""
+    funnel: list[StageRecord]
+    sourced: Candidates | None = None
+    """what the sources proposed, when asked to keep it"""
+    request: str = ""
+
+
+@dataclass(frozen=True)
+class RecommendationEngine:
+    """Recommends from one run. Cheap to copy: `with_pipeline` and `as_of` share the models.
+
+    Raises ArtifactError where the run cannot be used and ConfigError where the pipeline's settings name
+    something that is not there.
+    """
+
+    bundle: Bundle
+    pipeline: PipelineConfig
+    manifest: RunManifest | None = None
+    state: State | None = None
+    """the moment served; the bundle's own where None"""
+    snapshot: Snapshot | None = None
+    seed: int = 0
+    trace: TraceLog = field(default=SILENT, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.state is None:
+            object.__setattr__(self, "state", self.bundle.state)
+            object.__setattr__(self, "snapshot", self.bundle.snapshot)
+        object.__setattr__(self, "_stages", build_stages(self.pipeline, self.bundle))
+
+    @classmethod
+    def load(
+        cls,
+        artifacts: str | Path = "artifacts",
+        run: str | None = None,
+        pipeline: PipelineConfig | None = None,
+        *,
+        threads: int = 1,
+        trace: TraceLog = SILENT,
+    ) -> RecommendationEngine:
+        """Open a run (the current one by default).
+
+        pipeline: settings other than those the run was trained with. threads: of the heavy ranker, for one
+        call.
+        """
+        opened = RunStore(artifacts).open(run)
+        if pipeline is None:
+            pipeline = PipelineConfig.model_validate(opened.manifest.settings["pipeline"])
+        bundle = read_bundle(opened.bundle, threads)
+        return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, trace=trace)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Source of each bit in `SlateBatch.sources`."""
+        return self.bundle.configured
+
+    def with_pipeline(self, pipeline: PipelineConfig) -> RecommendationEngine:
+        """The same models behind another pipeline."""
+        return replace(self, pipeline=pipeline)
+
+    def as_of(
+        self,
+        log: Log,
+        now: int,
+        *,
+        catalogue: Catalogue | None = None,
+        follows: dict[str, np.ndarray] | None = None,
+        blocks: dict[str, np.ndarray] | None = None,
+    ) -> RecommendationEngine:
+        """The same models at another moment: state and features from the rows of `log` before `now` (µs).
+
+        catalogue: the bundle's with items appended. follows, blocks: edges as `Dataset.edges` gives them.
+        """
+        if catalogue is not None and catalogue.n_items != self.bundle.catalogue.n_items:
+            for retriever in self.bundle.retrievers.values():
+                retriever.adapt(catalogue)
+        catalogue = self.bundle.catalogue if catalogue is None else catalogue
+        state = State.build(catalogue, log, now, follows, blocks)
+        snapshot = Snapshot.build(self.bundle.spec, catalogue, log, now, follows, blocks)
+        return replace(self, state=state, snapshot=snapshot)
+
+    def slates(
+        self,
+        users: np.ndarray,
+        n: int | None = None,
+        context: Context | None = None,
+        *,
+        keep_sourced: bool = False,
+        request: int = 0,
+    ) -> SlateBatch:
+        """Slates for a batch of user positions (int32[B], -1 for somebody unknown).
+
+        context: of the requests (rows as users). request: salt of exploration. Users are served
+        `pipeline.batch_size` at a time.
+        """
+        users = np.asarray(users, np.int32)
+        n = self.pipeline.slate_size if n is None else n
+        if n < 1:
+            raise UsageError(f"a slate of {n} items", "ask for at least one")
+        context = Context(now=self.state.now) if context is None else context
+        size = self.pipeline.batch_size
+        starts = range(0, max(len(users), 1), size)
+        parts = [
+            self._serve(users[i : i + size], n, context.rows(slice(i, i + size)), keep_sourced, request) for i in starts
+        ]
+        return parts[0] if len(parts) == 1 else _concatenate(parts)
+
+    def _serve(self, users: np.ndarray, n: int, context: Context, keep_sourced: bool, salt: int) -> SlateBatch:
+        started = time.perf_counter()
+        query = Query(
+            users=users,
+            size=n,
+            bundle=self.bundle,
+            state=self.state,
+            snapshot=self.snapshot,
+            context=context,
+            seed=self.seed,
+            salt=salt,
+        )
+        kept: dict[str, Any] = {}
+
+        def observe(stage: str, candidates: Candidates) -> None:
+            if stage == "sources":
+                kept["sourced"] = candidates
+            if stage == "fallback":
+                return
+            if stage == "hydrate":
+                kept["ready"] = True
+            elif "ready" not in kept:
+                kept["counts"] = candidates.counts
+
+        final, funnel = run_stages(self._stages, query, observe)
+        batch = SlateBatch(
+            users=users,
+            items=final.items,
+            scores=final.scores,
+            sources=final.sources,
+            fallback=self._fallback(users, kept["counts"], n),
+            funnel=funnel,
+            sourced=kept["sourced"] if keep_sourced else None,
+            request=uuid.uuid4().hex[:16],
+        )
+        self.trace.event(
+            "slates",
+            request=batch.request,
+            users=len(users),
+            user=self.bundle.user_ids.external(users[:1])[0],
+            ms=round((time.perf_counter() - started) * 1e3, 3),
+            stages=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in funnel],
+            fallback=sum(reason is not None for reason in batch.fallback),
+            short=int((final.counts < n).sum()),
+        )
+        return batch
+
+    def _fallback(self, users: np.ndarray, counts: np.ndarray, n: int) -> list[str | None]:
+        known = np.maximum(users, 0)
+        touched = np.diff(self.state.history.offsets)[known] + np.diff(self.state.follows.offsets)[known]
+        reasons = np.where(users < 0, 1, np.where(touched == 0, 2, np.where(counts < n, 3, 0)))
+        names = (None, UNKNOWN_USER, NO_HISTORY, FEW_CANDIDATES)
+        return [names[r] for r in reasons]
+
+    def position(self, user_id: int | str, *, fallback: bool = True) -> int:
+        """Position of a user; an unknown one is -1, or raises UnknownIdError without `fallback`."""
+        position = self.bundle.user_ids.position(user_id)
+        if position < 0 and not fallback:
+            raise UnknownIdError(
+                f"user {user_id!r} is not in the dataset", "leave out --no-fallback to get trending and popular items"
+            )
+        return position
+
+    def context(self, values: Mapping[str, Any] | None, rows: int = 1) -> Context:
+        """A request's context from names: `surface`, `device` (as in the data) and `time` (ISO 8601)."""
+        now, codes = self.state.now, {}
+        for key, value in (values or {}).items():
+            if key == "time":
+                now = _parse_time(value)
+            elif key in ("surface", "device"):
+                names = self.bundle.catalogue.names.get(key, [])
+                if str(value) not in names:
+                    close = nearest(str(value), names)
+                    hint = (
+                        f"did you mean {close!r}?" if close else f"known: {', '.join(names) or 'none in this dataset'}"
+                    )
+                    raise UsageError(f"context {key}={value!r} is not in the data", hint)
+                codes[key] = np.full(rows, names.index(str(value)), np.int16)
+            else:
+                raise UsageError(f"unknown context key {key!r}", "known keys: surface, device, time")
+        return Context(now=now, **codes)
+
+    def recommend(
+        self,
+        user_id: int | str,
+        num_results: int | None = None,
+        context: Mapping[str, Any] | None = None,
+        *,
+        fallback: bool = True,
+        request: int = 0,
+    ) -> Recommendations:
+        """Slate of one user with its explanation; see `Recommendations`."""
+        return next(self.recommend_many([user_id], num_results, context, fallback=fallback, request=request))
+
+    def recommend_many(
+        self,
+        user_ids: Sequence[int | str],
+        num_results: int | None = None,
+        context: Mapping[str, Any] | None = None,
+        *,
+        fallback: bool = True,
+        request: int = 0,
+    ) -> Iterator[Recommendations]:
+        """Slates of several users, served in batches."""
+        for start in range(0, len(user_ids), self.pipeline.batch_size):
+            ids = user_ids[start : start + self.pipeline.batch_size]
+            positions = np.array([self.position(u, fallback=fallback) for u in ids], np.int32)
+            batch = self.slates(positions, num_results, self.context(context, len(ids)), request=request)
+            for row, user_id in enumerate(ids):
+                yield describe_slate(self, batch, row, user_id)
+
+
+def _parse_time(value: Any) -> int:
+    try:
+        moment = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
+    except ValueError:
+        raise UsageError(f"context time={value!r} is not a time", "write it as 2026-01-31T18:00:00") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return int(moment.timestamp() * 1_000_000)
+
+
+def _concatenate(parts: list[SlateBatch]) -> SlateBatch:
+    def funnel() -> list[StageRecord]:
+        weight = np.array([len(p.users) for p in parts], float)
+        weight /= weight.sum()
+        return [
+            StageRecord(
+                records[0].name,
+                float(np.dot(weight, [r.before for r in records])),
+                float(np.dot(weight, [r.after for r in records])),
+                sum(r.ms for r in records),
+            )
+            for records in zip(*(p.funnel for p in parts), strict=True)
+        ]
+
+    return SlateBatch(
+        users=np.concatenate([p.users for p in parts]),
+        items=np.concatenate([p.items for p in parts]),
+        scores={n: np.concatenate([p.scores[n] for p in parts]) for n in parts[0].scores},
+        sources=np.concatenate([p.sources for p in parts]),
+        fallback=[f for p in parts for f in p.fallback],
+        funnel=funnel(),
+        sourced=_pad_together([p.sourced for p in parts]) if parts[0].sourced is not None else None,
+        request=parts[0].request,
+    )
+
+
+def _pad_together(parts: list[Candidates]) -> Candidates:
+    width = max(p.items.shape[1] for p in parts)
+
+    def joined(arrays: list[np.ndarray], filler) -> np.ndarray:
+        return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=filler) for a in arrays])
+
+    return Candidates(joined([p.items for p in parts], -1), joined([p.sources for p in parts], 0))

@@ -1,0 +1,145 @@
+"""A bundle: everything a run serves with, opened without torch, scikit-learn or polars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+
+from recsys_cli.arrays import load_arrays, save_arrays
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.state import State
+from recsys_cli.data.vocabulary import Vocabulary
+from recsys_cli.errors import ArtifactError
+from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.ranking.light import LightRanker
+from recsys_cli.ranking.serving import ServedRanker
+
+if TYPE_CHECKING:
+    from recsys_cli.retrieval.base import Retriever
+
+BUNDLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the terminal shows for an item: its text as UTF-8 bytes in one array."""
+
+    offsets: np.ndarray
+    """int64[n + 1]"""
+    data: np.ndarray
+    """uint8[bytes]"""
+
+    def __getitem__(self, item: int) -> str:
+        if item + 1 >= len(self.offsets):
+            return ""
+        return bytes(self.data[self.offsets[item] : self.offsets[item + 1]]).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Vocabularies, catalogue, state, features and models of one run."""
+
+    user_ids: Vocabulary
+    item_ids: Vocabulary
+    author_ids: Vocabulary
+    catalogue: Catalogue
+    state: State
+    """as of the end of the log"""
+    spec: FeatureSpec
+    snapshot: Snapshot
+    """as of the end of the log"""
+    retrievers: dict[str, Retriever]
+    """every source that could be fitted, by its name in the configuration, in that order"""
+    configured: tuple[str, ...]
+    """names of all configured sources, those that stepped aside too; bit s of a candidate's sources is the
+    s-th of these"""
+    light: LightRanker | None
+    heavy: ServedRanker | None
+    negative_actions: tuple[str, ...]
+    labels: Labels
+    notes: tuple[str, ...] = field(default=())
+    """what stepped aside and why"""
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """source name → its bit"""
+        return {name: bit for bit, name in enumerate(self.configured)}
+
+    @cached_property
+    def measuring(self) -> dict[str, Retriever]:
+        """The sources whose similarity is a feature of the rankers."""
+        return {name: self.retrievers[name] for name in self.spec.similarities if name in self.retrievers}
+
+
+def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> None:
+    """Write all parts into an empty folder. `export_heavy(folder)` writes the heavy ranker's ONNX."""
+    for name, vocabulary in (("users", bundle.user_ids), ("items", bundle.item_ids), ("authors", bundle.author_ids)):
+        vocabulary.save(folder, name)
+    save_arrays(folder / "catalogue.bin", *bundle.catalogue.to_arrays())
+    save_arrays(folder / "state.bin", *bundle.state.to_arrays())
+    save_arrays(folder / "snapshot.bin", *bundle.snapshot.to_arrays())
+    save_arrays(folder / "labels.bin", {"offsets": bundle.labels.offsets, "data": bundle.labels.data})
+    sources = {}
+    for name, retriever in bundle.retrievers.items():
+        (folder / "retrieval" / name).mkdir(parents=True)
+        retriever.save(folder / "retrieval" / name)
+        sources[name] = retriever.config.model_dump(mode="json")
+    (folder / "ranking").mkdir()
+    if bundle.light is not None:
+        bundle.light.save(folder / "ranking" / "light.json")
+    if export_heavy is not None:
+        export_heavy(folder / "ranking")
+    document = {
+        "version": BUNDLE_VERSION,
+        "sources": sources,
+        "configured": bundle.configured,
+        "negative_actions": bundle.negative_actions,
+        "notes": bundle.notes,
+        "features": bundle.spec.to_json(),
+        "light": bundle.light is not None,
+        "heavy": export_heavy is not None,
+    }
+    (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+def read_bundle(folder: Path, threads: int = 1) -> Bundle:
+    """Open a bundle; raises ArtifactError where a part is missing, damaged or of another version."""
+    from recsys_cli.retrieval import SOURCES
+
+    try:
+        document = orjson.loads((folder / "bundle.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ArtifactError(f"{folder / 'bundle.json'} cannot be read: {error}", "train again") from None
+    if document.get("version") != BUNDLE_VERSION:
+        raise ArtifactError(
+            f"{folder}: bundle version {document.get('version')}, this program reads {BUNDLE_VERSION}", "train again"
+        )
+    catalogue = Catalogue.from_arrays(*load_arrays(folder / "catalogue.bin"))
+    spec = FeatureSpec.from_json(document["features"])
+    retrievers = {}
+    for name, config in document["sources"].items():
+        source = SOURCES[config["kind"]]
+        retrievers[name] = source.load(source.config_type.model_validate(config), folder / "retrieval" / name)
+    labels, _ = load_arrays(folder / "labels.bin")
+    return Bundle(
+        user_ids=Vocabulary.load(folder, "users"),
+        item_ids=Vocabulary.load(folder, "items"),
+        author_ids=Vocabulary.load(folder, "authors"),
+        catalogue=catalogue,
+        state=State.from_arrays(*load_arrays(folder / "state.bin"), catalogue),
+        spec=spec,
+        snapshot=Snapshot.from_arrays(spec, catalogue, *load_arrays(folder / "snapshot.bin")),
+        retrievers=retrievers,
+        configured=tuple(document["configured"]),
+        light=LightRanker.load(folder / "ranking" / "light.json") if document["light"] else None,
+        heavy=ServedRanker.load(folder / "ranking", threads=threads) if document["heavy"] else None,
+        negative_actions=tuple(document["negative_actions"]),
+        labels=Labels(**labels),
+        notes=tuple(document["notes"]),
+    )

@@ -1,0 +1,149 @@
+"""Settings of the pipeline: what each stage takes, in the order in which the stages run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recsys_cli.config import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SourcingConfig(Section):
+    """Candidate sourcing."""
+
+    candidates: PositiveInt = 1500
+    """Candidates a user, over all sources."""
+    shares: dict[str, NonNegativeFloat] = {
+        "in_network": 0.40,
+        "two_tower": 0.14,
+        "als": 0.12,
+        "item_neighbours": 0.12,
+        "trending": 0.08,
+        "popularity": 0.04,
+        "social_proof": 0.10,
+    }
+    """Share of each source by its name in `retrieval`; those that stepped aside leave theirs to the others."""
+    fallback: list[str] = ["trending", "popularity"]
+    """Sources asked, in this order, for users whom the others leave with less than a slate."""
+
+
+class FilterConfig(Section):
+    """What never reaches ranking."""
+
+    seen: bool = True
+    """Leave out items that the user was shown before."""
+    own: bool = True
+    """Leave out the user's own items."""
+    blocked: bool = True
+    """Leave out authors whom the user blocked or muted."""
+    max_age_days: PositiveFloat | None = 14.0
+    """Leave out items older than this; null keeps all. Items without a date count as always fresh."""
+
+
+class LightStageConfig(Section):
+    """Light ranking."""
+
+    enabled: bool = True
+    """Off: sources' own orders are merged by reciprocal rank instead."""
+    keep: PositiveInt = 500
+    """Candidates that go on to heavy ranking."""
+
+
+class HeavyStageConfig(Section):
+    """Heavy ranking."""
+
+    enabled: bool = True
+    """Off: the light score is the utility."""
+    keep: PositiveInt = 100
+    """Candidates that go on to re-ranking."""
+
+
+class UtilityConfig(Section):
+    """Utility: sum of weight × P(positive action) + dwell × E(dwell seconds) − sum of weight × P(negative)."""
+
+    weights: dict[str, float] = {
+        "click": 0.5,
+        "like": 1.0,
+        "repost": 1.5,
+        "reply": 3.0,
+        "follow": 4.0,
+        "share": 2.0,
+        "profile_click": 2.0,
+        "long_view": 1.0,
+        "favorite": 2.0,
+        "purchase": 5.0,
+        "hide": 5.0,
+        "mute": 10.0,
+        "block": 15.0,
+        "report": 20.0,
+    }
+    """Weight of each action; negative actions are subtracted. Actions that a dataset lacks are left out."""
+    dwell: float = 0.01
+    """Weight of a second of expected dwell time."""
+
+
+class ExplorationConfig(Section):
+    """ε-greedy exploration: a slot is given, with probability epsilon, to a uniformly drawn candidate."""
+
+    enabled: bool = True
+    """Whether to explore at all."""
+    epsilon: Share = 0.1
+    """Probability of exploring, for each slot of the slate."""
+
+
+class DiversityConfig(Section):
+    """Caps within a slate."""
+
+    enabled: bool = True
+    """Whether to apply the caps."""
+    max_per_author: PositiveInt | None = 2
+    """Items of one author in a slate; null for no cap."""
+    max_topic_share: Annotated[float, Field(gt=0, le=1)] | None = 0.3
+    """Largest share of a slate that may carry the same topic (at least one item); null for no cap."""
+
+
+class Downrank(Section):
+    """Scores above a threshold multiply the utility."""
+
+    above: Share
+    """Threshold."""
+    factor: Share
+    """Multiplier of the utility."""
+
+
+class SafetyConfig(Section):
+    """Safety on the labels or scores that items carry."""
+
+    enabled: bool = True
+    """Whether to act on safety scores."""
+    threshold: Share = 0.7
+    """Items whose combined safety score (1 − weighted mean of the scores) is lower are dropped."""
+    weights: dict[str, NonNegativeFloat] = {"toxicity": 0.3, "nsfw": 0.3, "spam": 0.2, "misinformation": 0.2}
+    """Weights in the combined score; scores that a dataset lacks are left out."""
+    downrank: dict[str, list[Downrank]] = {
+        "nsfw": [Downrank(above=0.8, factor=0.1), Downrank(above=0.5, factor=0.7)],
+        "toxicity": [Downrank(above=0.7, factor=0.1), Downrank(above=0.5, factor=0.8)],
+    }
+    """Score → thresholds with their factors; the highest threshold passed counts."""
+
+
+class PipelineConfig(Section):
+    """The pipeline from candidates to a slate."""
+
+    slate_size: PositiveInt = 10
+    """Items a slate unless the caller asks for another number."""
+    batch_size: PositiveInt = 256
+    """Users served at once in batch work."""
+    sourcing: SourcingConfig = SourcingConfig()
+    filters: FilterConfig = FilterConfig()
+    light: LightStageConfig = LightStageConfig()
+    heavy: HeavyStageConfig = HeavyStageConfig()
+    utility: UtilityConfig = UtilityConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
+    diversity: DiversityConfig = DiversityConfig()
+    safety: SafetyConfig = SafetyConfig()
+    reserve: NonNegativeInt = 20
+    """Further items ranked behind the slate, from which the safety filter refills it."""

@@ -1,0 +1,115 @@
+"""Light ranking, hydration, heavy ranking and utility."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.config import (
+    HeavyStageConfig,
+    LightStageConfig,
+    SafetyConfig,
+    UtilityConfig,
+)
+from recsys_cli.pipeline.filters import safety_factor
+
+ROWS_AT_ONCE = 64 * 1024
+"""Candidates scored at once by the heavy ranker; bounds the memory of a large batch."""
+
+
+class Hydrate:
+    """Adds the similarity of user and item by each source that measures one: scores "sim_<source>"."""
+
+    name = "hydrate"
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        sims = {}
+        for name, source in query.bundle.measuring.items():
+            score = source.score(query.state, query.users, candidates.items)
+            if score is not None:
+                sims[f"sim_{name}"] = score.astype(np.float32, copy=False)
+        return candidates.with_scores(**sims)
+
+
+def similarities(query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
+    return {name: candidates.scores[f"sim_{name}"] for name in query.bundle.measuring}
+
+
+class LightRanking:
+    """Keeps the best by the light ranker; without one, by reciprocal-rank fusion of the sources."""
+
+    name = "light"
+
+    def __init__(self, config: LightStageConfig):
+        self._config = config
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        light = query.bundle.light
+        if light is None or not self._config.enabled:
+            return candidates.with_scores(light=candidates.scores["rrf"]).best("light", self._config.keep)
+        values = query.snapshot.features(
+            query.users, candidates.items, query.context, similarities(query, candidates), light.names
+        )
+        return candidates.with_scores(light=light.predict(values)).best("light", self._config.keep)
+
+
+class HeavyRanking:
+    """Predicts every action and dwell: scores "p_<action>" and "dwell" (seconds)."""
+
+    name = "heavy"
+
+    def __init__(self, config: HeavyStageConfig):
+        self._config = config
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        heavy = query.bundle.heavy
+        if heavy is None or not self._config.enabled or not candidates.items.size:
+            return candidates
+        rows = max(1, ROWS_AT_ONCE // candidates.items.shape[1])
+        parts = [self._predict(query, candidates, slice(i, i + rows)) for i in range(0, len(query), rows)]
+        return candidates.with_scores(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+
+    def _predict(self, query: Query, candidates: Candidates, rows: slice) -> dict[str, np.ndarray]:
+        items = candidates.items[rows]
+        filled = items >= 0
+        sims = {name: s[rows] for name, s in similarities(query, candidates).items()}
+        values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
+        predicted = query.bundle.heavy.predict(
+            values[filled] if not filled.all() else values.reshape(-1, values.shape[2])
+        )
+        out = {}
+        for name, column in predicted.items():
+            grid = np.zeros(items.shape, np.float32)
+            grid[filled] = column
+            out["dwell" if name == "dwell" else f"p_{name}"] = grid
+        return out
+
+
+class Utility:
+    """Combines the predictions into one number, downranks by safety scores, keeps the best."""
+
+    name = "utility"
+
+    def __init__(self, config: UtilityConfig, heavy: HeavyStageConfig, safety: SafetyConfig):
+        self._config, self._heavy, self._safety = config, heavy, safety
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        utility = self._weighted(query, candidates)
+        if self._safety.enabled and query.state.catalogue.item_safety:
+            factor = safety_factor(self._safety, query.state.catalogue.item_safety, candidates.items)
+            # a factor below one must push down, also where the utility is negative
+            utility = np.where(utility >= 0, utility * factor, utility / np.maximum(factor, 1e-3))
+        return candidates.with_scores(utility=utility.astype(np.float32)).best("utility", self._heavy.keep)
+
+    def _weighted(self, query: Query, candidates: Candidates) -> np.ndarray:
+        predicted = {n[2:]: s for n, s in candidates.scores.items() if n.startswith("p_")}
+        if not predicted:
+            return candidates.scores["light"].copy()
+        negative = query.bundle.negative_actions
+        total = np.zeros(candidates.items.shape, np.float32)
+        for action, p in predicted.items():
+            weight = self._config.weights.get(action, 0.0)
+            total += np.float32(-weight if action in negative else weight) * p
+        if "dwell" in candidates.scores:
+            total += np.float32(self._config.dwell) * candidates.scores["dwell"]
+        return total

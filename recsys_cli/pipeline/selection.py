@@ -1,0 +1,135 @@
+"""From a ranking to a slate: exploration, caps, selection. These loop over slots, never over candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
+
+TOPICS_COUNTED = 4
+"""Topics of an item that the topic cap looks at."""
+
+
+class Explore:
+    """ε-greedy: each slot of the slate goes, with probability ε, to a uniform draw among the candidates not
+    yet placed (Sutton and Barto, 2018, section 2.2).
+
+    Scores: "explored" is 1 where a slot was drawn at random.
+    """
+
+    name = "explore"
+
+    def __init__(self, config: ExplorationConfig):
+        self._epsilon = config.epsilon
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        b, k = candidates.items.shape
+        slots = min(query.size, k)
+        explored = np.zeros((b, k), np.float32)
+        order = np.broadcast_to(np.arange(k), (b, k)).copy()
+        draws = query.uniform(2 * max(slots, 1), purpose=1)
+        counts = candidates.counts
+        rows = np.arange(b)
+        for slot in range(slots):
+            explore = (draws[:, 2 * slot] < self._epsilon) & (slot < counts)
+            left = np.maximum(counts - slot, 1)
+            chosen = slot + (draws[:, 2 * slot + 1] * left).astype(np.int64)
+            chosen = np.where(explore, np.minimum(chosen, k - 1), slot)
+            order = _move(order, rows, chosen, slot)
+            explored[rows, slot] = explore
+        return candidates.take(np.where(np.arange(k) < counts[:, None], order, -1)).with_scores(explored=explored)
+
+
+def _move(order: np.ndarray, rows: np.ndarray, source: np.ndarray, target: int) -> np.ndarray:
+    """Move the entry at column source[row] to column `target` ≤ source, those between step back by one."""
+    columns = np.arange(order.shape[1])
+    shifted = (columns > target) & (columns <= source[:, None])
+    at = np.where(shifted, columns - 1, columns)
+    at[:, target] = source
+    return np.take_along_axis(order, at, axis=1)
+
+
+class Caps:
+    """Author and topic caps: walks down the ranking and passes over what would break one.
+
+    Orders `size + reserve` items; candidates that break a cap come behind all that do not, so a slate is
+    full even where the caps cannot hold.
+    """
+
+    name = "diversity"
+
+    def __init__(self, config: DiversityConfig, reserve: int):
+        self._config, self._reserve = config, reserve
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        k = candidates.items.shape[1]
+        length = min(query.size + self._reserve, k)
+        author, topics = self._labels(query, candidates)
+        per_topic = _topic_cap(self._config.max_topic_share, query.size)
+        free = candidates.filled.copy()
+        within = free.copy()
+        rows = np.arange(len(candidates.items))
+        order = np.full((len(rows), length), -1, np.int64)
+        author_used, topic_used = np.zeros(author.shape, np.int16), np.zeros(topics.shape, np.int16)
+        for slot in range(length):
+            # a slot is the first candidate within the caps, else the first one left
+            first = np.argmax(within, axis=1)
+            broken = ~within[rows, first]
+            first = np.where(broken, np.argmax(free, axis=1), first)
+            some = free[rows, first]
+            order[:, slot] = np.where(some, first, -1)
+            free[rows, first] = False
+            within[rows, first] = False
+            if self._config.max_per_author is not None:
+                author_used += (author == author[rows, first][:, None]) & (author >= 0) & some[:, None]
+                within &= author_used < self._config.max_per_author
+            if per_topic is not None:
+                picked = topics[rows, first]
+                hit = (topics[:, :, :, None] == picked[:, None, None, :]).any(axis=3) & (topics >= 0)
+                topic_used += hit & some[:, None, None]
+                within &= ~(topic_used >= per_topic).any(axis=2)
+        return candidates.take(order)
+
+    def _labels(self, query: Query, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        catalogue = query.state.catalogue
+        author = np.where(candidates.filled, catalogue.item_author[candidates.items], -1)
+        return author, first_values(catalogue.item_topics, candidates.items, TOPICS_COUNTED)
+
+
+def first_values(ragged: Ragged, rows: np.ndarray, width: int) -> np.ndarray:
+    """int32[..., width]: the first values of each row, -1 where there are fewer or the row is -1."""
+    if not len(ragged.values):
+        return np.full((*rows.shape, width), -1, np.int32)
+    known = np.maximum(rows, 0)
+    start = ragged.offsets[known][..., None] + np.arange(width)
+    held = (start < ragged.offsets[known + 1][..., None]) & (rows >= 0)[..., None]
+    return np.where(held, ragged.values[np.minimum(start, len(ragged.values) - 1)], -1)
+
+
+def _topic_cap(share: float | None, size: int) -> int | None:
+    return None if share is None else max(1, int(share * size + 1e-9))
+
+
+class Select:
+    """The first `size` items."""
+
+    name = "select"
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        out = candidates.take(
+            np.broadcast_to(
+                np.arange(min(query.size, candidates.items.shape[1])),
+                (len(query), min(query.size, candidates.items.shape[1])),
+            )
+        )
+        missing = query.size - out.items.shape[1]
+        if missing <= 0:
+            return out
+        pad = ((0, 0), (0, missing))
+        return Candidates(
+            np.pad(out.items, pad, constant_values=-1),
+            np.pad(out.sources, pad),
+            {name: np.pad(s, pad) for name, s in out.scores.items()},
+        )

@@ -1,0 +1,305 @@
+"""The training job: windows → sources → training table → rankers → bundle → a published run."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.artifacts.runs import Run, RunStore
+from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.ragged import offsets_of
+from recsys_cli.data.state import State
+from recsys_cli.data.windows import Windows, make_windows
+from recsys_cli.errors import DataError
+from recsys_cli.features.build import build_table
+from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.pipeline.build import build_stages
+from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
+from recsys_cli.progress import Progress
+from recsys_cli.ranking.light import fit_light
+from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.settings import Settings
+from recsys_cli.tracelog import SILENT, TraceLog
+
+PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
+RECALL_AT = 500
+"""Depth at which training reports what each source finds of the ranker's window."""
+RECALL_USERS = 2000
+"""Users on whom it does so."""
+
+
+def train(
+    settings: Settings,
+    *,
+    final: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    trace: TraceLog = SILENT,
+) -> Run:
+    """Train a run and publish it as the current one.
+
+    final: after measuring, refit on everything; such a run cannot be evaluated. resume: go on from where a
+    killed training of the same settings and data stopped. Raises DataError where the data cannot be
+    trained on, and leaves every earlier run as it was.
+    """
+    dataset = Dataset.open(settings.paths.data)
+    if not dataset.log.positive.any():
+        raise DataError(
+            f"{dataset.path}: no impression carries a positive action",
+            "there is nothing to learn from; check the actions of the import mapping",
+        )
+    job = _Job(
+        settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
+    )
+    return job.run(resume)
+
+
+@dataclass
+class _Job:
+    """One training: its inputs, and what its steps have made so far."""
+
+    settings: Settings
+    dataset: Dataset
+    windows: Windows
+    final: bool
+    progress: Progress
+    trace: TraceLog
+    durations: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    metrics: dict[str, dict] = field(default_factory=dict)
+
+    @cached_property
+    def store(self) -> RunStore:
+        return RunStore(self.settings.paths.artifacts)
+
+    @cached_property
+    def work(self) -> Path:
+        """Where checkpoints are kept until the run is published; the same for the same settings and data."""
+        learned = self.settings.model_dump(mode="json", exclude={"pipeline", "paths", "threads", "evaluation", "world"})
+        text = orjson.dumps([learned, self.dataset.manifest.digest, self.final], option=orjson.OPT_SORT_KEYS)
+        return self.store.folder / "work" / hashlib.blake2b(text, digest_size=8).hexdigest()
+
+    @cached_property
+    def edges(self) -> dict[str, dict | None]:
+        return {table: self.dataset.edges(table) for table in ("follows", "blocks")}
+
+    @contextmanager
+    def step(self, name: str):
+        start = time.perf_counter()
+        with self.trace.timed("train.step", step=name):
+            yield
+        self.durations[name] = round(time.perf_counter() - start, 3)
+
+    def run(self, resume: bool) -> Run:
+        started = time.perf_counter()
+        if not resume:
+            shutil.rmtree(self.work, ignore_errors=True)
+        elif not self.work.is_dir():
+            self.progress.message("nothing to resume for these settings and data: training from the start")
+        for folder in ("checkpoints", "history", "progress"):
+            (self.work / folder).mkdir(parents=True, exist_ok=True)
+        sources = self._sources()
+        with self.step("read data"):
+            window = self._window(self.windows.history_end)
+        with self.step("sources on the history window"):
+            early = self._fit(sources, window, "history")
+        with self.step("recall of sources"):
+            self.metrics["sources"] = self._recall(early, window)
+        spec = self._spec(early)
+        with self.step("training table"):
+            train_table, valid_table = self._tables(spec, early)
+        heavy = light = None
+        if self.settings.ranking.light.enabled:
+            with self.step("light ranker"):
+                light = fit_light(self.settings.ranking.light, train_table)
+        if self.settings.ranking.heavy.enabled:
+            with self.step("heavy ranker"):
+                heavy = self._heavy(train_table, valid_table)
+        del train_table, valid_table
+        with self.step("sources on everything before the test window"):
+            late = self._fit(sources, self._window(self.windows.test_start), "checkpoints")
+        with self.step("bundle"):
+            self._bundle(spec, late, light, heavy)
+        self.durations["total"] = round(time.perf_counter() - started, 3)
+        for scratch in ("history", "progress"):
+            shutil.rmtree(self.work / scratch)
+        return self.store.publish(self.work, self._manifest())
+
+    def _sources(self) -> dict[str, Retriever]:
+        enabled = {name: config for name, config in self.settings.retrieval.items() if config.enabled}
+        return {name: SOURCES[config.kind](config) for name, config in enabled.items()}
+
+    def _window(self, end: int) -> Window:
+        log = self.dataset.log.window(end=end)
+        state = State.build(self.dataset.catalogue, log, end, **self.edges)
+        return Window(self.dataset, self.dataset.catalogue, log, end, state, self.settings.seed)
+
+    def _fit(self, sources: dict[str, Retriever], window: Window, folder: str) -> dict[str, Retriever]:
+        """Fresh copies of the sources, fitted on the window or restored from their checkpoints."""
+        fitted = {}
+        with self.progress.step("sources", total=len(sources)) as bar:
+            for name, blank in sources.items():
+                bar.describe(name)
+                lack = blank.missing(window)
+                if lack is not None:
+                    note = f"source {name} steps aside: {lack}"
+                    if note not in self.notes:
+                        self.notes.append(note)
+                        self.progress.message(note)
+                else:
+                    fitted[name] = self._fit_one(name, type(blank)(blank.config), window, folder)
+                bar.advance()
+        if not fitted:
+            raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
+        return fitted
+
+    def _fit_one(self, name: str, source: Retriever, window: Window, folder: str) -> Retriever:
+        path = self.work / folder / f"{name}.pt"
+        start = time.perf_counter()
+        if not source.learns:
+            source.fit(window, self.progress)
+        elif path.is_file():
+            source.restore(load_checkpoint(path))
+        else:
+            source.fit(window, self.progress, self.work / "progress" / f"{folder}-{name}.pt")
+            save_checkpoint(path, source.checkpoint())
+        self.durations[f"fit {name} ({folder})"] = round(time.perf_counter() - start, 3)
+        return source
+
+    def _recall(self, sources: dict[str, Retriever], window: Window) -> dict[str, float]:
+        """Share of the new items of the ranker's window that each source has among its best RECALL_AT.
+
+        Fitted on the history window and measured on what follows it, so no number here saw its answers.
+        """
+        later = self.dataset.log.window(self.windows.history_end, self.windows.test_start)
+        rows = np.flatnonzero(later.positive)
+        pairs = np.unique(later.user[rows].astype(np.int64) * self.dataset.catalogue.n_items + later.item[rows])
+        user, item = (
+            (pairs // self.dataset.catalogue.n_items).astype(np.int32),
+            (pairs % self.dataset.catalogue.n_items).astype(np.int32),
+        )
+        new = ~window.state.seen.contains(user, item[:, None])[:, 0]
+        user, item = user[new], item[new]
+        users = np.unique(user)
+        if len(users) > RECALL_USERS:
+            users = np.sort(np.random.default_rng(self.settings.seed).choice(users, RECALL_USERS, replace=False))
+        if not len(users):
+            return {}
+        mine = np.isin(user, users)
+        place, item = np.searchsorted(users, user[mine]), item[mine]
+        out = {}
+        for name, source in sources.items():
+            found, _ = source.retrieve(window.state, users, RECALL_AT)
+            keys = np.sort((np.arange(len(users))[:, None] * (self.dataset.catalogue.n_items + 1) + found)[found >= 0])
+            hits = np.isin(place * (self.dataset.catalogue.n_items + 1) + item, keys)
+            out[name] = round(float(np.mean(np.bincount(place, hits) / np.bincount(place))), 4)
+        return out
+
+    def _spec(self, sources: dict[str, Retriever]) -> FeatureSpec:
+        log = self.dataset.log
+        probe = np.zeros(1, np.int32)
+        state = State.build(self.dataset.catalogue, log.take(slice(0, 0)), self.windows.start)
+        measuring = tuple(n for n, s in sources.items() if s.score(state, probe, probe[:, None]) is not None)
+        return FeatureSpec.create(
+            self.settings.features,
+            self.dataset.catalogue,
+            log.positive_actions,
+            log.negative_actions,
+            has_dwell=log.dwell is not None,
+            similarities=measuring,
+        )
+
+    def _tables(self, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:
+        log, w = self.dataset.log, self.windows
+        state = State.build(self.dataset.catalogue, log, w.history_end, **self.edges)
+
+        def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
+            return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
+
+        def table(start: int, end: int) -> FeatureTable:
+            low, high = np.searchsorted(log.time, [start, end])
+            return build_table(
+                spec, self.dataset.catalogue, log, slice(int(low), int(high)), **self.edges, similarity=similarity
+            )
+
+        with self.progress.step("training table"):
+            return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
+
+    def _heavy(self, train_table: FeatureTable, valid_table: FeatureTable):
+        path = self.work / "checkpoints" / "heavy.pt"
+        heavy = fit_heavy(
+            self.settings.ranking.heavy,
+            train_table,
+            valid_table,
+            seed=self.settings.seed,
+            progress=self.progress,
+            resume=self.work / "progress" / "heavy.pt",
+        )
+        save_checkpoint(path, heavy.checkpoint())
+        self.metrics["heavy"] = heavy.metrics
+        self.notes.extend(heavy.notes)
+        return heavy
+
+    def _bundle(self, spec: FeatureSpec, sources: dict[str, Retriever], light, heavy) -> None:
+        dataset, log = self.dataset, self.dataset.log
+        now = int(log.time[-1]) + 1
+        bundle = Bundle(
+            user_ids=dataset.user_ids,
+            item_ids=dataset.item_ids,
+            author_ids=dataset.author_ids,
+            catalogue=dataset.catalogue,
+            state=State.build(dataset.catalogue, log, now, **self.edges),
+            spec=spec,
+            snapshot=Snapshot.build(spec, dataset.catalogue, log, now, **self.edges),
+            retrievers=sources,
+            configured=tuple(self.settings.retrieval),
+            light=light,
+            heavy=None,
+            negative_actions=log.negative_actions,
+            labels=_labels(dataset),
+            notes=tuple(self.notes),
+        )
+        build_stages(self.settings.pipeline, bundle)  # a pipeline that does not fit is refused before publishing
+        folder = self.work / "bundle"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        write_bundle(folder, bundle, None if heavy is None else heavy.export)
+
+    def _manifest(self) -> dict:
+        m = self.dataset.manifest
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "seed": self.settings.seed,
+            "final": self.final,
+            "dataset": {"path": str(self.dataset.path), "name": m.name, "digest": m.digest},
+            "windows": self.windows,
+            "models_end": self.windows.test_start,
+            "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+            "durations": self.durations,
+            "metrics": self.metrics,
+            "notes": self.notes,
+        }
+
+
+def _labels(dataset: Dataset) -> Labels:
+    """What is shown for an item: its text, else its title or name, else nothing."""
+    column = next((c for c in ("text", "title", "name") if c in dataset.items.columns), None)
+    if column is None:
+        return Labels(np.zeros(dataset.items.height + 1, np.int64), np.zeros(0, np.uint8))
+    texts = [(t or "").encode() for t in dataset.items[column].cast(str).to_list()]
+    return Labels(offsets_of(np.array([len(t) for t in texts], np.int64)), np.frombuffer(b"".join(texts), np.uint8))
