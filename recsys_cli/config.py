@@ -250,6 +250,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """
     import ast
     import inspect
+    import itertools
     import textwrap
 
     docs: dict[str, str] = {}
@@ -257,7 +258,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
         if not (isinstance(cls, type) and issubclass(cls, BaseModel)) or cls is BaseModel:
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
-        for first, second in zip(body, body[1:], strict=False):
+        for first, second in itertools.pairwise(body):
             if (
                 isinstance(first, ast.AnnAssign)
                 and isinstance(second, ast.Expr)

@@ -59,9 +59,8 @@ def recommend(
     answers = list(engine.recommend_many(ids, number, values, fallback=fallback))
     for answer in answers:
         if answer.fallback:
-            call.say(
-                f"user {answer.user_id}: {answer.fallback}; filled from {' and '.join(engine.pipeline.sourcing.fallback)}"
-            )
+            helpers = " and ".join(engine.pipeline.sourcing.fallback)
+            call.say(f"user {answer.user_id}: {answer.fallback}; filled from {helpers}")
     document = [a.to_dict() for a in answers]
     single = len(document) == 1 and not everybody and users_file is None
     call.emit(

@@ -78,7 +78,8 @@ class Dataset:
             self._blame(files, error)
         if frame.height != info.rows:
             raise DataError(
-                f"{files[0] if len(files) == 1 else files[0].parent}: {frame.height:,} rows, the manifest says {info.rows:,}",
+                f"{files[0] if len(files) == 1 else files[0].parent}: {frame.height:,} rows, "
+                f"the manifest says {info.rows:,}",
                 "the dataset was altered; run `recsys data validate`, or generate or import it again",
             )
         return frame
@@ -157,8 +158,9 @@ class Dataset:
         for column, table in (("_user", "users"), ("_item", "items")):
             if len(frame) and frame[column].min() < 0:
                 row = int((frame[column] < 0).arg_max())
+                value = frame[f"{column[1:]}_id"][row]
                 raise DataError(
-                    f"impressions.parquet row {row}: {column[1:]}_id {frame[f'{column[1:]}_id'][row]!r} is not in {table}.parquet",
+                    f"impressions.parquet row {row}: {column[1:]}_id {value!r} is not in {table}.parquet",
                     "run `recsys data validate` for all of them, then import the dataset again",
                 )
         frame = frame.sort(["timestamp", "_user"], maintain_order=True)
