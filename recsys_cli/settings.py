@@ -6,6 +6,7 @@ from pydantic import NonNegativeInt
 
 from recsys_cli.config import Section
 from recsys_cli.data.windows import WindowsConfig
+from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
 
 
@@ -27,4 +28,5 @@ class Settings(Section):
     """Threads to use; 0 takes all cores."""
     paths: Paths = Paths()
     windows: WindowsConfig = WindowsConfig()
+    features: FeatureConfig = FeatureConfig()
     pipeline: PipelineConfig = PipelineConfig()

@@ -1,0 +1,1 @@
+"""What the rankers see: features defined once, counted as of each impression or as of now."""

@@ -1,0 +1,81 @@
+"""Settings of the features: which counters, how strongly they are smoothed, over which spans of time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from recsys_cli.config import Section
+
+FamilyName = Literal[
+    "user", "author", "item", "topic", "surface", "user_surface", "item_surface", "user_author", "user_topic",
+    "user_format", "user_item",
+]
+
+
+class Smoothing(Section):
+    """How many impressions the prior of a rate is worth, by what the rate is counted over."""
+
+    everything: PositiveFloat = 1.0
+    """Of the rate over all impressions, towards `base_rate`."""
+    user: PositiveFloat = 10.0
+    """Of a user's rate."""
+    author: PositiveFloat = 20.0
+    """Of an author's rate."""
+    item: PositiveFloat = 20.0
+    """Of an item's rate, towards its author's."""
+    topic: PositiveFloat = 50.0
+    """Of a topic's rate."""
+    attribute: PositiveFloat = 30.0
+    """Of the rate of an item attribute's value."""
+    surface: PositiveFloat = 50.0
+    """Of a surface's rate."""
+    user_surface: PositiveFloat = 10.0
+    """Of a user's rate on one surface."""
+    item_surface: PositiveFloat = 20.0
+    """Of an item's rate on one surface."""
+    user_author: PositiveFloat = 5.0
+    """Of a user's rate on one author."""
+    user_topic: PositiveFloat = 10.0
+    """Of a user's rate on an item's topics."""
+    user_format: PositiveFloat = 10.0
+    """Of a user's rate on items of one media type and length."""
+
+
+class FeatureConfig(Section):
+    """What becomes a feature."""
+
+    families: tuple[FamilyName, ...] = (
+        "user", "author", "item", "topic", "surface", "user_surface", "item_surface", "user_author", "user_topic",
+        "user_format", "user_item",
+    )
+    """What impressions and actions are counted over."""
+    attribute_families: tuple[str, ...] = ()
+    """Categorical item attributes whose values are counted over as well."""
+    smoothing: Smoothing = Smoothing()
+    """Strengths of the priors."""
+    base_rate: float = Field(0.05, gt=0, lt=1)
+    """Rate of any action before anything was seen."""
+    dwell_smoothing: PositiveFloat = 10.0
+    """How many impressions the prior of a mean dwell time is worth."""
+    item_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0)
+    """Spans over which an item's latest impressions and interactions are counted."""
+    user_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0, 168.0)
+    """Spans over which a user's latest impressions are counted."""
+    trend_half_life_hours: PositiveFloat = 6.0
+    """Half-life of an interaction in an item's trend."""
+    tie_half_life_days: PositiveFloat = 14.0
+    """Half-life of an interaction in the tie between user and author."""
+    last_impressions: tuple[PositiveInt, ...] = (5, 20)
+    """Lengths of the user's latest behaviour: share of each positive action in that many impressions."""
+    max_topics: PositiveInt = 4
+    """Topics of an item that count, its first ones."""
+    length_edges_seconds: tuple[PositiveFloat, ...] = (7.0, 12.0, 20.0, 35.0, 60.0, 120.0, 300.0)
+    """Bounds of the length classes of items that have a duration."""
+    user_attributes: tuple[str, ...] | None = None
+    """User attributes that become features; null takes all."""
+    item_attributes: tuple[str, ...] | None = None
+    """Item attributes that become features; null takes all."""
+    max_categories: PositiveInt = 1000
+    """Codes of a categorical feature; further ones share codes by hashing."""

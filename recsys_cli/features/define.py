@@ -1,0 +1,233 @@
+"""Which features a dataset gets: every definition with its meaning and formula stands here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.schema import DAY, HOUR
+from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.features.config import FeatureConfig
+from recsys_cli.features.families import family
+from recsys_cli.features.spec import Feature, actions_of, hours, share_missing, transform_of
+
+SINCE = "ln(1 + minutes since then), a year where never"
+
+
+def define(
+    config: FeatureConfig, catalogue: Catalogue, positive: tuple[str, ...], negative: tuple[str, ...],
+    has_dwell: bool, surfaces: Sequence[str], devices: Sequence[str], similarities: Sequence[str],
+) -> list[Feature]:
+    """Every feature that the dataset's columns allow; see `FeatureSpec.create`."""
+    families = _available(config, catalogue, surfaces)
+    has_length = "duration_seconds" in catalogue.item_numbers
+    out: list[Feature] = []
+    for source in families:
+        if source != "user_item":
+            out += _rates(config, source, actions_of(positive, negative, source))
+        out += _shown(source)
+        if has_dwell and source in ("user", "author", "item", "topic", "user_surface"):
+            out += _dwell(source, has_length)
+    out += _recency(families)
+    out += _windows(config, families, positive)
+    out += _attributes(config, catalogue)
+    out += _social(catalogue)
+    if "user_topic" in families:
+        out.append(Feature(
+            "topic_match", "pair", "pair", "user_topic", "match", "likeness of the user's interests and the item's topics",
+            "cosine of the counts of the user's interactions by topic with the item's set of topics",
+        ))
+    out += _context(config.max_categories, surfaces, devices)
+    for name in similarities:
+        out.append(Feature(
+            f"sim_{name}", "pair", "pair", "similarity", "score", f"score of the retriever {name} for the pair",
+            "as the retriever gives it, 0 where it has none", name,
+        ))
+    return _unlike(out)
+
+
+def _unlike(features: list[Feature]) -> list[Feature]:
+    """The same features; an attribute that bears the name of another feature becomes NAME_attribute."""
+    taken = {f.name for f in features if f.source != "attribute"}
+    return [replace(f, name=f"{f.name}_attribute") if f.source == "attribute" and f.name in taken else f for f in features]
+
+
+def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
+    has_author, has_topics = bool(catalogue.n_authors), len(catalogue.item_topics.values) > 0
+    has_format = "media_type" in catalogue.item_codes or "duration_seconds" in catalogue.item_numbers
+    missing = set()
+    missing |= set() if has_author else {"author", "user_author"}
+    missing |= set() if has_topics else {"topic", "user_topic"}
+    missing |= set() if has_format else {"user_format"}
+    missing |= set() if surfaces else {"surface", "user_surface", "item_surface"}
+    out = [f for f in config.families if f not in missing]
+    for attribute in config.attribute_families:
+        if attribute not in catalogue.item_codes:
+            close = nearest(attribute, catalogue.item_codes)
+            raise ConfigError(
+                f"features.attribute_families: items have no category {attribute!r}",
+                f"did you mean {close!r}?" if close else f"they have {', '.join(sorted(catalogue.item_codes)) or 'none'}",
+            )
+        out.append(f"value_{attribute}")
+    return out
+
+
+def _rates(config: FeatureConfig, source: str, actions: tuple[str, ...]) -> Iterator[Feature]:
+    f = family(source)
+    strength = getattr(config.smoothing, "attribute" if source.startswith("value_") else source)
+    prior = " + ".join(f.parents) or "everything"
+    for action in actions:
+        yield Feature(
+            f"{source}_{action}_logodds", f.group, f.place, source, "rate", f"how often {f.of} led to {action}",
+            f"log-odds of (count + {strength:g}·prior) / (impressions + {strength:g}), prior from {prior}", action,
+        )
+
+
+def _shown(source: str) -> Iterator[Feature]:
+    f = family(source)
+    if source == "surface":
+        return
+    yield Feature(
+        f"{source}_impressions", f.group, f.place, source, "shown", f"impressions of {f.of}", "ln(1 + impressions)"
+    )
+
+
+def _dwell(source: str, has_length: bool) -> Iterator[Feature]:
+    f = family(source)
+    yield Feature(
+        f"{source}_dwell", f.group, f.place, source, "dwell", f"mean time spent with {f.of}",
+        "smoothed mean of ln(1 + seconds)",
+    )
+    if has_length:
+        yield Feature(
+            f"{source}_completion", f.group, f.place, source, "completion", f"mean share of the length watched with {f.of}",
+            "smoothed mean of min(seconds / length, 3)",
+        )
+
+
+def _recency(families: list[str]) -> Iterator[Feature]:
+    for source, measures in {
+        "user": ("since_shown", "since_positive"), "user_author": ("since_shown", "since_positive"),
+        "user_topic": ("since_positive",), "user_item": ("since_shown",),
+    }.items():
+        f = family(source)
+        for measure in measures if source in families else ():
+            what = "impression" if measure == "since_shown" else "interaction"
+            yield Feature(
+                f"{source}_{measure}", f.group, f.place, source, measure, f"time since the last {what} of {f.of}", SINCE
+            )
+
+
+def _windows(config: FeatureConfig, families: list[str], positive: tuple[str, ...]) -> Iterator[Feature]:
+    def window(source: str, name: str, span: int, action: str) -> Feature:
+        f = family(source)
+        what = {"": "impressions", "positive": "interactions"}[action]
+        return Feature(
+            f"{source}_{what}_{name}", f.group, f.place, source, "window", f"{what} of {f.of} in the last {name}",
+            f"ln(1 + {what} in the last {name})", action, span,
+        )
+
+    if "user" in families:
+        for name, span in hours(config.user_windows_hours):
+            yield window("user", name, span, "")
+        for count in config.last_impressions:
+            for action in positive if count == max(config.last_impressions) else ("positive",):
+                yield Feature(
+                    f"user_{action}_last_{count}", "user", "user", "user", "latest",
+                    f"share of {action} in the user's last {count} impressions",
+                    f"(count + 2·prior) / (impressions + 2) over the last {count}", action, count,
+                )
+    if "item" in families:
+        for name, span in hours(config.item_windows_hours):
+            yield window("item", name, span, "")
+            yield window("item", name, span, "positive")
+        yield Feature(
+            "item_trend", "item", "item", "item", "decayed", "interactions with the item, recent ones weighing more",
+            f"ln(1 + Σ 2^(−age / {config.trend_half_life_hours:g} h))", "positive", round(config.trend_half_life_hours * HOUR),
+        )
+    if "user_author" in families:
+        yield Feature(
+            "tie_strength", "pair", "pair", "user_author", "decayed",
+            "interactions of the user with the author, recent ones weighing more",
+            f"ln(1 + Σ 2^(−age / {config.tie_half_life_days:g} d))", "positive", round(config.tie_half_life_days * DAY),
+        )
+
+
+def _attributes(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature]:
+    for side, created in (("user", catalogue.user_created), ("item", catalogue.item_created)):
+        known = created > 0
+        if known.any():
+            name = "user_account_age" if side == "user" else "item_age"
+            yield Feature(name, side, side, "created", "age", f"age of the {side}", "ln(1 + hours since created)")
+            if known.mean() < 0.99:
+                yield Feature(
+                    f"{name}_missing", side, side, "created", "missing", f"the {side}'s age is unknown", "1 or 0"
+                )
+        codes, numbers = getattr(catalogue, f"{side}_codes"), dict(getattr(catalogue, f"{side}_numbers"))
+        wanted = getattr(config, f"{side}_attributes")
+        safety = catalogue.item_safety if side == "item" else {}
+        for name in wanted or ():
+            if name not in {**codes, **numbers, **safety}:
+                close = nearest(name, {**codes, **numbers, **safety})
+                raise ConfigError(
+                    f"features.{side}_attributes: {side}s have no attribute {name!r}",
+                    f"did you mean {close!r}?" if close else "run `recsys data describe` for those they have",
+                )
+        numbers.update(safety)
+        for name in [n for n in numbers if wanted is None or n in wanted]:
+            yield from _number(side, name, np.asarray(numbers[name]))
+        for name in [n for n in codes if wanted is None or n in wanted]:
+            values = len(catalogue.names.get(f"{side}.{name}", ())) or int(codes[name].max(initial=0)) + 1
+            yield Feature(
+                f"{side}_{name}", side, side, "attribute", "category", f"the {side}'s {name}",
+                "code + 1, 0 unknown", name, values, min(values + 1, config.max_categories),
+            )
+
+
+def _number(side: str, name: str, values: np.ndarray) -> Iterator[Feature]:
+    missing = share_missing(values)
+    if missing == 1 or np.nanmin(values, initial=np.inf) == np.nanmax(values, initial=-np.inf):
+        return
+    transform = transform_of(values)
+    formula = "ln(1 + value)" if transform == "log1p" else "the value"
+    yield Feature(
+        f"{side}_{name}", side, side, "attribute", transform, f"the {side}'s {name}", f"{formula}, 0 where unknown", name
+    )
+    if missing >= 0.01:
+        yield Feature(
+            f"{side}_{name}_missing", side, side, "attribute", "missing", f"the {side}'s {name} is unknown", "1 or 0", name
+        )
+
+
+def _social(catalogue: Catalogue) -> Iterator[Feature]:
+    if not catalogue.n_authors:
+        return
+
+    def feature(name: str, group: str, place: str, meaning: str, formula: str) -> Feature:
+        return Feature(name, group, place, "social", name, meaning, formula)
+
+    yield feature("follows_author", "pair", "pair", "the user follows the author", "1 or 0")
+    yield feature("author_followers", "author", "item", "followers of the author", "ln(1 + followers)")
+    yield feature("user_following", "user", "user", "authors the user follows", "ln(1 + authors)")
+    if (catalogue.author_user >= 0).any():
+        yield feature("user_followers", "user", "user", "followers of the user", "ln(1 + followers)")
+        yield feature("mutual_follow", "pair", "pair", "user and author follow each other", "1 or 0")
+        yield feature("follows_user", "pair", "pair", "the author follows the user", "1 or 0")
+
+
+def _context(most: int, surfaces: Sequence[str], devices: Sequence[str]) -> Iterator[Feature]:
+    for name, period in (("hour", DAY), ("weekday", 7 * DAY)):
+        for wave in ("sine", "cosine"):
+            yield Feature(
+                f"{name}_{wave}", "context", "context", "clock", wave, f"time of the {'day' if name == 'hour' else 'week'}",
+                f"{wave} of the place in the {'day' if name == 'hour' else 'week'}, UTC", span=period,
+            )
+    for name, values in (("surface", surfaces), ("device", devices)):
+        if len(values):
+            yield Feature(
+                name, "context", "context", "request", "category", f"the {name} of the request", "code + 1, 0 unknown",
+                name, len(values), min(len(values) + 1, most),
+            )

@@ -1,0 +1,254 @@
+"""Feature values for (user, item, moment) questions, counted from the log strictly before each moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.log import Log
+from recsys_cli.features import formulas
+from recsys_cli.features.families import ItemKeys
+from recsys_cli.features.history import Clock, History, View
+from recsys_cli.features.social import Edges, author_of_user
+from recsys_cli.features.spec import Feature, FeatureSpec
+
+
+@dataclass(frozen=True)
+class Questions:
+    """n times (user, item, moment), with what is known of the request; -1 for an unknown user, item or code."""
+
+    user: np.ndarray
+    """int32[n]"""
+    item: np.ndarray
+    """int32[n]"""
+    time: np.ndarray
+    """int64[n] µs"""
+    surface: np.ndarray
+    """int16[n]"""
+    device: np.ndarray
+    """int16[n]"""
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @classmethod
+    def of(cls, log: Log) -> Questions:
+        """One a row of the log."""
+        none = np.full(len(log), -1, np.int16)
+        return cls(
+            log.user, log.item, log.time, none if log.surface is None else log.surface,
+            none if log.device is None else log.device,
+        )
+
+    @classmethod
+    def at(cls, now: int, n: int, **given: np.ndarray) -> Questions:
+        """n questions at one moment; what is not given is unknown."""
+        none = np.full(n, -1, np.int32)
+        return cls(time=np.full(n, now, np.int64), **{k: given.get(k, none) for k in ("user", "item", "surface", "device")})
+
+
+class Evaluator:
+    """Answers questions from one log."""
+
+    def __init__(
+        self, spec: FeatureSpec, catalogue: Catalogue, log: Log,
+        follows: dict[str, np.ndarray] | None, blocks: dict[str, np.ndarray] | None = None,
+    ):
+        self.spec, self.catalogue, self.log = spec, catalogue, log
+        self.clock = Clock(log.time)
+        self.keys = ItemKeys.of(catalogue, spec)
+        self.follows = Edges(catalogue, log, ("follow",), follows)
+        self._columns: dict[str, np.ndarray] = {}
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the log by the name of an action or a quantity; [n] Boolean, or float without NaN."""
+        log = self.log
+        if name in log.actions:
+            return log.actions[name]
+        if name == "positive":
+            return log.positive
+        if name == "negative":
+            return log.negative
+        if name not in self._columns:
+            make = {
+                "dwell": self._dwell, "completion": self._completion, "dwell_known": lambda: ~np.isnan(self._seconds()),
+                "completion_known": lambda: ~np.isnan(self._shares()), "profile_square": self._profile_square,
+            }
+            self._columns[name] = make[name]()
+        return self._columns[name]
+
+    def _seconds(self) -> np.ndarray:
+        return np.full(len(self.log), np.nan, np.float32) if self.log.dwell is None else self.log.dwell
+
+    def _dwell(self) -> np.ndarray:
+        return np.nan_to_num(np.log1p(np.maximum(self._seconds(), 0)))
+
+    def _shares(self) -> np.ndarray:
+        length = self.catalogue.item_numbers["duration_seconds"][self.log.item]
+        return np.where(length > 0, np.minimum(self._seconds() / np.where(length > 0, length, 1), 3), np.nan)
+
+    def _completion(self) -> np.ndarray:
+        return np.nan_to_num(self._shares())
+
+    def _profile_square(self) -> np.ndarray:
+        """What each row adds to the squared length of its user's topic profile: a count of c becomes c + 1."""
+        log = self.log
+        keys = self.keys.key("user_topic", log.user, log.item, None)
+        keys[~log.positive] = -1
+        width, flat = keys.shape[1], keys.ravel()
+        events = np.flatnonzero(flat >= 0)
+        order = events[np.argsort(flat[events], kind="stable")]
+        key = flat[order]
+        fresh = np.ones(len(key), bool)
+        fresh[1:] = key[1:] != key[:-1]
+        first = np.flatnonzero(fresh)
+        before = np.arange(len(key)) - np.repeat(first, np.diff(np.append(first, len(key))))
+        return np.bincount(order // width, weights=2.0 * before + 1, minlength=len(log))
+
+    def history(self, source: str) -> History:
+        log = self.log
+        surface = log.surface if log.surface is not None else np.full(len(log), -1, np.int16)
+        return History(self.keys.key(source, log.user, log.item, surface), self.clock)
+
+    def ask(self, history: History, source: str, q: Questions) -> View:
+        return history.view(self.keys.key(source, q.user, q.item, q.surface), q.time)
+
+    def everything(self, time: np.ndarray) -> dict[str, np.ndarray]:
+        """Log-odds of each action and the mean dwell over all impressions before each time; float32[n]."""
+        moments, place = np.unique(time, return_inverse=True)
+        view = self.history("everything").view(np.zeros(len(moments), np.int64), moments)
+        shown, out = view.shown().astype(np.float32), {}
+        base = np.float32(np.log(self.spec.config.base_rate / (1 - self.spec.config.base_rate)))
+        for action in (*self.spec.positive, *self.spec.negative, "positive", "negative"):
+            count = view.sum(self.column(action))
+            out[action] = formulas.log_odds(count, shown, base, self.spec.config.smoothing.everything)[place]
+        for name in {f.measure for f in self.spec.features} & {"dwell", "completion"}:
+            known = view.sum(self.column(f"{name}_known"))
+            out[name] = formulas.mean(view.sum(self.column(name)), known, np.float32(0), 1.0).astype(np.float32)[place]
+        return out
+
+    def fill(self, q: Questions, features: Sequence[Feature], out: np.ndarray) -> None:
+        """Write the features into the columns of `out`, float32[n, len(features)].
+
+        The parents of a family in `features` must be among them; similarities are left alone.
+        """
+        filler = _Filler(self, q, {f.name: i for i, f in enumerate(features)}, out)
+        for source in self.spec.sources:
+            mine = [f for f in features if f.source == source]
+            if mine:
+                filler.family(source, mine)
+        for feature in features:
+            write = getattr(filler, f"write_{feature.source}", None)
+            if write is not None:
+                out[:, filler.column[feature.name]] = write(feature)
+
+
+class _Filler:
+    """The columns of one set of questions, family by family."""
+
+    def __init__(self, evaluator: Evaluator, q: Questions, column: dict[str, int], out: np.ndarray):
+        self.evaluator, self.spec, self.q, self.column, self.out = evaluator, evaluator.spec, q, column, out
+        self.everything = evaluator.everything(q.time)
+        self._followed: np.ndarray | None = None
+
+    def family(self, source: str, features: list[Feature]) -> None:
+        evaluator = self.evaluator
+        view = evaluator.ask(evaluator.history(source), source, self.q)
+        shown = view.shown()
+        for f in features:
+            self.out[:, self.column[f.name]] = self.measure(view, shown, f)
+
+    def measure(self, view: View, shown: np.ndarray, f: Feature) -> np.ndarray:
+        e, config = self.evaluator, self.spec.config
+        if f.measure == "rate":
+            count = view.sum(e.column(f.argument)).astype(np.float32)
+            prior = self.prior(f.source, f.argument)
+            return formulas.log_odds(count, shown.astype(np.float32), prior, self.spec.strength(f.source))
+        if f.measure == "shown":
+            return formulas.size(shown)
+        if f.measure in ("dwell", "completion"):
+            known = view.sum(e.column(f"{f.measure}_known"))
+            prior = self.parent(f.source, f.measure)
+            return formulas.mean(view.sum(e.column(f.measure)), known, prior, config.dwell_smoothing)
+        if f.measure == "since_shown":
+            return formulas.recency(self.q.time, view.last())
+        if f.measure == "since_positive":
+            return formulas.recency(self.q.time, view.last(e.column("positive")))
+        if f.measure == "window":
+            return formulas.size(view.window(e.column(f.argument) if f.argument else None, f.span))
+        if f.measure == "latest":
+            count, of = view.latest(e.column(f.argument), f.span)
+            at = self.column.get(f"user_{f.argument}_logodds")
+            return formulas.share(count, of, self.everything[f.argument] if at is None else self.out[:, at])
+        if f.measure == "decayed":
+            return formulas.size(view.decayed(e.column(f.argument), f.span))
+        if f.measure == "match":
+            return formulas.cosine(view.sum(e.column("positive")), self.profile_norm(), self.topics())
+        raise KeyError(f.measure)
+
+    def prior(self, source: str, action: str) -> np.ndarray:
+        parents = self.spec.parents(source)
+        everything = self.everything[action]
+        if not parents:
+            return everything
+        own = sum(self.out[:, self.column[f"{p}_{action}_logodds"]] for p in parents)
+        return own - (len(parents) - 1) * everything
+
+    def parent(self, source: str, measure: str) -> np.ndarray:
+        at = next((self.column[n] for p in self.spec.parents(source) if (n := f"{p}_{measure}") in self.column), None)
+        return self.everything[measure] if at is None else self.out[:, at]
+
+    def profile_norm(self) -> np.ndarray:
+        e = self.evaluator
+        return np.sqrt(e.ask(e.history("user"), "user", self.q).sum(e.column("profile_square"))).astype(np.float32)
+
+    def topics(self) -> np.ndarray:
+        return (self.evaluator.keys.key("topic", self.q.user, self.q.item, None) >= 0).sum(axis=1)
+
+    def who(self, place: str) -> np.ndarray:
+        return self.q.user if place == "user" else self.q.item
+
+    def write_created(self, f: Feature) -> np.ndarray:
+        created = known(getattr(self.evaluator.catalogue, f"{f.place}_created"), self.who(f.place), 0)
+        return formulas.age(self.q.time, created) if f.measure == "age" else created == 0
+
+    def write_attribute(self, f: Feature) -> np.ndarray:
+        catalogue, who = self.evaluator.catalogue, self.who(f.place)
+        if f.measure == "category":
+            codes = known(getattr(catalogue, f"{f.place}_codes")[f.argument], who, -1)
+            return formulas.category(codes, f.span, f.codes)
+        numbers = getattr(catalogue, f"{f.place}_numbers")
+        source = numbers[f.argument] if f.argument in numbers else catalogue.item_safety[f.argument]
+        values = known(source, who, np.nan)
+        return ~np.isfinite(values) if f.measure == "missing" else formulas.number(values, f.measure)
+
+    def write_clock(self, f: Feature) -> np.ndarray:
+        return formulas.cycle(self.q.time, f.span)[0 if f.measure == "sine" else 1]
+
+    def write_request(self, f: Feature) -> np.ndarray:
+        return formulas.category(getattr(self.q, f.argument), f.span, f.codes)
+
+    def write_social(self, f: Feature) -> np.ndarray:
+        e, q = self.evaluator, self.q
+        author = known(e.keys.author, q.item, -1)
+        if f.measure == "author_followers":
+            return formulas.size(e.follows.count("author", author, q.time))
+        if f.measure == "user_following":
+            return formulas.size(e.follows.count("user", q.user, q.time))
+        own = known(author_of_user(e.catalogue), q.user, -1)
+        if f.measure == "user_followers":
+            return formulas.size(e.follows.count("author", own, q.time))
+        forth = e.follows.before(q.user, author, q.time) if f.measure != "follows_user" else True
+        if f.measure == "follows_author":
+            return forth
+        return forth & e.follows.before(known(e.catalogue.author_user, author, -1), own, q.time)
+
+
+def known(values: np.ndarray, at: np.ndarray, missing) -> np.ndarray:
+    """`values[at]`, with `missing` where `at` is -1."""
+    if not len(values):
+        return np.full(at.shape, missing, values.dtype)
+    return np.where(at >= 0, values[np.maximum(at, 0)], missing).astype(values.dtype)

@@ -1,0 +1,157 @@
+"""Counters as of any moment, from a log sorted once per kind of key.
+
+The rows of one key stand together, ordered by time. What was counted for a key strictly before a moment is
+then a difference of two running sums: at the first row of that moment, and at the first row of the key.
+Rows of equal time never see one another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Clock:
+    """The distinct moments of a log, so that (key, moment) fits in one integer."""
+
+    def __init__(self, time: np.ndarray):
+        """time: int64[n] µs, ascending."""
+        fresh = np.ones(len(time), bool)
+        fresh[1:] = time[1:] != time[:-1]
+        self.time = time
+        self.moments = time[fresh]
+        self.rank = (np.cumsum(fresh, dtype=np.int64) - 1).astype(np.int32)
+        """int32[n] which moment a row belongs to"""
+        self.span = np.int64(len(self.moments) + 1)
+
+    def rank_of(self, time) -> np.ndarray:
+        """How many distinct moments of the log lie strictly before each time; int64, shape of `time`."""
+        return np.searchsorted(self.moments, time, "left")
+
+
+class History:
+    """The rows of a log by one kind of key."""
+
+    def __init__(self, keys: np.ndarray, clock: Clock):
+        """keys: int64[n] or int64[n, T], the key or keys of each row of the log, -1 for none."""
+        self.clock = clock
+        width = keys.shape[1] if keys.ndim == 2 else 1
+        flat = keys.ravel()
+        events = np.flatnonzero(flat >= 0)
+        order = events[np.argsort(flat[events], kind="stable")]
+        self.row = (order // width).astype(np.int32)
+        """int32[m] rows of the log, by key and then time"""
+        key = flat[order]
+        self.top = int(key[-1]) if len(key) else -1
+        self.groups = None
+        if self.top >= 2**62 // int(clock.span):
+            self.groups, key = np.unique(key, return_inverse=True)
+        self.place = key * clock.span + clock.rank[self.row]
+
+    def distinct(self) -> np.ndarray:
+        """int64: the keys that occur, ascending."""
+        group = self.place // self.clock.span
+        fresh = np.ones(len(group), bool)
+        fresh[1:] = group[1:] != group[:-1]
+        return group[fresh] if self.groups is None else self.groups
+
+    def view(self, keys: np.ndarray, time: np.ndarray) -> View:
+        """What was counted strictly before `time` for `keys`.
+
+        keys: int64[q] or int64[q, T], the counters of whose T keys are added up; -1 has none. time: int64[q] µs.
+        """
+        return View(self, keys, np.broadcast_to(np.asarray(time, np.int64), len(keys)))
+
+    def find(self, keys: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+        """int32: the first event of each key at or after a moment's rank (0 where the key is -1)."""
+        keys = np.where(keys > self.top, -1, keys)
+        if self.groups is not None and len(self.groups):
+            at = np.minimum(np.searchsorted(self.groups, keys), len(self.groups) - 1)
+            keys = np.where(self.groups[at] == keys, at, -1)
+        wanted = keys * self.clock.span + ranks
+        wanted[keys < 0] = 0
+        # sorted questions walk through memory once; unsorted ones miss the cache at every step
+        order = np.argsort(wanted)
+        out = np.empty(len(wanted), np.int32)
+        out[order] = np.searchsorted(self.place, wanted[order])
+        out[keys < 0] = 0
+        return out
+
+
+class View:
+    """Counters of q questions to a history; every method gives an array [q]."""
+
+    def __init__(self, history: History, keys: np.ndarray, time: np.ndarray):
+        self.history, self.time, self.width = history, time, keys.shape[1] if keys.ndim == 2 else 1
+        self.keys = keys.ravel()
+        self.start = history.find(self.keys, np.int64(0))
+        self.end = history.find(self.keys, self._ranks(time))
+
+    def _ranks(self, time: np.ndarray) -> np.ndarray:
+        ranks = self.history.clock.rank_of(time)
+        return np.repeat(ranks, self.width) if self.width > 1 else ranks
+
+    def _pool(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, self.width).sum(axis=1) if self.width > 1 else values
+
+    def _between(self, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        running = np.zeros(len(self.history.row) + 1, np.int32 if values.dtype == bool else np.float64)
+        np.cumsum(values[self.history.row], out=running[1:])
+        return self._pool(running[high] - running[low])
+
+    def shown(self) -> np.ndarray:
+        """How many rows."""
+        return self._pool(self.end - self.start)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum of a column of the log, [n] Boolean or float."""
+        return self._between(values, self.start, self.end)
+
+    def window(self, values: np.ndarray | None, width: int) -> np.ndarray:
+        """The sum of a column (None: the number of rows) over the last `width` µs, its far end included."""
+        low = np.maximum(self.history.find(self.keys, self._ranks(self.time - width)), self.start)
+        return self._pool(self.end - low) if values is None else self._between(values, low, self.end)
+
+    def latest(self, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sum of a column over the last `count` rows, and how many rows these are."""
+        low = np.maximum(self.start, self.end - count)
+        return self._between(values, low, self.end), self._pool(self.end - low)
+
+    def last(self, mask: np.ndarray | None = None) -> np.ndarray:
+        """int64 µs of the last row (where `mask` holds), 0 for none."""
+        row = self.history.row
+        if not len(row):
+            return np.zeros(len(self.time), np.int64)
+        at = self.end.astype(np.int64) - 1
+        if mask is not None:
+            held = np.maximum.accumulate(np.where(mask[row], np.arange(len(row), dtype=np.int32), np.int32(-1)))
+            at = np.where(at >= 0, held[at], -1)
+        time = np.where(at >= self.start, self.history.clock.time[row[np.maximum(at, 0)]], 0)
+        time[self.end == self.start] = 0
+        return time.reshape(-1, self.width).max(axis=1) if self.width > 1 else time
+
+    def decayed(self, mask: np.ndarray, half_life: int) -> np.ndarray:
+        """Rows where `mask` holds, each weighing 2^(−age / half-life)."""
+        row, time = self.history.row, self.history.clock.time
+        if not len(row):
+            return np.zeros(len(self.time))
+        when = time[row]
+        group = self.history.place // self.history.clock.span
+        keep = np.zeros(len(row))
+        same = group[1:] == group[:-1]
+        keep[1:][same] = np.exp2(-(when[1:] - when[:-1])[same] / half_life)
+        weight = _running_decay(mask[row].astype(np.float64), keep)
+        at = np.maximum(self.end - 1, 0)
+        asked = np.repeat(self.time, self.width) if self.width > 1 else self.time
+        now = weight[at] * np.exp2(-np.maximum(asked - when[at], 0) / half_life)
+        return self._pool(np.where(self.end > self.start, now, 0.0))
+
+
+def _running_decay(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """x[i] = keep[i]·x[i−1] + values[i] by doubling: no factor above 1, so nothing overflows or cancels."""
+    step = 1
+    values, keep = values.copy(), keep.copy()
+    while step < len(values) and keep[step:].any():
+        values[step:] += keep[step:] * values[:-step]
+        keep[step:] *= keep[:-step].copy()
+        step *= 2
+    return values
