@@ -6,8 +6,12 @@ from pydantic import NonNegativeInt
 
 from recsys_cli.config import Section
 from recsys_cli.data.windows import WindowsConfig
+from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.ranking.config import RankingConfig
+from recsys_cli.world.config import WorldConfig
+from recsys_cli.retrieval import RetrieverSettings, default_retrieval
 
 
 class Paths(Section):
@@ -27,6 +31,10 @@ class Settings(Section):
     threads: NonNegativeInt = 0
     """Threads to use; 0 takes all cores."""
     paths: Paths = Paths()
+    world: WorldConfig = WorldConfig()
     windows: WindowsConfig = WindowsConfig()
+    retrieval: dict[str, RetrieverSettings] = default_retrieval()
     features: FeatureConfig = FeatureConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    ranking: RankingConfig = RankingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

@@ -122,12 +122,7 @@ class Invocation:
             self._emit_table(render)
             return
         if self.format == "json":
-            import orjson
-
-            options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
-            if self.output is None:
-                options |= orjson.OPT_INDENT_2
-            self._write(orjson.dumps(_finite(document), option=options, default=str))
+            self._write(json_bytes(document, indent=self.output is None))
             return
         rows = document if rows is None else rows
         if not isinstance(rows, list):
@@ -185,6 +180,16 @@ def _columns() -> int:
 def _format_from(output: Path | None) -> Format | None:
     known = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
     return known.get(output.suffix.lower()) if output is not None else None
+
+
+def json_bytes(document: Any, *, indent: bool = False) -> bytes:
+    """A document as JSON with a final newline; numpy is welcome, NaN and infinities become null."""
+    import orjson
+
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+    if indent:
+        options |= orjson.OPT_INDENT_2
+    return orjson.dumps(_finite(document), option=options, default=str)
 
 
 def _finite(value):

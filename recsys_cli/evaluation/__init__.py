@@ -1,0 +1,1 @@
+"""How good the recommendations are: metrics, the offline evaluator and its report."""

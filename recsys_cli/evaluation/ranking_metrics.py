@@ -70,7 +70,11 @@ def reciprocal_rank(hit: np.ndarray, relevant_count: np.ndarray, k: int | None =
 
 
 ACCURACY = {
-    "recall": recall, "precision": precision, "ndcg": ndcg, "map": average_precision, "mrr": reciprocal_rank,
+    "recall": recall,
+    "precision": precision,
+    "ndcg": ndcg,
+    "map": average_precision,
+    "mrr": reciprocal_rank,
     "hit_rate": hit_rate,
 }
 """Name in reports → function of (hit, relevant_count, k)."""
@@ -206,7 +210,12 @@ def _resample_counts(n: int, resamples: int, chunk: int, seed: int):
 
 
 def bootstrap_auc(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, *, resamples: int = 200, seed: int = 0,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    *,
+    resamples: int = 200,
+    seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of ROC-AUC, resampling whole groups (users), not rows.

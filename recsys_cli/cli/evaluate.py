@@ -1,0 +1,65 @@
+"""`recsys evaluate`: how good a run is on the last window of its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command, json_bytes
+
+
+@command(app, "evaluate")
+def evaluate(
+    call: Invocation,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
+    ] = None,
+    users: Annotated[
+        int | None,
+        typer.Option("--users", min=1, help="Measure on so many test users  [default: all]", show_default=False),
+    ] = None,
+    k: Annotated[
+        list[int] | None,
+        typer.Option(
+            "-k", "--k", min=1, help="Length of list (repeatable)  [default: evaluation.k]", show_default=False
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
+    ] = None,
+) -> None:
+    """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
+
+    The report is also kept as JSON and HTML under ARTIFACTS/reports/RUN/.
+    """
+    config = call.config
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.evaluation.html import evaluation_page
+    from recsys_cli.evaluation.offline import evaluate as measure
+    from recsys_cli.evaluation.rows import report_rows
+    from recsys_cli.evaluation.tables import render
+    from recsys_cli.files import write_bytes
+
+    settings = config.evaluation.model_copy(
+        update={n: v for n, v in (("users", users), ("k", tuple(sorted(set(k))) if k else None)) if v is not None}
+    )
+    engine = RecommendationEngine.load(
+        config.paths.artifacts, run, config.pipeline, threads=config.threads or 1, trace=call.trace
+    )
+    dataset = Dataset.open(config.paths.data)
+    document = measure(engine, dataset, settings, seed=config.seed, progress=call.progress, trace=call.trace)
+    page = evaluation_page(document).encode()
+    folder = Path(config.paths.artifacts) / "reports" / document["run"]
+    write_bytes(folder / "evaluation.json", json_bytes(document))
+    write_bytes(folder / "evaluation.html", page)
+    if html is not None:
+        write_bytes(html, page)
+    if call.output is not None and call.output.suffix.lower() in (".html", ".htm") and call.options["format"] is None:
+        write_bytes(call.output, page)
+        call.say(f"wrote {call.output}")
+        return
+    call.emit(document, lambda console: render(console, document), report_rows(document))
+    call.say(f"report: {folder / 'evaluation.html'}")

@@ -1,0 +1,229 @@
+"""An evaluation report as one HTML page with charts, opened from disk without a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys_cli import report
+from recsys_cli.evaluation.offline import headline
+from recsys_cli.evaluation.tables import HEADINGS, half_width, number
+
+CURVES = 6
+"""Actions whose reliability is drawn, those with most positives."""
+
+
+def evaluation_page(document: dict[str, Any]) -> str:
+    """The whole page from the report of `offline.evaluate`."""
+    k = headline(document["k"], document["slate_size"])
+    sections = [
+        _headline(document, k),
+        _ranking(document, k),
+        _every_k(document),
+        _by_source(document),
+        _groups(document),
+    ]
+    if document["impressions"] is not None:
+        sections += [_impressions(document["impressions"]), _calibration(document["impressions"])]
+    sections += [_funnel(document), _method(document)]
+    window = document["window"]
+    subtitle = f"run {document['run']} · {document['dataset']['name']} · {window['start']} to {window['end']}"
+    return report.page("Evaluation of recommendations", [s for s in sections if s], subtitle)
+
+
+def _headline(document: dict, k: int) -> str:
+    funnel = document["systems"][0]["metrics"]
+    rows = [
+        {**t, "wanted": f"> {t['wanted']:g}", "met": {True: "met", False: "not met", None: "cannot tell"}[t["met"]]}
+        for t in document["targets"]
+    ]
+    figures = {"test users": document["users"], "items to find": document["truth"]["relevant"]}
+    figures |= {
+        f"{HEADINGS[m]}@{k}": round(funnel[f"{m}@{k}"]["value"], 4) for m in ("recall", "ndcg", "hit_rate", "coverage")
+    }
+    table = report.html_table(
+        rows, {"target": "target", "wanted": "wanted", "value": "measured", "met": "", "reason": ""}
+    )
+    return report.section("At a glance", report.facts(figures), table)
+
+
+def _ranking(document: dict, k: int) -> str:
+    names = [s["name"] for s in document["systems"]]
+
+    def chart(metric: str) -> str:
+        figures = [s["metrics"][f"{metric}@{k}"] for s in document["systems"]]
+        sides = tuple([f[side] for f in figures] for side in ("value", "low", "high"))
+        return report.interval_chart(
+            names, {HEADINGS[metric]: sides}, title=f"{HEADINGS[metric]}@{k}", note="95 % interval"
+        )
+
+    rows = [
+        {"system": s["name"], "kind": s["kind"], **{m: half_width(s["metrics"][f"{m}@{k}"], 4) for m in HEADINGS}}
+        for s in document["systems"]
+    ]
+    sourced = document["sourced"]
+    return report.section(
+        f"The funnel, each source alone, and baselines at {k}",
+        report.grid(*(chart(m) for m in ("ndcg", "recall", "coverage", "diversity"))),
+        report.html_table(rows, {"system": "system", "kind": "kind", **HEADINGS}),
+        report.paragraph(
+            f"All sources together propose {sourced['candidates']:,.0f} candidates a user and hold "
+            f"{sourced['recall']['value']:.1%} of the items to find: the ceiling of everything that ranks them."
+        ),
+    )
+
+
+def _every_k(document: dict) -> str:
+    ks = document["k"]
+    if len(ks) < 2:
+        return ""
+
+    def chart(metric: str) -> str:
+        series = {s["name"]: (ks, [s["metrics"][f"{metric}@{k}"]["value"] for k in ks]) for s in document["systems"]}
+        funnel = document["systems"][0]
+        bands = {
+            funnel["name"]: tuple([funnel["metrics"][f"{metric}@{k}"][side] for k in ks] for side in ("low", "high"))
+        }
+        return report.line_chart(series, title=HEADINGS[metric], x_label="k", log_x=True, from_zero=True, bands=bands)
+
+    return report.section(
+        "By length of list", report.grid(*(chart(m) for m in ("recall", "ndcg", "precision", "coverage")))
+    )
+
+
+def _by_source(document: dict) -> str:
+    rows = sorted(document["by_source"], key=lambda r: -r["slots"])
+    columns = {
+        "source": "source",
+        "slots": "slots",
+        "share": "share of slots",
+        "alone": "proposed by it alone",
+        "hits": "hits",
+        "share_of_hits": "share of hits",
+        "precision": "precision",
+    }
+    formats = dict.fromkeys(("share", "alone", "share_of_hits"), _share)
+    names = [r["source"] for r in rows]
+    return report.section(
+        "What each source brings to the slates",
+        report.grid(
+            report.bar_chart(names, [r["share"] for r in rows], title="Share of slots", write=_share),
+            report.bar_chart(names, [r["precision"] for r in rows], title="Precision of its slots"),
+        ),
+        report.html_table(rows, columns, formats),
+        note="An item that several sources proposed counts for each of them.",
+    )
+
+
+def _groups(document: dict) -> str:
+    if not document["groups"]:
+        return ""
+    rows = [
+        {"group": g["group"], "users": g["users"], **{m: half_width(v, 4) for m, v in g["metrics"].items()}}
+        for g in document["groups"]
+    ]
+    return report.section("The funnel by what was known of the user", report.html_table(rows))
+
+
+def _impressions(impressions: dict) -> str:
+    parts = []
+    first = impressions["views"][0]["actions"]
+    names = [a["action"] for a in first]
+    series = {}
+    for view in impressions["views"]:
+        figures = {a["action"]: a["roc_auc"] for a in view["actions"]}
+        series[view["view"]] = tuple([figures[n][side] for n in names] for side in ("value", "low", "high"))
+    parts.append(
+        report.grid(
+            report.interval_chart(names, series, title="ROC-AUC", note="95 % interval over users"),
+            report.bar_chart(
+                names, [a["rce"] for a in first], title="RCE, %", note="above 0: better than the base rate"
+            ),
+        )
+    )
+    for view in impressions["views"]:
+        rows = [
+            {
+                **{c: a[c] for c in ("action", "polarity", "positives", "rate", "pr_auc", "log_loss", "rce", "ece")},
+                "roc_auc": half_width(a["roc_auc"], 4),
+            }
+            for a in view["actions"]
+        ]
+        columns = {
+            "action": "action",
+            "polarity": "kind",
+            "positives": "positives",
+            "rate": "rate",
+            "roc_auc": "ROC-AUC",
+            "pr_auc": "PR-AUC",
+            "log_loss": "log loss",
+            "rce": "RCE, %",
+            "ece": "ECE",
+        }
+        parts.append(report.paragraph(f"{view['view']}: {view['rows']:,} rows"))
+        parts.append(report.html_table(rows, columns, {"rate": _share}))
+        if view["dwell"]:
+            d = view["dwell"]
+            parts.append(
+                report.paragraph(
+                    f"Dwell: mean absolute error {d['mae']:.2f} s, {d['mae_of_median']:.2f} s for always saying the "
+                    f"median; Spearman {number(d['spearman'])}; mean {d['mean']:.2f} s, "
+                    f"predicted {d['mean_prediction']:.2f} s."
+                )
+            )
+    return report.section("Predictions on logged test impressions", *parts)
+
+
+def _calibration(impressions: dict) -> str:
+    actions = [a for a in impressions["views"][0]["actions"] if a["positives"]]
+    charts = []
+    for action in sorted(actions, key=lambda a: -a["positives"])[:CURVES]:
+        points = action["reliability"]
+        top = max(max(points["predicted"]), max(points["observed"]), 1e-6)
+        charts.append(
+            report.line_chart(
+                {"observed": (points["predicted"], points["observed"]), "perfect": ([0, top], [0, top])},
+                title=action["action"],
+                note=f"ECE {action['ece']:.4f}",
+                x_label="predicted",
+                y_label="observed",
+                from_zero=True,
+                points=("observed",),
+            )
+        )
+    return report.section(
+        "Calibration", report.grid(*charts), note="Bins of equal count: mean prediction against share of positives."
+    )
+
+
+def _funnel(document: dict) -> str:
+    rows = document["funnel"]
+    return report.section(
+        "Stages",
+        report.grid(
+            report.bar_chart(
+                [r["stage"] for r in rows], [r["out"] for r in rows], title="Candidates a user after each stage"
+            ),
+            report.bar_chart([r["stage"] for r in rows], [r["ms_per_user"] for r in rows], title="Milliseconds a user"),
+        ),
+        report.html_table(rows, {"stage": "stage", "in": "in", "out": "out", "ms_per_user": "ms a user"}),
+    )
+
+
+def _method(document: dict) -> str:
+    truth = document["truth"]
+    published = "are left out" if document["truths"] == "reachable" else "stay in the denominators"
+    return report.section(
+        "How this was measured",
+        report.paragraph(
+            f"Every list was made from what was known at {document['window']['start']}. An item is to be found if its "
+            f"user interacted with it in the window and never before. Of {truth['interactions']:,} pairs of user and "
+            f"item, {truth['repeated']:,} were known to the user before; {truth['not_yet_published']:,} were published "
+            f"only after the cutoff and {published}; {truth['seen_before']:,} had been shown before without "
+            "interaction, which the pipeline leaves out by design. Items that a user had been shown are left out of "
+            "every list. Intervals are 95 % bootstrap intervals over users, that of coverage comes from the jackknife."
+        ),
+    )
+
+
+def _share(value: Any) -> str:
+    return "–" if value is None or value != value else f"{value:.1%}"

@@ -1,0 +1,65 @@
+"""Ranked lists to measure: each source alone, and the baselines that need no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from recsys_cli.data.state import State
+    from recsys_cli.retrieval.base import Retriever
+
+
+def without_seen(state: State, users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+    """First k of each row that the user had not been shown before `state.now`, int32[B, k], -1 filled.
+
+    users: int32[B]. items: int32[B, J], best first, -1 in empty slots.
+    """
+    keep = (items >= 0) & ~state.seen.contains(users, items)
+    order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
+    out = np.where(np.take_along_axis(keep, order, axis=1), np.take_along_axis(items, order, axis=1), -1)
+    if out.shape[1] < k:
+        out = np.pad(out, ((0, 0), (0, k - out.shape[1])), constant_values=-1)
+    return out.astype(np.int32, copy=False)
+
+
+def depth(state: State, users: np.ndarray, k: int) -> int:
+    """How long a list must be so that k unseen items are left in it for each of these users."""
+    seen = np.where(users >= 0, state.seen.lengths[np.maximum(users, 0)], 0)
+    return int(min(k + seen.max(initial=0), state.catalogue.n_items))
+
+
+def source_lists(retriever: Retriever, state: State, users: np.ndarray, k: int) -> np.ndarray:
+    """What one source alone would show, int32[B, k]."""
+    items, _ = retriever.retrieve(state, users, depth(state, users, k))
+    return without_seen(state, users, items, k)
+
+
+class Popularity:
+    """The available items by number of interactions before the cutoff; ties go to the lower position."""
+
+    def __init__(self, state: State):
+        available = np.flatnonzero(state.available)
+        order = np.argsort(-state.interactions[available], kind="stable")
+        self._state, self._ranked = state, available[order].astype(np.int32)
+
+    def __call__(self, users: np.ndarray, k: int) -> np.ndarray:
+        top = self._ranked[: depth(self._state, users, k)]
+        return without_seen(self._state, users, np.broadcast_to(top, (len(users), len(top))), k)
+
+
+class Random:
+    """Uniform lists of available items without repetition, the floor that any method must beat."""
+
+    def __init__(self, state: State, seed: int):
+        self._state, self._rng = state, np.random.default_rng(seed)
+        self._available = np.flatnonzero(state.available).astype(np.int32)
+
+    def __call__(self, users: np.ndarray, k: int) -> np.ndarray:
+        # a window at a random place of one shuffled ring is a uniform draw for each user, at little cost
+        ring = self._rng.permutation(self._available)
+        width = min(depth(self._state, users, k), len(ring))
+        start = self._rng.integers(0, max(len(ring), 1), len(users))
+        window = (start[:, None] + np.arange(width)) % max(len(ring), 1)
+        return without_seen(self._state, users, ring[window], k)

@@ -1,0 +1,62 @@
+"""An evaluation report as one long table: one row a figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
+
+    part: "ranking" (name = system), "sourced", "group" (name = group of users), "source" (name = source) and
+    "impressions" (name = action or "dwell").
+    """
+    rows: list[dict[str, Any]] = []
+
+    def add(part: str, name: str, metric: str, value: Any, view: str | None = None) -> None:
+        metric, _, k = metric.partition("@")
+        figure = value if isinstance(value, dict) else {"value": value}
+        rows.append(
+            {
+                "part": part,
+                "name": name,
+                "view": view,
+                "metric": metric,
+                "k": int(k) if k else None,
+                **{side: _number(figure.get(side)) for side in ("value", "low", "high")},
+            }
+        )
+
+    for system in document["systems"]:
+        for metric, value in system["metrics"].items():
+            add("ranking", system["name"], metric, value)
+    for metric in ("recall", "candidates"):
+        add("sourced", "union of sources", metric, document["sourced"][metric])
+    for group in document["groups"]:
+        add("group", group["group"], "users", group["users"])
+        for metric, value in group["metrics"].items():
+            add("group", group["group"], metric, value)
+    for source in document["by_source"]:
+        for metric in ("slots", "share", "alone", "hits", "precision", "share_of_hits"):
+            add("source", source["source"], metric, source[metric])
+    for view in (document["impressions"] or {"views": []})["views"]:
+        for action in view["actions"]:
+            for metric in (
+                "rows",
+                "positives",
+                "rate",
+                "mean_prediction",
+                "roc_auc",
+                "pr_auc",
+                "log_loss",
+                "rce",
+                "ece",
+            ):
+                add("impressions", action["action"], metric, action[metric], view["view"])
+        for metric, value in (view["dwell"] or {}).items():
+            add("impressions", "dwell", metric, value, view["view"])
+    return rows
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and value == value else None

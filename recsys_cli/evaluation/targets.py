@@ -1,0 +1,53 @@
+"""The product's targets, each beside what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TARGETS = (
+    ("catalogue coverage", "funnel", "coverage", 0.30),
+    ("topic diversity of a slate", "funnel", "diversity", 0.70),
+    ("NDCG@10", "funnel", "ndcg", 0.30),
+    ("RCE of every action, %", "impressions", "rce", 5.0),
+    ("ROC-AUC of every action", "impressions", "roc_auc", 0.60),
+)
+MIN_POSITIVES = 50
+"""Actions with fewer positives among the test impressions say nothing on a target."""
+
+
+def check_targets(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each target as name, wanted, value and met (None where the data cannot tell, with `reason`).
+
+    Ranking targets are taken on the funnel at 10, or at the k nearest to it.
+    """
+    k = min(document["k"], key=lambda k: (abs(k - 10), k))
+    funnel = document["systems"][0]["metrics"]
+    out = []
+    for name, where, metric, wanted in TARGETS:
+        target: dict[str, Any] = {"target": name, "wanted": wanted, "value": None, "met": None, "reason": None}
+        if where == "funnel":
+            value = funnel[f"{metric}@{k}"]["value"]
+            target["reason"] = f"at {k}"
+            if value == value:
+                target |= {"value": value, "met": value > wanted}
+            else:
+                target["reason"] = "the data has no topics"
+        else:
+            target |= _worst(document["impressions"], metric, wanted)
+        out.append(target)
+    return out
+
+
+def _worst(impressions: dict | None, metric: str, wanted: float) -> dict[str, Any]:
+    """The lowest figure among the actions with enough positives."""
+    if impressions is None:
+        return {"reason": "the run has no heavy ranker"}
+    figures = []
+    for row in impressions["views"][0]["actions"]:
+        value = row[metric]["value"] if isinstance(row[metric], dict) else row[metric]
+        if row["positives"] >= MIN_POSITIVES and value == value:
+            figures.append((value, row["action"]))
+    if not figures:
+        return {"reason": f"no action has {MIN_POSITIVES} positives"}
+    value, action = min(figures)
+    return {"value": value, "met": value > wanted, "reason": f"lowest: {action}"}

@@ -1,0 +1,65 @@
+"""What people turned to in the test window: the answers that ranked lists are measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from recsys_cli.data.ragged import Ragged
+
+if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
+    from recsys_cli.data.state import State
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Relevant items of the test users."""
+
+    users: np.ndarray
+    """int32[U] users with at least one relevant item, ascending"""
+    relevant: Ragged
+    """int32 items of each of them, ascending, each once"""
+    summary: dict[str, int]
+    """how the pairs of user and item came about; see `find_truth`"""
+
+    def take(self, places: np.ndarray) -> Truth:
+        """Some of the users; places: ascending int[V] into `users`."""
+        rows, values = self.relevant.take(places)
+        return Truth(self.users[places], Ragged.group(rows, values, len(places)), self.summary)
+
+
+def find_truth(log: Log, state: State, start: int, end: int, count: Literal["reachable", "all"] = "reachable") -> Truth:
+    """Distinct items with an interaction in [start, end) which the user had not interacted with before.
+
+    state: as of `start`. The summary counts pairs of user and item: `interactions` distinct ones in the
+    window, `repeated` (interacted before; left out), `not_yet_published` at `start` (left out unless
+    `count` is "all"), `seen_before` (shown before without interaction; they stay, though a pipeline that
+    leaves out what was seen cannot find them) and `relevant`, what remains; `users_active` and `users`
+    count people with an interaction and with a relevant item.
+    """
+    window = log.window(start, end)
+    rows = np.flatnonzero(window.positive)
+    width = np.int64(max(state.catalogue.n_items, 1))
+    pairs = np.unique(window.user[rows].astype(np.int64) * width + window.item[rows])
+    past = log.window(end=start)
+    earlier = np.flatnonzero(past.positive)
+    known = np.unique(past.user[earlier].astype(np.int64) * width + past.item[earlier])
+    repeated = np.isin(pairs, known, assume_unique=True)
+    user, item = (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
+    unpublished = ~repeated & ~state.available[item]
+    keep = ~repeated & (~unpublished if count == "reachable" else True)
+    seen = state.seen.contains(user, item) & keep
+    users, place = np.unique(user[keep], return_inverse=True)
+    summary = {
+        "users_active": len(np.unique(user)),
+        "interactions": len(pairs),
+        "repeated": int(repeated.sum()),
+        "not_yet_published": int(unpublished.sum()),
+        "seen_before": int(seen.sum()),
+        "relevant": int(keep.sum()),
+        "users": len(users),
+    }
+    return Truth(users, Ragged.group(place, item[keep], len(users)), summary)
