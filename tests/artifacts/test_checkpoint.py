@@ -25,7 +25,7 @@ class Intruder:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not a checkpoint at all", b"PK\x03\x04 truncated", pickle.dumps({"checkpoint_version": 1, "content": Intruder()})],
+    [b"", b"no checkpoint", b"PK\x03\x04 truncated", pickle.dumps({"content": Intruder()}, protocol=2)],
     ids=["empty", "garbage", "truncated zip", "code in a pickle"],
 )
 def test_a_file_that_is_no_checkpoint_is_refused_without_running_it(tmp_path, capsys, content):

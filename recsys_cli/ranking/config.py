@@ -1,0 +1,119 @@
+"""Settings of the rankers. Cheap to import: no torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recsys_cli.config import Section
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LightRankerConfig(Section):
+    """Light ranker: logistic regression of "any positive action" on cheap features."""
+
+    features: list[str] = [
+        "item_age_hours", "item_velocity", "item_impressions_log", "item_positive_rate", "author_followers_log",
+        "author_positive_rate", "user_author_positive", "user_author_positive_rate", "user_follows_author",
+        "user_topic_positive_rate", "topic_match", "social_proof", "sim_two_tower", "sim_als", "popularity", "trending",
+    ]
+    """Names of the features it may use; those that a dataset does not have are left out."""
+    l2: NonNegativeFloat = 1.0
+    """Ridge penalty on the weights of standardised features, in rows."""
+    max_iterations: PositiveInt = 50
+    """Most Newton steps."""
+    max_rows: PositiveInt = 500_000
+    """Training rows used at most, the latest ones."""
+
+
+class HeavyNetworkConfig(Section):
+    """What every network of the heavy ranker takes."""
+
+    embedding_dim: PositiveInt = 8
+    """Width of the embedding of each categorical feature."""
+    embedding_l2: NonNegativeFloat = 1e-3
+    """Penalty on the squared norm of the embeddings that a batch looks up."""
+    clip: PositiveFloat = 5.0
+    """Standardised numbers are clipped to ± this many standard deviations."""
+    dropout: Rate = 0.3
+    """Share of hidden units dropped in training."""
+    batch_norm: bool = True
+    """Batch normalisation before each activation."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate of AdamW."""
+    warmup_share: Rate = 0.05
+    """Share of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
+    final_rate: Rate = 0.05
+    """Learning rate at the last step, as a share of the peak."""
+    weight_decay: NonNegativeFloat = 1e-2
+    """Decoupled weight decay of the dense weights (Loshchilov & Hutter, ICLR 2019)."""
+    clip_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
+    batch_size: PositiveInt = 1024
+    """Rows a step."""
+    epochs: PositiveInt = 20
+    """Most passes over the training rows."""
+    patience: PositiveInt = 4
+    """Epochs without a better validation metric before training stops."""
+    min_delta: NonNegativeFloat = 1e-4
+    """By how much the metric must rise to count as better."""
+    min_positives: PositiveInt = 5
+    """Actions with fewer positives in the training window get no head."""
+    min_valid_positives: PositiveInt = 50
+    """Tasks with at least so many positives on validation count in the early-stopping metric (their mean ROC-AUC)."""
+    task_weights: dict[str, NonNegativeFloat] = {}
+    """Weight of a task's loss, 1 where not named; `dwell` is the dwell head."""
+    dwell: bool = True
+    """Whether to learn dwell time where the dataset has it."""
+    dwell_weight: NonNegativeFloat = 0.2
+    """Weight of the dwell head's loss."""
+    average: bool = True
+    """Serve the moving average of the weights over the last steps instead of the last step's (Polyak averaging)."""
+    average_decay: Rate = 0.995
+    """Decay of that average, a step."""
+    members: PositiveInt = 1
+    """Networks trained from different seeds whose logits are averaged."""
+    max_rows: PositiveInt = 20_000_000
+    """Training rows used at most, the latest ones."""
+    calibration: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
+    """How probabilities are corrected on validation rows; auto takes what has the best cross-fitted log loss."""
+    calibration_min_positives: PositiveInt = 30
+    """Heads with fewer positives on validation stay uncorrected."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU where there is one."""
+
+
+class SharedBottomConfig(HeavyNetworkConfig):
+    """One trunk shared by all tasks, one head a task (Caruana, Machine Learning 28, 1997)."""
+
+    kind: Literal["shared_bottom"] = "shared_bottom"
+    hidden: list[PositiveInt] = [128, 64]
+    """Widths of the trunk's layers."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+class MmoeConfig(HeavyNetworkConfig):
+    """Multi-gate mixture of experts (Ma et al., KDD 2018)."""
+
+    kind: Literal["mmoe"] = "mmoe"
+    experts: PositiveInt = 4
+    """Expert networks that all tasks share."""
+    hidden: list[PositiveInt] = [128, 64]
+    """Widths of each expert's layers."""
+    head: NonNegativeInt = 32
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+HeavyRankerConfig = Annotated[SharedBottomConfig | MmoeConfig, Field(discriminator="kind")]
+
+
+class RankingConfig(Section):
+    """Light and heavy ranking."""
+
+    light: LightRankerConfig = LightRankerConfig()
+    heavy: HeavyRankerConfig = SharedBottomConfig()
+    sampled_negatives: PositiveInt = 4
+    """Negatives drawn for each positive, from what the sources propose, where the data has no non-engagement."""

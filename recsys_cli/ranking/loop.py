@@ -1,0 +1,262 @@
+"""The training loop of the heavy ranker: steps, averaging of weights, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.errors import ArtifactError, RecsysError
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.metrics import log_loss, roc_auc
+from recsys_cli.progress import Progress, Step
+from recsys_cli.ranking.config import HeavyNetworkConfig
+from recsys_cli.ranking.logistic import sigmoid
+from recsys_cli.ranking.losses import gaussian_nll, weighted_bce
+from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork
+
+VALIDATION_ROWS = 16_384
+"""Rows scored at once."""
+LEARNING_RATE_FLOOR = 1e-8
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Tensors of the training rows, on the device that trains."""
+
+    features: torch.Tensor
+    """float32[n, F], raw"""
+    labels: torch.Tensor
+    """float32[n, T]"""
+    log_dwell: torch.Tensor | None
+    """float32[n] ln(1+seconds), NaN unknown; None for no dwell head"""
+    weight: torch.Tensor | None
+    """float32[n], None for all one"""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass
+class _Member:
+    """One network in training."""
+
+    network: HeavyNetwork
+    optimiser: torch.optim.Optimizer
+    average: dict[str, torch.Tensor]
+    """moving average of its weights"""
+    epoch: int = 0
+    best: float = -np.inf
+    best_epoch: int = 0
+    best_weights: dict[str, torch.Tensor] | None = None
+
+
+class TrainingLoop:
+    """Trains the members of one ranker one after the other.
+
+    Every epoch draws its own seed from (seed, member, epoch) and the learning rate follows from the number of the
+    step, so that the checkpoint of an epoch holds all there is to know for the epochs after it.
+    """
+
+    def __init__(
+        self, config: HeavyNetworkConfig, spec: InputSpec, tasks: tuple[str, ...], rows: TrainingRows,
+        valid: FeatureTable, *, seed: int, progress: Progress, resume: Path | None, fingerprint: str,
+    ):
+        self.config, self.spec, self.tasks, self.rows, self.valid = config, spec, tasks, rows, valid
+        self.seed, self.progress, self.resume, self.fingerprint = seed, progress, resume, fingerprint
+        self.device = rows.features.device
+        self.task_weights = torch.tensor([config.task_weights.get(t, 1.0) for t in tasks], device=self.device)
+        # batch normalisation needs two rows
+        self.starts = [s for s in range(0, len(rows), config.batch_size) if len(rows) - s >= 2]
+        self.done: list[dict] = []
+        self.history: list[dict] = []
+
+    def run(self) -> tuple[list[HeavyNetwork], list[dict]]:
+        """Networks with their best weights, and the history of all epochs."""
+        config = self.config
+        interrupted = self._load()
+        with self.progress.step("heavy ranker", total=config.members * config.epochs * len(self.starts)) as step:
+            step.advance((len(self.done) * config.epochs + (interrupted or {}).get("epoch", 0)) * len(self.starts))
+            for number in range(len(self.done), config.members):
+                self.done.append(self._train_member(number, interrupted, step))
+                interrupted = None
+                self._save(None)
+        networks = []
+        for weights in self.done:
+            network = self._network(0)
+            network.load_state_dict(weights)
+            networks.append(network.eval())
+        return networks, self.history
+
+    def _network(self, number: int) -> HeavyNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed_of(number, 0))
+            network = HeavyNetwork(self.config, self.spec, len(self.tasks), self.rows.log_dwell is not None)
+        log_dwell = None
+        if self.rows.log_dwell is not None:
+            known = self.rows.log_dwell[~torch.isnan(self.rows.log_dwell)]
+            log_dwell = (float(known.mean()), float(known.var()))
+        network.set_base_rates(self.rows.labels.mean(dim=0).cpu(), log_dwell)
+        return network.to(self.device)
+
+    def _seed_of(self, number: int, epoch: int) -> int:
+        return int(np.random.SeedSequence([self.seed, number, epoch]).generate_state(1)[0])
+
+    def _optimiser(self, network: HeavyNetwork) -> torch.optim.Optimizer:
+        """AdamW; embeddings, biases and batch norm are not decayed (embeddings have a penalty of their own)."""
+        decayed, plain = [], []
+        for name, parameter in network.named_parameters():
+            is_matrix = parameter.ndim >= 2 and not name.endswith("bias") and "embedding" not in name
+            (decayed if is_matrix else plain).append(parameter)
+        groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate)
+
+    def _train_member(self, number: int, interrupted: dict | None, step: Step) -> dict[str, torch.Tensor]:
+        config, network = self.config, self._network(number)
+        average = {k: v.clone() for k, v in network.state_dict().items()}
+        member = _Member(network, self._optimiser(network), average)
+        if interrupted is not None:
+            self._put_back(member, interrupted)
+        while member.epoch < config.epochs and member.epoch - member.best_epoch < config.patience:
+            member.epoch += 1
+            loss = self._train_epoch(member, number, step)
+            served = member.average if config.average else network.state_dict()
+            metric, figures = self._validate(served)
+            # without validation rows nothing can be compared: the last epoch is taken
+            better = metric is None or metric > member.best + config.min_delta
+            if better:
+                member.best, member.best_epoch = -np.inf if metric is None else metric, member.epoch
+                member.best_weights = {k: v.detach().cpu().clone() for k, v in served.items()}
+            self.history.append(
+                {"member": number, "epoch": member.epoch, "loss": loss, "metric": metric, "best": better, **figures}
+            )
+            step.describe(f"epoch {member.epoch}" + ("" if metric is None else f", validation {metric:.4f}"))
+            self._save(member)
+        step.advance((config.epochs - member.epoch) * len(self.starts))
+        return member.best_weights
+
+    def _train_epoch(self, member: _Member, number: int, step: Step) -> float:
+        """One pass over the rows in random order; returns the mean loss."""
+        config, rows, network = self.config, self.rows, member.network
+        network.train()
+        live = network.state_dict()  # views of the weights as they change
+        floating = [k for k, v in live.items() if v.is_floating_point()]
+        averages, weights = [member.average[k] for k in floating], [live[k] for k in floating]
+        total = torch.zeros((), device=self.device)
+        done = (member.epoch - 1) * len(self.starts)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self._seed_of(number, member.epoch))
+            order = torch.randperm(len(rows)).to(self.device)
+            for start in self.starts:
+                batch = order[start : start + config.batch_size]
+                for group in member.optimiser.param_groups:
+                    group["lr"] = self._learning_rate(done)
+                member.optimiser.zero_grad(set_to_none=True)
+                loss = self._loss(network, batch)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+                member.optimiser.step()
+                if config.average:
+                    decay = min(config.average_decay, (1 + done) / (10 + done))
+                    with torch.no_grad():
+                        torch._foreach_lerp_(averages, weights, 1 - decay)
+                total += loss.detach()
+                done += 1
+                step.advance()
+        mean = float(total) / max(len(self.starts), 1)
+        if not np.isfinite(mean):
+            raise RecsysError(
+                f"the heavy ranker's loss is {mean} in epoch {member.epoch}",
+                "lower ranking.heavy.learning_rate, and look for extreme values with `recsys data describe`",
+            )
+        return mean
+
+    def _learning_rate(self, done: int) -> float:
+        """Linear warm-up, then half a cosine (Loshchilov & Hutter, ICLR 2017)."""
+        config = self.config
+        total = config.epochs * len(self.starts)
+        warmup = max(int(config.warmup_share * total), 1)
+        if done < warmup:
+            return config.learning_rate * (done + 1) / warmup
+        progress = (done - warmup) / max(total - warmup, 1)
+        share = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + np.cos(np.pi * progress))
+        return max(config.learning_rate * float(share), LEARNING_RATE_FLOOR)
+
+    def _loss(self, network: HeavyNetwork, batch: torch.Tensor) -> torch.Tensor:
+        config, rows = self.config, self.rows
+        x = rows.features[batch]
+        codes = network.input.codes(x) if network.input.embedding is not None else None
+        logits, mean, log_variance, embedded = network.raw(network.input.numbers(x), codes)
+        weight = None if rows.weight is None else rows.weight[batch]
+        loss = (weighted_bce(logits, rows.labels[batch], weight) * self.task_weights).sum()
+        if mean is not None:
+            loss = loss + config.dwell_weight * gaussian_nll(mean, log_variance, rows.log_dwell[batch], weight)
+        if embedded is not None and config.embedding_l2:
+            loss = loss + config.embedding_l2 * embedded.square().sum(dim=(1, 2)).mean()
+        return loss
+
+    def _validate(self, weights: dict[str, torch.Tensor]) -> tuple[float | None, dict]:
+        """The early-stopping metric (higher is better; None without validation rows) and figures per task."""
+        valid, config = self.valid, self.config
+        if len(valid) == 0:
+            return None, {}
+        network = self._network(0)
+        network.load_state_dict(weights)
+        served = ServedNetwork([network], 0.0).to(self.device).eval()
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(valid), VALIDATION_ROWS):
+                x = torch.from_numpy(np.ascontiguousarray(valid.values[start : start + VALIDATION_ROWS], np.float32))
+                parts.append(served.logits(x.to(self.device))[0].cpu().numpy())
+        logits = np.concatenate(parts)
+        if not np.isfinite(logits).all():
+            raise RecsysError(
+                "the heavy ranker predicts values that are not numbers", "lower ranking.heavy.learning_rate"
+            )
+        auc = {task: roc_auc(valid.labels[task], logits[:, t]) for t, task in enumerate(self.tasks)}
+        counted = [
+            auc[task] for task in self.tasks
+            if valid.labels[task].sum() >= config.min_valid_positives and np.isfinite(auc[task])
+        ]
+        losses = [log_loss(valid.labels[task], sigmoid(logits[:, t])) for t, task in enumerate(self.tasks)]
+        metric = float(np.mean(counted)) if counted else -float(np.mean(losses))
+        auc = {task: None if np.isnan(value) else value for task, value in auc.items()}
+        return metric, {"auc": auc, "log_loss": float(np.mean(losses))}
+
+    def _save(self, member: _Member | None) -> None:
+        if self.resume is None:
+            return
+        content = {"fingerprint": self.fingerprint, "done": self.done, "history": self.history, "member": None}
+        if member is not None:
+            content["member"] = {
+                "network": member.network.state_dict(), "optimiser": member.optimiser.state_dict(),
+                "average": member.average, "epoch": member.epoch, "best": float(member.best),
+                "best_epoch": member.best_epoch, "best_weights": member.best_weights,
+            }
+        save_checkpoint(self.resume, content)
+
+    def _load(self) -> dict | None:
+        """Take over what an interrupted training of the same settings and rows left."""
+        if self.resume is None or not Path(self.resume).exists():
+            return None
+        try:
+            content = load_checkpoint(self.resume)
+        except ArtifactError as error:
+            self.progress.message(f"{error.message}; the heavy ranker is trained from the start")
+            return None
+        if content.get("fingerprint") != self.fingerprint:
+            self.progress.message("settings or rows have changed: the heavy ranker is trained from the start")
+            return None
+        self.done, self.history = content["done"], content["history"]
+        return content["member"]
+
+    def _put_back(self, member: _Member, state: dict) -> None:
+        member.network.load_state_dict(state["network"])
+        member.optimiser.load_state_dict(state["optimiser"])
+        member.average = {k: v.to(self.device) for k, v in state["average"].items()}
+        member.epoch, member.best = state["epoch"], state["best"]
+        member.best_epoch, member.best_weights = state["best_epoch"], state["best_weights"]

@@ -1,0 +1,214 @@
+"""Networks of the heavy ranker: raw features in, a probability per action and expected dwell out.
+
+Everything between the raw feature matrix and the predictions is inside the graph — normalisation, embedding
+lookup, calibration — so that serving needs nothing but the matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from recsys_cli.ranking.config import HeavyNetworkConfig, MmoeConfig, SharedBottomConfig
+
+LOG_VARIANCE_RANGE = (-6.0, 4.0)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How columns of the feature matrix enter a network; all lists are in column order."""
+
+    numeric: list[int]
+    """columns of numbers"""
+    logged: list[bool]
+    """which of them are compressed to sign(x)·ln(1+|x|) first"""
+    mean: list[float]
+    std: list[float]
+    """of the (compressed) numbers on the training rows"""
+    categorical: list[int]
+    """columns of category codes"""
+    sizes: list[int]
+    """number of codes of each; codes outside [0, size) count as 0, unknown"""
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class InputLayer(nn.Module):
+    """Raw features float32[n, F] → standardised numbers and embeddings float32[n, width]."""
+
+    def __init__(self, spec: InputSpec, embedding_dim: int, clip: float):
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("numeric", torch.tensor(spec.numeric, dtype=torch.int64))
+        self.register_buffer("logged", torch.tensor(spec.logged, dtype=torch.bool))
+        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32))
+        self.register_buffer("scale", 1 / torch.tensor(spec.std, dtype=torch.float32))
+        self.register_buffer("categorical", torch.tensor(spec.categorical, dtype=torch.int64))
+        sizes = torch.tensor(spec.sizes, dtype=torch.int64)
+        self.register_buffer("sizes", sizes)
+        self.register_buffer("offsets", torch.cumsum(sizes, 0) - sizes)
+        self.embedding = nn.Embedding(int(sizes.sum()), embedding_dim) if spec.sizes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=0.01)
+        self.width = len(spec.numeric) + len(spec.sizes) * embedding_dim
+
+    def numbers(self, x: torch.Tensor) -> torch.Tensor:
+        """Standardised numbers float32[n, numeric]."""
+        x = x.index_select(1, self.numeric)
+        compressed = torch.sign(x) * torch.log1p(torch.abs(x))
+        x = torch.where(self.logged, compressed, x)
+        return torch.clamp((x - self.mean) * self.scale, -self.clip, self.clip)
+
+    def codes(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows of the embedding matrix int64[n, categorical]."""
+        codes = x.index_select(1, self.categorical).to(torch.int64)
+        inside = (codes >= 0) & (codes < self.sizes)
+        return torch.where(inside, codes, torch.zeros_like(codes)) + self.offsets
+
+    def forward(self, numbers: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Both parts joined, and the looked-up embeddings [n, categorical, dim] (None without categories)."""
+        if self.embedding is None:
+            return numbers, None
+        embedded = self.embedding(codes)
+        return torch.cat([numbers, embedded.flatten(1)], dim=1), embedded
+
+
+def mlp(width: int, hidden: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
+    """Linear → batch norm → ReLU → dropout, for each width of `hidden`."""
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers.append(nn.Linear(width, size, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(size))
+        layers += [nn.ReLU(), nn.Dropout(dropout)]
+        width = size
+    return nn.Sequential(*layers)
+
+
+class SharedBottom(nn.Module):
+    """One representation for all tasks; output [tasks, n, hidden[-1]]."""
+
+    def __init__(self, config: SharedBottomConfig, width: int, tasks: int):
+        super().__init__()
+        self.layers = mlp(width, config.hidden, config.dropout, config.batch_norm)
+        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).unsqueeze(0).expand(self.tasks, -1, -1)
+
+
+class Mmoe(nn.Module):
+    """Experts shared by all tasks, mixed per task by a softmax gate on the input; output [tasks, n, hidden[-1]]."""
+
+    def __init__(self, config: MmoeConfig, width: int, tasks: int):
+        super().__init__()
+        self.experts = nn.ModuleList(
+            mlp(width, config.hidden, config.dropout, config.batch_norm) for _ in range(config.experts)
+        )
+        self.gate = nn.Linear(width, tasks * config.experts)
+        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = torch.stack([expert(x) for expert in self.experts], dim=1)
+        gates = torch.softmax(self.gate(x).view(-1, self.tasks, len(self.experts)), dim=2)
+        return torch.matmul(gates, outputs).transpose(0, 1)
+
+
+TRUNKS: dict[str, type[nn.Module]] = {"shared_bottom": SharedBottom, "mmoe": Mmoe}
+"""`kind` of the configuration → trunk; a trunk takes (config, input width, tasks) and has `width` of its output."""
+
+
+class Heads(nn.Module):
+    """One small head a task, all computed together: [tasks, n, width] → [tasks, n, outputs]."""
+
+    def __init__(self, tasks: int, width: int, hidden: int, outputs: int):
+        super().__init__()
+        self.hidden = nn.ParameterList()
+        if hidden:
+            bound = (6 / width) ** 0.5
+            self.hidden.append(nn.Parameter(torch.empty(tasks, width, hidden).uniform_(-bound, bound)))
+            self.hidden.append(nn.Parameter(torch.zeros(tasks, 1, hidden)))
+            width = hidden
+        bound = (1 / width) ** 0.5
+        self.weight = nn.Parameter(torch.empty(tasks, width, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(tasks, 1, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.hidden):
+            x = torch.relu(torch.matmul(x, self.hidden[0]) + self.hidden[1])
+        return torch.matmul(x, self.weight) + self.bias
+
+
+class HeavyNetwork(nn.Module):
+    """Trunk and heads over the input layer.
+
+    `forward` maps raw features float32[n, F] to (probabilities float32[n, T], dwell float32[n] seconds); without
+    a dwell head dwell is all zero. `raw` gives logits and the parameters of log dwell for training.
+    """
+
+    def __init__(self, config: HeavyNetworkConfig, spec: InputSpec, tasks: int, dwell: bool):
+        super().__init__()
+        self.input = InputLayer(spec, config.embedding_dim, config.clip)
+        representations = tasks + int(dwell)
+        self.trunk = TRUNKS[config.kind](config, self.input.width, representations)
+        self.heads = Heads(tasks, self.trunk.width, config.head, 1)
+        self.dwell_head = Heads(1, self.trunk.width, config.head, 2) if dwell else None
+        self.tasks = tasks
+
+    def raw(
+        self, numbers: torch.Tensor, codes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Logits [n, T]; mean and log-variance of ln(1+dwell) [n] or None; embeddings [n, C, D] or None."""
+        x, embedded = self.input(numbers, codes)
+        x = self.trunk(x)
+        logits = self.heads(x[: self.tasks]).squeeze(2).transpose(0, 1)
+        if self.dwell_head is None:
+            return logits, None, None, embedded
+        dwell = self.dwell_head(x[self.tasks :])[0]
+        return logits, dwell[:, 0], torch.clamp(dwell[:, 1], *LOG_VARIANCE_RANGE), embedded
+
+    def set_base_rates(self, rates: torch.Tensor, log_dwell: tuple[float, float] | None) -> None:
+        """Start each head at its base rate, and dwell at the mean and variance of ln(1+dwell)."""
+        with torch.no_grad():
+            self.heads.bias[:, 0, 0] = torch.logit(rates, eps=1e-6)
+            if self.dwell_head is not None and log_dwell is not None:
+                self.dwell_head.bias[0, 0] = torch.tensor([log_dwell[0], max(log_dwell[1], 1e-3)])
+                self.dwell_head.bias[0, 0, 1].log_()
+
+
+class ServedNetwork(nn.Module):
+    """What is exported: one or more trained networks, their mean logits, corrected and turned into probabilities."""
+
+    def __init__(self, members: list[HeavyNetwork], dwell_max: float):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        tasks = members[0].tasks
+        self.register_buffer("scale", torch.ones(tasks))
+        self.register_buffer("shift", torch.zeros(tasks))
+        self.dwell_max = dwell_max
+
+    def logits(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mean logits before correction [n, T], and mean and log-variance of ln(1+dwell) [n] (zero without)."""
+        parts = []
+        first = self.members[0].input
+        numbers = first.numbers(x)
+        codes = first.codes(x) if first.embedding is not None else None
+        for member in self.members:
+            logits, mean, log_variance, _ = member.raw(numbers, codes)
+            none = logits[:, 0] * 0
+            parts.append((logits, none if mean is None else mean, none if log_variance is None else log_variance))
+        if len(parts) == 1:
+            return parts[0]
+        return tuple(torch.stack(values).mean(dim=0) for values in zip(*parts, strict=True))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, mean, log_variance = self.logits(x)
+        probabilities = torch.sigmoid(logits * self.scale + self.shift)
+        if self.members[0].dwell_head is None:
+            return probabilities, mean
+        # the mean of a log-normal; exp is bounded first so that it cannot overflow
+        dwell = torch.exp(torch.clamp(mean + 0.5 * torch.exp(log_variance), max=20.0)) - 1
+        return probabilities, torch.clamp(dwell, 0.0, self.dwell_max)

@@ -1,0 +1,197 @@
+"""Training of the heavy ranker: seeded, resumable, stopped early on the validation rows."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+import torch
+
+from recsys_cli.errors import DataError, RecsysError
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.metrics import expected_calibration_error, log_loss, summarise
+from recsys_cli.progress import Progress
+from recsys_cli.ranking.calibration import fit_calibration
+from recsys_cli.ranking.config import HeavyNetworkConfig
+from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
+from recsys_cli.ranking.light import check_finite, moments
+from recsys_cli.ranking.logistic import sigmoid
+from recsys_cli.ranking.loop import TrainingLoop, TrainingRows
+from recsys_cli.ranking.networks import InputSpec, ServedNetwork
+
+MOMENT_ROWS = 500_000
+"""Means and standard deviations of features are taken from about so many rows, evenly spread."""
+COLLAPSED = 1e-4
+"""Logits that differ by less over all rows tell nothing."""
+
+
+def fit_heavy(
+    config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, *, seed: int,
+    progress: Progress | None = None, resume: Path | None = None, threads: int = 0,
+) -> HeavyRanker:
+    """Train, calibrate and measure a heavy ranker.
+
+    train, valid: tables with the same columns; `valid` may be empty (then every epoch is run and nothing is
+    calibrated). seed: of the initial weights, the order of rows and dropout; with the same number of threads the
+    same seed gives the same weights. resume: a checkpoint written after every epoch; where it holds the same
+    training, interrupted, that goes on from there and ends with the same weights. threads: torch threads, 0 leaves
+    them as they are.
+
+    The result's `metrics` hold, per task, the figures of `metrics.summarise` on the validation rows after
+    calibration (cross-fitted over users, so that the correction is not measured on the rows it was fitted on),
+    `log_loss_raw` and `ece_raw` before it and the method chosen; under "dwell" the mean predicted and observed
+    seconds and the correlation of ln(1+dwell); under "training" rows, epochs, the best one and seconds.
+
+    Raises DataError for numbers that are not finite and where no action can be learned, RecsysError where the loss
+    is no longer a number or every prediction is the same.
+    """
+    progress = progress or Progress()
+    started = time.perf_counter()
+    if threads:
+        torch.set_num_threads(threads)
+    if train.names != valid.names:
+        raise DataError("training and validation rows have different features", "build both tables in the same way")
+    for table in (train, valid):
+        check_finite(table.values, table.names)
+    train = _latest(train, config.max_rows)
+    tasks, dropped = choose_tasks(config, train)
+    if not tasks:
+        raise DataError(
+            f"no action can be learned from {len(train):,} training rows: "
+            + "; ".join(f"{a}: {why}" for a, why in dropped.items()),
+            "widen the ranker's window or lower ranking.heavy.min_positives",
+        )
+    if dropped:
+        progress.message("no head for " + ", ".join(f"{a} ({why})" for a, why in dropped.items()))
+    device = _device(config)
+    spec = input_spec(train)
+    dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
+    data = _tensors(train, tasks, dwell, device)
+    loop = TrainingLoop(
+        config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume,
+        fingerprint=_fingerprint(config, train, valid, seed),
+    )
+    members, history = loop.run()
+    network = ServedNetwork(members, float(np.nanmax(train.dwell)) if dwell else 0.0).to(device).eval()
+    ranker = HeavyRanker(config, train.names, tasks, spec, network, dwell, dropped=dropped, history=history)
+    _check_alive(ranker, valid if len(valid) else train)
+    _measure(ranker, valid)
+    ranker.metrics["training"] = {
+        "rows": len(train), "valid_rows": len(valid), "features": len(train.names), "epochs": len(history),
+        "best_epoch": [h["epoch"] for h in history if h["best"]][-1] if history else 0,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    ranker.network.cpu()
+    return ranker
+
+
+def _latest(table: FeatureTable, rows: int) -> FeatureTable:
+    if len(table) <= rows:
+        return table
+    keep = np.sort(np.argsort(table.time, kind="stable")[len(table) - rows :])
+    return FeatureTable(
+        table.values[keep], table.names, table.categories, {k: v[keep] for k, v in table.labels.items()},
+        None if table.dwell is None else table.dwell[keep], table.user[keep], table.item[keep], table.time[keep],
+        None if table.weight is None else table.weight[keep],
+    )
+
+
+def choose_tasks(config: HeavyNetworkConfig, train: FeatureTable) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Actions that get a head, and for the others the reason why not."""
+    tasks, dropped = [], {}
+    for action, labels in train.labels.items():
+        positives = int(np.count_nonzero(labels))
+        if positives < config.min_positives:
+            dropped[action] = f"{positives} positives, {config.min_positives} needed"
+        elif positives == len(labels):
+            dropped[action] = "no row without it"
+        elif config.task_weights.get(action, 1.0) == 0:
+            dropped[action] = "its task weight is 0"
+        else:
+            tasks.append(action)
+    return tuple(tasks), dropped
+
+
+def input_spec(train: FeatureTable) -> InputSpec:
+    """How each column of a table enters the network, with the moments of its training rows."""
+    numeric = [j for j, name in enumerate(train.names) if name not in train.categories]
+    categorical = [j for j, name in enumerate(train.names) if name in train.categories]
+    sample = train.values[:: max(len(train) // MOMENT_ROWS, 1)]
+    logged, mean, std = moments(sample[:, numeric])
+    return InputSpec(
+        numeric, logged.tolist(), mean.tolist(), std.tolist(), categorical,
+        [train.categories[train.names[j]] for j in categorical],
+    )
+
+
+def _device(config: HeavyNetworkConfig) -> torch.device:
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise RecsysError("ranking.heavy.device is cuda and this machine has no usable GPU", "set it to auto or cpu")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def _tensors(train: FeatureTable, tasks: tuple[str, ...], dwell: bool, device: torch.device) -> TrainingRows:
+    labels = np.stack([train.labels[task] for task in tasks], axis=1).astype(np.float32)
+    log_dwell = torch.from_numpy(np.log1p(np.maximum(train.dwell, 0)).astype(np.float32)) if dwell else None
+    weight = None if train.weight is None else torch.from_numpy(np.asarray(train.weight, np.float32)).to(device)
+    features = torch.from_numpy(np.ascontiguousarray(train.values, np.float32)).to(device)
+    log_dwell = None if log_dwell is None else log_dwell.to(device)
+    return TrainingRows(features, torch.from_numpy(labels).to(device), log_dwell, weight)
+
+
+def _fingerprint(config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:
+    """Of everything that the training depends on, so that a checkpoint of another training is not continued."""
+    digest = hashlib.blake2b(digest_size=16)
+    settings = [config.model_dump(mode="json"), seed, train.names, train.categories, torch.__version__]
+    digest.update(orjson.dumps(settings))
+    for table in (train, valid):
+        step = max(len(table) // 1000, 1)
+        for column in (table.values[::step], table.user, table.item, table.time, *table.labels.values()):
+            digest.update(np.ascontiguousarray(column))
+    return digest.hexdigest()
+
+
+def _check_alive(ranker: HeavyRanker, table: FeatureTable) -> None:
+    """Raises RecsysError where every head gives every row the same prediction although rows differ."""
+    sample = table.values[:PREDICT_ROWS]
+    logits = ranker.logits(sample)[0]
+    if np.ptp(logits, axis=0).max() < COLLAPSED and np.ptp(sample, axis=0).max() > 0:
+        rates = ", ".join(f"{t} {p:.4f}" for t, p in zip(ranker.tasks, sigmoid(logits[0]), strict=True))
+        raise RecsysError(
+            f"the heavy ranker's probabilities collapsed: every row gets {rates}",
+            "lower ranking.heavy.learning_rate, weight_decay or dropout, or give it more rows",
+        )
+
+
+def _measure(ranker: HeavyRanker, valid: FeatureTable) -> None:
+    """Calibrate on the validation rows and put their figures into `ranker.metrics`."""
+    if len(valid) == 0:
+        return
+    config = ranker.config
+    logits, mean, _ = ranker.logits(valid.values)
+    calibration = {}
+    for t, task in enumerate(ranker.tasks):
+        labels = valid.labels[task]
+        raw = sigmoid(logits[:, t].astype(np.float64))
+        enough = min(labels.sum(), len(labels) - labels.sum()) >= config.calibration_min_positives
+        method = config.calibration if enough else "none"
+        calibration[task], corrected = fit_calibration(logits[:, t], labels, valid.user, method)
+        ranker.metrics[task] = summarise(labels, corrected) | {
+            "log_loss_raw": log_loss(labels, raw), "ece_raw": expected_calibration_error(labels, raw),
+            "calibration": calibration[task].kind,
+        }
+    ranker.set_calibration(calibration)
+    known = np.isfinite(valid.dwell) if ranker.dwell and valid.dwell is not None else np.zeros(0, bool)
+    if known.sum() >= 2:
+        predicted, observed = ranker.predict(valid.values[known])["dwell"], valid.dwell[known]
+        log_observed = np.log1p(np.maximum(observed, 0))
+        both_vary = np.ptp(mean[known]) > 0 and np.ptp(log_observed) > 0
+        ranker.metrics["dwell"] = {
+            "rows": int(known.sum()),
+            "mean_predicted": float(predicted.mean()), "mean_observed": float(observed.mean()),
+            "log_correlation": float(np.corrcoef(mean[known], log_observed)[0, 1]) if both_vary else float("nan"),
+        }
