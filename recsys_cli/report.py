@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-WIDTH, HEIGHT = 640, 260
+WIDTH, HEIGHT = 520, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 40
 _SERIES = 8
 """Colours to tell series apart; further series start again."""
@@ -141,7 +141,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / max(count - 1, 1)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -327,22 +327,29 @@ def _read_parquet(file: Path, columns: list[str] | None) -> Iterator[Batch]:
 def _read_lists(source: Source, file: Path, separator: str, keyed: bool) -> Iterator[Batch]:
     """Lines of tokens as rows (user, item, rank); of the first token or the line's number as user."""
     for block in _blocks(source, file, None):
-        lines = pl.Series("text", block.content.decode().split("\n")[: block.content.count(b"\n") + 1])
-        frame = pl.DataFrame([lines.str.strip_chars()]).with_columns(
-            (pl.int_range(pl.len(), dtype=pl.Int64) + block.line).alias(LINE)
-        ).filter(pl.col("text") != "").with_columns(pl.col("text").str.split(separator).list.eval(pl.element().filter(pl.element() != "")))
-        frame = (
-            frame.with_columns(pl.col("text").list.first().alias("user"), pl.col("text").list.slice(1).alias("item"))
-            if keyed else frame.with_columns(pl.col(LINE).alias("user"), pl.col("text").alias("item"))
-        )
-        frame = explode(frame.filter(pl.col("item").list.len() > 0), "item").select("user", "item", "rank", LINE)
-        yield Batch(file, frame, [], block.bytes_read)
+        text = pl.Series("item", block.content.decode().split("\n"))
+        lists = pl.DataFrame([pl.Series(LINE, np.arange(len(text)) + block.line), text.str.strip_chars().str.split(separator)])
+        frame = explode(lists, "item").filter(pl.col("item") != "")
+        frame = frame.with_columns(_places(frame[LINE].to_numpy()))
+        if keyed:
+            first = frame.filter(pl.col("rank") == 0).select(LINE, pl.col("item").alias("user"))
+            frame = frame.filter(pl.col("rank") > 0).join(first, on=LINE, how="left", maintain_order="left")
+            frame = frame.with_columns(pl.col("rank") - 1)
+        else:
+            frame = frame.with_columns(pl.col(LINE).alias("user"))
+        yield Batch(file, frame.select("user", "item", "rank", LINE), [], block.bytes_read)
 
 
 def explode(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """One row for each element of a list column, with `rank` its place from 0; empty lists give no row."""
     frame = frame.filter(pl.col(column).list.len() > 0)
-    return frame.with_columns(pl.int_ranges(pl.col(column).list.len()).alias("rank")).explode(column, "rank")
+    rows = np.repeat(np.arange(frame.height), frame[column].list.len().to_numpy())
+    return frame.drop(column)[rows].with_columns(frame[column].explode(), _places(rows))
 
 
-Reader = Callable[[Source, Path, list[str] | None], Iterator[Batch]]
+def _places(groups: np.ndarray) -> pl.Series:
+    """Place of each row within its run of equal values, from 0."""
+    n = np.arange(len(groups))
+    starts = np.ones(len(groups), bool)
+    starts[1:] = groups[1:] != groups[:-1]
+    return pl.Series("rank", n - np.maximum.accumulate(np.where(starts, n, 0)))
