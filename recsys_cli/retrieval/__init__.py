@@ -1,1 +1,48 @@
-"""Candidate sources: one file a family."""
+"""Candidate sources: one file a family, and the registry that maps `kind:` to its class."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from recsys_cli.retrieval.als import Als, AlsConfig
+from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.in_network import InNetwork, InNetworkConfig
+from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
+from recsys_cli.retrieval.popularity import Popularity, PopularityConfig, Trending, TrendingConfig
+from recsys_cli.retrieval.social_proof import SocialProof, SocialProofConfig
+from recsys_cli.retrieval.two_tower import TwoTower, TwoTowerConfig
+from recsys_cli.retrieval.uniform import Random, RandomConfig
+
+__all__ = [
+    "SOURCES", "Reason", "Retriever", "RetrieverConfig", "RetrieverSettings", "Window", "default_retrieval", "make",
+]
+
+SOURCES: dict[str, type[Retriever]] = {
+    "in_network": InNetwork,
+    "social_proof": SocialProof,
+    "trending": Trending,
+    "popularity": Popularity,
+    "item_neighbours": ItemNeighbours,
+    "als": Als,
+    "two_tower": TwoTower,
+    "random": Random,
+}
+"""`kind` → class."""
+
+RetrieverSettings = Annotated[
+    InNetworkConfig | SocialProofConfig | TrendingConfig | PopularityConfig | ItemNeighboursConfig | AlsConfig
+    | TwoTowerConfig | RandomConfig,
+    Field(discriminator="kind"),
+]
+
+
+def default_retrieval() -> dict[str, RetrieverConfig]:
+    """Source name → settings: one of each kind under its own name; `random` waits to be enabled."""
+    return {kind: cls.config_type(enabled=kind != "random") for kind, cls in SOURCES.items()}
+
+
+def make(config: RetrieverConfig) -> Retriever:
+    """An unfitted source of the configured kind."""
+    return SOURCES[config.kind](config)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveFloat
 
+from recsys_cli.arrays import load_arrays
 from recsys_cli.config import Section
+from recsys_cli.data.schema import DAY
+from recsys_cli.errors import ArtifactError
 
 if TYPE_CHECKING:
     from recsys_cli.data.catalogue import Catalogue
@@ -25,6 +31,10 @@ class RetrieverConfig(Section):
     kind: str
     enabled: bool = True
     """Whether the source is fitted and asked at all."""
+    exclude_seen: bool = True
+    """Leave out what the user was shown already, so that no slot is spent on it."""
+    max_age_days: PositiveFloat | None = None
+    """Propose only items published within so many days; items of unknown age always pass."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,50 @@ class Retriever:
         return [Reason("taste")] * len(items)
 
 
-def topk(scores: np.ndarray, k: int, seen: tuple[np.ndarray, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+class PerState:
+    """Keeps what was last computed from a State, so that every request against that state shares it."""
+
+    def __init__(self, compute: Callable[[State], Any]):
+        self._compute = compute
+        self._kept: tuple[weakref.ref, Any] | None = None
+
+    def __call__(self, state: State) -> Any:
+        kept = self._kept
+        if kept is None or kept[0]() is not state:
+            kept = self._kept = (weakref.ref(state), self._compute(state))
+        return kept[1]
+
+
+def read_part(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Arrays and meta of a bundle part; raises ArtifactError where it is damaged or lacks one of the names."""
+    arrays, meta = load_arrays(path)
+    if lacking := [name for name in names if name not in arrays]:
+        raise ArtifactError(f"{path} lacks {', '.join(lacking)}", "train again, or use another run")
+    return arrays, meta
+
+
+def eligible(state: State, max_age_days: float | None = None) -> np.ndarray:
+    """bool[n_items]: published before `state.now`, and not longer ago than allowed (unknown ages pass)."""
+    created = state.catalogue.item_created
+    mask = created < state.now
+    if max_age_days is not None:
+        mask &= (created == 0) | (created >= state.now - int(max_age_days * DAY))
+    return mask
+
+
+def chunks(costs: np.ndarray, limit: int) -> Iterator[slice]:
+    """Consecutive slices whose costs sum to at most `limit` (a single costlier element stands alone)."""
+    start, total = 0, np.cumsum(costs)
+    while start < len(total):
+        base = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, base + limit, "right")), start + 1)
+        yield slice(start, stop)
+        start = stop
+
+
+def topk(
+    scores: np.ndarray, k: int, seen: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Best k columns of each row, best first; ties go to the lower column.
 
     scores: float32[B, N] (overwritten where `seen` says so), -inf marks what may not be chosen.

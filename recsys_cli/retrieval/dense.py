@@ -1,0 +1,118 @@
+"""What sources with vectors share: exact search by matrix product, scoring of pairs, the nearest item of a history."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_cli.data.ragged import Ragged, offsets_of
+from recsys_cli.data.schema import DAY
+from recsys_cli.data.state import State
+from recsys_cli.retrieval.base import PerState, Reason, chunks, eligible, topk
+
+CELLS_AT_ONCE = 4_000_000
+
+
+class ItemIndex:
+    """Item vectors float32[n, D] and which of them may be proposed, `known` bool[n].
+
+    Exact: the catalogues this serves are small enough that one matrix product beats any index.
+    """
+
+    def __init__(self, vectors: np.ndarray, known: np.ndarray, max_age_days: float | None):
+        self.vectors = vectors
+        self.known = known
+        self._max_age_days = max_age_days
+        self._columns = PerState(self._select)
+
+    def _select(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(items int32[m] that may be proposed, their vectors, item → its place among them or -1)."""
+        n = state.catalogue.n_items
+        allowed = eligible(state, self._max_age_days)
+        mine = min(n, len(self.vectors))
+        allowed[mine:] = False
+        allowed[:mine] &= self.known[:mine]
+        items = np.flatnonzero(allowed).astype(np.int32)
+        place = np.full(n, -1, np.int32)
+        place[items] = np.arange(len(items))
+        return items, np.ascontiguousarray(self.vectors[items]), place
+
+    def search(
+        self, state: State, users: np.ndarray, vectors: np.ndarray, known: np.ndarray, k: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best k items by dot product; empty rows where `known` bool[B] is False."""
+        items, table, place = self._columns(state)
+        out = np.full((len(users), k), -1, np.int32)
+        scores = np.full((len(users), k), -np.inf, np.float32)
+        rows = np.flatnonzero(known)
+        for part in chunks(np.full(len(rows), len(items) + k), CELLS_AT_ONCE):
+            at = rows[part]
+            products = vectors[at] @ table.T
+            seen = None
+            if exclude_seen:
+                places, shown = state.seen.take(users[at])
+                column = place[shown]
+                seen = places[column >= 0], column[column >= 0]
+            found, scores[at] = topk(products, k, seen)
+            out[at] = np.where(found >= 0, np.append(items, np.int32(-1))[found], -1)
+        return out, scores
+
+    def pair_products(
+        self, users_at: np.ndarray, vectors: np.ndarray, known: np.ndarray, items: np.ndarray
+    ) -> np.ndarray:
+        """float32[B, K] dot products of user `users_at[b]` of `vectors` with each item; 0 where unknown."""
+        n = len(self.vectors)
+        if not n or not len(vectors):
+            return np.zeros(items.shape, np.float32)
+        out = np.empty(items.shape, np.float32)
+        size = max(1, CELLS_AT_ONCE // max(items.shape[1] * vectors.shape[1], 1))
+        for start in range(0, len(items), size):
+            part = slice(start, start + size)
+            inside = np.clip(items[part], 0, n - 1)
+            product = np.matmul(self.vectors[inside], vectors[users_at[part], :, None])[..., 0]
+            valid = (items[part] >= 0) & (items[part] < n) & self.known[inside] & known[users_at[part], None]
+            out[part] = np.where(valid, product, 0)
+        return out
+
+    def nearest_in_history(self, state: State, user: int, items: np.ndarray, at_least: float) -> list[Reason]:
+        """The item of the user's history closest in angle to each item, where it is close enough."""
+        history = state.history[user] if user >= 0 else np.zeros(0, np.int32)
+        history = np.unique(history[history < len(self.vectors)])
+        history = history[self.known[history]]
+        items = np.asarray(items)
+        if not len(history) or not len(items):
+            return [Reason("taste")] * len(items)
+        inside = np.clip(items, 0, len(self.vectors) - 1)
+        cosine = _unit(self.vectors[inside]) @ _unit(self.vectors[history]).T
+        cosine[items[:, None] == history] = -1
+        best = cosine.argmax(axis=1)
+        close = (cosine.max(axis=1) >= at_least) & (items == inside)
+        return [Reason("similar", int(history[b])) if c else Reason("taste") for b, c in zip(best, close, strict=True)]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def history_weights(places: np.ndarray, since: np.ndarray, batch: int, half_life_days: float) -> np.ndarray:
+    """float32[m] weights of history rows, adding up to 1 for each place.
+
+    since: µs relative to the latest row of the place (0 or negative).
+    """
+    weights = np.exp2(since / (half_life_days * DAY))
+    total = np.bincount(places, weights=weights, minlength=batch)
+    return (weights / total[places]).astype(np.float32)
+
+
+def ragged_of(histories: list[np.ndarray]) -> Ragged:
+    """Lists of items as one Ragged of int32."""
+    offsets = offsets_of(np.array([len(h) for h in histories], np.int64))
+    values = np.concatenate([np.asarray(h) for h in histories]) if len(histories) else np.zeros(0)
+    return Ragged(offsets, values.astype(np.int32))
+
+
+def unique_users(users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(each user once, place of every row's user among them); one user alone costs no sort."""
+    users = np.asarray(users)
+    if len(users) == 1:
+        return users, np.zeros(1, np.int64)
+    return np.unique(users, return_inverse=True)

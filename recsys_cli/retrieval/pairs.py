@@ -1,0 +1,84 @@
+"""Sparse scores: lists of (place, item, weight), where `place` is a row of the batch of users."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_cli.data.ragged import Ragged
+
+
+def sum_pairs(
+    places: np.ndarray, items: np.ndarray, weights: np.ndarray, n_items: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add up the weights of equal (place, item) pairs.
+
+    Returns (places int64[m], items int32[m], totals float32[m]) ordered by place, then item.
+    """
+    width = max(n_items, 1)
+    unique, at = np.unique(places * np.int64(width) + items, return_inverse=True)
+    totals = np.bincount(at, weights=weights, minlength=len(unique)).astype(np.float32)
+    return unique // width, (unique % width).astype(np.int32), totals
+
+
+def best_pairs(
+    places: np.ndarray, items: np.ndarray, scores: np.ndarray, batch: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best pairs of each place, best first; ties keep the order in which they came.
+
+    Returns items int32[batch, k] (-1 filler) and scores float32[batch, k] (-inf filler).
+    """
+    out = np.full((batch, k), -1, np.int32)
+    values = np.full((batch, k), -np.inf, np.float32)
+    if not len(places):
+        return out, values
+    scores = scores.astype(np.float32, copy=False)
+    # the bits of a float order like a sign-magnitude integer: one integer sort then serves every place
+    bits = scores.view(np.int32).astype(np.int64)
+    rising = np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+    order = np.argsort((places.astype(np.int64) << 33) - rising, kind="stable")
+    sorted_places = places[order]
+    count = np.bincount(sorted_places, minlength=batch)
+    rank = np.arange(len(order)) - (np.cumsum(count) - count)[sorted_places]
+    chosen = rank < k
+    at = (sorted_places[chosen], rank[chosen])
+    out[at] = items[order[chosen]]
+    values[at] = scores[order[chosen]]
+    return out, values
+
+
+def find_pairs(
+    index: Ragged, rows: np.ndarray, places: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pair (rows[places[i]], wanted[i]) stands in an index with ascending rows.
+
+    Returns (found bool[m], at int64[m]): `at` points into `index.values` where found.
+    """
+    rows = np.asarray(rows)
+    held_places, held = index.take(rows)
+    if not len(held):
+        return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)
+    width = np.int64(max(int(held.max()), int(wanted.max(initial=0)))) + 1
+    keys = held_places * width + held
+    sought = places * width + wanted
+    near = np.minimum(np.searchsorted(keys, sought), len(keys) - 1)
+    count = np.bincount(held_places, minlength=len(rows))
+    start = index.offsets[np.maximum(rows, 0)] - (np.cumsum(count) - count)
+    return keys[near] == sought, near + start[places]
+
+
+def pair_values(
+    index: Ragged, values: Ragged, rows: np.ndarray, places: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """float32[m] value that stands beside each pair, 0 where there is none; see `find_pairs`."""
+    found, at = find_pairs(index, rows, places, wanted)
+    out = np.zeros(len(wanted), np.float32)
+    out[found] = values.values[at[found]]
+    return out
+
+
+def without_pairs(
+    index: Ragged, rows: np.ndarray, places: np.ndarray, items: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The given (place, item, score) without the pairs that the index holds."""
+    keep = ~find_pairs(index, rows, places, items)[0]
+    return places[keep], items[keep], scores[keep]

@@ -1,0 +1,239 @@
+"""Two towers: users and items in one space, from ids, attributes, topics, words and histories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recsys_cli.arrays import save_arrays
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.ragged import Ragged, expand
+from recsys_cli.data.state import State
+from recsys_cli.progress import Progress
+from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.dense import ItemIndex, history_weights, ragged_of, unique_users
+from recsys_cli.retrieval.tokens import Tokens
+
+ROWS_AT_ONCE = 100_000
+_ARRAYS = (
+    "vectors", "inputs", "profiles", "item_content", "unknown_item", "unknown_user", "user_content",
+    "item_in.weight", "item_in.bias", "item_out.weight", "item_out.bias",
+    "user_in.weight", "user_in.bias", "user_out.weight", "user_out.bias",
+)
+
+
+class TwoTowerConfig(RetrieverConfig):
+    """Two-tower retriever trained with sampled softmax (Yi et al., RecSys 2019)."""
+
+    kind: Literal["two_tower"] = "two_tower"
+    dim: PositiveInt = 128
+    """Width of the shared embedding space."""
+    hidden: PositiveInt = 128
+    """Width of the hidden layer of each tower."""
+    temperature: PositiveFloat = 0.05
+    """Cosines are divided by it before the softmax."""
+    epochs: PositiveInt = 12
+    """Passes over the interactions at most."""
+    patience: PositiveInt = 2
+    """Passes without a better recall on the held-out slice before training stops."""
+    holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
+    """Share of the interactions, the latest, held out to choose the number of passes."""
+    batch_size: PositiveInt = 1024
+    """Interactions in a step; each serves the others as a negative."""
+    uniform_negatives: NonNegativeInt = 512
+    """Further negatives in each step, drawn evenly from all items."""
+    learning_rate: PositiveFloat = 0.003
+    """Step size of Adam."""
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of ids hidden in training, so that attributes can stand in for them."""
+    history: PositiveInt = 30
+    """Latest interactions that make up the user's history."""
+    half_life_days: PositiveFloat = 7.0
+    """Time after which an interaction of the history counts half."""
+    max_words: PositiveInt = 8192
+    """Words of the items' texts that have an embedding, the commonest."""
+
+
+class TwoTower(Retriever):
+    """score = cosine of the user's and the item's vector.
+
+    Torch trains the towers; serving runs them in numpy from arrays. The user tower reads the history as of
+    the State, so it serves new histories and new users; `adapt` runs the item tower over appended items.
+    """
+
+    config_type: ClassVar = TwoTowerConfig
+    learns: ClassVar = True
+    config: TwoTowerConfig
+
+    def __init__(self, config: TwoTowerConfig):
+        super().__init__(config)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._meta: dict = {}
+        self._inputs = np.zeros((0, config.dim), np.float32)
+        self._profiles = np.zeros((0, config.dim), np.float32)
+        self.index = ItemIndex(self._inputs, np.zeros(0, bool), config.max_age_days)
+
+    def missing(self, window: Window) -> str | None:
+        return None if len(window.interactions[0]) else "needs interactions"
+
+    def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
+        from recsys_cli.retrieval.towers import Examples, TowerTrainer
+
+        catalogue = window.catalogue
+        users, items, times = window.interactions
+        item_tokens, user_tokens = Tokens.of_items(catalogue, self.config.max_words), Tokens.of_users(catalogue)
+        late = items[int(len(items) * (1 - self.config.holdout)) :]
+        published = (catalogue.item_created < window.end) & (np.bincount(items, minlength=catalogue.n_items) > 0)
+        published[late] = True
+        trainer = TowerTrainer(
+            self.config, window.seed, Examples.of(users, items, times, self.config.history),
+            item_tokens.item_bags(catalogue), _known_rows(items, catalogue.n_items),
+            user_tokens.user_bags(catalogue), _known_rows(users, catalogue.n_users),
+            item_tokens.rows, user_tokens.rows, np.flatnonzero(published),
+        )
+        trainer.run(progress, resume, self._key(window))
+        self._export(trainer, item_tokens, user_tokens)
+
+    def _key(self, window: Window) -> str:
+        """Names what is being fitted: progress of anything else is not taken up."""
+        users, items, times = window.interactions
+        digest = int(np.bitwise_xor.reduce((times ^ (users.astype(np.int64) << 32)) + items)) if len(items) else 0
+        size = f"{window.catalogue.n_users} {window.catalogue.n_items} {len(items)}"
+        return f"{self.config.model_dump_json()} {window.seed} {window.end} {size} {digest}"
+
+    def _export(self, trainer, item_tokens: Tokens, user_tokens: Tokens) -> None:
+        import torch
+
+        model = trainer.model.eval()
+        with torch.no_grad():
+            inputs = trainer.item_inputs()
+            arrays = {
+                "inputs": inputs.numpy(), "vectors": model.item_tower(inputs).numpy(),
+                "profiles": trainer.profiles().numpy(),
+                "unknown_item": model.item_id[0].numpy(), "unknown_user": model.user_id[0].numpy(),
+                "item_content": model.item_content.numpy(), "user_content": model.user_content.numpy(),
+            }
+            for layer in ("item_in", "item_out", "user_in", "user_out"):
+                arrays[f"{layer}.weight"] = getattr(model, layer).weight.numpy()
+                arrays[f"{layer}.bias"] = getattr(model, layer).bias.numpy()
+        items, users = item_tokens.to_arrays("items"), user_tokens.to_arrays("users")
+        copies = {name: np.array(a) for name, a in arrays.items()}
+        self._set({**copies, **items[0], **users[0]}, {**items[1], **users[1]})
+
+    def _set(self, arrays: dict[str, np.ndarray], meta: dict) -> None:
+        self._arrays, self._meta = arrays, meta
+        self._place(arrays["inputs"], arrays["vectors"], arrays["profiles"])
+
+    def _place(self, inputs: np.ndarray, vectors: np.ndarray, profiles: np.ndarray) -> None:
+        self._inputs, self._profiles = inputs, profiles
+        self.index = ItemIndex(vectors, np.ones(len(vectors), bool), self.config.max_age_days)
+
+    def checkpoint(self) -> dict:
+        import torch
+
+        return {"arrays": {n: torch.from_numpy(np.array(a)) for n, a in self._arrays.items()}, "meta": self._meta}
+
+    def restore(self, checkpoint: dict) -> None:
+        self._set({n: t.numpy() for n, t in checkpoint["arrays"].items()}, checkpoint["meta"])
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder / "two_tower.bin", self._arrays, self._meta)
+
+    @classmethod
+    def load(cls, config: TwoTowerConfig, folder: Path) -> TwoTower:
+        out = cls(config)
+        out._set(*read_part(folder / "two_tower.bin", *_ARRAYS))
+        return out
+
+    def adapt(self, catalogue: Catalogue) -> None:
+        """Give appended items and users their vectors, from their attributes under the id of the unknown."""
+        fitted, people = len(self._arrays["vectors"]), len(self._arrays["profiles"])
+        inputs, vectors, profiles = (self._arrays[n] for n in ("inputs", "vectors", "profiles"))
+        if catalogue.n_items > fitted:
+            tokens = Tokens.from_arrays(self._arrays, self._meta, "items")
+            content = tokens.item_bags(catalogue, fitted).embed(self._arrays["item_content"])
+            more = content + self._arrays["unknown_item"]
+            inputs = np.concatenate([inputs, more])
+            vectors = np.concatenate([vectors, _unit(more + self._layers("item", more))])
+        if catalogue.n_users > people:
+            tokens = Tokens.from_arrays(self._arrays, self._meta, "users")
+            more = tokens.user_bags(catalogue).embed(self._arrays["user_content"])[people:]
+            profiles = np.concatenate([profiles, more + self._arrays["unknown_user"]])
+        self._place(inputs, vectors, profiles)
+
+    def _layers(self, tower: str, x: np.ndarray) -> np.ndarray:
+        a = self._arrays
+        hidden = np.maximum(x @ a[f"{tower}_in.weight"].T + a[f"{tower}_in.bias"], 0)
+        return hidden @ a[f"{tower}_out.weight"].T + a[f"{tower}_out.bias"]
+
+    def _user_tower(self, histories: Ragged, since: np.ndarray, profiles: np.ndarray) -> np.ndarray:
+        """float32[B, D] unit vectors; histories of items with an input, µs of each relative to the latest."""
+        history = np.zeros_like(profiles)
+        filled = np.flatnonzero(histories.lengths)
+        if len(filled):
+            weights = history_weights(histories.rows, since, len(histories), self.config.half_life_days)
+            weighted = self._inputs[histories.values] * weights[:, None]
+            history[filled] = np.add.reduceat(weighted, histories.offsets[filled], axis=0)
+        return _unit(history + profiles + self._layers("user", np.concatenate([history, profiles], axis=1)))
+
+    def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[B, D] unit vectors and bool[B], False where nothing is known of the user."""
+        users = np.asarray(users)
+        out = np.zeros((len(users), self.config.dim), np.float32)
+        inside = np.clip(users, 0, max(len(state.history) - 1, 0))
+        stop = np.where(users >= 0, state.history.offsets[inside + 1], 0)
+        count = np.where(users >= 0, np.minimum(stop - state.history.offsets[inside], self.config.history), 0)
+        described = bool(self._arrays["user_content"].any()) and bool(self._meta["users.sizes"])
+        known = (users >= 0) & ((count > 0) | described)
+        for part in chunks(count + 1, ROWS_AT_ONCE):
+            places, items = expand((stop - count)[part], count[part], state.history.values)
+            times = expand((stop - count)[part], count[part], state.history_time.values)[1]
+            held = items < len(self._inputs)
+            size = part.stop - part.start
+            since = times - state.history_time.values[stop[part] - 1][places] if len(times) else times
+            rows = Ragged.group(places[held], items[held], size)
+            out[part] = self._user_tower(rows, since[held], self._profile(users[part]))
+        out[~known] = 0
+        return out, known
+
+    def _profile(self, users: np.ndarray) -> np.ndarray:
+        inside = (users >= 0) & (users < len(self._profiles))
+        if inside.all():
+            return self._profiles[users]
+        out = np.broadcast_to(self._arrays["unknown_user"], (len(users), self.config.dim)).copy()
+        out[inside] = self._profiles[users[inside]]
+        return out
+
+    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        users = np.asarray(users)
+        vectors, known = self.vectors(state, users)
+        return self.index.search(state, users, vectors, known, k, self.config.exclude_seen)
+
+    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        people, at = unique_users(users)
+        vectors, known = self.vectors(state, people)
+        return self.index.pair_products(at, vectors, known, np.asarray(items))
+
+    def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
+        """Vectors of unknown users; every item of a history counts the same, items never seen not at all."""
+        rows = ragged_of([np.asarray(h)[-self.config.history :] for h in histories])
+        held = (rows.values >= 0) & (rows.values < len(self._inputs))
+        rows = Ragged.group(rows.rows[held], rows.values[held], len(rows))
+        unknown = np.full(len(rows), -1)
+        return self._user_tower(rows, np.zeros(len(rows.values), np.int64), self._profile(unknown))
+
+    def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
+        return self.index.nearest_in_history(state, user, items, at_least=0.6)
+
+
+def _known_rows(places: np.ndarray, n: int) -> np.ndarray:
+    """int64[n] rows of an id table: 0 for what never occurs, 1, 2, … for the rest."""
+    known = np.bincount(places, minlength=n) > 0
+    return np.where(known, np.cumsum(known), 0)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
