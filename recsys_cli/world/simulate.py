@@ -8,6 +8,7 @@ import numpy as np
 
 from recsys_cli.world.behaviour import Odds, Shown, satisfy, slate_fatigue
 from recsys_cli.world.config import ACTIONS
+from recsys_cli.world.graph import Edges
 from recsys_cli.world.model import Model
 from recsys_cli.world.policy import DayIndex, Policy, Pool, Shelves, close_up, repeats
 from recsys_cli.world.randomness import generator
@@ -18,18 +19,21 @@ NEW_TIE = np.float32(0.5)
 
 
 class EdgeSet:
-    """Edges from the users of a block to people, as ascending keys user · n + person, with a value each."""
+    """Edges from users to people, as ascending keys user · n + person, with a value each."""
 
-    def __init__(self, users: slice, n: int, source: np.ndarray, target: np.ndarray, value: np.ndarray | None = None):
-        """source, target: int32 edges ordered by source; those of the block are picked out."""
-        low, high = np.searchsorted(source, [users.start, users.stop])
-        self.n = n
-        keys = (source[low:high].astype(np.int64) - users.start) * n + target[low:high]
-        self.value = np.zeros(len(keys), np.float32) if value is None else np.array(value[low:high])
-        self.keys = keys
+    def __init__(self, n: int, keys: np.ndarray, value: np.ndarray):
+        """n: number of people. keys: int64[m] ascending. value: float32[m]."""
+        self.n, self.keys, self.value = n, keys, value
+
+    @classmethod
+    def of_block(cls, users: slice, n: int, edges: Edges, value: np.ndarray | None = None) -> EdgeSet:
+        """The edges of the users of a block, counted from its first."""
+        low, high = np.searchsorted(edges.source, [users.start, users.stop])
+        keys = (edges.source[low:high].astype(np.int64) - users.start) * n + edges.target[low:high]
+        return cls(n, keys, np.zeros(len(keys), np.float32) if value is None else np.array(value[low:high]))
 
     def find(self, user: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """float32 value of each edge, 0 where there is none; user: int64 places within the block."""
+        """float32 value of each edge, 0 where there is none; user: int64."""
         if not len(self.keys):
             return np.zeros(len(user), np.float32)
         key = user * self.n + target
@@ -77,10 +81,10 @@ class Block:
         self.users = users = model.users_of(number)
         n = self.size = users.stop - users.start
         graph, people = model.graph, len(model.people)
-        self.follows = EdgeSet(users, people, graph.follows.source, graph.follows.target, graph.tie)
-        self.avoids = EdgeSet(users, people, graph.blocks.source, graph.blocks.target)
-        low, high = np.searchsorted(graph.mutes.source, [users.start, users.stop])
-        self.avoids.add(graph.mutes.source[low:high].astype(np.int64) - users.start, graph.mutes.target[low:high], np.float32(0))
+        self.follows = EdgeSet.of_block(users, people, graph.follows, graph.tie)
+        self.avoids = EdgeSet.of_block(users, people, graph.blocks)
+        muted = EdgeSet.of_block(users, people, graph.mutes).keys
+        self.avoids.add(muted // people, muted % people, np.float32(0))
         # half the width of a key is worth it: seen keys are the largest part of what a world keeps in memory
         self.kind = np.uint32 if (n + 1) * max(shelves.n, 1) < 2**32 else np.int64
         self.seen = np.zeros(0, self.kind)
