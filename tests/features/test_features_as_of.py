@@ -1,0 +1,266 @@
+"""Features as of each impression against an event-by-event replay, and against the serving snapshot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.log import Log
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.features.build import build_table
+from recsys_cli.features.config import FeatureConfig
+from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.spec import FeatureSpec
+
+HOUR = 3_600_000_000
+START = 1_700_000_000_000_000
+USERS, ITEMS, TOPICS, SURFACES = 6, 9, 4, 2
+
+
+def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, dict]:
+    """A random little log in which many rows share a moment, with its catalogue, edges and features."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 4, ITEMS)
+    topics = [rng.choice(TOPICS, k, replace=False) for k in lengths]
+    seconds = rng.choice([np.nan, 5, 10, 30, 400], ITEMS).astype(np.float32)
+    seconds[0] = 10
+    catalogue = Catalogue(
+        n_users=USERS, n_authors=4, item_author=rng.integers(-1, 4, ITEMS).astype(np.int32),
+        item_created=START + rng.integers(-50, 10, ITEMS) * HOUR * (rng.random(ITEMS) < 0.8),
+        item_topics=Ragged(np.r_[0, lengths.cumsum()], np.concatenate(topics).astype(np.int32)),
+        item_text=Ragged.empty(ITEMS), item_codes={"media_type": rng.integers(-1, 2, ITEMS).astype(np.int32)},
+        item_numbers={"duration_seconds": seconds}, item_safety={"nsfw": rng.random(ITEMS, np.float32)},
+        user_created=START - rng.integers(1, 900, USERS) * 24 * HOUR,
+        user_codes={"country": rng.integers(-1, 3, USERS).astype(np.int32)},
+        user_numbers={"age": rng.choice([np.nan, 20, 40], USERS).astype(np.float32)},
+        author_user=rng.permutation(USERS)[:4].astype(np.int32),
+        names={"topics": list("abcd"), "item.media_type": ["text", "video"], "user.country": ["de", "fr", "it"]},
+    )
+    time = np.sort(START + rng.integers(0, n // 2, n) * int(rng.choice([1, HOUR // 7, 5 * HOUR])))
+    click = rng.random(n) < 0.4
+    log = Log(
+        user=rng.integers(0, USERS, n).astype(np.int32), item=rng.integers(0, ITEMS, n).astype(np.int32), time=time,
+        actions={
+            "click": click, "like": click & (rng.random(n) < 0.4), "follow": rng.random(n) < 0.1,
+            "hide": rng.random(n) < 0.1, "report": rng.random(n) < 0.03,
+        },
+        positive_actions=("click", "like", "follow"), negative_actions=("hide", "report"),
+        dwell=np.where(rng.random(n) < 0.8, rng.gamma(1, 20, n), np.nan).astype(np.float32),
+        surface=rng.integers(-1, SURFACES, n).astype(np.int16), device=rng.integers(-1, 3, n).astype(np.int16),
+    )
+    log = log.take(np.lexsort((log.user, log.time)))
+    edges = {
+        "from": rng.integers(0, USERS, 7).astype(np.int32), "to": rng.integers(0, 4, 7).astype(np.int32),
+        "time": rng.choice([0, START, START + HOUR, int(time[n // 2])], 7), "weight": np.ones(7, np.float32),
+    }
+    spec = FeatureSpec.create(
+        FeatureConfig(attribute_families=("media_type",)), catalogue, positive=log.positive_actions,
+        negative=log.negative_actions, has_dwell=True, surfaces=["home", "search"], devices=["a", "b", "c"],
+        similarities=("als",),
+    )
+    return spec, catalogue, log, edges
+
+
+def similarity(users, items):
+    return {"als": (users * 10 + items).astype(np.float32)}
+
+
+class Replay:
+    """The log told again row by row: every counter is a list of past rows, every formula plain arithmetic."""
+
+    def __init__(self, spec, catalogue, log, edges):
+        self.spec, self.c, self.log, self.edges = spec, catalogue, log, edges
+
+    def keys(self, source, user, item, surface) -> list:
+        author, topics = int(self.c.item_author[item]), self.c.item_topics[item][: self.spec.config.max_topics].tolist()
+        media, seconds = int(self.c.item_codes["media_type"][item]), self.c.item_numbers["duration_seconds"][item]
+        length = None if np.isnan(seconds) else sum(edge <= seconds for edge in self.spec.config.length_edges_seconds)
+        one = {
+            "everything": (), "user": user, "item": item, "author": author if author >= 0 else None,
+            "surface": surface if surface >= 0 else None, "user_surface": (user, surface) if surface >= 0 else None,
+            "item_surface": (item, surface) if surface >= 0 else None,
+            "user_author": (user, author) if author >= 0 else None, "user_item": (user, item),
+            "user_format": None if media < 0 and length is None else (user, media, length),
+            "value_media_type": media if media >= 0 else None,
+        }
+        if source in ("topic", "user_topic"):
+            return [t if source == "topic" else (user, t) for t in topics]
+        return [] if one[source] is None else [one[source]]
+
+    def past(self, source, user, item, surface, now) -> list[int]:
+        """Rows before `now` that share a key, one entry a shared key, oldest first."""
+        mine, out = self.keys(source, user, item, surface), []
+        for row in range(len(self.log)):
+            if self.log.time[row] >= now:
+                break
+            theirs = self.keys(source, int(self.log.user[row]), int(self.log.item[row]), int(self.log.surface[row]))
+            out += [row] * len(set(mine) & set(theirs))
+        return out
+
+    def did(self, action, row) -> bool:
+        if action in ("positive", "negative"):
+            return any(self.log.actions[a][row] for a in getattr(self.log, f"{action}_actions"))
+        return bool(self.log.actions[action][row])
+
+    def rate(self, source, action, *about) -> float:
+        """Log-odds."""
+        rows = self.past(source, *about)
+        parents = {"item": ["author"], "user_surface": ["user", "surface"], "item_surface": ["item", "surface"],
+                   "user_author": ["user", "author"], "user_topic": ["user", "topic"], "user_format": ["user"],
+                   "everything": []}.get(source, ["everything"])
+        strength = {"everything": 1, "user": 10, "author": 20, "item": 20, "topic": 50, "surface": 50, "user_surface": 10,
+                    "item_surface": 20, "user_author": 5, "user_topic": 10, "user_format": 10, "value_media_type": 30}[source]
+        prior = sum(self.rate(p, action, *about) for p in parents) if parents else math.log(0.05 / 0.95)
+        if len(parents) == 2:
+            prior -= self.rate("everything", action, *about)
+        p = (sum(self.did(action, r) for r in rows) + strength / (1 + math.exp(-prior))) / (len(rows) + strength)
+        p = min(max(p, 1e-5), 1 - 1e-5)
+        return math.log(p / (1 - p))
+
+    def mean(self, source, what, *about) -> float:
+        def value(row):
+            dwell, length = self.log.dwell[row], self.c.item_numbers["duration_seconds"][self.log.item[row]]
+            return math.log1p(dwell) if what == "dwell" else min(dwell / length, 3)
+
+        values = [v for r in self.past(source, *about) if not math.isnan(v := value(r))]
+        if source == "everything":
+            return sum(values) / (len(values) + 1)
+        prior = self.mean({"item": "author", "user_surface": "user"}.get(source, "everything"), what, *about)
+        return (sum(values) + 10 * prior) / (len(values) + 10)
+
+    def follows(self, user, author, now) -> bool:
+        if user < 0 or author < 0:
+            return False
+        told = (self.edges["from"] == user) & (self.edges["to"] == author) & (self.edges["time"] < now)
+        acted = self.log.actions["follow"] & (self.log.user == user) & (self.c.item_author[self.log.item] == author)
+        return bool(told.any() or (acted & (self.log.time < now)).any())
+
+    def value(self, f, user, item, surface, device, now) -> float:
+        about, log = (user, item, surface, now), self.log
+        author = int(self.c.item_author[item])
+        if f.measure == "rate":
+            return self.rate(f.source, f.argument, *about)
+        if f.measure in ("dwell", "completion"):
+            return self.mean(f.source, f.measure, *about)
+        if f.source == "similarity":
+            return user * 10 + item
+        if f.source == "social":
+            writer = int(self.c.author_user[author]) if author >= 0 else -1
+            own = next((a for a in range(4) if self.c.author_user[a] == user), -1)
+            forth, back = self.follows(user, author, now), self.follows(writer, own, now)
+            return {
+                "follows_author": forth, "follows_user": back, "mutual_follow": forth and back,
+                "author_followers": math.log1p(sum(self.follows(u, author, now) for u in range(USERS))),
+                "user_following": math.log1p(sum(self.follows(user, a, now) for a in range(4))),
+                "user_followers": math.log1p(sum(self.follows(u, own, now) for u in range(USERS))),
+            }[f.measure]
+        if f.source == "created":
+            created = int(self.c.user_created[user] if f.place == "user" else self.c.item_created[item])
+            return float(created == 0) if f.measure == "missing" else math.log1p(max(now - created, 0) / HOUR) * (created != 0)
+        if f.source == "clock":
+            angle = 2 * math.pi * (now % f.span) / f.span
+            return math.sin(angle) if f.measure == "sine" else math.cos(angle)
+        if f.source == "request":
+            return 1 + (surface if f.argument == "surface" else device)
+        if f.source == "attribute":
+            values = {**self.c.user_numbers, **self.c.user_codes, **self.c.item_numbers, **self.c.item_codes, **self.c.item_safety}
+            value = values[f.argument][user if f.place == "user" else item]
+            if f.measure == "category":
+                return 1 + value
+            unknown = math.isnan(value)
+            return unknown if f.measure == "missing" else 0 if unknown else math.log1p(value) if f.measure == "log1p" else value
+        rows = self.past(f.source, *about)
+        if f.measure == "shown":
+            return math.log1p(len(rows))
+        if f.measure in ("since_shown", "since_positive"):
+            times = [int(log.time[r]) for r in rows if f.measure == "since_shown" or self.did("positive", r)]
+            return min(math.log1p((now - max(times)) / 60e6 if times else 525_600), math.log1p(525_600))
+        if f.measure == "window":
+            return math.log1p(sum(log.time[r] >= now - f.span and (not f.argument or self.did(f.argument, r)) for r in rows))
+        if f.measure == "latest":
+            rows = rows[-f.span :]
+            prior = self.rate("everything" if f.argument == "positive" else "user", f.argument, *about)
+            return (sum(self.did(f.argument, r) for r in rows) + 2 / (1 + math.exp(-prior))) / (len(rows) + 2)
+        if f.measure == "decayed":
+            return math.log1p(sum(2 ** (-(now - int(log.time[r])) / f.span) for r in rows if self.did("positive", r)))
+        assert f.measure == "match"
+        topics = self.c.item_topics[item][: self.spec.config.max_topics].tolist()
+        profile = np.zeros(TOPICS)
+        for r in self.past("user", *about):
+            if self.did("positive", r):
+                for t in self.c.item_topics[log.item[r]][: self.spec.config.max_topics]:
+                    profile[t] += 1
+        norm = np.linalg.norm(profile) * math.sqrt(len(topics))
+        return profile[topics].sum() / norm if norm else 0.0
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), data=st.data())
+def test_every_feature_equals_a_replay_of_the_log(seed, data):
+    spec, catalogue, log, edges = make_world(seed)
+    table = build_table(spec, catalogue, log, None, edges, None, similarity)
+    replay = Replay(spec, catalogue, log, edges)
+    for row in data.draw(st.lists(st.integers(0, len(log) - 1), min_size=3, max_size=3)):
+        about = (int(a[row]) for a in (log.user, log.item, log.surface, log.device, log.time))
+        about = tuple(about)
+        expected = [float(replay.value(f, *about)) for f in spec.features]
+        got = dict(zip(spec.names, table.values[row], strict=True))
+        assert got == pytest.approx(dict(zip(spec.names, expected, strict=True)), rel=1e-4, abs=2e-5)
+
+
+def at_row(snapshot: Snapshot, log: Log, row: int) -> np.ndarray:
+    user, item = log.user[row : row + 1], log.item[row : row + 1]
+    context = Context(int(log.time[row]), log.surface[row : row + 1], log.device[row : row + 1])
+    scores = {k: v[None] for k, v in similarity(user, item).items()}
+    return snapshot.features(user, item[None], context, scores)[0, 0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), row=st.integers(0, 119))
+def test_the_snapshot_of_a_moment_equals_the_table_at_that_moment(seed, row):
+    spec, catalogue, log, edges = make_world(seed)
+    table = build_table(spec, catalogue, log, np.array([row]), edges, None, similarity)
+    snapshot = Snapshot.build(spec, catalogue, log, int(log.time[row]), edges)
+    got = dict(zip(spec.names, at_row(snapshot, log, row), strict=True))
+    assert got == pytest.approx(dict(zip(spec.names, table.values[0], strict=True)), rel=1e-4, abs=2e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), cut=st.integers(1, 119))
+def test_no_feature_changes_when_the_future_is_cut_off(seed, cut):
+    spec, catalogue, log, edges = make_world(seed)
+    whole = build_table(spec, catalogue, log, slice(0, cut), edges)
+    moment = int(log.time[cut - 1])
+    known = {k: v[edges["time"] < moment] for k, v in edges.items()}
+    short = build_table(spec, catalogue, log.take(slice(0, cut)), None, known)
+    np.testing.assert_allclose(whole.values, short.values, rtol=1e-5, atol=1e-5)
+
+
+def test_what_happened_at_the_same_moment_is_not_known():
+    spec, catalogue, log, edges = make_world(3)
+    moment = log.time[60]
+    same = log.time == moment
+    assert same.sum() > 1
+    flipped = replace(log, actions={k: np.where(same, ~v, v) for k, v in log.actions.items()}, _cache={})
+    rows = np.flatnonzero(same)
+    before, after = (build_table(spec, catalogue, x, rows, edges).values for x in (log, flipped))
+    np.testing.assert_array_equal(before, after)
+    later = np.flatnonzero(log.time > moment)
+    assert not np.array_equal(*(build_table(spec, catalogue, x, later, edges).values for x in (log, flipped)))
+
+
+def test_rows_of_the_table_are_the_rows_asked_for():
+    spec, catalogue, log, edges = make_world(5)
+    whole = build_table(spec, catalogue, log, None, edges, None, similarity)
+    rows = np.array([100, 3, 57])
+    part = build_table(spec, catalogue, log, rows, edges, None, similarity)
+    np.testing.assert_array_equal(part.values, whole.values[rows])
+    np.testing.assert_array_equal(part.item, log.item[rows])
+    np.testing.assert_array_equal(part.labels["like"], log.actions["like"][rows])
+    assert part.names == spec.names and part.categories == {f.name: f.codes for f in spec.features if f.kind == "categorical"}
