@@ -53,7 +53,10 @@ class ServedRanker:
         if values.ndim != 2 or values.shape[1] != len(self.names):
             raise DataError(f"features of shape {values.shape}, the ranker takes [n, {len(self.names)}]")
         values = np.ascontiguousarray(values, np.float32)
-        probabilities, dwell = self._session.run(None, {"features": values})
+        if len(values):
+            probabilities, dwell = self._session.run(None, {"features": values})
+        else:  # onnxruntime's matrix products divide by the number of rows
+            probabilities, dwell = np.zeros((0, len(self.tasks)), np.float32), np.zeros(0, np.float32)
         out = {}
         for t, task in enumerate(self.tasks):
             column = np.ascontiguousarray(probabilities[:, t])

@@ -1,0 +1,21 @@
+"""Fixtures of the ranking tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ranking_tables import make_table
+
+from recsys_cli.ranking.config import SharedBottomConfig
+from recsys_cli.ranking.trainer import fit_heavy
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """A small ranker with an isotonic and affine corrections, and the rows it was validated on."""
+    config = SharedBottomConfig(hidden=[32, 16], epochs=6, batch_size=256, dropout=0.1, learning_rate=5e-3)
+    valid = make_table(1500, seed=1)
+    return fit_heavy(config, make_table(4000), valid, seed=3), valid
