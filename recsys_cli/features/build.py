@@ -18,16 +18,17 @@ _ASKED_AT_ONCE = 2**18
 
 
 def build_table(
-    spec: FeatureSpec, catalogue: Catalogue, log: Log, rows: slice | np.ndarray | None = None,
+    spec: FeatureSpec, catalogue: Catalogue, log: Log, rows: slice | np.ndarray | Log | None = None,
     follows: dict[str, np.ndarray] | None = None, blocks: dict[str, np.ndarray] | None = None,
     similarity: Similarity | None = None,
 ) -> FeatureTable:
     """Features of some rows of a log, each counted from all rows of the log strictly before its time.
 
-    rows: slice, index array or mask (None: all). follows, blocks: as `Dataset.edges` gives.
+    rows: slice, index array or mask (None: all), or a Log of impressions that need not be among those counted
+    (negatives that were never shown). follows, blocks: as `Dataset.edges` gives.
     Rows of equal time never see one another.
     """
-    asked = log if rows is None else log.take(rows)
+    asked = log if rows is None else rows if isinstance(rows, Log) else log.take(rows)
     values = np.zeros((len(asked), len(spec.features)), np.float32)
     Evaluator(spec, catalogue, log, follows, blocks).fill(Questions.of(asked), spec.features, values)
     if similarity is not None and spec.similarities:

@@ -37,6 +37,14 @@ class Context:
     device: np.ndarray | None = None
     """int16[B] codes, -1 unknown"""
 
+    def rows(self, part: slice) -> Context:
+        """The same for some of the requests."""
+        return Context(
+            self.now,
+            None if self.surface is None else self.surface[part],
+            None if self.device is None else self.device[part],
+        )
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -56,7 +64,7 @@ class Snapshot:
     everything: np.ndarray
     """float32[actions + 4] log-odds over all impressions, see `_every`"""
     user_times: np.ndarray
-    """int64[n_users + 1, 3] µs: created, last impression, last interaction; 0 never"""
+    """int64[3, n_users + 1] µs: created, last impression, last interaction; 0 never"""
     item_created: np.ndarray
     """int64[n_items + 1] µs"""
     profile_norm: np.ndarray
@@ -96,7 +104,7 @@ class Snapshot:
             surface_block=block("surface", spec.n_surfaces, [f for f in spec.features if f.source == "surface"]),
             everything=np.array([every[name][0] for name in _every(spec) if name in every], np.float32),
             user_times=np.stack(
-                [np.append(catalogue.user_created, 0), mine.last(), mine.last(evaluator.column("positive"))], axis=1
+                [np.append(catalogue.user_created, 0), mine.last(), mine.last(evaluator.column("positive"))]
             ).astype(np.int64),
             item_created=np.append(catalogue.item_created, 0).astype(np.int64), profile_norm=norm.astype(np.float32),
             follow_keys=evaluator.follows.keys_before(now), author_user=catalogue.author_user,
@@ -205,7 +213,7 @@ class _Plan:
         for f in self.chosen[part]:
             which = {"age": 0, "since_shown": 1, "since_positive": 2}.get(f.measure)
             if which is not None:
-                time = self.s.user_times[:, which].take(users, mode="wrap")
+                time = self.s.user_times[which].take(users, mode="wrap")
                 formula = formulas.recency if which else formulas.age
                 block[:, self.at[f.name] - part.start] = formula(context.now, time)
         out[..., part] = block[:, None, :]
@@ -305,9 +313,7 @@ class _PairPlan:
             low = int(users[0, 0]) * self.width
             bounds = (low, low + self.width)
         at = self.store.find(keys, *bounds)
-        counts = self.store.counts.take(at, axis=0)
-        if at.ndim == 3:
-            counts = counts.sum(axis=2)
+        counts = self._counts(at)
         column = self.store.count
         if self.rates:
             prior = (1 - len(self.parents)) * self.every
@@ -318,12 +324,21 @@ class _PairPlan:
         for f in self.others:
             out[..., self.plan.at[f.name]] = self._other(f, counts, at, users, items, surface, context)
 
+    def _counts(self, at: np.ndarray) -> np.ndarray:
+        if at.ndim == 2:
+            return self.store.counts.take(at, axis=0)
+        # numpy sums a short middle axis slowly
+        total = self.store.counts.take(at[..., 0], axis=0)
+        for t in range(1, at.shape[2]):
+            total += self.store.counts.take(at[..., t], axis=0)
+        return total
+
     def _other(self, f: Feature, counts, at, users, items, surface, context: Context):
         column = self.store.count
         if f.measure == "shown":
             return formulas.size(counts[..., column["shown"]])
         if f.measure in ("since_shown", "since_positive"):
-            last = self.store.last[:, self.store.last_names.index(f.measure)].take(at)
+            last = self.store.last[self.store.last_names.index(f.measure)].take(at)
             return formulas.recency(context.now, last.max(axis=2) if at.ndim == 3 else last)
         if f.measure == "decayed":
             later = max(context.now - self.s.now, 0)

@@ -21,7 +21,7 @@ class PairStore:
     counts: np.ndarray
     """float32[m + 1, C], the last row is of zeros"""
     last: np.ndarray
-    """int64[m + 1, L] µs, likewise"""
+    """int64[L, m + 1] µs, likewise"""
     count_names: tuple[str, ...]
     """"shown", an action, "dwell", "dwell_known", "decayed", …"""
     last_names: tuple[str, ...]
@@ -47,11 +47,11 @@ class PairStore:
             elif f.measure in ("since_shown", "since_positive"):
                 last[f.measure] = view.last(None if f.measure == "since_shown" else evaluator.column("positive"))
         counts = np.zeros((len(keys) + 1, len(columns)), np.float32)
-        times = np.zeros((len(keys) + 1, len(last)), np.int64)
+        times = np.zeros((len(last), len(keys) + 1), np.int64)
         for i, values in enumerate(columns.values()):
             counts[:-1, i] = values
         for i, values in enumerate(last.values()):
-            times[:-1, i] = values
+            times[i, :-1] = values
         return cls(keys, counts, times, tuple(columns), tuple(last))
 
     @cached_property
