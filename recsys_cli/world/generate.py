@@ -32,7 +32,7 @@ from recsys_cli.world.visits import SURFACES
 ROW_GROUP = 200_000
 """Rows that are gathered before they are written; the memory of a shard is in proportion to it."""
 ITEMS_CHUNK = 200_000
-DELTA_COLUMNS = ("timestamp", "request_id", "session_id")
+DELTA_COLUMNS = ("item_id", "timestamp", "request_id", "session_id")
 DICTIONARY_COLUMNS = ("user_id", "position", "surface", "device", "source")
 
 
@@ -130,8 +130,10 @@ class _Shard:
         path.parent.mkdir(exist_ok=True)
         # plain strings in the file's schema: dictionaries are only how they are handed to the writer
         self._writer = pq.ParquetWriter(
-            path, IMPRESSIONS, compression="zstd", compression_level=1, store_schema=False,
-            use_dictionary=list(DICTIONARY_COLUMNS), column_encoding=dict.fromkeys(DELTA_COLUMNS, "DELTA_BINARY_PACKED"),
+            path, IMPRESSIONS, store_schema=False, use_dictionary=list(DICTIONARY_COLUMNS),
+            compression={f.name: "none" if pa.types.is_floating(f.type) else "zstd" for f in IMPRESSIONS},
+            compression_level={f.name: 1 for f in IMPRESSIONS if not pa.types.is_floating(f.type)},
+            column_encoding=dict.fromkeys(DELTA_COLUMNS, "DELTA_BINARY_PACKED"),
             write_statistics=["timestamp", "user_id"],
         )
         self._truth = None
