@@ -22,7 +22,7 @@ from recsys_cli.features.store import PairStore, find
 _KEYS = ("author", "format", "topics")
 _ARRAYS = (
     "user_block", "item_block", "surface_block", "everything", "user_times", "item_created", "profile_norm",
-    "follow_keys", "author_user", "author_of_user",
+    "follow_keys", "author_user", "author_of_user", "usual",
 )
 
 
@@ -33,9 +33,16 @@ class Context:
     now: int
     """µs"""
     surface: np.ndarray | None = None
-    """int16[B] codes, -1 unknown"""
+    """int16[B] codes, -1 unknown; None stands for the commonest of the log"""
     device: np.ndarray | None = None
-    """int16[B] codes, -1 unknown"""
+    """int16[B] codes, likewise"""
+
+    def rows(self, rows) -> Context:
+        """Of some of the requests (a slice, index array or mask)."""
+        return Context(
+            self.now, None if self.surface is None else self.surface[rows],
+            None if self.device is None else self.device[rows],
+        )
 
     def rows(self, part: slice) -> Context:
         """The same for some of the requests."""
@@ -73,6 +80,8 @@ class Snapshot:
     """int64 user · n_authors + author, ascending"""
     author_user: np.ndarray
     author_of_user: np.ndarray
+    usual: np.ndarray
+    """int16[2] the commonest surface and device, -1 where the log has none"""
     _cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -109,6 +118,7 @@ class Snapshot:
             item_created=np.append(catalogue.item_created, 0).astype(np.int64), profile_norm=norm.astype(np.float32),
             follow_keys=evaluator.follows.keys_before(now), author_user=catalogue.author_user,
             author_of_user=author_of_user(catalogue),
+            usual=np.array([_commonest(evaluator.log.surface), _commonest(evaluator.log.device)], np.int16),
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -150,6 +160,11 @@ def _every(spec: FeatureSpec) -> tuple[str, ...]:
     return (*spec.positive, *spec.negative, "positive", "negative", "dwell", "completion")
 
 
+def _commonest(codes: np.ndarray | None) -> int:
+    counts = np.bincount(codes[codes >= 0]) if codes is not None else np.zeros(0)
+    return int(counts.argmax()) if len(counts) else -1
+
+
 class _Plan:
     """How to put together one choice of columns; made once per choice and kept."""
 
@@ -170,8 +185,7 @@ class _Plan:
         self.by_source: dict[str, list[Feature]] = {}
         for f in self.chosen:
             self.by_source.setdefault(f.source, []).append(f)
-        every = [n for n in _every(spec)]
-        self.every = dict(zip(every, snapshot.everything, strict=False))
+        self.every = dict(zip(_every(spec), snapshot.everything, strict=False))
         self.families = [
             _PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores
         ]
@@ -189,7 +203,10 @@ class _Plan:
     def __call__(self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict) -> np.ndarray:
         batch, slots = items.shape
         out = np.empty((batch, slots, len(self.chosen)), np.float32)
-        surface = np.full(batch, -1, np.int16) if context.surface is None else np.asarray(context.surface)
+        usual = (np.full(batch, code, np.int16) for code in self.s.usual)
+        given = (context.surface, context.device)
+        surface, device = (u if g is None else np.asarray(g) for u, g in zip(usual, given, strict=True))
+        context = Context(context.now, surface, device)
         self._user(out, users, context)
         self._context(out, users, surface, context)
         self._item(out, items, context)
@@ -239,8 +256,7 @@ class _Plan:
         for f in self.by_source.get("clock", ()):
             values[..., self.at[f.name]] = formulas.cycle(context.now, f.span)[0 if f.measure == "sine" else 1]
         for f in self.by_source.get("request", ()):
-            codes = getattr(context, f.argument)
-            values[:, 0, self.at[f.name]] = 0 if codes is None else formulas.category(codes, f.span, f.codes)
+            values[:, 0, self.at[f.name]] = formulas.category(getattr(context, f.argument), f.span, f.codes)
         all_of = [f.name for f in self.spec.features if f.source == "surface"]
         for f in self.by_source.get("surface", ()):
             values[:, 0, self.at[f.name]] = self.s.surface_block[surface, all_of.index(f.name)]

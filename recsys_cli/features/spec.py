@@ -17,6 +17,10 @@ PLACES = ("user", "context", "item", "pair")
 """Order of the columns: features of one place stand together."""
 
 
+_WITH_INTERACTIONS = ("user", "author", "item", "topic", "user_author", "user_topic")
+"""Families that also count interactions, whatever the actions of the dataset are called."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One column."""
@@ -115,7 +119,7 @@ class FeatureSpec:
         return getattr(self.config.smoothing, "attribute" if source.startswith("value_") else source)
 
     def actions_of(self, source: str) -> tuple[str, ...]:
-        """Actions whose rates a family counts: crosses take the negative ones together, they are rare."""
+        """See the function of this name."""
         return actions_of(self.positive, self.negative, source)
 
     def to_json(self) -> dict:
@@ -134,10 +138,14 @@ class FeatureSpec:
 
 
 def actions_of(positive: Sequence[str], negative: Sequence[str], source: str) -> tuple[str, ...]:
-    """See `FeatureSpec.actions_of`."""
-    single = len(negative) <= 1
-    every = (*positive, *negative, *(() if single else ("negative",)))
-    return (*positive, *(negative if single else ("negative",))) if source in CROSSES else every
+    """Actions whose rates a family counts.
+
+    "positive" and "negative" stand for any of them. Crosses take the negative ones together only: they are rare.
+    """
+    several = ("negative",) if len(negative) > 1 else ()
+    together = several or tuple(negative)
+    out = (*positive, *together) if source in CROSSES else (*positive, *negative, *several)
+    return (*out, "positive") if source in _WITH_INTERACTIONS else out
 
 
 def share_missing(values: np.ndarray) -> float:

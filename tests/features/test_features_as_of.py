@@ -185,7 +185,7 @@ class Replay:
             return math.log1p(sum(log.time[r] >= now - f.span and (not f.argument or self.did(f.argument, r)) for r in rows))
         if f.measure == "latest":
             rows = rows[-f.span :]
-            prior = self.rate("everything" if f.argument == "positive" else "user", f.argument, *about)
+            prior = self.rate("user", f.argument, *about)
             return (sum(self.did(f.argument, r) for r in rows) + 2 / (1 + math.exp(-prior))) / (len(rows) + 2)
         if f.measure == "decayed":
             return math.log1p(sum(2 ** (-(now - int(log.time[r])) / f.span) for r in rows if self.did("positive", r)))
@@ -263,4 +263,6 @@ def test_rows_of_the_table_are_the_rows_asked_for():
     np.testing.assert_array_equal(part.values, whole.values[rows])
     np.testing.assert_array_equal(part.item, log.item[rows])
     np.testing.assert_array_equal(part.labels["like"], log.actions["like"][rows])
+    own = build_table(spec, catalogue, log, log.take(rows), edges, None, similarity)
+    np.testing.assert_array_equal(own.values, part.values)
     assert part.names == spec.names and part.categories == {f.name: f.codes for f in spec.features if f.kind == "categorical"}

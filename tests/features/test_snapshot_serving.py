@@ -30,7 +30,7 @@ def served():
 
 
 def one(context: Context, b: int) -> Context:
-    return Context(context.now, context.surface[b : b + 1], context.device[b : b + 1])
+    return context.rows(slice(b, b + 1))
 
 
 def test_a_user_alone_gets_the_same_numbers_as_in_a_batch(served):
@@ -71,6 +71,17 @@ def test_some_columns_equal_those_of_all(served, columns):
     whole = snapshot.features(users, items, context, scores)
     some = snapshot.features(users, items, context, scores, columns)
     np.testing.assert_array_equal(some, whole[..., [snapshot.spec.column[c] for c in columns]])
+
+
+def test_a_request_without_context_stands_on_the_commonest_surface(served):
+    snapshot, users, items, context = served
+    surface = np.full(5, snapshot.usual[0], np.int16)
+    device = np.full(5, snapshot.usual[1], np.int16)
+    assert (snapshot.usual >= 0).all()
+    usual = snapshot.features(users, items, Context(context.now, surface, device))
+    np.testing.assert_array_equal(snapshot.features(users, items, Context(context.now)), usual)
+    part = Context(context.now, surface, device).rows(slice(1, 3))
+    np.testing.assert_array_equal(snapshot.features(users[1:3], items[1:3], part), usual[1:3])
 
 
 def test_an_unknown_column_is_refused(served):
