@@ -51,14 +51,17 @@ def tiny_tables(seed: int = 7, users: int = 60, items: int = 120, days: int = 8)
     topic = np.where(rng.random(items) < 0.8, taste[author, rng.integers(0, 2, items)], rng.integers(0, 6, items))
     created = TINY_START + rng.integers(-2 * DAY, (days - 1) * DAY, items)
     words = [f"{topics[t]} notes number {i} about {topics[t]} #{topics[t]}" for i, t in enumerate(topic)]
-    n = days * users * 10
-    when = np.sort(TINY_START + rng.integers(0, days * DAY, n))
-    user = rng.integers(0, users, n)
+    # a user has one session a day on average: two requests of five items each, half a minute apart
+    sessions = days * users
+    n = sessions * 10
+    start = np.sort(TINY_START + rng.integers(0, days * DAY - 600_000_000, sessions))
+    when = (start[:, None] + np.repeat([0, 60_000_000], 5)).ravel()
+    user = np.repeat(rng.integers(0, users, sessions), 10)
     live = np.argsort(created)
     shown = live[(rng.random(n) * np.maximum(np.searchsorted(created[live], when), 1)).astype(int)]
     liked = (taste[user] == topic[shown][:, None]).any(axis=1)
-    position = rng.integers(0, 10, n)
-    click = rng.random(n) < np.where(liked, 0.5, 0.1) * (1 - 0.04 * position)
+    position = np.tile(np.arange(5), n // 5)
+    click = rng.random(n) < np.where(liked, 0.5, 0.1) * (1 - 0.1 * position)
     like = click & (rng.random(n) < 0.4)
     return {
         "users": pl.DataFrame({
@@ -75,9 +78,10 @@ def tiny_tables(seed: int = 7, users: int = 60, items: int = 120, days: int = 8)
         "impressions": pl.DataFrame({
             "user_id": user_id[user], "item_id": [f"i{i}" for i in shown], "timestamp": _time(when),
             "request_id": np.arange(n) // 5, "session_id": np.arange(n) // 10, "position": position,
-            "surface": np.array(["home", "search"])[(rng.random(n) < 0.1).astype(int)],
-            "device": np.array(["phone", "desktop"])[(rng.random(n) < 0.3).astype(int)],
-            "propensity": rng.uniform(0.01, 1, n), "dwell_seconds": np.where(click, rng.gamma(2, 8, n), rng.gamma(1, 1, n)),
+            "surface": np.array(["home", "search"])[np.repeat(rng.random(sessions) < 0.1, 10).astype(int)],
+            "device": np.array(["phone", "desktop"])[np.repeat(rng.random(sessions) < 0.3, 10).astype(int)],
+            "propensity": rng.uniform(0.01, 1, n),
+            "dwell_seconds": np.where(click, rng.gamma(2, 8, n), rng.gamma(1, 1, n)),
             "click": click, "like": like, "repost": like & (rng.random(n) < 0.3),
             "follow": like & (rng.random(n) < 0.05), "hide": ~liked & (rng.random(n) < 0.03),
         }),

@@ -71,6 +71,8 @@ class Dataset:
             raise DataError(f"{self.path / name}.parquet is missing", "generate or import the dataset again")
         if columns is not None:
             columns = [c for c in columns if c in info.columns]
+            if not columns:
+                return pl.DataFrame()
         try:
             # hive_partitioning off: folders above the dataset may hold "=" in their names
             frame = pl.read_parquet(files, columns=columns, hive_partitioning=False)

@@ -32,16 +32,16 @@ def arrow_table(table: pa.Table | pl.DataFrame) -> pa.Table:
     """A polars or Arrow table as Arrow with the plain types (no views, large offsets or dictionaries)."""
     if not isinstance(table, pa.Table):
         table = table.to_arrow()
-    return table.cast(pa.schema([pa.field(f.name, _plain(f.type)) for f in table.schema]))
+    return table.cast(pa.schema([pa.field(f.name, plain_type(f.type)) for f in table.schema]))
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
+        return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
         return pa.string()
     if pa.types.is_large_list(kind) or pa.types.is_list(kind) or pa.types.is_list_view(kind):
-        return pa.list_(_plain(kind.value_type))
+        return pa.list_(plain_type(kind.value_type))
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return ARROW_TYPES["timestamp"]
     return kind

@@ -215,7 +215,7 @@ class _Import:
             raise DataError(f"{self.mapping.name}: no impression was left; nothing was written", "check the files and the mapping")
         self.rejects.close()
         origin = {
-            "kind": "import", "mapping": mapping_name or self.mapping.name,
+            "kind": "import", "mapping": mapping_name or self.mapping.name, "earliest": self.mapping.earliest.isoformat(),
             "files": [{"file": str(f.relative_to(self.source)), "bytes": f.stat().st_size} for f in self.files],
         }
         return self.writer.finish(
