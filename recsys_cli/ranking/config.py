@@ -15,9 +15,9 @@ class LightRankerConfig(Section):
     """Light ranker: logistic regression of "any positive action" on cheap features."""
 
     features: list[str] = [
-        "item_age_hours", "item_velocity", "item_impressions_log", "item_positive_rate", "author_followers_log",
-        "author_positive_rate", "user_author_positive", "user_author_positive_rate", "user_follows_author",
-        "user_topic_positive_rate", "topic_match", "social_proof", "sim_two_tower", "sim_als", "popularity", "trending",
+        "item_age", "item_interactions_1h", "item_interactions_1d", "item_trend", "item_impressions",
+        "item_positive_logodds", "author_followers", "author_positive_logodds", "user_author_positive_logodds",
+        "tie_strength", "follows_author", "topic_match", "user_topic_positive_logodds", "sim_two_tower", "sim_als",
     ]
     """Names of the features it may use; those that a dataset does not have are left out."""
     l2: NonNegativeFloat = 1.0
