@@ -18,8 +18,12 @@ _ASKED_AT_ONCE = 2**18
 
 
 def build_table(
-    spec: FeatureSpec, catalogue: Catalogue, log: Log, rows: slice | np.ndarray | Log | None = None,
-    follows: dict[str, np.ndarray] | None = None, blocks: dict[str, np.ndarray] | None = None,
+    spec: FeatureSpec,
+    catalogue: Catalogue,
+    log: Log,
+    rows: slice | np.ndarray | Log | None = None,
+    follows: dict[str, np.ndarray] | None = None,
+    blocks: dict[str, np.ndarray] | None = None,
     similarity: Similarity | None = None,
 ) -> FeatureTable:
     """Features of some rows of a log, each counted from all rows of the log strictly before its time.
@@ -39,6 +43,12 @@ def build_table(
                 if name in scores:
                     values[part, spec.column[f"sim_{name}"]] = scores[name]
     return FeatureTable(
-        values=values, names=spec.names, categories=spec.categories, labels=asked.actions, dwell=asked.dwell,
-        user=asked.user, item=asked.item, time=asked.time,
+        values=values,
+        names=spec.names,
+        categories=spec.categories,
+        labels=asked.actions,
+        dwell=asked.dwell,
+        user=asked.user,
+        item=asked.item,
+        time=asked.time,
     )

@@ -9,8 +9,17 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from recsys_cli.config import Section
 
 FamilyName = Literal[
-    "user", "author", "item", "topic", "surface", "user_surface", "item_surface", "user_author", "user_topic",
-    "user_format", "user_item",
+    "user",
+    "author",
+    "item",
+    "topic",
+    "surface",
+    "user_surface",
+    "item_surface",
+    "user_author",
+    "user_topic",
+    "user_format",
+    "user_item",
 ]
 
 
@@ -47,8 +56,17 @@ class FeatureConfig(Section):
     """What becomes a feature."""
 
     families: tuple[FamilyName, ...] = (
-        "user", "author", "item", "topic", "surface", "user_surface", "item_surface", "user_author", "user_topic",
-        "user_format", "user_item",
+        "user",
+        "author",
+        "item",
+        "topic",
+        "surface",
+        "user_surface",
+        "item_surface",
+        "user_author",
+        "user_topic",
+        "user_format",
+        "user_item",
     )
     """What impressions and actions are counted over."""
     attribute_families: tuple[str, ...] = ()

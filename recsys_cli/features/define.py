@@ -18,8 +18,14 @@ SINCE = "ln(1 + minutes since then), a year where never"
 
 
 def define(
-    config: FeatureConfig, catalogue: Catalogue, positive: tuple[str, ...], negative: tuple[str, ...],
-    has_dwell: bool, surfaces: Sequence[str], devices: Sequence[str], similarities: Sequence[str],
+    config: FeatureConfig,
+    catalogue: Catalogue,
+    positive: tuple[str, ...],
+    negative: tuple[str, ...],
+    has_dwell: bool,
+    surfaces: Sequence[str],
+    devices: Sequence[str],
+    similarities: Sequence[str],
 ) -> list[Feature]:
     """Every feature that the dataset's columns allow; see `FeatureSpec.create`."""
     families = _available(config, catalogue, surfaces)
@@ -36,23 +42,40 @@ def define(
     out += _attributes(config, catalogue)
     out += _social(catalogue)
     if "user_topic" in families:
-        out.append(Feature(
-            "topic_match", "pair", "pair", "user_topic", "match", "likeness of the user's interests and the item's topics",
-            "cosine of the counts of the user's interactions by topic with the item's set of topics",
-        ))
+        out.append(
+            Feature(
+                "topic_match",
+                "pair",
+                "pair",
+                "user_topic",
+                "match",
+                "likeness of the user's interests and the item's topics",
+                "cosine of the counts of the user's interactions by topic with the item's set of topics",
+            )
+        )
     out += _context(config.max_categories, surfaces, devices)
     for name in similarities:
-        out.append(Feature(
-            f"sim_{name}", "pair", "pair", "similarity", "score", f"score of the retriever {name} for the pair",
-            "as the retriever gives it, 0 where it has none", name,
-        ))
+        out.append(
+            Feature(
+                f"sim_{name}",
+                "pair",
+                "pair",
+                "similarity",
+                "score",
+                f"score of the retriever {name} for the pair",
+                "as the retriever gives it, 0 where it has none",
+                name,
+            )
+        )
     return _unlike(out)
 
 
 def _unlike(features: list[Feature]) -> list[Feature]:
     """The same features; an attribute that bears the name of another feature becomes NAME_attribute."""
     taken = {f.name for f in features if f.source != "attribute"}
-    return [replace(f, name=f"{f.name}_attribute") if f.source == "attribute" and f.name in taken else f for f in features]
+    return [
+        replace(f, name=f"{f.name}_attribute") if f.source == "attribute" and f.name in taken else f for f in features
+    ]
 
 
 def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
@@ -69,7 +92,9 @@ def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[s
             close = nearest(attribute, catalogue.item_codes)
             raise ConfigError(
                 f"features.attribute_families: items have no category {attribute!r}",
-                f"did you mean {close!r}?" if close else f"they have {', '.join(sorted(catalogue.item_codes)) or 'none'}",
+                f"did you mean {close!r}?"
+                if close
+                else f"they have {', '.join(sorted(catalogue.item_codes)) or 'none'}",
             )
         out.append(f"value_{attribute}")
     return out
@@ -81,8 +106,14 @@ def _rates(config: FeatureConfig, source: str, actions: tuple[str, ...]) -> Iter
     prior = " + ".join(f.parents) or "everything"
     for action in actions:
         yield Feature(
-            f"{source}_{action}_logodds", f.group, f.place, source, "rate", f"how often {f.of} led to {action}",
-            f"log-odds of (count + {strength:g}·prior) / (impressions + {strength:g}), prior from {prior}", action,
+            f"{source}_{action}_logodds",
+            f.group,
+            f.place,
+            source,
+            "rate",
+            f"how often {f.of} led to {action}",
+            f"log-odds of (count + {strength:g}·prior) / (impressions + {strength:g}), prior from {prior}",
+            action,
         )
 
 
@@ -98,20 +129,32 @@ def _shown(source: str) -> Iterator[Feature]:
 def _dwell(source: str, has_length: bool) -> Iterator[Feature]:
     f = family(source)
     yield Feature(
-        f"{source}_dwell", f.group, f.place, source, "dwell", f"mean time spent with {f.of}",
+        f"{source}_dwell",
+        f.group,
+        f.place,
+        source,
+        "dwell",
+        f"mean time spent with {f.of}",
         "smoothed mean of ln(1 + seconds)",
     )
     if has_length:
         yield Feature(
-            f"{source}_completion", f.group, f.place, source, "completion", f"mean share of the length watched with {f.of}",
+            f"{source}_completion",
+            f.group,
+            f.place,
+            source,
+            "completion",
+            f"mean share of the length watched with {f.of}",
             "smoothed mean of min(seconds / length, 3)",
         )
 
 
 def _recency(families: list[str]) -> Iterator[Feature]:
     for source, measures in {
-        "user": ("since_shown", "since_positive"), "user_author": ("since_shown", "since_positive"),
-        "user_topic": ("since_positive",), "user_item": ("since_shown",),
+        "user": ("since_shown", "since_positive"),
+        "user_author": ("since_shown", "since_positive"),
+        "user_topic": ("since_positive",),
+        "user_item": ("since_shown",),
     }.items():
         f = family(source)
         for measure in measures if source in families else ():
@@ -126,8 +169,15 @@ def _windows(config: FeatureConfig, families: list[str], positive: tuple[str, ..
         f = family(source)
         what = {"": "impressions", "positive": "interactions"}[action]
         return Feature(
-            f"{source}_{what}_{name}", f.group, f.place, source, "window", f"{what} of {f.of} in the last {name}",
-            f"ln(1 + {what} in the last {name})", action, span,
+            f"{source}_{what}_{name}",
+            f.group,
+            f.place,
+            source,
+            "window",
+            f"{what} of {f.of} in the last {name}",
+            f"ln(1 + {what} in the last {name})",
+            action,
+            span,
         )
 
     if "user" in families:
@@ -136,23 +186,42 @@ def _windows(config: FeatureConfig, families: list[str], positive: tuple[str, ..
         for count in config.last_impressions:
             for action in positive if count == max(config.last_impressions) else ("positive",):
                 yield Feature(
-                    f"user_{action}_last_{count}", "user", "user", "user", "latest",
+                    f"user_{action}_last_{count}",
+                    "user",
+                    "user",
+                    "user",
+                    "latest",
                     f"share of {action} in the user's last {count} impressions",
-                    f"(count + 2·prior) / (impressions + 2) over the last {count}", action, count,
+                    f"(count + 2·prior) / (impressions + 2) over the last {count}",
+                    action,
+                    count,
                 )
     if "item" in families:
         for name, span in hours(config.item_windows_hours):
             yield window("item", name, span, "")
             yield window("item", name, span, "positive")
         yield Feature(
-            "item_trend", "item", "item", "item", "decayed", "interactions with the item, recent ones weighing more",
-            f"ln(1 + Σ 2^(−age / {config.trend_half_life_hours:g} h))", "positive", round(config.trend_half_life_hours * HOUR),
+            "item_trend",
+            "item",
+            "item",
+            "item",
+            "decayed",
+            "interactions with the item, recent ones weighing more",
+            f"ln(1 + Σ 2^(−age / {config.trend_half_life_hours:g} h))",
+            "positive",
+            round(config.trend_half_life_hours * HOUR),
         )
     if "user_author" in families:
         yield Feature(
-            "tie_strength", "pair", "pair", "user_author", "decayed",
+            "tie_strength",
+            "pair",
+            "pair",
+            "user_author",
+            "decayed",
             "interactions of the user with the author, recent ones weighing more",
-            f"ln(1 + Σ 2^(−age / {config.tie_half_life_days:g} d))", "positive", round(config.tie_half_life_days * DAY),
+            f"ln(1 + Σ 2^(−age / {config.tie_half_life_days:g} d))",
+            "positive",
+            round(config.tie_half_life_days * DAY),
         )
 
 
@@ -182,8 +251,16 @@ def _attributes(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature
         for name in [n for n in codes if wanted is None or n in wanted]:
             values = len(catalogue.names.get(f"{side}.{name}", ())) or int(codes[name].max(initial=0)) + 1
             yield Feature(
-                f"{side}_{name}", side, side, "attribute", "category", f"the {side}'s {name}",
-                "code + 1, 0 unknown", name, values, min(values + 1, config.max_categories),
+                f"{side}_{name}",
+                side,
+                side,
+                "attribute",
+                "category",
+                f"the {side}'s {name}",
+                "code + 1, 0 unknown",
+                name,
+                values,
+                min(values + 1, config.max_categories),
             )
 
 
@@ -194,11 +271,25 @@ def _number(side: str, name: str, values: np.ndarray) -> Iterator[Feature]:
     transform = transform_of(values)
     formula = "ln(1 + value)" if transform == "log1p" else "the value"
     yield Feature(
-        f"{side}_{name}", side, side, "attribute", transform, f"the {side}'s {name}", f"{formula}, 0 where unknown", name
+        f"{side}_{name}",
+        side,
+        side,
+        "attribute",
+        transform,
+        f"the {side}'s {name}",
+        f"{formula}, 0 where unknown",
+        name,
     )
     if missing >= 0.01:
         yield Feature(
-            f"{side}_{name}_missing", side, side, "attribute", "missing", f"the {side}'s {name} is unknown", "1 or 0", name
+            f"{side}_{name}_missing",
+            side,
+            side,
+            "attribute",
+            "missing",
+            f"the {side}'s {name} is unknown",
+            "1 or 0",
+            name,
         )
 
 
@@ -222,12 +313,26 @@ def _context(most: int, surfaces: Sequence[str], devices: Sequence[str]) -> Iter
     for name, period in (("hour", DAY), ("weekday", 7 * DAY)):
         for wave in ("sine", "cosine"):
             yield Feature(
-                f"{name}_{wave}", "context", "context", "clock", wave, f"time of the {'day' if name == 'hour' else 'week'}",
-                f"{wave} of the place in the {'day' if name == 'hour' else 'week'}, UTC", span=period,
+                f"{name}_{wave}",
+                "context",
+                "context",
+                "clock",
+                wave,
+                f"time of the {'day' if name == 'hour' else 'week'}",
+                f"{wave} of the place in the {'day' if name == 'hour' else 'week'}, UTC",
+                span=period,
             )
     for name, values in (("surface", surfaces), ("device", devices)):
         if len(values):
             yield Feature(
-                name, "context", "context", "request", "category", f"the {name} of the request", "code + 1, 0 unknown",
-                name, len(values), min(len(values) + 1, most),
+                name,
+                "context",
+                "context",
+                "request",
+                "category",
+                f"the {name} of the request",
+                "code + 1, 0 unknown",
+                name,
+                len(values),
+                min(len(values) + 1, most),
             )

@@ -39,7 +39,10 @@ class Questions:
         """One a row of the log."""
         none = np.full(len(log), -1, np.int16)
         return cls(
-            log.user, log.item, log.time, none if log.surface is None else log.surface,
+            log.user,
+            log.item,
+            log.time,
+            none if log.surface is None else log.surface,
             none if log.device is None else log.device,
         )
 
@@ -47,15 +50,21 @@ class Questions:
     def at(cls, now: int, n: int, **given: np.ndarray) -> Questions:
         """n questions at one moment; what is not given is unknown."""
         none = np.full(n, -1, np.int32)
-        return cls(time=np.full(n, now, np.int64), **{k: given.get(k, none) for k in ("user", "item", "surface", "device")})
+        return cls(
+            time=np.full(n, now, np.int64), **{k: given.get(k, none) for k in ("user", "item", "surface", "device")}
+        )
 
 
 class Evaluator:
     """Answers questions from one log."""
 
     def __init__(
-        self, spec: FeatureSpec, catalogue: Catalogue, log: Log,
-        follows: dict[str, np.ndarray] | None, blocks: dict[str, np.ndarray] | None = None,
+        self,
+        spec: FeatureSpec,
+        catalogue: Catalogue,
+        log: Log,
+        follows: dict[str, np.ndarray] | None,
+        blocks: dict[str, np.ndarray] | None = None,
     ):
         self.spec, self.catalogue, self.log = spec, catalogue, log
         self.clock = Clock(log.time)
@@ -74,8 +83,11 @@ class Evaluator:
             return log.negative
         if name not in self._columns:
             make = {
-                "dwell": self._dwell, "completion": self._completion, "dwell_known": lambda: ~np.isnan(self._seconds()),
-                "completion_known": lambda: ~np.isnan(self._shares()), "profile_square": self._profile_square,
+                "dwell": self._dwell,
+                "completion": self._completion,
+                "dwell_known": lambda: ~np.isnan(self._seconds()),
+                "completion_known": lambda: ~np.isnan(self._shares()),
+                "profile_square": self._profile_square,
             }
             self._columns[name] = make[name]()
         return self._columns[name]

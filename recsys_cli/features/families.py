@@ -80,11 +80,15 @@ class ItemKeys:
         n_media = len(catalogue.names.get("item.media_type", ())) + 1
         code = ((media + 1) * lengths + length + 1).astype(np.int32)
         return cls(
-            author=catalogue.item_author, format=np.where((media < 0) & (length < 0), -1, code).astype(np.int32),
+            author=catalogue.item_author,
+            format=np.where((media < 0) & (length < 0), -1, code).astype(np.int32),
             topics=first_values(catalogue.item_topics, spec.config.max_topics),
-            values={a: catalogue.item_codes[a] for a in spec.value_families}, n_users=catalogue.n_users,
-            n_authors=catalogue.n_authors, n_topics=max(catalogue.n_topics, _top(catalogue.item_topics.values)),
-            n_formats=n_media * lengths, n_surfaces=max(spec.n_surfaces, 1),
+            values={a: catalogue.item_codes[a] for a in spec.value_families},
+            n_users=catalogue.n_users,
+            n_authors=catalogue.n_authors,
+            n_topics=max(catalogue.n_topics, _top(catalogue.item_topics.values)),
+            n_formats=n_media * lengths,
+            n_surfaces=max(spec.n_surfaces, 1),
         )
 
     def key(self, name: str, user, item, surface) -> np.ndarray:

@@ -61,8 +61,15 @@ class FeatureSpec:
 
     @classmethod
     def create(
-        cls, config: FeatureConfig, catalogue: Catalogue, *, positive: Sequence[str], negative: Sequence[str],
-        has_dwell: bool = False, surfaces: Sequence[str] = (), devices: Sequence[str] = (),
+        cls,
+        config: FeatureConfig,
+        catalogue: Catalogue,
+        *,
+        positive: Sequence[str],
+        negative: Sequence[str],
+        has_dwell: bool = False,
+        surfaces: Sequence[str] = (),
+        devices: Sequence[str] = (),
         similarities: Sequence[str] = (),
     ) -> FeatureSpec:
         """The features that a dataset's columns allow.
@@ -124,16 +131,23 @@ class FeatureSpec:
 
     def to_json(self) -> dict:
         return {
-            "config": self.config.model_dump(mode="json"), "features": [asdict(f) for f in self.features],
-            "positive": self.positive, "negative": self.negative, "n_surfaces": self.n_surfaces,
+            "config": self.config.model_dump(mode="json"),
+            "features": [asdict(f) for f in self.features],
+            "positive": self.positive,
+            "negative": self.negative,
+            "n_surfaces": self.n_surfaces,
             "n_devices": self.n_devices,
         }
 
     @classmethod
     def from_json(cls, content: dict) -> FeatureSpec:
         return cls(
-            FeatureConfig.model_validate(content["config"]), tuple(Feature(**f) for f in content["features"]),
-            tuple(content["positive"]), tuple(content["negative"]), content["n_surfaces"], content["n_devices"],
+            FeatureConfig.model_validate(content["config"]),
+            tuple(Feature(**f) for f in content["features"]),
+            tuple(content["positive"]),
+            tuple(content["negative"]),
+            content["n_surfaces"],
+            content["n_devices"],
         )
 
 

@@ -31,11 +31,15 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
     seconds = rng.choice([np.nan, 5, 10, 30, 400], ITEMS).astype(np.float32)
     seconds[0] = 10
     catalogue = Catalogue(
-        n_users=USERS, n_authors=4, item_author=rng.integers(-1, 4, ITEMS).astype(np.int32),
+        n_users=USERS,
+        n_authors=4,
+        item_author=rng.integers(-1, 4, ITEMS).astype(np.int32),
         item_created=START + rng.integers(-50, 10, ITEMS) * HOUR * (rng.random(ITEMS) < 0.8),
         item_topics=Ragged(np.r_[0, lengths.cumsum()], np.concatenate(topics).astype(np.int32)),
-        item_text=Ragged.empty(ITEMS), item_codes={"media_type": rng.integers(-1, 2, ITEMS).astype(np.int32)},
-        item_numbers={"duration_seconds": seconds}, item_safety={"nsfw": rng.random(ITEMS, np.float32)},
+        item_text=Ragged.empty(ITEMS),
+        item_codes={"media_type": rng.integers(-1, 2, ITEMS).astype(np.int32)},
+        item_numbers={"duration_seconds": seconds},
+        item_safety={"nsfw": rng.random(ITEMS, np.float32)},
         user_created=START - rng.integers(1, 900, USERS) * 24 * HOUR,
         user_codes={"country": rng.integers(-1, 3, USERS).astype(np.int32)},
         user_numbers={"age": rng.choice([np.nan, 20, 40], USERS).astype(np.float32)},
@@ -45,23 +49,37 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
     time = np.sort(START + rng.integers(0, n // 2, n) * int(rng.choice([1, HOUR // 7, 5 * HOUR])))
     click = rng.random(n) < 0.4
     log = Log(
-        user=rng.integers(0, USERS, n).astype(np.int32), item=rng.integers(0, ITEMS, n).astype(np.int32), time=time,
+        user=rng.integers(0, USERS, n).astype(np.int32),
+        item=rng.integers(0, ITEMS, n).astype(np.int32),
+        time=time,
         actions={
-            "click": click, "like": click & (rng.random(n) < 0.4), "follow": rng.random(n) < 0.1,
-            "hide": rng.random(n) < 0.1, "report": rng.random(n) < 0.03,
+            "click": click,
+            "like": click & (rng.random(n) < 0.4),
+            "follow": rng.random(n) < 0.1,
+            "hide": rng.random(n) < 0.1,
+            "report": rng.random(n) < 0.03,
         },
-        positive_actions=("click", "like", "follow"), negative_actions=("hide", "report"),
+        positive_actions=("click", "like", "follow"),
+        negative_actions=("hide", "report"),
         dwell=np.where(rng.random(n) < 0.8, rng.gamma(1, 20, n), np.nan).astype(np.float32),
-        surface=rng.integers(-1, SURFACES, n).astype(np.int16), device=rng.integers(-1, 3, n).astype(np.int16),
+        surface=rng.integers(-1, SURFACES, n).astype(np.int16),
+        device=rng.integers(-1, 3, n).astype(np.int16),
     )
     log = log.take(np.lexsort((log.user, log.time)))
     edges = {
-        "from": rng.integers(0, USERS, 7).astype(np.int32), "to": rng.integers(0, 4, 7).astype(np.int32),
-        "time": rng.choice([0, START, START + HOUR, int(time[n // 2])], 7), "weight": np.ones(7, np.float32),
+        "from": rng.integers(0, USERS, 7).astype(np.int32),
+        "to": rng.integers(0, 4, 7).astype(np.int32),
+        "time": rng.choice([0, START, START + HOUR, int(time[n // 2])], 7),
+        "weight": np.ones(7, np.float32),
     }
     spec = FeatureSpec.create(
-        FeatureConfig(attribute_families=("media_type",)), catalogue, positive=log.positive_actions,
-        negative=log.negative_actions, has_dwell=True, surfaces=["home", "search"], devices=["a", "b", "c"],
+        FeatureConfig(attribute_families=("media_type",)),
+        catalogue,
+        positive=log.positive_actions,
+        negative=log.negative_actions,
+        has_dwell=True,
+        surfaces=["home", "search"],
+        devices=["a", "b", "c"],
         similarities=("als",),
     )
     return spec, catalogue, log, edges
@@ -82,10 +100,15 @@ class Replay:
         media, seconds = int(self.c.item_codes["media_type"][item]), self.c.item_numbers["duration_seconds"][item]
         length = None if np.isnan(seconds) else sum(edge <= seconds for edge in self.spec.config.length_edges_seconds)
         one = {
-            "everything": (), "user": user, "item": item, "author": author if author >= 0 else None,
-            "surface": surface if surface >= 0 else None, "user_surface": (user, surface) if surface >= 0 else None,
+            "everything": (),
+            "user": user,
+            "item": item,
+            "author": author if author >= 0 else None,
+            "surface": surface if surface >= 0 else None,
+            "user_surface": (user, surface) if surface >= 0 else None,
             "item_surface": (item, surface) if surface >= 0 else None,
-            "user_author": (user, author) if author >= 0 else None, "user_item": (user, item),
+            "user_author": (user, author) if author >= 0 else None,
+            "user_item": (user, item),
             "user_format": None if media < 0 and length is None else (user, media, length),
             "value_media_type": media if media >= 0 else None,
         }
@@ -111,11 +134,29 @@ class Replay:
     def rate(self, source, action, *about) -> float:
         """Log-odds."""
         rows = self.past(source, *about)
-        parents = {"item": ["author"], "user_surface": ["user", "surface"], "item_surface": ["item", "surface"],
-                   "user_author": ["user", "author"], "user_topic": ["user", "topic"], "user_format": ["user"],
-                   "everything": []}.get(source, ["everything"])
-        strength = {"everything": 1, "user": 10, "author": 20, "item": 20, "topic": 50, "surface": 50, "user_surface": 10,
-                    "item_surface": 20, "user_author": 5, "user_topic": 10, "user_format": 10, "value_media_type": 30}[source]
+        parents = {
+            "item": ["author"],
+            "user_surface": ["user", "surface"],
+            "item_surface": ["item", "surface"],
+            "user_author": ["user", "author"],
+            "user_topic": ["user", "topic"],
+            "user_format": ["user"],
+            "everything": [],
+        }.get(source, ["everything"])
+        strength = {
+            "everything": 1,
+            "user": 10,
+            "author": 20,
+            "item": 20,
+            "topic": 50,
+            "surface": 50,
+            "user_surface": 10,
+            "item_surface": 20,
+            "user_author": 5,
+            "user_topic": 10,
+            "user_format": 10,
+            "value_media_type": 30,
+        }[source]
         prior = sum(self.rate(p, action, *about) for p in parents) if parents else math.log(0.05 / 0.95)
         if len(parents) == 2:
             prior -= self.rate("everything", action, *about)
@@ -155,26 +196,46 @@ class Replay:
             own = next((a for a in range(4) if self.c.author_user[a] == user), -1)
             forth, back = self.follows(user, author, now), self.follows(writer, own, now)
             return {
-                "follows_author": forth, "follows_user": back, "mutual_follow": forth and back,
+                "follows_author": forth,
+                "follows_user": back,
+                "mutual_follow": forth and back,
                 "author_followers": math.log1p(sum(self.follows(u, author, now) for u in range(USERS))),
                 "user_following": math.log1p(sum(self.follows(user, a, now) for a in range(4))),
                 "user_followers": math.log1p(sum(self.follows(u, own, now) for u in range(USERS))),
             }[f.measure]
         if f.source == "created":
             created = int(self.c.user_created[user] if f.place == "user" else self.c.item_created[item])
-            return float(created == 0) if f.measure == "missing" else math.log1p(max(now - created, 0) / HOUR) * (created != 0)
+            return (
+                float(created == 0)
+                if f.measure == "missing"
+                else math.log1p(max(now - created, 0) / HOUR) * (created != 0)
+            )
         if f.source == "clock":
             angle = 2 * math.pi * (now % f.span) / f.span
             return math.sin(angle) if f.measure == "sine" else math.cos(angle)
         if f.source == "request":
             return 1 + (surface if f.argument == "surface" else device)
         if f.source == "attribute":
-            values = {**self.c.user_numbers, **self.c.user_codes, **self.c.item_numbers, **self.c.item_codes, **self.c.item_safety}
+            values = {
+                **self.c.user_numbers,
+                **self.c.user_codes,
+                **self.c.item_numbers,
+                **self.c.item_codes,
+                **self.c.item_safety,
+            }
             value = values[f.argument][user if f.place == "user" else item]
             if f.measure == "category":
                 return 1 + value
             unknown = math.isnan(value)
-            return unknown if f.measure == "missing" else 0 if unknown else math.log1p(value) if f.measure == "log1p" else value
+            return (
+                unknown
+                if f.measure == "missing"
+                else 0
+                if unknown
+                else math.log1p(value)
+                if f.measure == "log1p"
+                else value
+            )
         rows = self.past(f.source, *about)
         if f.measure == "shown":
             return math.log1p(len(rows))
@@ -182,7 +243,9 @@ class Replay:
             times = [int(log.time[r]) for r in rows if f.measure == "since_shown" or self.did("positive", r)]
             return min(math.log1p((now - max(times)) / 60e6 if times else 525_600), math.log1p(525_600))
         if f.measure == "window":
-            return math.log1p(sum(log.time[r] >= now - f.span and (not f.argument or self.did(f.argument, r)) for r in rows))
+            return math.log1p(
+                sum(log.time[r] >= now - f.span and (not f.argument or self.did(f.argument, r)) for r in rows)
+            )
         if f.measure == "latest":
             rows = rows[-f.span :]
             prior = self.rate("user", f.argument, *about)
@@ -265,4 +328,6 @@ def test_rows_of_the_table_are_the_rows_asked_for():
     np.testing.assert_array_equal(part.labels["like"], log.actions["like"][rows])
     own = build_table(spec, catalogue, log, log.take(rows), edges, None, similarity)
     np.testing.assert_array_equal(own.values, part.values)
-    assert part.names == spec.names and part.categories == {f.name: f.codes for f in spec.features if f.kind == "categorical"}
+    assert part.names == spec.names and part.categories == {
+        f.name: f.codes for f in spec.features if f.kind == "categorical"
+    }

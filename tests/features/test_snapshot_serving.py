@@ -61,10 +61,15 @@ def test_an_unknown_user_has_zero_counters_and_general_rates(served):
     assert values[0, at["user_click_logodds"]] == pytest.approx(snapshot.everything[0], abs=1e-5)
 
 
-@pytest.mark.parametrize("columns", [
-    ("item_age", "tie_strength", "topic_match"), ("topic_match", "user_click_logodds", "item_age"),
-    ("hour_sine",), ("user_surface_like_logodds", "item_surface_negative_logodds", "sim_als", "mutual_follow"),
-])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("item_age", "tie_strength", "topic_match"),
+        ("topic_match", "user_click_logodds", "item_age"),
+        ("hour_sine",),
+        ("user_surface_like_logodds", "item_surface_negative_logodds", "sim_als", "mutual_follow"),
+    ],
+)
 def test_some_columns_equal_those_of_all(served, columns):
     snapshot, users, items, context = served
     scores = {"als": np.full(items.shape, 2.5, np.float32)}
@@ -126,7 +131,9 @@ def test_definitions_survive_json_and_explain_themselves():
     again = FeatureSpec.from_json(orjson.loads(orjson.dumps(spec.to_json())))
     assert again == spec
     assert len(set(spec.names)) == len(spec.names)
-    assert all(f.meaning and f.formula and f.group in ("user", "item", "author", "pair", "context") for f in spec.features)
+    assert all(
+        f.meaning and f.formula and f.group in ("user", "item", "author", "pair", "context") for f in spec.features
+    )
 
 
 def test_a_dataset_of_pairs_alone_still_has_features():
@@ -138,17 +145,38 @@ def test_a_dataset_of_pairs_alone_still_has_features():
 
     _, catalogue, log, _ = make_world(4)
     bare = replace(
-        catalogue, n_authors=0, item_author=np.full(ITEMS, -1, np.int32), item_created=np.zeros(ITEMS, np.int64),
-        item_topics=Ragged.empty(ITEMS), item_codes={}, item_numbers={}, item_safety={}, user_codes={}, user_numbers={},
-        user_created=np.zeros(USERS, np.int64), author_user=np.zeros(0, np.int32), names={},
+        catalogue,
+        n_authors=0,
+        item_author=np.full(ITEMS, -1, np.int32),
+        item_created=np.zeros(ITEMS, np.int64),
+        item_topics=Ragged.empty(ITEMS),
+        item_codes={},
+        item_numbers={},
+        item_safety={},
+        user_codes={},
+        user_numbers={},
+        user_created=np.zeros(USERS, np.int64),
+        author_user=np.zeros(0, np.int32),
+        names={},
     )
     log = replace(
-        log, actions={"like": np.ones(len(log), bool)}, positive_actions=("like",), negative_actions=(), dwell=None,
-        surface=None, device=None, _cache={},
+        log,
+        actions={"like": np.ones(len(log), bool)},
+        positive_actions=("like",),
+        negative_actions=(),
+        dwell=None,
+        surface=None,
+        device=None,
+        _cache={},
     )
     spec = FeatureSpec.create(FeatureConfig(), bare, positive=("like",), negative=())
     table = build_table(spec, bare, log)
-    assert np.isfinite(table.values).all() and {f.source for f in spec.features} == {"user", "item", "user_item", "clock"}
+    assert np.isfinite(table.values).all() and {f.source for f in spec.features} == {
+        "user",
+        "item",
+        "user_item",
+        "clock",
+    }
     now = int(log.time[-1])
     got = Snapshot.build(spec, bare, log, now).features(log.user[-1:], log.item[-1:][None], Context(now))
     np.testing.assert_allclose(got[0, 0], table.values[-1], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,266 @@
+"""How the features of a batch of requests are put together from a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.features import formulas
+from recsys_cli.features.families import family
+from recsys_cli.features.spec import PLACES, Feature, FeatureSpec
+from recsys_cli.features.store import find
+
+if TYPE_CHECKING:
+    from recsys_cli.features.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a batch of requests brings along."""
+
+    now: int
+    """µs"""
+    surface: np.ndarray | None = None
+    """int16[B] codes, -1 unknown; None stands for the commonest of the log"""
+    device: np.ndarray | None = None
+    """int16[B] codes, likewise"""
+
+    def rows(self, rows) -> Context:
+        """Of some of the requests (a slice, index array or mask)."""
+        return Context(
+            self.now,
+            None if self.surface is None else self.surface[rows],
+            None if self.device is None else self.device[rows],
+        )
+
+
+def general_names(spec: FeatureSpec) -> tuple[str, ...]:
+    """What `Snapshot.everything` holds, in its order: log-odds of actions, then mean dwell where it was recorded."""
+    return (*spec.positive, *spec.negative, "positive", "negative", "dwell", "completion")
+
+
+class Plan:
+    """How to put together one choice of columns; made once per choice and kept."""
+
+    def __init__(self, snapshot: Snapshot, columns: tuple[str, ...] | None):
+        self.s, spec = snapshot, snapshot.spec
+        self.spec = spec
+        wanted = set(spec.names if columns is None else columns)
+        unknown = wanted - set(spec.names)
+        if unknown:
+            raise KeyError(f"no feature {sorted(unknown)[0]!r}")
+        self.chosen = [f for f in spec.features if f.name in wanted]
+        names = [f.name for f in self.chosen]
+        self.order = None if columns is None or list(columns) == names else [names.index(c) for c in columns]
+        self.at = {name: i for i, name in enumerate(names)}
+        self.part = {p: self._slice([i for i, f in enumerate(self.chosen) if f.place == p]) for p in PLACES}
+        self.user_block = self._columns(snapshot.user_block, "user")
+        self.item_block = self._columns(snapshot.item_block, "item")
+        self.by_source: dict[str, list[Feature]] = {}
+        for f in self.chosen:
+            self.by_source.setdefault(f.source, []).append(f)
+        self.every = dict(zip(general_names(spec), snapshot.everything, strict=False))
+        self.families = [PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores]
+
+    @staticmethod
+    def _slice(at: list[int]) -> slice:
+        return slice(at[0], at[-1] + 1) if at else slice(0, 0)
+
+    def _columns(self, block: np.ndarray, place: str) -> np.ndarray:
+        """The chosen columns of a block, side by side in memory."""
+        of_place = [f.name for f in self.spec.features if f.place == place]
+        chosen = [i for i, name in enumerate(of_place) if name in self.at]
+        return block if len(chosen) == len(of_place) else np.ascontiguousarray(block[:, chosen])
+
+    def __call__(self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict) -> np.ndarray:
+        batch, slots = items.shape
+        out = np.empty((batch, slots, len(self.chosen)), np.float32)
+        usual = (np.full(batch, code, np.int16) for code in self.s.usual)
+        given = (context.surface, context.device)
+        surface, device = (u if g is None else np.asarray(g) for u, g in zip(usual, given, strict=True))
+        context = Context(context.now, surface, device)
+        self._user(out, users, context)
+        self._context(out, users, surface, context)
+        self._item(out, items, context)
+        for plan in self.families:
+            if plan.place == "pair":
+                plan.write(out, users[:, None], items, surface[:, None], context)
+        self._social(out, users, items)
+        for f in self.by_source.get("similarity", ()):
+            scores = similarities.get(f.argument)
+            out[..., self.at[f.name]] = 0 if scores is None else scores
+        empty = items < 0
+        if empty.any():
+            out[empty] = 0
+        return out if self.order is None else out.take(self.order, axis=-1)
+
+    def _user(self, out: np.ndarray, users: np.ndarray, context: Context) -> None:
+        part = self.part["user"]
+        if part.start == part.stop:
+            return
+        block = self.user_block.take(users, axis=0, mode="wrap")
+        for f in self.chosen[part]:
+            which = {"age": 0, "since_shown": 1, "since_positive": 2}.get(f.measure)
+            if which is not None:
+                time = self.s.user_times[which].take(users, mode="wrap")
+                formula = formulas.recency if which else formulas.age
+                block[:, self.at[f.name] - part.start] = formula(context.now, time)
+        out[..., part] = block[:, None, :]
+
+    def _item(self, out: np.ndarray, items: np.ndarray, context: Context) -> None:
+        part = self.part["item"]
+        if part.start == part.stop:
+            return
+        out[..., part] = self.item_block.take(items, axis=0, mode="wrap")
+        later = context.now - self.s.now
+        for f in self.chosen[part]:
+            column = out[..., self.at[f.name]]
+            if f.measure == "age":
+                column[...] = formulas.age(context.now, self.s.item_created.take(items, mode="wrap"))
+            elif f.measure == "decayed" and later > 0:
+                column[...] = np.log1p(np.expm1(column) * np.float32(2 ** (-later / f.span)))
+
+    def _context(self, out: np.ndarray, users: np.ndarray, surface: np.ndarray, context: Context) -> None:
+        part = self.part["context"]
+        if part.start == part.stop:
+            return
+        values = np.zeros((len(users), 1, len(self.chosen)), np.float32)
+        for f in self.by_source.get("clock", ()):
+            values[..., self.at[f.name]] = formulas.cycle(context.now, f.span)[0 if f.measure == "sine" else 1]
+        for f in self.by_source.get("request", ()):
+            values[:, 0, self.at[f.name]] = formulas.category(getattr(context, f.argument), f.span, f.codes)
+        all_of = [f.name for f in self.spec.features if f.source == "surface"]
+        for f in self.by_source.get("surface", ()):
+            values[:, 0, self.at[f.name]] = self.s.surface_block[surface, all_of.index(f.name)]
+        for plan in self.families:
+            if plan.place == "context":
+                plan.write(values, users[:, None], np.full((len(users), 1), -1), surface[:, None], context)
+        out[..., part] = values[..., part]
+
+    def _social(self, out: np.ndarray, users: np.ndarray, items: np.ndarray) -> None:
+        features = [f for f in self.by_source.get("social", ()) if f.place == "pair"]
+        if not features:
+            return
+        s = self.s
+        author = s.keys.key("author", users, items, None)
+        forth = self._follows(users[:, None], author)
+        back = None
+        for f in features:
+            if f.measure != "follows_author" and back is None:
+                writer = np.where(author >= 0, s.author_user.take(author, mode="clip"), -1)
+                own = np.where(users >= 0, s.author_of_user.take(users, mode="clip"), -1)
+                back = self._follows(writer, own[:, None])
+            value = {"follows_author": forth, "follows_user": back}.get(f.measure)
+            out[..., self.at[f.name]] = forth & back if value is None else value
+
+    def _follows(self, users: np.ndarray, authors: np.ndarray) -> np.ndarray:
+        held = self.s.follow_keys
+        keys = np.where(
+            (users >= 0) & (authors >= 0), users.astype(np.int64) * max(self.s.keys.n_authors, 1) + authors, -1
+        )
+        return find(held, keys) < len(held)
+
+
+class PairPlan:
+    """One family of pairs within a plan: which counters to gather and where the results go."""
+
+    def __init__(self, plan: Plan, source: str, features: list[Feature]):
+        snapshot, spec = plan.s, plan.spec
+        self.s, self.plan, self.source, self.place = snapshot, plan, source, family(source).place
+        self.store = snapshot.stores[source]
+        self.rates = [f for f in features if f.measure == "rate"]
+        self.others = [f for f in features if f.measure != "rate"]
+        self.strength = spec.strength(source) if self.rates else 0.0
+        columns = [self.store.count[f.argument] for f in self.rates]
+        self.count_at = _span(columns)
+        self.out_at = _span([plan.at[f.name] for f in self.rates])
+        self.parents = [
+            (p, self._block(p, [f"{p}_{f.argument}_logodds" for f in self.rates])) for p in spec.parents(source)
+        ]
+        self.every = np.array([plan.every[f.argument] for f in self.rates], np.float32)
+        self.dwell_parents = {
+            f.measure: next(
+                (self._block(p, [n]) for p in spec.parents(source) if (n := f"{p}_{f.measure}") in spec.column), None
+            )
+            for f in self.others
+            if f.measure in ("dwell", "completion")
+        }
+        self.width = {
+            "user_author": snapshot.keys.n_authors,
+            "user_topic": snapshot.keys.n_topics,
+            "user_format": snapshot.keys.n_formats,
+            "user_item": len(snapshot.keys.author),
+        }.get(source)
+
+    def _block(self, parent: str, names: list[str]) -> np.ndarray:
+        place = "surface" if parent == "surface" else family(parent).place
+        block = getattr(self.s, f"{place}_block")
+        of = [
+            f.name for f in self.s.spec.features if (f.source == "surface" if place == "surface" else f.place == place)
+        ]
+        return np.ascontiguousarray(block[:, [of.index(n) for n in names]])
+
+    def _who(self, parent: str, users, items, surface) -> np.ndarray:
+        place = family(parent).place
+        return surface if parent == "surface" else users if place == "user" else items
+
+    def write(
+        self, out: np.ndarray, users: np.ndarray, items: np.ndarray, surface: np.ndarray, context: Context
+    ) -> None:
+        """users, surface: [B, 1]. items: [B, K]. Writes into `out`, [B, K, columns of the plan]."""
+        keys = self.s.keys.key(self.source, users, items, surface)
+        bounds = ()
+        if self.width is not None and len(users) == 1:
+            low = int(users[0, 0]) * self.width
+            bounds = (low, low + self.width)
+        at = self.store.find(keys, *bounds)
+        counts = self._counts(at)
+        column = self.store.count
+        if self.rates:
+            prior = (1 - len(self.parents)) * self.every
+            for parent, block in self.parents:
+                prior = prior + block.take(self._who(parent, users, items, surface), axis=0, mode="wrap")
+            shown = counts[..., column["shown"], None]
+            out[..., self.out_at] = formulas.log_odds(counts[..., self.count_at], shown, prior, self.strength)
+        for f in self.others:
+            out[..., self.plan.at[f.name]] = self._other(f, counts, at, users, items, surface, context)
+
+    def _counts(self, at: np.ndarray) -> np.ndarray:
+        if at.ndim == 2:
+            return self.store.counts.take(at, axis=0)
+        # numpy sums a short middle axis slowly
+        total = self.store.counts.take(at[..., 0], axis=0)
+        for t in range(1, at.shape[2]):
+            total += self.store.counts.take(at[..., t], axis=0)
+        return total
+
+    def _other(self, f: Feature, counts, at, users, items, surface, context: Context):
+        column = self.store.count
+        if f.measure == "shown":
+            return formulas.size(counts[..., column["shown"]])
+        if f.measure in ("since_shown", "since_positive"):
+            last = self.store.last[self.store.last_names.index(f.measure)].take(at)
+            return formulas.recency(context.now, last.max(axis=2) if at.ndim == 3 else last)
+        if f.measure == "decayed":
+            later = max(context.now - self.s.now, 0)
+            return formulas.size(counts[..., column["decayed"]] * np.float32(2 ** (-later / f.span)))
+        if f.measure == "match":
+            topics = (self.s.keys.key("topic", users, items, None) >= 0).sum(axis=-1)
+            return formulas.cosine(
+                counts[..., column["positive"]], self.s.profile_norm.take(users, mode="wrap"), topics
+            )
+        block = self.dwell_parents[f.measure]
+        if block is None:
+            prior = self.plan.every[f.measure]
+        else:
+            parent = next(p for p in self.s.spec.parents(self.source) if f"{p}_{f.measure}" in self.s.spec.column)
+            prior = block[:, 0].take(self._who(parent, users, items, surface), mode="wrap")
+        total, known = counts[..., column[f.measure]], counts[..., column[f"{f.measure}_known"]]
+        return formulas.mean(total, known, prior, self.s.spec.config.dwell_smoothing)
+
+
+def _span(at: list[int]) -> slice | list[int]:
+    """A slice where places follow one another: copying a slice is much faster than a list of places."""
+    return slice(at[0], at[-1] + 1) if at and at == list(range(at[0], at[-1] + 1)) else at
