@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,41 @@ if TYPE_CHECKING:
     from recsys_cli.retrieval.two_tower import TwoTowerConfig
 
 
+class Table(nn.Module):
+    """Rows of embeddings of which a step touches few: only those are gathered, given gradients and updated.
+
+    The update is Adam's with moments that stand still for rows a step leaves out (as torch's SparseAdam).
+    """
+
+    def __init__(self, rows: int, dim: int, scale: float):
+        super().__init__()
+        self.register_buffer("weight", torch.randn(max(rows, 1), dim) * scale)
+        self.register_buffer("mean", torch.zeros_like(self.weight))
+        self.register_buffer("square", torch.zeros_like(self.weight))
+        self._touched: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def take(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(the rows asked for, each once; int64 place of each request among them)."""
+        mark = np.zeros(len(self.weight), bool)
+        mark[rows] = True
+        touched, place = torch.from_numpy(np.flatnonzero(mark)), np.cumsum(mark) - 1
+        values = self.weight[touched]
+        if torch.is_grad_enabled():
+            values.requires_grad_()
+            self._touched = touched, values
+        return values, torch.from_numpy(place[rows])
+
+    def update(self, learning_rate: float, step: int, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        rows, values = self._touched
+        if values.grad is None:
+            return
+        mean = self.mean[rows].lerp_(values.grad, 1 - beta1)
+        square = self.square[rows].mul_(beta2).addcmul_(values.grad, values.grad, value=1 - beta2)
+        scale = (square / (1 - beta2**step)).sqrt_().add_(1e-8)
+        self.weight[rows] = values.detach().addcdiv_(mean, scale, value=-learning_rate / (1 - beta1**step))
+        self.mean[rows], self.square[rows] = mean, square
+
+
 class Towers(nn.Module):
     """x_i = id + Σ tokens, v_i = unit(x_i + MLP(x_i)); u = unit(h + p + MLP([h, p])) with h the decayed mean of
     x over the history and p = id + Σ tokens of the user. Row 0 of an id table stands for anybody unknown."""
@@ -29,10 +63,8 @@ class Towers(nn.Module):
     def __init__(self, config: TwoTowerConfig, item_rows: int, item_tokens: int, user_rows: int, user_tokens: int):
         super().__init__()
         dim, hidden = config.dim, config.hidden
-        self.item_id = nn.Parameter(torch.randn(item_rows, dim) * 0.02)
-        self.item_content = nn.Parameter(torch.randn(max(item_tokens, 1), dim) / dim**0.5)
-        self.user_id = nn.Parameter(torch.randn(user_rows, dim) * 0.02)
-        self.user_content = nn.Parameter(torch.randn(max(user_tokens, 1), dim) * 0.02)
+        self.item_id, self.item_content = Table(item_rows, dim, 0.02), Table(item_tokens, dim, dim**-0.5)
+        self.user_id, self.user_content = Table(user_rows, dim, 0.02), Table(user_tokens, dim, 0.02)
         self.item_in, self.item_out = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.user_in, self.user_out = nn.Linear(2 * dim, hidden), nn.Linear(hidden, dim)
         with torch.no_grad():
@@ -40,6 +72,10 @@ class Towers(nn.Module):
             for layer in (self.item_out, self.user_out):
                 layer.weight.zero_()
                 layer.bias.zero_()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return self.item_id, self.item_content, self.user_id, self.user_content
 
     def item_tower(self, x: torch.Tensor) -> torch.Tensor:
         return F.normalize(x + self.item_out(F.relu(self.item_in(x))), dim=-1)
@@ -69,10 +105,21 @@ def sampled_softmax(
     item positions; correction: [B + M] log expected count (`log_q`), taken off every logit (Bengio and
     Senécal, IEEE TNN 2008; Yi et al., RecSys 2019). Further copies of a user's own item are left out.
     """
-    logits = users @ candidates.T / temperature - correction
-    own = candidate_items[: len(users), None] == candidate_items[None, :]
-    own.fill_diagonal_(False)
-    return F.cross_entropy(logits.masked_fill(own, -torch.inf), torch.arange(len(users)))
+    # the correction rides along as one more dimension, which saves a pass over the whole matrix
+    left = torch.cat([users / temperature, torch.ones(len(users), 1)], dim=1)
+    logits = left @ torch.cat([candidates, -correction[:, None]], dim=1).T
+    row, column = _copies(candidate_items.numpy(), len(users))
+    logits = logits.index_put((torch.from_numpy(row), torch.from_numpy(column)), torch.tensor(-torch.inf))
+    return F.cross_entropy(logits, torch.arange(len(users)))
+
+
+def _copies(items: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column) pairs, row < batch and row ≠ column, with items[row] = items[column]."""
+    order = np.argsort(items, kind="stable")
+    ranked = items[order]
+    low, high = np.searchsorted(ranked, items[:batch], "left"), np.searchsorted(ranked, items[:batch], "right")
+    row, column = expand(low, high - low, order)
+    return row[row != column], column[row != column]
 
 
 @dataclass
@@ -115,7 +162,7 @@ class TowerTrainer:
             torch.manual_seed(seed)
             item_rows, user_rows = int(item_row.max(initial=0)) + 1, int(user_row.max(initial=0)) + 1
             self.model = Towers(config, item_rows, item_tokens, user_rows, user_tokens)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
         rows = np.argsort(examples.time, kind="stable")
         held = int(len(rows) * config.holdout)
         held = held if held >= 50 else 0
@@ -123,8 +170,12 @@ class TowerTrainer:
         counts = np.bincount(examples.item[self.train_rows], minlength=len(item_row))
         self.batch = min(config.batch_size, max(len(self.train_rows), 1))
         self.correction = torch.from_numpy(log_q(counts, self.batch, config.uniform_negatives))
-        self.epoch, self.best, self.best_epoch = 0, -1.0, 0
-        self.best_state = copy.deepcopy(self.model.state_dict())
+        self.epoch, self.step, self.best, self.best_epoch = 0, 0, -1.0, 0
+        self.best_state = self._weights()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """A copy of what serving needs, without the moments of the tables."""
+        return {n: t.clone() for n, t in self.model.state_dict().items() if not n.endswith((".mean", ".square"))}
 
     def run(self, progress: Progress, resume: Path | None, key: str) -> None:
         """Train to the end, going on from `resume` where it holds progress of the same `key`."""
@@ -138,17 +189,17 @@ class TowerTrainer:
                 recall = self._recall() if len(self.held_rows) else float(self.epoch)
                 if recall > self.best:
                     self.best, self.best_epoch = recall, self.epoch
-                    self.best_state = copy.deepcopy(self.model.state_dict())
+                    self.best_state = self._weights()
                 step.advance()
                 if len(self.held_rows):
                     step.describe(f"recall@100 {recall:.3f}")
                 if resume is not None:
                     self._keep(resume, key)
-        self.model.load_state_dict(self.best_state)
+        self.model.load_state_dict(self.best_state, strict=False)
 
     def _keep(self, path: Path, key: str) -> None:
         state = {
-            "key": key, "epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch,
+            "key": key, "epoch": self.epoch, "step": self.step, "best": self.best, "best_epoch": self.best_epoch,
             "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "best_state": self.best_state,
         }
         with atomic_file(path) as temporary:
@@ -162,7 +213,8 @@ class TowerTrainer:
             return
         if not isinstance(kept, dict) or kept.get("key") != key:
             return
-        self.epoch, self.best, self.best_epoch = kept["epoch"], kept["best"], kept["best_epoch"]
+        self.epoch, self.step = kept["epoch"], kept["step"]
+        self.best, self.best_epoch = kept["best"], kept["best_epoch"]
         self.model.load_state_dict(kept["model"])
         self.optimiser.load_state_dict(kept["optimiser"])
         self.best_state = kept["best_state"]
@@ -184,6 +236,9 @@ class TowerTrainer:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
+            self.step += 1
+            for table in self.model.tables:
+                table.update(self.config.learning_rate, self.step)
 
     def _forward(
         self, rows: np.ndarray, items: np.ndarray, keep_item: np.ndarray, keep_user: np.ndarray
@@ -192,15 +247,16 @@ class TowerTrainer:
         places, past = expand(ex.start[rows], ex.stop[rows] - ex.start[rows], np.arange(len(ex.item)))
         unique, at = np.unique(np.concatenate([items, ex.item[past]]), return_inverse=True)
         content = self._bag(self.item_bags, unique, model.item_content)
-        ids = self.item_row[unique]
         own, before = torch.from_numpy(at[: len(items)]), torch.from_numpy(at[len(items) :])
-        tower_rows = torch.from_numpy(np.where(keep_item, self.item_row[items], 0))
-        candidates = model.item_tower(F.embedding(own, content) + F.embedding(tower_rows, model.item_id))
-        whole = content + F.embedding(torch.from_numpy(ids), model.item_id)
+        # in the tower some ids are hidden; in the histories all are shown
+        shown = np.where(keep_item, self.item_row[items], 0)
+        ids, id_at = model.item_id.take(np.concatenate([shown, self.item_row[unique]]))
+        candidates = model.item_tower(F.embedding(own, content) + F.embedding(id_at[: len(items)], ids))
+        whole = content + F.embedding(id_at[len(items) :], ids)
         history = _sum(whole, before, places, self._decay(rows, places, past), len(rows))
         people = ex.user[rows]
-        user_rows = torch.from_numpy(np.where(keep_user, self.user_row[people], 0))
-        profile = F.embedding(user_rows, model.user_id) + self._bag(self.user_bags, people, model.user_content)
+        user_ids, user_at = model.user_id.take(np.where(keep_user, self.user_row[people], 0))
+        profile = F.embedding(user_at, user_ids) + self._bag(self.user_bags, people, model.user_content)
         return model.user_tower(history, profile), candidates
 
     def _decay(self, rows: np.ndarray, places: np.ndarray, past: np.ndarray) -> np.ndarray:
@@ -208,12 +264,13 @@ class TowerTrainer:
         return history_weights(places, self.examples.time[past] - latest[places], len(rows), self.config.half_life_days)
 
     @staticmethod
-    def _bag(bags: Bags, things: np.ndarray, table: torch.Tensor) -> torch.Tensor:
+    def _bag(bags: Bags, things: np.ndarray, table: Table) -> torch.Tensor:
         start = bags.rows.offsets[things]
         count = bags.rows.offsets[things + 1] - start
         places, rows = expand(start, count, bags.rows.values)
         weights = expand(start, count, bags.weights)[1]
-        return _sum(table, torch.from_numpy(rows.astype(np.int64)), places, weights, len(things))
+        values, at = table.take(rows)
+        return _sum(values, at, places, weights, len(things))
 
     def _recall(self, k: int = 100, most: int = 2000) -> float:
         """Recall@k of the latest held-out interactions among the items that may be candidates."""
@@ -233,12 +290,12 @@ class TowerTrainer:
         """[n_items, D] the input x of every item."""
         everything = np.arange(len(self.item_row))
         content = self._bag(self.item_bags, everything, self.model.item_content)
-        return content + F.embedding(torch.from_numpy(self.item_row.astype(np.int64)), self.model.item_id)
+        return content + self.model.item_id.weight[self.item_row]
 
     def profiles(self) -> torch.Tensor:
         """[n_users, D] the profile p of every user."""
         content = self._bag(self.user_bags, np.arange(len(self.user_row)), self.model.user_content)
-        return content + F.embedding(torch.from_numpy(self.user_row.astype(np.int64)), self.model.user_id)
+        return content + self.model.user_id.weight[self.user_row]
 
 
 def _sum(table: torch.Tensor, rows: torch.Tensor, places: np.ndarray, weights: np.ndarray, batch: int) -> torch.Tensor:

@@ -113,8 +113,8 @@ class TwoTower(Retriever):
             arrays = {
                 "inputs": inputs.numpy(), "vectors": model.item_tower(inputs).numpy(),
                 "profiles": trainer.profiles().numpy(),
-                "unknown_item": model.item_id[0].numpy(), "unknown_user": model.user_id[0].numpy(),
-                "item_content": model.item_content.numpy(), "user_content": model.user_content.numpy(),
+                "unknown_item": model.item_id.weight[0].numpy(), "unknown_user": model.user_id.weight[0].numpy(),
+                "item_content": model.item_content.weight.numpy(), "user_content": model.user_content.weight.numpy(),
             }
             for layer in ("item_in", "item_out", "user_in", "user_out"):
                 arrays[f"{layer}.weight"] = getattr(model, layer).weight.numpy()
