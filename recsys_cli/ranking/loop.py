@@ -29,6 +29,8 @@ class TrainingRows:
 
     features: torch.Tensor
     """float32[n, F], raw"""
+    prepared: tuple[torch.Tensor, torch.Tensor | None] | None
+    """what the input layer makes of them, where that fits into memory: numbers float32[n, N], codes int32[n, C]"""
     labels: torch.Tensor
     """float32[n, T]"""
     log_dwell: torch.Tensor | None
@@ -188,9 +190,11 @@ class TrainingLoop:
 
     def _loss(self, network: HeavyNetwork, batch: torch.Tensor) -> torch.Tensor:
         config, rows = self.config, self.rows
-        x = rows.features[batch]
-        codes = network.input.codes(x) if network.input.embedding is not None else None
-        logits, mean, log_variance, embedded = network.raw(network.input.numbers(x), codes)
+        if rows.prepared is None:
+            numbers, codes = network.input.prepare(rows.features[batch])
+        else:
+            numbers, codes = (None if part is None else part[batch] for part in rows.prepared)
+        logits, mean, log_variance, embedded = network.raw(numbers, codes)
         weight = None if rows.weight is None else rows.weight[batch]
         loss = (weighted_bce(logits, rows.labels[batch], weight) * self.task_weights).sum()
         if mean is not None:

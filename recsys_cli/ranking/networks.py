@@ -68,7 +68,11 @@ class InputLayer(nn.Module):
         inside = (codes >= 0) & (codes < self.sizes)
         return torch.where(inside, codes, torch.zeros_like(codes)) + self.offsets
 
-    def forward(self, numbers: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def prepare(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Numbers and codes of raw features; codes are None without categories."""
+        return self.numbers(x), self.codes(x) if self.embedding is not None else None
+
+    def forward(self, numbers: torch.Tensor, codes: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Both parts joined, and the looked-up embeddings [n, categorical, dim] (None without categories)."""
         if self.embedding is None:
             return numbers, None
@@ -159,7 +163,7 @@ class HeavyNetwork(nn.Module):
         self.tasks = tasks
 
     def raw(
-        self, numbers: torch.Tensor, codes: torch.Tensor
+        self, numbers: torch.Tensor, codes: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """Logits [n, T]; mean and log-variance of ln(1+dwell) [n] or None; embeddings [n, C, D] or None."""
         x, embedded = self.input(numbers, codes)
@@ -193,9 +197,7 @@ class ServedNetwork(nn.Module):
     def logits(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean logits before correction [n, T], and mean and log-variance of ln(1+dwell) [n] (zero without)."""
         parts = []
-        first = self.members[0].input
-        numbers = first.numbers(x)
-        codes = first.codes(x) if first.embedding is not None else None
+        numbers, codes = self.members[0].input.prepare(x)
         for member in self.members:
             logits, mean, log_variance, _ = member.raw(numbers, codes)
             none = logits[:, 0] * 0

@@ -20,10 +20,12 @@ from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
 from recsys_cli.ranking.light import check_finite, moments
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.loop import TrainingLoop, TrainingRows
-from recsys_cli.ranking.networks import InputSpec, ServedNetwork
+from recsys_cli.ranking.networks import InputLayer, InputSpec, ServedNetwork
 
 MOMENT_ROWS = 500_000
 """Means and standard deviations of features are taken from about so many rows, evenly spread."""
+PREPARED_VALUES = 2**28
+"""Features of up to so many values (1 GiB) are normalised once and kept; those of more, batch by batch."""
 COLLAPSED = 1e-4
 """Logits that differ by less over all rows tell nothing."""
 
@@ -69,7 +71,7 @@ def fit_heavy(
     device = _device(config)
     spec = input_spec(train)
     dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
-    data = _tensors(train, tasks, dwell, device)
+    data = _tensors(config, spec, train, tasks, dwell, device)
     loop = TrainingLoop(
         config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume,
         fingerprint=_fingerprint(config, train, valid, seed),
@@ -134,13 +136,23 @@ def _device(config: HeavyNetworkConfig) -> torch.device:
     return torch.device("cuda" if available and config.device != "cpu" else "cpu")
 
 
-def _tensors(train: FeatureTable, tasks: tuple[str, ...], dwell: bool, device: torch.device) -> TrainingRows:
-    labels = np.stack([train.labels[task] for task in tasks], axis=1).astype(np.float32)
-    log_dwell = torch.from_numpy(np.log1p(np.maximum(train.dwell, 0)).astype(np.float32)) if dwell else None
-    weight = None if train.weight is None else torch.from_numpy(np.asarray(train.weight, np.float32)).to(device)
-    features = torch.from_numpy(np.ascontiguousarray(train.values, np.float32)).to(device)
-    log_dwell = None if log_dwell is None else log_dwell.to(device)
-    return TrainingRows(features, torch.from_numpy(labels).to(device), log_dwell, weight)
+def _tensors(
+    config: HeavyNetworkConfig, spec: InputSpec, train: FeatureTable, tasks: tuple[str, ...], dwell: bool,
+    device: torch.device,
+) -> TrainingRows:
+    def tensor(values: np.ndarray | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
+
+    features, prepared = tensor(train.values), None
+    if train.values.size <= PREPARED_VALUES:
+        with torch.random.fork_rng(devices=[]):  # its weights are drawn and never used
+            layer = InputLayer(spec, config.embedding_dim, config.clip).to(device)
+        parts = [layer.prepare(features[start : start + PREDICT_ROWS]) for start in range(0, len(train), PREDICT_ROWS)]
+        numbers, codes = zip(*parts, strict=True)
+        prepared = torch.cat(numbers), torch.cat(codes).to(torch.int32) if spec.categorical else None
+    labels = np.stack([train.labels[task] for task in tasks], axis=1)
+    log_dwell = np.log1p(np.maximum(train.dwell, 0)) if dwell else None
+    return TrainingRows(features, prepared, tensor(labels), tensor(log_dwell), tensor(train.weight))
 
 
 def _fingerprint(config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:
