@@ -12,11 +12,13 @@ from recsys_cli.cli.common import Invocation, app, command
 @command(app, "generate-data")
 def generate_data(
     call: Invocation,
-    users: Annotated[int | None, typer.Option("--users", help="Number of users", show_default=False)] = None,
-    items: Annotated[int | None, typer.Option("--items", help="Number of items", show_default=False)] = None,
-    days: Annotated[int | None, typer.Option("--days", help="Length of the log in days", show_default=False)] = None,
-    shards: Annotated[int | None, typer.Option("--shards", help="Files to split the impressions into", show_default=False)] = None,
-    truth: Annotated[bool | None, typer.Option("--truth/--no-truth", help="Write truth/, which ab-test needs", show_default=False)] = None,
+    users: Annotated[int | None, typer.Option("--users", help="Number of users")] = None,
+    items: Annotated[int | None, typer.Option("--items", help="Number of items")] = None,
+    days: Annotated[int | None, typer.Option("--days", help="Length of the log in days")] = None,
+    shards: Annotated[int | None, typer.Option("--shards", help="Files to split the impressions into")] = None,
+    truth: Annotated[
+        bool | None, typer.Option("--truth/--no-truth", help="Write truth/, which ab-test needs", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is no generated dataset")] = False,
 ) -> None:
     """Generate the synthetic world (settings under `world:`) into the dataset folder."""
@@ -37,8 +39,9 @@ def generate_data(
         check_destination(path)
     from recsys_cli.world.generate import generate
 
-    with call.trace.timed("generate-data", users=config.users, items=config.items, seed=call.config.seed) as event:
-        manifest, interactions = generate(config, call.config.seed, path, threads=call.config.threads, progress=call.progress)
+    seed, threads = call.config.seed, call.config.threads
+    with call.trace.timed("generate-data", users=config.users, items=config.items, seed=seed) as event:
+        manifest, interactions = generate(config, seed, path, threads=threads, progress=call.progress)
         event.fields.update(impressions=manifest.tables["impressions"].rows, digest=manifest.digest)
     seconds = time.perf_counter() - started
     document = summary(path, manifest, interactions, seconds)

@@ -105,7 +105,7 @@ class Behaviour:
         # bound once: gathers from narrow tables are what this model spends its time on
         self._sociable = (np.float32(1) - people.tolerance).astype(np.float32)
         self._harm = content.harms.sum(axis=1, dtype=np.float32)
-        self._length = np.where(np.isnan(content.duration), 0, np.log(np.maximum(content.duration, 1))).astype(np.float32)
+        self._length = np.log(np.fmax(content.duration, 1)).astype(np.float32)
         self._offset = people.utc_offset
         self._topics = people.affinity.shape[1]
         self._scale = np.float32(1 / np.sqrt(people.taste.shape[1]) / 0.85)

@@ -28,7 +28,7 @@ class GraphConfig(Section):
     """Who follows, blocks and mutes whom before the log begins."""
 
     mean_follows: PositiveFloat = 30.0
-    """Average number of accounts that a user follows, before mutual follows are added."""
+    """Average number of accounts that a user sets out to follow; returned follows come on top."""
     follows_spread: NonNegativeFloat = 0.8
     """Standard deviation of the logarithm of that number over users."""
     homophily: Share = 0.75
@@ -114,7 +114,9 @@ _WEIGHTS = {
         "affinity": -1.6, "taste": -0.5, "tie": -0.8, "quality": -0.5, "position": -0.1, "fatigue": 0.6, "depth": 0.2,
         "harm": 1.6, "language": 0.9, "media": -0.3,
     },
-    "mute": {"affinity": -0.8, "taste": -0.3, "tie": -0.4, "quality": -0.5, "fatigue": 0.7, "harm": 1.8, "language": 0.5},
+    "mute": {
+        "affinity": -0.8, "taste": -0.3, "tie": -0.4, "quality": -0.5, "fatigue": 0.7, "harm": 1.8, "language": 0.5,
+    },
     "block": {"affinity": -0.5, "tie": -0.8, "quality": -0.4, "fatigue": 0.3, "harm": 2.8},
     "report": {"affinity": -0.3, "tie": -0.5, "harm": 3.4},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -196,7 +197,7 @@ class _Vocabulary:
         self._harm = self._common[-1] + offsets_of(np.array([len(w) for w in harm]))
         self.hashtag = int(self._harm[-1])
         self.mention = self.hashtag + config.topics
-        fixed = [*by_topic, *sum(common, []), *sum(harm, []), *(f"#{t}" for t in topic_names(config.topics))]
+        fixed = [*by_topic, *chain(*common, *harm), *(f"#{t}" for t in topic_names(config.topics))]
         ids = pc.cast(pa.array(np.arange(1, n_people + 1)), pa.string())
         mentions = pc.binary_join_element_wise(pa.scalar("@user"), ids, "")
         self.words = pa.concat_arrays([pa.array(fixed), mentions])

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,8 @@ def generate(
         log = _simulate(model, folder, truth, threads, progress)
         if not log.rows:
             raise ConfigError(
-                f"a world of {config.users:,} users and {config.items:,} items over {config.days:,} days shows nobody anything",
+                f"a world of {config.users:,} users, {config.items:,} items and {config.days:,} days "
+                "shows nobody anything",
                 "raise world.items, world.days or world.impressions_per_user",
             )
         tables["impressions"] = log.info()
@@ -114,7 +116,8 @@ def _write_future(truth: Path, model: Model) -> None:
     content = model.future
     table = future_table(model)
     table = table.append_column("quality", pa.array(content.quality))
-    table = table.append_column("taste", pa.FixedSizeListArray.from_arrays(content.taste.ravel(), model.config.taste_dim))
+    taste = pa.FixedSizeListArray.from_arrays(pa.array(content.taste.ravel()), model.config.taste_dim)
+    table = table.append_column("taste", taste)
     pq.write_table(table, truth / "future_items.parquet", compression="zstd")
 
 
@@ -198,7 +201,8 @@ def impressions_table(days: list[BlockDay]) -> pa.Table:
         whole(lambda d: d.propensity), *(whole(lambda d, j=j: d.actions[j]) for j in range(len(ACTIONS))),
         whole(lambda d: d.dwell),
     ]
-    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, IMPRESSIONS, strict=True)], schema=IMPRESSIONS)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, IMPRESSIONS, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=IMPRESSIONS)
 
 
 def responses_table(days: list[BlockDay]) -> pa.Table:
@@ -245,7 +249,8 @@ def _simulate(model: Model, folder: Path, truth: Path | None, threads: int, prog
             for day in range(config.days):
                 index = DayIndex(config, shelves, day, trend)
                 counts = np.zeros(len(model.content), np.int64)
-                for number, result in _in_order(pool, blocks, lambda b, i=index, d=day: b.run(policy, i, d), threads + 2):
+                run = partial(Block.run, policy=policy, index=index, day=day)
+                for number, result in _in_order(pool, blocks, run, threads + 2):
                     if result is not None:
                         positive = result.shown.item[result.interacted]
                         counts += np.bincount(positive, minlength=len(counts))
@@ -273,7 +278,9 @@ def _shard_paths(folder: Path, truth: Path | None, shard: int, count: int) -> tu
     return folder / "impressions" / part, truth and truth / "responses" / part
 
 
-def _in_order(pool: ThreadPoolExecutor, blocks: list[Block], run: Callable, ahead: int) -> Iterator[tuple[int, BlockDay]]:
+def _in_order(
+    pool: ThreadPoolExecutor, blocks: list[Block], run: Callable, ahead: int
+) -> Iterator[tuple[int, BlockDay | None]]:
     """Results of all blocks in their order, with at most `ahead` of them under way or waiting."""
     waiting = deque()
     for block in blocks:

@@ -60,7 +60,7 @@ def make_graph(config: WorldConfig, people: People, seed: int) -> Graph:
     out = []
     for mean in (config.graph.mean_blocks, config.graph.mean_mutes):
         more = _aversions(config, people, rng, mean, taken)
-        taken = np.union1d(taken, more)
+        taken = _once(np.concatenate([taken, more]))
         source, target = more // n, more % n
         out.append(Edges(
             source.astype(np.int32), target.astype(np.int32), _edge_times(config, people, rng, source, target)
@@ -83,16 +83,27 @@ def _grow(config: WorldConfig, people: People, rng: np.random.Generator) -> np.n
     degree = np.minimum(degree, max(n - 1, 1) * 0.5)
     member = _members(config, people)
     keys = np.zeros(0, np.int64)
-    for round_number in range(ROUNDS):
-        wanted = np.floor(degree * (round_number + 1) / ROUNDS + 0.5) - np.floor(degree * round_number / ROUNDS + 0.5)
+    for round_number in range(1, ROUNDS + 1):
+        # some proposals come to nothing; the next round makes up for them
+        has = np.bincount(keys // n, minlength=n)
+        wanted = np.floor(np.maximum(degree * round_number / ROUNDS - has, 0) + rng.random(n))
         source = np.repeat(np.arange(n), wanted.astype(np.int64))
         target = _propose(config, people, rng, source, keys, fitness, member)
         foreign = people.language[source] != people.language[target]
         keep = (source != target) & ~(foreign & (rng.random(len(source)) < settings.same_language))
         source, target = source[keep], target[keep]
         returned = rng.random(len(source)) < settings.reciprocity
-        keys = np.unique(np.concatenate([keys, source * n + target, target[returned] * n + source[returned]]))
+        new = np.sort(np.concatenate([source * n + target, target[returned] * n + source[returned]]))
+        keys = _once(np.concatenate([keys, new]))
     return keys
+
+
+def _once(keys: np.ndarray) -> np.ndarray:
+    """The keys in ascending order, each once (two ascending runs merge in linear time)."""
+    keys = np.sort(keys, kind="stable")
+    first = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return keys[first]
 
 
 def _members(config: WorldConfig, people: People) -> Ragged:
@@ -128,7 +139,8 @@ def _propose(
 
 
 def _within(
-    rng: np.random.Generator, member: Ragged, weight: np.ndarray, community: np.ndarray, otherwise: np.ndarray | None = None
+    rng: np.random.Generator, member: Ragged, weight: np.ndarray, community: np.ndarray,
+    otherwise: np.ndarray | None = None,
 ) -> np.ndarray:
     """One member of each given community, in proportion to `weight` (to `otherwise` where all of it is 0)."""
     weights = weight[member.values]
@@ -147,7 +159,9 @@ def _random_neighbour(rng, keys, offsets, n: int, source: np.ndarray) -> tuple[n
     return keys[np.minimum(place, len(keys) - 1)] % n, count > 0
 
 
-def _aversions(config: WorldConfig, people: People, rng: np.random.Generator, mean: float, taken: np.ndarray) -> np.ndarray:
+def _aversions(
+    config: WorldConfig, people: People, rng: np.random.Generator, mean: float, taken: np.ndarray
+) -> np.ndarray:
     """Blocks or mutes: mostly of publishers who tend to harm, never of somebody in `taken`."""
     n = config.users
     if n < 2 or mean == 0:
@@ -155,7 +169,7 @@ def _aversions(config: WorldConfig, people: People, rng: np.random.Generator, me
     m = int(rng.poisson(mean * n))
     source = rng.integers(0, n, m)
     target = weighted_choice(rng, (people.publishing + 0.01) * (0.1 + people.harms.max(axis=1) ** 2 * 5), m)
-    keys = np.unique((source * n + target)[source != target])
+    keys = _once((source * n + target)[source != target])
     return keys[~_contains(taken, keys)]
 
 

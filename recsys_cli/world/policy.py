@@ -56,11 +56,11 @@ class Shelves:
         n = self.n = len(content)
         self.created = content.created
         self.author_items = Ragged.group(content.author, np.arange(n, dtype=np.int32), n_people)
-        self._author_keys = np.repeat(np.arange(n_people, dtype=np.int64), self.author_items.lengths) * n + self.author_items.values
+        self._author_keys = self.author_items.rows * np.int64(n) + self.author_items.values
         topic, item = content.topics.T.ravel(), np.tile(np.arange(n, dtype=np.int32), 2)
         order = np.argsort(item, kind="stable")
         self.topic_items = Ragged.group(topic[order].astype(np.int64), item[order], config.topics)
-        self._topic_keys = np.repeat(np.arange(config.topics, dtype=np.int64), self.topic_items.lengths) * n + self.topic_items.values
+        self._topic_keys = self.topic_items.rows * np.int64(n) + self.topic_items.values
         self.topic_place = np.full((n, 2), -1, np.int32)
         for column in range(2):
             known = np.flatnonzero(content.topics[:, column] >= 0)
@@ -155,7 +155,8 @@ class Policy:
         self.content = content
 
     def draw(
-        self, rng: np.random.Generator, index: DayIndex, pool: Pool, profile: np.ndarray, user: np.ndarray, time: np.ndarray
+        self, rng: np.random.Generator, index: DayIndex, pool: Pool, profile: np.ndarray, user: np.ndarray,
+        time: np.ndarray,
     ) -> Draws:
         """Draw all slots of some requests.
 
@@ -227,7 +228,8 @@ class Policy:
         item, person = items[row, slot], user[row]
         shares = now.shares
         chance = shares[row, TRENDING] * index.trend_chance[item]
-        chance += shares[row, UNIFORM] / np.maximum(now.high[row] - now.low[row], 1) * ((item >= now.low[row]) & (item < now.high[row]))
+        low, high = now.low[row], now.high[row]
+        chance += shares[row, UNIFORM] / np.maximum(high - low, 1) * ((item >= low) & (item < high))
         if len(pool.keys):
             kind = pool.keys.dtype.type
             key = person.astype(kind) * kind(self.shelves.n) + item.astype(kind)

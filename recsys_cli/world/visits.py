@@ -105,9 +105,9 @@ def day_visits(
     person = (users.start + row).astype(np.int64)
     key = person * 4096 + (day % 4096)
     first = np.maximum.accumulate(np.where(breaks, np.arange(most), 0), axis=1)
+    surface = np.searchsorted(np.cumsum(SURFACE_SHARES)[:-1], surface_draw[row, column], side="right")
     return Visits(
-        user=person.astype(np.int32), time=moment,
-        surface=np.searchsorted(np.cumsum(SURFACE_SHARES)[:-1], surface_draw[row, column], side="right").astype(np.int8),
+        user=person.astype(np.int32), time=moment, surface=surface.astype(np.int8),
         device=_devices(people.device[users], device_draw)[row], session=key * _SESSIONS_A_DAY + number[row, column],
         request=key * _SESSIONS_A_DAY + column, depth=(column - first[row, column]).astype(np.int16),
     )

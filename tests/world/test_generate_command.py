@@ -85,7 +85,7 @@ def test_an_interrupt_leaves_the_old_dataset(tmp_path):
     assert recsys(tmp_path, *SMALL, "-q").returncode == 0
     before = read_manifest(tmp_path / "data").digest
     process = subprocess.Popen(
-        [sys.executable, "-m", "recsys_cli", "generate-data", "--data-dir", "data", "--users", "20000", "--items", "100000"],
+        [sys.executable, "-m", "recsys_cli", "generate-data", "--data-dir", "data", "--users", "20000"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 60

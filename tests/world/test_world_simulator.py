@@ -106,7 +106,8 @@ def test_fatigue_counts_the_same_author_and_topic_above(world):
     content = world.model.behaviour.content
     author = np.bincount(content.author).argmax()
     one, two = np.flatnonzero(content.author == author)[:2]
-    other = np.flatnonzero((content.author != author) & ~np.isin(content.topics[:, 0], content.topics[[one, two], 0]))[0]
+    elsewhere = ~np.isin(content.topics[:, 0], content.topics[[one, two], 0])
+    other = np.flatnonzero((content.author != author) & elsewhere)[0]
     same_topic = 0.5 * (content.topics[one, 0] == content.topics[two, 0])
     fatigue = slate_fatigue(np.array([[one, other, two, -1]]), content)
     assert fatigue.tolist() == [[0, 0, 1 + same_topic, 0]]
