@@ -72,12 +72,15 @@ def paragraph(text: str) -> str:
 
 def facts(values: Mapping[str, object]) -> str:
     """Headline numbers: label → value."""
-    cells = "".join(f"<div><b>{html.escape(number(v))}</b><span>{html.escape(k)}</span></div>" for k, v in values.items())
+    cells = "".join(
+        f"<div><b>{html.escape(number(v))}</b><span>{html.escape(k)}</span></div>" for k, v in values.items()
+    )
     return f'<div class="facts">{cells}</div>'
 
 
 def html_table(
-    rows: Sequence[Mapping[str, object]], columns: Sequence[str] | Mapping[str, str] | None = None,
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str] | Mapping[str, str] | None = None,
     formats: Mapping[str, Callable[[object], str]] | None = None,
 ) -> str:
     """Rows as a table.
@@ -93,10 +96,12 @@ def html_table(
     mark = {k: ' class="n"' if k in right else "" for k in headings}
     head = "".join(f"<th{mark[k]}>{html.escape(h)}</th>" for k, h in headings.items())
     body = "".join(
-        "<tr>" + "".join(
+        "<tr>"
+        + "".join(
             f"<td{mark[k]}>{html.escape(formats[k](r.get(k)) if k in formats and r.get(k) is not None else number(r.get(k)))}</td>"
             for k in headings
-        ) + "</tr>"
+        )
+        + "</tr>"
         for r in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -156,7 +161,9 @@ def log_ticks(low: float, high: float) -> list[float]:
 class _Axis:
     """A scale from values to points of the drawing."""
 
-    def __init__(self, values: Iterable[float], start: float, end: float, *, log: bool = False, zero: bool = False):
+    def __init__(
+        self, values: Iterable[float], start: float, end: float, *, log: bool = False, zero: bool = False
+    ):
         known = [v for v in values if v is not None and math.isfinite(v) and (not log or v > 0)]
         low, high = (min(known), max(known)) if known else (1.0 if log else 0.0, 10.0 if log else 1.0)
         if zero and not log:
@@ -172,7 +179,9 @@ class _Axis:
     def __call__(self, value) -> float | None:
         if value is None or not math.isfinite(value) or (self.log and value <= 0):
             return None
-        return self.start + (self._scale(value) - self._low) / (self._high - self._low) * (self.end - self.start)
+        return self.start + (self._scale(value) - self._low) / (self._high - self._low) * (
+            self.end - self.start
+        )
 
 
 def short(value: float) -> str:
@@ -190,9 +199,14 @@ def _floats(values: Iterable) -> list[float]:
 def _figure(title: str, svg: str, names: Sequence[str] = (), note: str = "") -> str:
     more = f' <span class="more">{html.escape(note)}</span>' if note else ""
     caption = f"<figcaption>{html.escape(title)}{more}</figcaption>" if title else ""
-    legend = "".join(
-        f'<span><i style="background:var(--s{n % _SERIES})"></i>{html.escape(str(name))}</span>' for n, name in enumerate(names)
-    ) if len(names) > 1 else ""
+    legend = (
+        "".join(
+            f'<span><i style="background:var(--s{n % _SERIES})"></i>{html.escape(str(name))}</span>'
+            for n, name in enumerate(names)
+        )
+        if len(names) > 1
+        else ""
+    )
     return f"<figure>{caption}{f'<div class=legend>{legend}</div>' if legend else ''}{svg}</figure>"
 
 
@@ -209,18 +223,25 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str = "axis") -> str
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _plot_axes(x: _Axis | None, y: _Axis, x_label: str, y_label: str, write_x=short, write_y=short) -> list[str]:
+def _plot_axes(
+    x: _Axis | None, y: _Axis, x_label: str, y_label: str, write_x=short, write_y=short
+) -> list[str]:
     parts = []
     for tick in y.ticks:
         at = y(tick)
         parts += [_line(_LEFT, at, WIDTH - _RIGHT, at), _text(_LEFT - 6, at + 4, write_y(tick), "end")]
     for tick in x.ticks if x else ():
         at = x(tick)
-        parts += [_line(at, HEIGHT - _BOTTOM, at, HEIGHT - _BOTTOM + 4), _text(at, HEIGHT - _BOTTOM + 17, write_x(tick))]
+        parts += [
+            _line(at, HEIGHT - _BOTTOM, at, HEIGHT - _BOTTOM + 4),
+            _text(at, HEIGHT - _BOTTOM + 17, write_x(tick)),
+        ]
     if x_label:
         parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, x_label))
     if y_label:
-        parts.append(f'<text transform="translate(12 {(HEIGHT - _BOTTOM) / 2:.0f}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>')
+        parts.append(
+            f'<text transform="translate(12 {(HEIGHT - _BOTTOM) / 2:.0f}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>'
+        )
     return parts
 
 
@@ -228,7 +249,11 @@ def _plot_axes(x: _Axis | None, y: _Axis, x_label: str, y_label: str, write_x=sh
 
 
 def bar_chart(
-    labels: Sequence[object], values: Sequence, *, title: str = "", note: str = "",
+    labels: Sequence[object],
+    values: Sequence,
+    *,
+    title: str = "",
+    note: str = "",
     write: Callable[[object], str] = number,
 ) -> str:
     """Horizontal bars, one a label, with the value beside each; negative values go to the left."""
@@ -253,8 +278,14 @@ def bar_chart(
 
 
 def column_chart(
-    labels: Sequence[object], values: Sequence, *, title: str = "", note: str = "", x_label: str = "",
-    y_label: str = "", write: Callable[[object], str] = number,
+    labels: Sequence[object],
+    values: Sequence,
+    *,
+    title: str = "",
+    note: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    write: Callable[[object], str] = number,
 ) -> str:
     """Vertical bars for something that has an order: hours, days, the bins of a histogram."""
     values, names = _floats(values), [str(label) for label in labels]
@@ -276,16 +307,37 @@ def column_chart(
 
 
 def histogram(
-    counts: Sequence, edges: Sequence, *, title: str = "", note: str = "", x_label: str = "", y_label: str = ""
+    counts: Sequence,
+    edges: Sequence,
+    *,
+    title: str = "",
+    note: str = "",
+    x_label: str = "",
+    y_label: str = "",
 ) -> str:
     """Counts between edges (one more edge than counts), each column labelled with its lower edge."""
-    return column_chart([short(float(e)) for e in edges[:-1]], counts, title=title, note=note, x_label=x_label, y_label=y_label)
+    return column_chart(
+        [short(float(e)) for e in edges[:-1]],
+        counts,
+        title=title,
+        note=note,
+        x_label=x_label,
+        y_label=y_label,
+    )
 
 
 def line_chart(
-    series: Mapping[str, tuple[Sequence, Sequence]], *, title: str = "", note: str = "", x_label: str = "",
-    y_label: str = "", log_x: bool = False, log_y: bool = False, from_zero: bool = False,
-    points: Sequence[str] = (), bands: Mapping[str, tuple[Sequence, Sequence]] | None = None,
+    series: Mapping[str, tuple[Sequence, Sequence]],
+    *,
+    title: str = "",
+    note: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+    from_zero: bool = False,
+    points: Sequence[str] = (),
+    bands: Mapping[str, tuple[Sequence, Sequence]] | None = None,
     x_names: Sequence[str] | None = None,
 ) -> str:
     """Lines: name → (x, y).
@@ -296,12 +348,16 @@ def line_chart(
     data = {name: (_floats(x), _floats(y)) for name, (x, y) in series.items()}
     shades = {name: (_floats(low), _floats(high)) for name, (low, high) in (bands or {}).items()}
     x = _Axis([v for xs, _ in data.values() for v in xs], _LEFT, WIDTH - _RIGHT, log=log_x)
-    tall = [v for _, ys in data.values() for v in ys] + [v for pair in shades.values() for side in pair for v in side]
+    tall = [v for _, ys in data.values() for v in ys] + [
+        v for pair in shades.values() for side in pair for v in side
+    ]
     y = _Axis(tall, HEIGHT - _BOTTOM, _TOP, log=log_y, zero=from_zero)
     if x_names is not None:
         x.ticks = [float(n) for n in range(0, len(x_names), max(1, math.ceil(len(x_names) / 8)))]
         x._low, x._high = 0.0, float(max(len(x_names) - 1, 1))
-    parts = _plot_axes(x, y, x_label, y_label, write_x=(lambda t: x_names[int(t)]) if x_names is not None else short)
+    parts = _plot_axes(
+        x, y, x_label, y_label, write_x=(lambda t: x_names[int(t)]) if x_names is not None else short
+    )
     for n, (name, (xs, ys)) in enumerate(data.items()):
         colour = f"var(--s{n % _SERIES})"
         if name in shades:
@@ -310,7 +366,9 @@ def line_chart(
         if name in points:
             parts += [
                 f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.6" fill="{colour}" fill-opacity=".75"><title>{html.escape(name)}: '
-                f"{number(a)}, {number(b)}</title></circle>" for px, py, a, b in spots if px is not None and py is not None
+                f"{number(a)}, {number(b)}</title></circle>"
+                for px, py, a, b in spots
+                if px is not None and py is not None
             ]
             continue
         path, pen = [], "M"
@@ -320,7 +378,9 @@ def line_chart(
                 continue
             path.append(f"{pen}{px:.1f} {py:.1f}")
             pen = "L"
-        parts.append(f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2"><title>{html.escape(name)}</title></path>')
+        parts.append(
+            f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2"><title>{html.escape(name)}</title></path>'
+        )
     return _figure(title, _svg(HEIGHT, parts, title or "line chart"), list(data), note)
 
 
@@ -332,8 +392,13 @@ def _band(x: _Axis, y: _Axis, xs: list[float], low: list[float], high: list[floa
 
 
 def interval_chart(
-    labels: Sequence[object], series: Mapping[str, tuple[Sequence, Sequence, Sequence]], *, title: str = "",
-    note: str = "", zero_line: bool = False, write: Callable[[object], str] = number,
+    labels: Sequence[object],
+    series: Mapping[str, tuple[Sequence, Sequence, Sequence]],
+    *,
+    title: str = "",
+    note: str = "",
+    zero_line: bool = False,
+    write: Callable[[object], str] = number,
 ) -> str:
     """Estimates with their intervals: name → (value, low, high), one of each a label.
 
@@ -347,10 +412,14 @@ def interval_chart(
     step = 14.0
     row = max(26.0, step * len(data) + 10)
     height = len(names) * row
-    parts = [_line(axis(t), 0, axis(t), height, "zero" if zero_line and t == 0 else "axis") for t in axis.ticks]
+    parts = [
+        _line(axis(t), 0, axis(t), height, "zero" if zero_line and t == 0 else "axis") for t in axis.ticks
+    ]
     parts += [_text(axis(t), height + 16, short(t)) for t in axis.ticks]
     for i, name in enumerate(names):
-        parts.append(_text(left - 8, i * row + row / 2 + 4, name if len(name) < 36 else f"{name[:35]}…", "end"))
+        parts.append(
+            _text(left - 8, i * row + row / 2 + 4, name if len(name) < 36 else f"{name[:35]}…", "end")
+        )
         for n, (who, (value, low, high)) in enumerate(data.items()):
             y = i * row + row / 2 + (n - (len(data) - 1) / 2) * step
             at, a, b = axis(value[i]), axis(low[i]), axis(high[i])
@@ -360,6 +429,10 @@ def interval_chart(
             tip = f"{name}, {who}: {write(value[i])}" if len(data) > 1 else f"{name}: {write(value[i])}"
             if a is not None and b is not None:
                 tip += f" ({write(low[i])} to {write(high[i])})"
-                parts.append(f'<line x1="{a:.1f}" y1="{y:.1f}" x2="{b:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2"/>')
-            parts.append(f'<circle cx="{at:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{html.escape(tip)}</title></circle>')
+                parts.append(
+                    f'<line x1="{a:.1f}" y1="{y:.1f}" x2="{b:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2"/>'
+                )
+            parts.append(
+                f'<circle cx="{at:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{html.escape(tip)}</title></circle>'
+            )
     return _figure(title, _svg(height + 22, parts, title or "interval chart"), list(data), note)

@@ -34,7 +34,13 @@ def tiny_dataset(tmp_path_factory) -> Path:
     return path
 
 
-TINY_ACTIONS = {"click": "positive", "like": "positive", "repost": "positive", "follow": "positive", "hide": "negative"}
+TINY_ACTIONS = {
+    "click": "positive",
+    "like": "positive",
+    "repost": "positive",
+    "follow": "positive",
+    "hide": "negative",
+}
 
 
 def tiny_tables(seed: int = 7, users: int = 60, items: int = 120, days: int = 8) -> dict[str, pl.DataFrame]:
@@ -48,7 +54,9 @@ def tiny_tables(seed: int = 7, users: int = 60, items: int = 120, days: int = 8)
     taste = np.stack([rng.choice(6, 2, replace=False) for _ in range(users)])
     user_id = 1000 + np.arange(users)
     author = rng.integers(0, users // 3, items)
-    topic = np.where(rng.random(items) < 0.8, taste[author, rng.integers(0, 2, items)], rng.integers(0, 6, items))
+    topic = np.where(
+        rng.random(items) < 0.8, taste[author, rng.integers(0, 2, items)], rng.integers(0, 6, items)
+    )
     created = TINY_START + rng.integers(-2 * DAY, (days - 1) * DAY, items)
     words = [f"{topics[t]} notes number {i} about {topics[t]} #{topics[t]}" for i, t in enumerate(topic)]
     # a user has one session a day on average: two requests of five items each, half a minute apart
@@ -64,29 +72,54 @@ def tiny_tables(seed: int = 7, users: int = 60, items: int = 120, days: int = 8)
     click = rng.random(n) < np.where(liked, 0.5, 0.1) * (1 - 0.1 * position)
     like = click & (rng.random(n) < 0.4)
     return {
-        "users": pl.DataFrame({
-            "user_id": user_id, "created_at": _time(TINY_START - rng.integers(1, 900, users) * DAY),
-            "country": np.array(["de", "fr", "it"])[rng.integers(0, 3, users)], "age": rng.integers(16, 70, users),
-        }),
-        "items": pl.DataFrame({
-            "item_id": [f"i{i}" for i in range(items)], "author_id": user_id[author], "created_at": _time(created),
-            "text": words, "topics": [[str(topics[t])] for t in topic],
-            "media_type": np.array(["text", "image", "video"])[rng.integers(0, 3, items)],
-            "language": np.array(["en", "de"])[(rng.random(items) < 0.2).astype(int)],
-            "toxicity": np.round(rng.beta(1, 12, items), 3), "nsfw": np.round(rng.beta(1, 20, items), 3),
-        }),
-        "impressions": pl.DataFrame({
-            "user_id": user_id[user], "item_id": [f"i{i}" for i in shown], "timestamp": _time(when),
-            "request_id": np.arange(n) // 5, "session_id": np.arange(n) // 10, "position": position,
-            "surface": np.array(["home", "search"])[np.repeat(rng.random(sessions) < 0.1, 10).astype(int)],
-            "device": np.array(["phone", "desktop"])[np.repeat(rng.random(sessions) < 0.3, 10).astype(int)],
-            "propensity": rng.uniform(0.01, 1, n),
-            "dwell_seconds": np.where(click, rng.gamma(2, 8, n), rng.gamma(1, 1, n)),
-            "click": click, "like": like, "repost": like & (rng.random(n) < 0.3),
-            "follow": like & (rng.random(n) < 0.05), "hide": ~liked & (rng.random(n) < 0.03),
-        }),
+        "users": pl.DataFrame(
+            {
+                "user_id": user_id,
+                "created_at": _time(TINY_START - rng.integers(1, 900, users) * DAY),
+                "country": np.array(["de", "fr", "it"])[rng.integers(0, 3, users)],
+                "age": rng.integers(16, 70, users),
+            }
+        ),
+        "items": pl.DataFrame(
+            {
+                "item_id": [f"i{i}" for i in range(items)],
+                "author_id": user_id[author],
+                "created_at": _time(created),
+                "text": words,
+                "topics": [[str(topics[t])] for t in topic],
+                "media_type": np.array(["text", "image", "video"])[rng.integers(0, 3, items)],
+                "language": np.array(["en", "de"])[(rng.random(items) < 0.2).astype(int)],
+                "toxicity": np.round(rng.beta(1, 12, items), 3),
+                "nsfw": np.round(rng.beta(1, 20, items), 3),
+            }
+        ),
+        "impressions": pl.DataFrame(
+            {
+                "user_id": user_id[user],
+                "item_id": [f"i{i}" for i in shown],
+                "timestamp": _time(when),
+                "request_id": np.arange(n) // 5,
+                "session_id": np.arange(n) // 10,
+                "position": position,
+                "surface": np.array(["home", "search"])[
+                    np.repeat(rng.random(sessions) < 0.1, 10).astype(int)
+                ],
+                "device": np.array(["phone", "desktop"])[
+                    np.repeat(rng.random(sessions) < 0.3, 10).astype(int)
+                ],
+                "propensity": rng.uniform(0.01, 1, n),
+                "dwell_seconds": np.where(click, rng.gamma(2, 8, n), rng.gamma(1, 1, n)),
+                "click": click,
+                "like": like,
+                "repost": like & (rng.random(n) < 0.3),
+                "follow": like & (rng.random(n) < 0.05),
+                "hide": ~liked & (rng.random(n) < 0.03),
+            }
+        ),
         "follows": _follows(rng, user_id, taste, users // 3),
-        "blocks": pl.DataFrame({"user_id": user_id[[5, 9]], "author_id": user_id[[0, 1]], "kind": ["block", "mute"]}),
+        "blocks": pl.DataFrame(
+            {"user_id": user_id[[5, 9]], "author_id": user_id[[0, 1]], "kind": ["block", "mute"]}
+        ),
     }
 
 
@@ -99,4 +132,6 @@ def _follows(rng, user_id: np.ndarray, taste: np.ndarray, authors: int) -> pl.Da
     edge = rng.random(shared.shape) < np.where(shared, 0.4, 0.05)
     follower, followee = np.nonzero(edge & (np.arange(len(user_id))[:, None] != np.arange(authors)[None, :]))
     created = _time(TINY_START - rng.integers(1, 400, len(follower)) * DAY)
-    return pl.DataFrame({"follower_id": user_id[follower], "followee_id": user_id[followee], "created_at": created})
+    return pl.DataFrame(
+        {"follower_id": user_id[follower], "followee_id": user_id[followee], "created_at": created}
+    )

@@ -29,7 +29,9 @@ def validate(call: Invocation) -> None:
 
         table = Table("table", "check", "", "found", box=None, header_style="bold")
         for c in checks:
-            table.add_row(c.table, c.check, "ok" if c.ok else "FAILED", c.detail, style=None if c.ok else "bold red")
+            table.add_row(
+                c.table, c.check, "ok" if c.ok else "FAILED", c.detail, style=None if c.ok else "bold red"
+            )
         console.print(table)
 
     rows = [asdict(c) for c in checks]
@@ -54,7 +56,11 @@ def describe(call: Invocation) -> None:
 
     document = describe_dataset(folder, call.progress, seed=call.config.seed)
     document["seconds"] = round(time.perf_counter() - start, 3)
-    if call.output is not None and call.output.suffix.lower() in (".html", ".htm") and call.options["format"] is None:
+    if (
+        call.output is not None
+        and call.output.suffix.lower() in (".html", ".htm")
+        and call.options["format"] is None
+    ):
         from recsys_cli.data.describe_html import html_report
         from recsys_cli.files import write_bytes
 

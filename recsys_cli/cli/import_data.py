@@ -13,12 +13,23 @@ from recsys_cli.cli.common import Invocation, app, command
 @command(app, "import-data")
 def import_data(
     call: Invocation,
-    mapping: Annotated[Path, typer.Argument(help="Mapping file; configs/import/ holds some and a commented template")],
+    mapping: Annotated[
+        Path, typer.Argument(help="Mapping file; configs/import/ holds some and a commented template")
+    ],
     source: Annotated[Path, typer.Option("--from", help="Folder of the source files")],
-    target: Annotated[Path | None, typer.Option("--to", help="Dataset folder to write  [default: paths.data]", show_default=False)] = None,
-    max_reject_share: Annotated[float | None, typer.Option(
-        min=0, max=1, help="Refuse the import where a table loses more than this share of its rows (instead of the mapping's)",
-        show_default=False)] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--to", help="Dataset folder to write  [default: paths.data]", show_default=False),
+    ] = None,
+    max_reject_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Refuse the import where a table loses more than this share of its rows (instead of the mapping's)",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Import CSV, TSV, JSON lines or Parquet files as a dataset."""
     from recsys_cli.data.importer.mapping import read_mapping
@@ -55,6 +66,11 @@ def _render(console, summary: dict, rows: list[dict]) -> None:
         reasons.add_column("first")
         for r in summary["rejects"]:
             value = "" if r["value"] is None else f": {r['value'][:40]!r}"
-            reasons.add_row(r["table"], r["reason"], f"{r['count']:,}", f"{r['file']} line {r['line']}{value}")
+            reasons.add_row(
+                r["table"], r["reason"], f"{r['count']:,}", f"{r['file']} line {r['line']}{value}"
+            )
         console.print(reasons)
-    console.print(f"\n{summary['dataset']}: dataset {summary['name']!r}, digest {summary['digest']}, {summary['seconds']:.1f} s", highlight=False)
+    console.print(
+        f"\n{summary['dataset']}: dataset {summary['name']!r}, digest {summary['digest']}, {summary['seconds']:.1f} s",
+        highlight=False,
+    )

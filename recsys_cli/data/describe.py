@@ -29,13 +29,23 @@ def describe_dataset(folder: str | os.PathLike, progress: Progress | None = None
     with (progress or Progress()).step("describe", 7) as step:
         log, m = data.log, data.manifest
         out: dict = {
-            "dataset": str(data.path), "name": m.name, "digest": m.digest, "has_time": m.has_time,
-            "negatives_observed": m.negatives_observed, "authors_are_users": m.authors_are_users,
-            "splits": m.splits, "counts": _counts(data, log),
+            "dataset": str(data.path),
+            "name": m.name,
+            "digest": m.digest,
+            "has_time": m.has_time,
+            "negatives_observed": m.negatives_observed,
+            "authors_are_users": m.authors_are_users,
+            "splits": m.splits,
+            "counts": _counts(data, log),
         }
         step.advance()
         out["actions"] = [
-            {"action": a, "polarity": info.polarity, "count": info.count, "rate": info.count / max(len(log), 1)}
+            {
+                "action": a,
+                "polarity": info.polarity,
+                "count": info.count,
+                "rate": info.count / max(len(log), 1),
+            }
             for a, info in m.actions.items()
         ]
         out["dwell_seconds"] = None if log.dwell is None else quantiles(log.dwell[~np.isnan(log.dwell)])
@@ -60,12 +70,19 @@ def rows_of(document: dict) -> list[dict]:
     rows = [{"section": "counts", "name": k, "value": _real(v)} for k, v in document["counts"].items()]
     rows += [{"section": "action_rate", "name": a["action"], "value": a["rate"]} for a in document["actions"]]
     for name, d in document["distributions"].items():
-        rows += [{"section": name, "name": k, "value": _real(v)} for k, v in d.items() if isinstance(v, int | float)]
-        rows += [{"section": name, "name": f"tail_{k}", "value": _real(v)} for k, v in (d["tail"] or {}).items()]
+        rows += [
+            {"section": name, "name": k, "value": _real(v)}
+            for k, v in d.items()
+            if isinstance(v, int | float)
+        ]
+        rows += [
+            {"section": name, "name": f"tail_{k}", "value": _real(v)} for k, v in (d["tail"] or {}).items()
+        ]
     for section in ("homophily", "dwell_seconds"):
         rows += [
             {"section": section, "name": k, "value": _real(v)}
-            for k, v in (document[section] or {}).items() if isinstance(v, int | float)
+            for k, v in (document[section] or {}).items()
+            if isinstance(v, int | float)
         ]
     for hour, count in enumerate((document["rhythm"] or {}).get("impressions_by_hour", [])):
         rows.append({"section": "impressions_by_hour", "name": str(hour), "value": float(count)})
@@ -82,14 +99,20 @@ def _counts(data: Dataset, log: Log) -> dict:
     pairs = log.user.astype(np.int64) * max(items, 1) + log.item
     distinct = pl.Series(pairs).n_unique() if len(log) else 0
     return {
-        "users": users, "active_users": int(np.count_nonzero(np.bincount(log.user, minlength=1))),
-        "items": items, "shown_items": int(np.count_nonzero(np.bincount(log.item, minlength=1))),
-        "authors": len(data.author_ids) if not m.authors_are_users else int(len(np.unique(data.item_author[data.item_author >= 0]))),
-        "impressions": len(log), "interactions": int(log.positive.sum()),
+        "users": users,
+        "active_users": int(np.count_nonzero(np.bincount(log.user, minlength=1))),
+        "items": items,
+        "shown_items": int(np.count_nonzero(np.bincount(log.item, minlength=1))),
+        "authors": len(data.author_ids)
+        if not m.authors_are_users
+        else int(len(np.unique(data.item_author[data.item_author >= 0]))),
+        "impressions": len(log),
+        "interactions": int(log.positive.sum()),
         "with_negative_action": int(log.negative.sum()),
         **{t: m.tables[t].rows for t in ("follows", "blocks", "history") if t in m.tables},
         "days": (m.time_span[1] - m.time_span[0]) / DAY if m.time_span else None,
-        "first": m.time_span[0] if m.time_span else None, "last": m.time_span[1] if m.time_span else None,
+        "first": m.time_span[0] if m.time_span else None,
+        "last": m.time_span[1] if m.time_span else None,
         "density": distinct / max(users * items, 1),
     }
 
@@ -99,7 +122,12 @@ def quantiles(values: np.ndarray) -> dict:
     if len(values) == 0:
         return {"mean": None, "median": None, "p90": None, "max": None}
     median, p90 = np.quantile(values, [0.5, 0.9])
-    return {"mean": float(np.mean(values, dtype=np.float64)), "median": float(median), "p90": float(p90), "max": float(values.max())}
+    return {
+        "mean": float(np.mean(values, dtype=np.float64)),
+        "median": float(median),
+        "p90": float(p90),
+        "max": float(values.max()),
+    }
 
 
 # --- distributions ----------------------------------------------------------------------------------------
@@ -131,8 +159,11 @@ def tail_exponent(counts: np.ndarray, *, least: int = 50, candidates: int = 100)
         ks = float(np.abs(1 - below / n - (np.maximum(points - 0.5, low) / low) ** (1 - alpha)).max())
         if best is None or ks < best["ks"]:
             best = {
-                "alpha": float(alpha), "standard_error": float((alpha - 1) / np.sqrt(n)), "xmin": int(values[place]),
-                "n": int(n), "ks": ks,
+                "alpha": float(alpha),
+                "standard_error": float((alpha - 1) / np.sqrt(n)),
+                "xmin": int(values[place]),
+                "n": int(n),
+                "ks": ks,
             }
     return best
 
@@ -145,15 +176,29 @@ def distribution(counts: np.ndarray) -> dict:
     counts = np.asarray(counts, dtype=np.int64)
     ordered = np.sort(counts)
     n, total = len(ordered), int(ordered.sum())
-    gini = float(2 * np.sum(np.arange(1, n + 1) * ordered.astype(np.float64)) / (n * total) - (n + 1) / n) if total else None
+    gini = (
+        float(2 * np.sum(np.arange(1, n + 1) * ordered.astype(np.float64)) / (n * total) - (n + 1) / n)
+        if total
+        else None
+    )
     top = max(1, n // 100)
     values = np.unique(ordered[ordered > 0])
     if len(values) > 60:
-        values = values[np.unique(np.searchsorted(values, np.geomspace(values[0], values[-1], 60)).clip(0, len(values) - 1))]
+        values = values[
+            np.unique(
+                np.searchsorted(values, np.geomspace(values[0], values[-1], 60)).clip(0, len(values) - 1)
+            )
+        ]
     return {
-        **quantiles(counts), "zero_share": float(np.mean(counts == 0)) if n else None, "gini": gini,
-        "top_percent_share": float(ordered[n - top :].sum() / total) if total else None, "tail": tail_exponent(counts),
-        "ccdf": {"x": values.tolist(), "share": (1 - np.searchsorted(ordered, values, "left") / max(n, 1)).tolist()},
+        **quantiles(counts),
+        "zero_share": float(np.mean(counts == 0)) if n else None,
+        "gini": gini,
+        "top_percent_share": float(ordered[n - top :].sum() / total) if total else None,
+        "tail": tail_exponent(counts),
+        "ccdf": {
+            "x": values.tolist(),
+            "share": (1 - np.searchsorted(ordered, values, "left") / max(n, 1)).tolist(),
+        },
     }
 
 
@@ -197,8 +242,13 @@ def _homophily(data: Dataset, log: Log, seed: int) -> dict | None:
     has_user, has_author = np.diff(user.indptr) > 0, np.diff(author.indptr) > 0
     keep = np.flatnonzero(has_user[edges["from"]] & has_author[edges["to"]])
     out = {
-        "profiles_by": of, "pairs": len(keep), "reciprocal_share": _reciprocity(data, edges),
-        "follow_similarity": None, "random_similarity": None, "follow_similar_share": None, "random_similar_share": None,
+        "profiles_by": of,
+        "pairs": len(keep),
+        "reciprocal_share": _reciprocity(data, edges),
+        "follow_similarity": None,
+        "random_similarity": None,
+        "follow_similar_share": None,
+        "random_similar_share": None,
     }
     if len(keep) == 0:
         return out
@@ -280,8 +330,10 @@ def _sessions(log: Log) -> dict:
     same = np.diff(user[start]) == 0
     gaps = (time[start[1:]] - time[end[:-1]])[same]
     return {
-        "from": "log" if log.session is not None else "pauses of 30 minutes", "count": len(start),
-        "impressions": quantiles(end - start + 1), "minutes": quantiles((time[end] - time[start]) / (60 * SECOND)),
+        "from": "log" if log.session is not None else "pauses of 30 minutes",
+        "count": len(start),
+        "impressions": quantiles(end - start + 1),
+        "minutes": quantiles((time[end] - time[start]) / (60 * SECOND)),
         "gap_hours": quantiles(gaps / HOUR),
         "per_active_user": len(start) / max(len(np.unique(user)), 1),
     }
@@ -307,8 +359,12 @@ def _rhythm(data: Dataset, log: Log) -> dict:
         "new_items_by_day": None,
     }
     if "created_at" in data.items.columns:
-        created = data.items["created_at"].drop_nulls().cast(pl.Datetime("us")).cast(pl.Int64).to_numpy() // DAY
-        out["new_items_by_day"] = np.bincount(created[(created >= first) & (created <= last)] - first, minlength=n).tolist()
+        created = (
+            data.items["created_at"].drop_nulls().cast(pl.Datetime("us")).cast(pl.Int64).to_numpy() // DAY
+        )
+        out["new_items_by_day"] = np.bincount(
+            created[(created >= first) & (created <= last)] - first, minlength=n
+        ).tolist()
     return out
 
 
@@ -323,7 +379,11 @@ def _by_position(log: Log) -> dict | None:
     shown = np.bincount(log.position[known])
     hit = np.bincount(log.position[known], weights=log.positive[known], minlength=len(shown))
     at = np.flatnonzero(shown >= 100)
-    return {"position": at.tolist(), "impressions": shown[at].tolist(), "interaction_rate": (hit[at] / shown[at]).tolist()}
+    return {
+        "position": at.tolist(),
+        "impressions": shown[at].tolist(),
+        "interaction_rate": (hit[at] / shown[at]).tolist(),
+    }
 
 
 def _safety(data: Dataset, log: Log) -> list[dict]:
@@ -335,11 +395,15 @@ def _safety(data: Dataset, log: Log) -> list[dict]:
         known = score[~np.isnan(score)]
         shown = score[log.item]
         shown = shown[~np.isnan(shown)]
-        out.append({
-            "label": name, "items_known": len(known), "mean": float(known.mean()) if len(known) else None,
-            "items_above_half": float((known > 0.5).mean()) if len(known) else None,
-            "impressions_above_half": float((shown > 0.5).mean()) if len(shown) else None,
-        })
+        out.append(
+            {
+                "label": name,
+                "items_known": len(known),
+                "mean": float(known.mean()) if len(known) else None,
+                "items_above_half": float((known > 0.5).mean()) if len(known) else None,
+                "impressions_above_half": float((shown > 0.5).mean()) if len(shown) else None,
+            }
+        )
     return out
 
 
@@ -353,5 +417,3 @@ def _categories(data: Dataset, log: Log) -> dict[str, dict[str, int]]:
         counts = column.cast(pl.String).fill_null("unknown").value_counts(sort=True).head(10)
         out[name] = {str(v): int(n) for v, n in counts.iter_rows()}
     return out
-
-

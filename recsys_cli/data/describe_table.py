@@ -53,7 +53,11 @@ def render(console: Console, d: dict) -> None:
         console.print(f"\n[bold]{text}[/bold]", highlight=False)
 
     c = d["counts"]
-    when = f"{moment(c['first'])} to {moment(c['last'])}, {c['days']:.1f} days" if c["days"] is not None else "no time, order only"
+    when = (
+        f"{moment(c['first'])} to {moment(c['last'])}, {c['days']:.1f} days"
+        if c["days"] is not None
+        else "no time, order only"
+    )
     console.print(f"[bold]{d['name']}[/bold] ({d['dataset']}, digest {d['digest']}): {when}", highlight=False)
     rows = table("", "count", left=1)
     for key, value in c.items():
@@ -61,21 +65,37 @@ def render(console: Console, d: dict) -> None:
             rows.add_row(spell(key), percent(value) if key == "density" else number(value))
     console.print(rows)
 
-    heading("Actions" + ("" if d["negatives_observed"] else " (every impression carries one: non-engagement was not observed)"))
+    heading(
+        "Actions"
+        + (
+            ""
+            if d["negatives_observed"]
+            else " (every impression carries one: non-engagement was not observed)"
+        )
+    )
     rows = table("action", "polarity", "count", "rate", left=2)
     for a in d["actions"]:
         rows.add_row(a["action"], a["polarity"], number(a["count"]), percent(a["rate"]))
     console.print(rows)
     if d["dwell_seconds"] and d["dwell_seconds"]["mean"] is not None:
         w = d["dwell_seconds"]
-        console.print(f"dwell: mean {w['mean']:.1f} s, median {w['median']:.1f} s, 90 % below {w['p90']:.1f} s", highlight=False)
+        console.print(
+            f"dwell: mean {w['mean']:.1f} s, median {w['median']:.1f} s, 90 % below {w['p90']:.1f} s",
+            highlight=False,
+        )
 
     heading("Distributions")
     rows = table("", "mean", "median", "max", "zero", "top 1 %", "Gini", "tail exponent")
     for name, x in d["distributions"].items():
         rows.add_row(
-            spell(name), number(x["mean"]), number(x["median"]), number(x["max"]), percent(x["zero_share"]),
-            percent(x["top_percent_share"]), number(x["gini"]), tail_text(x["tail"]),
+            spell(name),
+            number(x["mean"]),
+            number(x["median"]),
+            number(x["max"]),
+            percent(x["zero_share"]),
+            percent(x["top_percent_share"]),
+            number(x["gini"]),
+            tail_text(x["tail"]),
         )
     console.print(rows)
     _homophily(console, heading, d["homophily"])
@@ -93,7 +113,8 @@ def _homophily(console: Console, heading, h: dict | None) -> None:
     console.print(
         f"interests by {h['profiles_by']}: cosine of follows {h['follow_similarity']:.3f}, of random pairs "
         f"{h['random_similarity']:.3f}; similar (≥ 0.5): {percent(h['follow_similar_share'])} of follows, "
-        f"{percent(h['random_similar_share'])} of random pairs", highlight=False,
+        f"{percent(h['random_similar_share'])} of random pairs",
+        highlight=False,
     )
     if h["reciprocal_share"] is not None:
         console.print(f"mutual follows: {percent(h['reciprocal_share'])}", highlight=False)
@@ -106,16 +127,23 @@ def _time(console: Console, heading, table, d: dict) -> None:
         rows = table("", "mean", "median", "90 % below", "max")
         for name in ("impressions", "minutes", "gap_hours"):
             rows.add_row(spell(name), *(number(s[name][k]) for k in ("mean", "median", "p90", "max")))
-        console.print(f"{number(s['count'])} sessions, {number(s['per_active_user'])} an active user", highlight=False)
+        console.print(
+            f"{number(s['count'])} sessions, {number(s['per_active_user'])} an active user", highlight=False
+        )
         console.print(rows)
     if r is not None:
         heading("Rhythm (UTC)")
         console.print(f"impressions by hour     0 {sparkline(r['impressions_by_hour'])} 23", highlight=False)
-        week = "  ".join(f"{n} {percent(v / max(sum(r['impressions_by_weekday']), 1))}" for n, v in zip(WEEKDAYS, r["impressions_by_weekday"], strict=True))
+        week = "  ".join(
+            f"{n} {percent(v / max(sum(r['impressions_by_weekday']), 1))}"
+            for n, v in zip(WEEKDAYS, r["impressions_by_weekday"], strict=True)
+        )
         console.print(f"impressions by weekday  {week}", highlight=False)
         console.print(f"impressions by day      {sparkline(r['impressions_by_day'][-60:])}", highlight=False)
         if any(r["new_items_by_day"] or ()):
-            console.print(f"new items by day        {sparkline(r['new_items_by_day'][-60:])}", highlight=False)
+            console.print(
+                f"new items by day        {sparkline(r['new_items_by_day'][-60:])}", highlight=False
+            )
 
 
 def _labels(console: Console, heading, table, d: dict) -> None:
@@ -123,7 +151,13 @@ def _labels(console: Console, heading, table, d: dict) -> None:
         heading("Safety labels")
         rows = table("label", "items known", "mean", "items above 0.5", "impressions above 0.5")
         for x in d["safety"]:
-            rows.add_row(x["label"], number(x["items_known"]), number(x["mean"]), percent(x["items_above_half"]), percent(x["impressions_above_half"]))
+            rows.add_row(
+                x["label"],
+                number(x["items_known"]),
+                number(x["mean"]),
+                percent(x["items_above_half"]),
+                percent(x["impressions_above_half"]),
+            )
         console.print(rows)
     if d["categories"]:
         heading("Categories")

@@ -149,7 +149,9 @@ def _digest(files: list[Path], name: str, expected: str) -> str:
 # --- content ----------------------------------------------------------------------------------------------
 
 
-def _content(name: str, files: list[Path], manifest: DatasetManifest) -> Iterator[tuple[str, Callable[[], str | None]]]:
+def _content(
+    name: str, files: list[Path], manifest: DatasetManifest
+) -> Iterator[tuple[str, Callable[[], str | None]]]:
     columns = manifest.tables[name].columns
     frame = pl.scan_parquet(files, hive_partitioning=False)
     required = [c for c, (_, needed) in COLUMNS.get(name, {}).items() if needed]
@@ -174,9 +176,14 @@ def _content(name: str, files: list[Path], manifest: DatasetManifest) -> Iterato
 
 def _schema(name: str, columns: dict[str, str], manifest: DatasetManifest) -> None:
     kinds = {
-        "timestamp": ("timestamp[us, tz=UTC]",), "bool": ("bool",), "float": ("float", "double"),
-        "int": ("int8", "int16", "int32", "int64"), "id": ("int64", "int32", "string"), "text": ("string",),
-        "category": ("string",), "list": ("list<string>", "list<int64>", "list<int32>"),
+        "timestamp": ("timestamp[us, tz=UTC]",),
+        "bool": ("bool",),
+        "float": ("float", "double"),
+        "int": ("int8", "int16", "int32", "int64"),
+        "id": ("int64", "int32", "string"),
+        "text": ("string",),
+        "category": ("string",),
+        "list": ("list<string>", "list<int64>", "list<int32>"),
     }
     known = COLUMNS.get(name, {})
     for column, (_, required) in known.items():
@@ -196,7 +203,9 @@ def _no_nulls(frame: pl.LazyFrame, columns: list[str]) -> None:
     counts = frame.select(pl.col(c).null_count() for c in columns).collect().row(0, named=True)
     for column, count in counts.items():
         if count:
-            raise _Fault(f"{column}: {count:,} nulls, first in row {_first(frame, pl.col(column).is_null()):,}")
+            raise _Fault(
+                f"{column}: {count:,} nulls, first in row {_first(frame, pl.col(column).is_null()):,}"
+            )
 
 
 def _first(frame: pl.LazyFrame, wrong: pl.Expr) -> int:
@@ -219,7 +228,10 @@ def _moments(frame: pl.LazyFrame, column: str, manifest: DatasetManifest) -> Non
     earliest = int(dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp()) * SECOND
     latest = int(dt.datetime.now(dt.UTC).timestamp()) * SECOND + DAY
     value = pl.col(column).cast(pl.Datetime("us")).cast(pl.Int64)
-    for wrong, what in ((value < earliest, f"before {day} (wrong unit?)"), (value > latest, "in the future (wrong unit?)")):
+    for wrong, what in (
+        (value < earliest, f"before {day} (wrong unit?)"),
+        (value > latest, "in the future (wrong unit?)"),
+    ):
         count = frame.select(wrong.sum()).collect().item()
         if count:
             raise _Fault(f"{count:,} {what}, first in row {_first(frame, wrong):,}")
@@ -235,22 +247,32 @@ def _in_range(frame: pl.LazyFrame, column: str) -> None:
     wrong = value.is_not_null() & (value.is_nan() | inside.not_())
     count = frame.select(wrong.sum()).collect().item()
     if count:
-        raise _Fault(f"{count:,} {what.removeprefix('is ').removeprefix('lies ')}, first in row {_first(frame, wrong):,}")
+        raise _Fault(
+            f"{count:,} {what.removeprefix('is ').removeprefix('lies ')}, first in row {_first(frame, wrong):,}"
+        )
 
 
 def _actions(frame: pl.LazyFrame, manifest: DatasetManifest) -> str:
     if not manifest.actions:
         raise _Fault("the manifest names no action")
     positive = [a for a, info in manifest.actions.items() if info.polarity == "positive"]
-    counts = frame.select(
-        *(pl.col(a).sum() for a in manifest.actions),
-        (~pl.any_horizontal(positive)).sum().alias("__without") if positive else pl.len().alias("__without"),
-    ).collect().row(0, named=True)
+    counts = (
+        frame.select(
+            *(pl.col(a).sum() for a in manifest.actions),
+            (~pl.any_horizontal(positive)).sum().alias("__without")
+            if positive
+            else pl.len().alias("__without"),
+        )
+        .collect()
+        .row(0, named=True)
+    )
     for action, info in manifest.actions.items():
         if counts[action] != info.count:
             raise _Fault(f"{action}: {counts[action]:,}, the manifest says {info.count:,}")
     if bool(counts["__without"]) != manifest.negatives_observed:
-        raise _Fault(f"{counts['__without']:,} impressions without a positive action, negatives_observed is {manifest.negatives_observed}")
+        raise _Fault(
+            f"{counts['__without']:,} impressions without a positive action, negatives_observed is {manifest.negatives_observed}"
+        )
     return ", ".join(manifest.actions)
 
 
@@ -258,7 +280,9 @@ def _span(frame: pl.LazyFrame, manifest: DatasetManifest) -> str:
     value = pl.col("timestamp").cast(pl.Datetime("us")).cast(pl.Int64)
     found = frame.select(value.min().alias("low"), value.max().alias("high")).collect().row(0)
     if manifest.has_time and manifest.time_span is not None and tuple(found) != tuple(manifest.time_span):
-        raise _Fault(f"{found[0]} to {found[1]}, the manifest says {manifest.time_span[0]} to {manifest.time_span[1]}")
+        raise _Fault(
+            f"{found[0]} to {found[1]}, the manifest says {manifest.time_span[0]} to {manifest.time_span[1]}"
+        )
     for name, (start, end) in (manifest.splits or {}).items():
         if start >= end:
             raise _Fault(f"split {name!r} is empty")
@@ -268,7 +292,9 @@ def _span(frame: pl.LazyFrame, manifest: DatasetManifest) -> str:
 # --- references -------------------------------------------------------------------------------------------
 
 
-def _references(readable: dict[str, list[Path]], manifest: DatasetManifest) -> Iterator[tuple[str, str, Callable[[], str | None]]]:
+def _references(
+    readable: dict[str, list[Path]], manifest: DatasetManifest
+) -> Iterator[tuple[str, str, Callable[[], str | None]]]:
     def ids(table: str, column: str) -> pl.Series | None:
         if table not in readable or column not in manifest.tables[table].columns:
             return None
@@ -277,8 +303,11 @@ def _references(readable: dict[str, list[Path]], manifest: DatasetManifest) -> I
     users, items = ids("users", "user_id"), ids("items", "item_id")
     authors = users if manifest.authors_are_users else ids("items", "author_id")
     known = {
-        "user_id": (users, "users"), "item_id": (items, "items"), "follower_id": (users, "users"),
-        "followee_id": (authors, "authors"), "author_id": (authors, "authors"),
+        "user_id": (users, "users"),
+        "item_id": (items, "items"),
+        "follower_id": (users, "users"),
+        "followee_id": (authors, "authors"),
+        "author_id": (authors, "authors"),
     }
     for table in readable:
         for column in manifest.tables[table].columns:
@@ -288,7 +317,11 @@ def _references(readable: dict[str, list[Path]], manifest: DatasetManifest) -> I
                 continue
             among, of = known[column]
             if among is not None:
-                yield table, f"{column} known", lambda t=table, c=column, a=among, o=of: _known(readable[t], c, a, o)
+                yield (
+                    table,
+                    f"{column} known",
+                    lambda t=table, c=column, a=among, o=of: _known(readable[t], c, a, o),
+                )
 
 
 def _known(files: list[Path], column: str, known: pl.Series, of: str) -> None:

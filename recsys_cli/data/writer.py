@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,15 +16,20 @@ import pyarrow.parquet as pq
 
 from recsys_cli.data.digest import ORDERED_TABLES, TableDigest, dataset_digest
 from recsys_cli.data.schema import COLUMNS, Action, ColumnKind, DatasetManifest, TableInfo
-from recsys_cli.errors import DataError, nearest
+from recsys_cli.errors import DataError, UsageError, nearest
 from recsys_cli.files import atomic_dir
 
 if TYPE_CHECKING:
     import polars as pl
 
 ARROW_TYPES: dict[ColumnKind, pa.DataType] = {
-    "timestamp": pa.timestamp("us", "UTC"), "bool": pa.bool_(), "float": pa.float32(), "int": pa.int32(),
-    "text": pa.string(), "category": pa.string(), "list": pa.list_(pa.string()),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "bool": pa.bool_(),
+    "float": pa.float32(),
+    "int": pa.int32(),
+    "text": pa.string(),
+    "category": pa.string(),
+    "list": pa.list_(pa.string()),
 }
 """Arrow type of each kind of column; ids are int64, or string where the owner's are."""
 
@@ -76,7 +82,8 @@ def conform(name: str, table: pa.Table | pl.DataFrame, actions: Mapping[str, obj
     try:
         table = table.cast(pa.schema(fields))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise DataError(f"table {name}: {str(error).splitlines()[0]}", "see the README for the type of each column") from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"table {name}: {reason}", "see the README for the type of each column") from None
     return table
 
 
@@ -114,7 +121,7 @@ class TableWriter:
             self._schema = batch.schema
             self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
         elif batch.schema != self._schema:
-            batch = batch.select(self._schema.names).cast(self._schema)
+            batch = self._fit(batch)
         if batch.num_rows == 0:
             return
         self._file.write_table(batch)
@@ -122,6 +129,22 @@ class TableWriter:
         self.rows += batch.num_rows
         if self.name == "impressions":
             self._count(batch)
+
+    def _fit(self, batch: pa.Table) -> pa.Table:
+        """A later batch in the columns of the first: what it lacks is null."""
+        if more := [c for c in batch.column_names if c not in self._schema.names]:
+            raise DataError(
+                f"table {self.name}: column {more[0]!r} is in later rows but not in the first",
+                "every file and part of a table must give the same columns",
+            )
+        lacking = [f for f in self._schema if f.name not in batch.column_names]
+        if needed := [f.name for f in lacking if not f.nullable]:
+            raise DataError(
+                f"table {self.name}: later rows have no column {needed[0]!r}", "every part must give it"
+            )
+        for f in lacking:
+            batch = batch.append_column(f, pa.nulls(batch.num_rows, f.type))
+        return batch.select(self._schema.names).cast(self._schema)
 
     def _count(self, batch: pa.Table) -> None:
         positive = np.zeros(batch.num_rows, bool)
@@ -164,7 +187,11 @@ class DatasetWriter:
         return self._writers[name]
 
     def finish(
-        self, *, origin: dict | None = None, has_time: bool = True, authors_are_users: bool = False,
+        self,
+        *,
+        origin: dict | None = None,
+        has_time: bool = True,
+        authors_are_users: bool = False,
         splits: dict[str, tuple[int, int]] | None = None,
     ) -> DatasetManifest:
         """Close every table and write `dataset.json`; tables without any batch are left out."""
@@ -172,34 +199,63 @@ class DatasetWriter:
         log = self._writers.get("impressions")
         counts = log.action_counts if log else {}
         manifest = DatasetManifest(
-            name=self.name, origin=origin or {}, tables=tables,
+            name=self.name,
+            origin=origin or {},
+            tables=tables,
             actions={a: Action(polarity=p, count=counts.get(a, 0)) for a, p in self.actions.items()},
-            time_span=log.time_span if log and has_time else None, has_time=has_time,
-            negatives_observed=bool(log and log.without_positive), authors_are_users=authors_are_users, splits=splits,
+            time_span=log.time_span if log and has_time else None,
+            has_time=has_time,
+            negatives_observed=bool(log and log.without_positive),
+            authors_are_users=authors_are_users,
+            splits=splits,
             digest=dataset_digest({name: info.digest for name, info in tables.items()}),
         )
-        text = orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        text = orjson.dumps(
+            manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        )
         (self.folder / "dataset.json").write_bytes(text)
         return manifest
 
     def abandon(self) -> None:
         """Close open files after a failure; the folder is not a dataset."""
         for writer in self._writers.values():
-            writer.close()
+            with contextlib.suppress(OSError, pa.ArrowException):
+                writer.close()
+
+
+def require_replaceable(path: str | os.PathLike) -> None:
+    """Raises UsageError where writing a dataset to `path` would remove something that is no dataset."""
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").is_file():
+        raise UsageError(
+            f"{path} is not empty and holds no dataset", "name a folder of its own for the dataset"
+        )
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file", "name a folder for the dataset")
 
 
 def write_dataset(
-    path: str | os.PathLike, name: str, tables: Mapping[str, pa.Table | pl.DataFrame], actions: Mapping[str, str], *,
-    origin: dict | None = None, has_time: bool = True, authors_are_users: bool = False,
+    path: str | os.PathLike,
+    name: str,
+    tables: Mapping[str, pa.Table | pl.DataFrame],
+    actions: Mapping[str, str],
+    *,
+    origin: dict | None = None,
+    has_time: bool = True,
+    authors_are_users: bool = False,
     splits: dict[str, tuple[int, int]] | None = None,
 ) -> DatasetManifest:
     """Write a whole dataset folder at `path`, replacing one that is there, and return its manifest.
 
     tables: table name → rows (see `schema.COLUMNS`). actions: action → "positive" or "negative"; each is a
-    Boolean column of `impressions`. Types are made canonical; raises DataError as `conform` does.
+    Boolean column of `impressions`. Types are made canonical; raises DataError as `conform` does, UsageError
+    where `path` holds something that is no dataset.
     """
+    require_replaceable(path)
     with atomic_dir(path) as folder:
         writer = DatasetWriter(folder, name, actions)
         for table, rows in tables.items():
             writer.table(table).write(rows)
-        return writer.finish(origin=origin, has_time=has_time, authors_are_users=authors_are_users, splits=splits)
+        return writer.finish(
+            origin=origin, has_time=has_time, authors_are_users=authors_are_users, splits=splits
+        )

@@ -66,7 +66,13 @@ class _Value:
 
 
 def convert(
-    frame: pl.DataFrame, targets: list[Target], nulls: list[str], bounds: Bounds, *, where: str, order_start: int = ORDER_START
+    frame: pl.DataFrame,
+    targets: list[Target],
+    nulls: list[str],
+    bounds: Bounds,
+    *,
+    where: str,
+    order_start: int = ORDER_START,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(rows in our columns with `LINE`, refused rows as line, reason, value).
 
@@ -75,21 +81,30 @@ def convert(
     """
     built = [(t, _build(t, frame, nulls, bounds, where, order_start)) for t in targets]
     built = [(t, v) for t, v in built if v is not None]
-    checks = [(f"__check{n}", bad, reason, v.raw) for n, (v, bad, reason) in enumerate(
-        (v, bad, reason) for _, v in built for bad, reason in v.checks
-    )]
+    checks = [
+        (f"__check{n}", bad, reason, v.raw)
+        for n, (v, bad, reason) in enumerate((v, bad, reason) for _, v in built for bad, reason in v.checks)
+    ]
     out = frame.select(
-        *(v.value.alias(t.name) for t, v in built), LINE, *(bad.fill_null(False).alias(name) for name, bad, _, _ in checks)
+        *(v.value.alias(t.name) for t, v in built),
+        LINE,
+        *(bad.fill_null(False).alias(name) for name, bad, _, _ in checks),
     )
     names = [name for name, *_ in checks]
-    refused = out.select(pl.any_horizontal(names)).to_series() if names else pl.repeat(False, out.height, eager=True)
+    refused = (
+        out.select(pl.any_horizontal(names)).to_series()
+        if names
+        else pl.repeat(False, out.height, eager=True)
+    )
     good = out.drop(names)
     if not refused.any():
         return good, refusals()
     reason = pl.coalesce(pl.when(pl.col(name)).then(pl.lit(text)) for name, _, text, _ in checks)
     value = pl.coalesce(pl.when(pl.col(name)).then(raw) for name, _, _, raw in checks)
-    bad_rows = frame.with_columns(out.select(names)).filter(refused).select(
-        pl.col(LINE).alias("line"), reason.alias("reason"), value.alias("value")
+    bad_rows = (
+        frame.with_columns(out.select(names))
+        .filter(refused)
+        .select(pl.col(LINE).alias("line"), reason.alias("reason"), value.alias("value"))
     )
     return good.filter(~refused), bad_rows
 
@@ -119,18 +134,22 @@ def source_column(spec: Column, columns: list[str], what: str, where: str) -> st
     return found
 
 
-def _build(t: Target, frame: pl.DataFrame, nulls, bounds: Bounds, where: str, order_start: int) -> _Value | None:
+def _build(
+    t: Target, frame: pl.DataFrame, nulls, bounds: Bounds, where: str, order_start: int
+) -> _Value | None:
     columns = [c for c in frame.columns if c != LINE]
     source = source_column(t.spec, columns, t.name, where)
     if source is None and t.spec.value is None:
         if t.spec.column is None and t.kind == "bool":
-            raise ConfigError(f"{t.name}: the mapping gives neither `column` nor `value`", "name the source column")
+            raise ConfigError(
+                f"{t.name}: the mapping gives neither `column` nor `value`", "name the source column"
+            )
         return None
     if source is None:
         raw: pl.Expr = pl.lit(t.spec.value)
         dtype = pl.select(raw).to_series().dtype
     else:
-        raw, dtype = _without_nulls(pl.col(source), frame.schema[source], [*nulls, *t.spec.null])
+        raw, dtype = _without_nulls(pl.col(source), frame.schema[source], [*nulls, *t.spec.missing])
     shown = raw.cast(pl.String) if not dtype.is_nested() else pl.lit(None, pl.String)
     out = _Value(raw, shown)
     label = t.name if source in (None, t.name) else f"{t.name} ({source})"
@@ -165,7 +184,11 @@ def _number(text: str) -> float | None:
 
 def _numeric(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Float64, null where it is no number."""
-    return raw.str.strip_chars().cast(pl.Float64, strict=False) if dtype == pl.String else raw.cast(pl.Float64, strict=False)
+    return (
+        raw.str.strip_chars().cast(pl.Float64, strict=False)
+        if dtype == pl.String
+        else raw.cast(pl.Float64, strict=False)
+    )
 
 
 def _id(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
@@ -180,7 +203,9 @@ def _id(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is not an integer"))
 
 
-def _timestamp(out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: Bounds, order_start: int) -> None:
+def _timestamp(
+    out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: Bounds, order_start: int
+) -> None:
     raw, spec = out.value, t.spec
     if spec.order:
         out.value = (_numeric(raw, dtype).cast(pl.Int64) * SECOND + order_start).cast(TIME)
@@ -188,28 +213,41 @@ def _timestamp(out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: B
         return
     if dtype.is_temporal():
         aware = getattr(dtype, "time_zone", None)
-        out.value = raw.dt.convert_time_zone("UTC").cast(TIME) if aware else _in_zone(raw.cast(pl.Datetime("us")), spec.zone)
+        out.value = (
+            raw.dt.convert_time_zone("UTC").cast(TIME)
+            if aware
+            else _in_zone(raw.cast(pl.Datetime("us")), spec.zone)
+        )
         micros = out.value.cast(pl.Int64).cast(pl.Float64)
         unit = None
     elif spec.unit:
         number, factor = _numeric(raw, dtype), MICROSECONDS[spec.unit]
         micros = number * factor
-        exact = raw.str.strip_chars().cast(pl.Int64, strict=False) if dtype == pl.String else (
-            raw.cast(pl.Int64) if dtype.is_integer() else pl.lit(None, pl.Int64)
+        exact = (
+            raw.str.strip_chars().cast(pl.Int64, strict=False)
+            if dtype == pl.String
+            else (raw.cast(pl.Int64) if dtype.is_integer() else pl.lit(None, pl.Int64))
         )
         exact = exact // 1000 if spec.unit == "ns" else exact * int(factor)
         inside = micros.is_between(bounds.earliest, bounds.latest)
-        out.value = pl.when(inside).then(pl.coalesce(exact, micros.round().cast(pl.Int64, strict=False))).cast(TIME)
-        out.checks.append((raw.is_not_null() & (number.is_null() | number.is_nan()), f"{label} is not a number"))
+        out.value = (
+            pl.when(inside).then(pl.coalesce(exact, micros.round().cast(pl.Int64, strict=False))).cast(TIME)
+        )
+        out.checks.append(
+            (raw.is_not_null() & (number.is_null() | number.is_nan()), f"{label} is not a number")
+        )
         unit = spec.unit
     elif spec.format:
         out.value = _written_time(raw.cast(pl.String).str.strip_chars(), spec.format, spec.zone)
         micros = out.value.cast(pl.Int64).cast(pl.Float64)
-        out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is not a time of the form {spec.format}"))
+        out.checks.append(
+            (raw.is_not_null() & out.value.is_null(), f"{label} is not a time of the form {spec.format}")
+        )
         unit = None
     else:
         raise ConfigError(
-            f"the mapping does not say how {label} is written", "give `unit` (s, ms, us) for numbers or `format` for text"
+            f"the mapping does not say how {label} is written",
+            "give `unit` (s, ms, us) for numbers or `format` for text",
         )
     early = dt.datetime.fromtimestamp(bounds.earliest / SECOND, dt.UTC).date()
     guess = f": wrong unit? the mapping says {unit}" if unit else ""
@@ -219,7 +257,9 @@ def _timestamp(out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: B
 
 def _in_zone(wall: pl.Expr, zone: str) -> pl.Expr:
     """UTC of wall-clock times; where the clock is turned back the earlier, where it leaps over them null."""
-    return wall.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+    return wall.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone(
+        "UTC"
+    )
 
 
 def _written_time(text: pl.Expr, form: str, zone: str) -> pl.Expr:
@@ -230,7 +270,10 @@ def _written_time(text: pl.Expr, form: str, zone: str) -> pl.Expr:
         return _in_zone(text.str.strptime(wall, form, strict=False), zone)
     text = text.str.replace(" ", "T", literal=True).str.replace(r"Z$", "+00:00")
     zoned = [text.str.strptime(TIME, f, strict=False) for f in ("%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%z")]
-    plain = [text.str.strptime(wall, f, strict=False) for f in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")]
+    plain = [
+        text.str.strptime(wall, f, strict=False)
+        for f in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+    ]
     return pl.coalesce(*zoned, *(_in_zone(p, zone) for p in plain))
 
 
@@ -273,7 +316,9 @@ def _bool(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
         out.value = pl.all_horizontal(compare[name](bound) for name, bound in spec.thresholds.items())
         if spec.default is None:
             out.checks.append((raw.is_null(), f"{label} is missing"))
-        out.checks.append((raw.is_not_null() & (number.is_null() | number.is_nan()), f"{label} is not a number"))
+        out.checks.append(
+            (raw.is_not_null() & (number.is_null() | number.is_nan()), f"{label} is not a number")
+        )
         return
     if spec.is_in is not None:
         if dtype.is_numeric():
@@ -300,7 +345,11 @@ def _text(out: _Value, t: Target, dtype: pl.DataType, *_) -> None:
     value = out.value
     if dtype.is_float():
         whole = (value == value.round()) & value.abs().lt(2**53)
-        value = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
+        value = (
+            pl.when(whole)
+            .then(value.cast(pl.Int64, strict=False).cast(pl.String))
+            .otherwise(value.cast(pl.String))
+        )
     elif dtype.is_nested():
         value = value.list.eval(pl.element().cast(pl.String)).list.join(" ")
     else:
@@ -330,8 +379,15 @@ def _auto(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
 
 
 _CONVERTERS = {
-    "id": _id, "timestamp": _timestamp, "float": _float, "int": _int, "bool": _bool, "text": _text, "category": _text,
-    "list": _list, "auto": _auto,
+    "id": _id,
+    "timestamp": _timestamp,
+    "float": _float,
+    "int": _int,
+    "bool": _bool,
+    "text": _text,
+    "category": _text,
+    "list": _list,
+    "auto": _auto,
 }
 
 
@@ -355,11 +411,29 @@ def recognise(frame: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     return frame
 
 
-def attribute_targets(attributes: dict[str, Column], leave_out: list[str], columns: list[str], used: set[str]) -> list[Target]:
+def _implied_kind(spec: Column) -> ColumnKind | None:
+    """The type of an attribute as its mapping says or implies; None where its values decide."""
+    if spec.type is not None:
+        return spec.type
+    if spec.thresholds or spec.is_in is not None:
+        return "bool"
+    if spec.separator is not None:
+        return "list"
+    if spec.unit or spec.format:
+        return "timestamp"
+    if spec.replace:
+        return "category"
+    return "float" if spec.scale != 1 else None
+
+
+def attribute_targets(
+    attributes: dict[str, Column], leave_out: list[str], columns: list[str], used: set[str]
+) -> list[Target]:
     """Targets of the attributes of a part in the order of the file; globs are expanded over the columns not used otherwise."""
     import fnmatch
 
     found: dict[str, Target] = {}
+    used = used | {c for spec in attributes.values() for c in spec.column or ()}
     for name, spec in attributes.items():
         if any(c in name for c in "*?["):
             matches = [c for c in columns if fnmatch.fnmatchcase(c, name) and c not in used]
@@ -368,6 +442,8 @@ def attribute_targets(attributes: dict[str, Column], leave_out: list[str], colum
         for match in matches:
             if match in found or any(fnmatch.fnmatchcase(match, out) for out in leave_out):
                 continue
-            filled = spec if spec.column or spec.value is not None else spec.model_copy(update={"column": [match]})
-            found[match] = Target(match, spec.type, filled, attribute=True)
+            filled = (
+                spec if spec.column or spec.value is not None else spec.model_copy(update={"column": [match]})
+            )
+            found[match] = Target(match, _implied_kind(spec), filled, attribute=True)
     return sorted(found.values(), key=lambda t: columns.index(t.name) if t.name in columns else len(columns))

@@ -8,7 +8,7 @@ from typing import Literal
 import polars as pl
 
 from recsys_cli.data.importer.convert import source_column
-from recsys_cli.data.importer.mapping import Column, Part
+from recsys_cli.data.importer.mapping import Column, Source
 from recsys_cli.data.importer.readers import LINE, explode, read
 
 
@@ -32,23 +32,24 @@ class Keys:
         self.ids = pl.concat([self.ids, fresh.filter(self.unknown(fresh)).rename(self.column)])
 
 
-def ids_are_integers(part: Part, file: Path, spec: Column) -> bool:
+def ids_are_integers(source: Source, file: Path, spec: Column) -> bool:
     """Whether ids are integers, told from the first rows of a file.
 
     Text that spells integers in more than 99 of 100 rows counts, unless one has leading zeros.
     """
-    batch = next(read(part, file), None)
+    batch = next(read(source, file), None)
     if batch is None or batch.frame.height == 0:
         return False
-    frame = explode(batch.frame, part.explode) if part.explode in batch.frame.columns else batch.frame
-    name = source_column(spec, [c for c in frame.columns if c != LINE], "an id", str(file)) if not part.join else next(
-        (c for c in spec.column if c in frame.columns), None
-    )
+    exploded = getattr(source, "explode", None)
+    frame = explode(batch.frame, exploded) if exploded in batch.frame.columns else batch.frame
+    name = source_column(spec, [c for c in frame.columns if c != LINE], "an id", str(file))
     if name is None:
         return False
     values = frame[name].drop_nulls()
     if values.dtype != pl.String:
-        return values.dtype.is_integer() or (values.dtype.is_float() and bool((values == values.round()).all()))
+        return values.dtype.is_integer() or (
+            values.dtype.is_float() and bool((values == values.round()).all())
+        )
     values = values.filter(values != "")
     plain = values.str.contains(r"^-?(0|[1-9]\d{0,17})$")
     padded = values.str.contains(r"^0\d").any()

@@ -34,7 +34,7 @@ class Column(Section):
     """Leave our column out where the file has no such source column, instead of refusing the file."""
     type: ColumnKind | None = None
     """Type of an attribute; by default numbers are recognised and all else is a category."""
-    null: Annotated[list[str], BeforeValidator(_as_list)] = []
+    missing: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Further spellings of "unknown" in this column."""
     default: Scalar | None = None
     """Taken where the source is unknown."""
@@ -114,7 +114,7 @@ class Source(Section):
     """Encoding of text files."""
     quote: Annotated[str | None, Field(max_length=1)] = '"'
     """Character that encloses fields holding separators or line ends; null where quotes mean nothing."""
-    null: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    missing: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     """Spellings of "unknown" in these files, instead of the mapping's."""
 
     @model_validator(mode="after")
@@ -127,7 +127,7 @@ class Source(Section):
 class Join(Source):
     """A small table whose columns are added to the rows: the author of an item from a file of its own."""
 
-    on: dict[str, str]
+    match: dict[str, str]
     """Our source column → the column of this file that it must equal; the first match counts."""
 
 
@@ -158,7 +158,10 @@ def _as_attributes(value: Any) -> Any:
     if isinstance(value, list):
         return {name: {} for name in value}
     if isinstance(value, dict):
-        return {k: {"type": v} if isinstance(v, str) and v in ColumnKind.__args__ else _as_column(v) for k, v in value.items()}
+        return {
+            k: {"type": v} if isinstance(v, str) and v in ColumnKind.__args__ else _as_column(v)
+            for k, v in value.items()
+        }
     return value
 
 
@@ -194,9 +197,7 @@ class ImpressionsPart(Part):
     columns: _columns("impressions")  # type: ignore[valid-type]
     """How user_id, item_id, timestamp and the optional columns are filled; without `timestamp` the order of
     the rows stands for time."""
-    actions: Annotated[
-        dict[str, Annotated[ActionColumn, BeforeValidator(_as_column)]], Field(min_length=1)
-    ]
+    actions: Annotated[dict[str, Annotated[ActionColumn, BeforeValidator(_as_column)]], Field(min_length=1)]
     """Action → how it is told from the row, in the order of reports."""
     split: str | None = None
     """Name of the given window (train, valid, test) that these rows make, where the source fixes one."""
@@ -219,7 +220,7 @@ class Mapping(Section):
     """Who blocks or mutes whom."""
     history: Annotated[list[HistoryPart], BeforeValidator(_as_list)] = []
     """What users did before the log begins, where no time of it is known."""
-    null: Annotated[list[str], BeforeValidator(_as_list)] = [""]
+    missing: Annotated[list[str], BeforeValidator(_as_list)] = [""]
     """Spellings of "unknown" in every text file."""
     user_ids: Literal["auto", "integer", "text"] = "auto"
     """Type of user ids; `auto` takes integers where the first rows hold nothing else."""
@@ -257,7 +258,9 @@ class Mapping(Section):
                 raise ValueError("every part of `impressions` must give the same actions in the same order")
         taken = set(self.actions) & set(COLUMNS["impressions"])
         if taken:
-            raise ValueError(f"an action cannot be called {sorted(taken)[0]!r}: impressions have a column of that name")
+            raise ValueError(
+                f"an action cannot be called {sorted(taken)[0]!r}: impressions have a column of that name"
+            )
         return self
 
 
@@ -265,7 +268,10 @@ def read_mapping(path: str | Path) -> Mapping:
     """Read and check a mapping file; raises ConfigError with file, line and the nearest known key."""
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"no mapping file {path}", "configs/import/ holds one a known source; template.yaml explains all keys")
+        raise ConfigError(
+            f"no mapping file {path}",
+            "configs/import/ holds one a known source; template.yaml explains all keys",
+        )
     tree = read_yaml(path)
     try:
         return validate(Mapping, tree, path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,21 +60,37 @@ def _what_is_there(folder: Path) -> str:
     if not folder.is_dir():
         return "the folder given with --from does not exist"
     names = sorted(p.name for p in folder.iterdir() if p.is_file())
-    return f"it holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else "the folder is empty"
+    return (
+        f"it holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+        if names
+        else "the folder is empty"
+    )
 
 
 def _form(source: Source, file: Path) -> tuple[str, str]:
     """(format, separator) of a file, from the mapping or else from the name."""
     suffixes = [s.lower() for s in file.suffixes if s.lower() not in (".gz", ".zst")]
     last = suffixes[-1] if suffixes else ""
-    known = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+    known = {
+        ".csv": "csv",
+        ".tsv": "csv",
+        ".jsonl": "jsonl",
+        ".ndjson": "jsonl",
+        ".json": "jsonl",
+        ".parquet": "parquet",
+    }
     form = source.format or known.get(last) or ("csv" if source.separator else None)
     if form is None:
-        raise ConfigError(f"the form of {file.name} does not show in its name", "give `format` (and `separator`) in the mapping")
+        raise ConfigError(
+            f"the form of {file.name} does not show in its name",
+            "give `format` (and `separator`) in the mapping",
+        )
     by_name = {".csv": ",", ".tsv": "\t"}
     separator = source.separator or by_name.get(last) or (" " if form in ("adjacency", "sequences") else None)
     if form == "csv" and separator is None:
-        raise ConfigError(f"the separator of {file.name} does not show in its name", "give `separator` in the mapping")
+        raise ConfigError(
+            f"the separator of {file.name} does not show in its name", "give `separator` in the mapping"
+        )
     return form, separator or ""
 
 
@@ -110,7 +127,8 @@ def column_names(source: Source, file: Path) -> list[str]:
             return pq.read_schema(file).names
         except (OSError, pa.ArrowException) as error:
             raise DataError(
-                f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "the file is damaged or truncated"
+                f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}",
+                "the file is damaged or truncated",
             ) from None
     if form in ("adjacency", "sequences"):
         return ["user", "item", "rank"]
@@ -135,29 +153,26 @@ class _Block:
 
 
 def _blocks(source: Source, file: Path, quote: str | None) -> Iterator[_Block]:
-    raw = pa.OSFile(str(file))
     compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower())
-    stream = pa.CompressedInputStream(raw, compression) if compression else raw
+    decode = _decoder(source.encoding, file)
     rest, line, done = b"", 1, 0
-    with raw, stream:
+    with (
+        pa.OSFile(str(file)) as raw,
+        pa.CompressedInputStream(raw, compression) if compression else raw as stream,
+    ):
         while True:
             piece = stream.read(BLOCK_BYTES)
-            content = rest + piece
-            if not content:
+            rest += decode(piece, not piece)
+            if not rest and not piece:
                 return
-            if piece:
-                cut = _cut(content, quote)
-                if cut == 0 and len(content) < LONGEST_ROW:
-                    rest = content
-                    continue
-                cut = cut or len(content)
-            else:
-                cut = len(content)
-            place = raw.tell()
-            text = _to_utf8(content[:cut], source.encoding, file, line)
-            yield _Block(text[3:] if line == 1 and text.startswith(b"\xef\xbb\xbf") else text, line, place - done)
-            line += text.count(b"\n")
-            done, rest = place, content[cut:]
+            cut = _cut(rest, quote) if piece else len(rest)
+            if cut == 0 and len(rest) < LONGEST_ROW:
+                continue
+            content, rest = rest[: cut or len(rest)], rest[cut or len(rest) :]
+            place = raw.tell() if piece else file.stat().st_size
+            yield _Block(content, line, place - done)
+            line += content.count(b"\n")
+            done = place
             if not piece:
                 return
 
@@ -174,20 +189,30 @@ def _cut(content: bytes, quote: str | None) -> int:
     return int(outside[-1]) + 1 if len(outside) else 0
 
 
-def _to_utf8(content: bytes, encoding: str, file: Path, line: int) -> bytes:
+def _decoder(encoding: str, file: Path) -> Callable[[bytes, bool], bytes]:
+    """A function from the next bytes of a file (and whether they are the last) to UTF-8 without byte-order mark."""
     try:
-        if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-            content.decode()
-            return content
-        return content.decode(encoding).encode()
+        name = codecs.lookup(encoding).name
     except LookupError:
         raise ConfigError(f"unknown encoding {encoding!r}", "for example utf-8, latin-1 or utf-16") from None
-    except UnicodeDecodeError as error:
-        at = line + content.count(b"\n", 0, error.start)
-        raise DataError(
-            f"{file} line {at}: not {encoding} (byte 0x{content[error.start]:02x})",
-            "give its `encoding` in the mapping, for example latin-1 or cp1252",
-        ) from None
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)()
+    line = 1
+
+    def decode(piece: bytes, last: bool) -> bytes:
+        nonlocal line
+        try:
+            text = decoder.decode(piece, last)
+        except UnicodeDecodeError as error:
+            at = line + error.object[: error.start].count(b"\n")
+            raise DataError(
+                f"{file} line {at}: not {encoding} (byte 0x{error.object[error.start]:02x})",
+                "give its `encoding` in the mapping, for example latin-1 or cp1252",
+            ) from None
+        content = text.encode("utf-8", "surrogatepass")
+        line += content.count(b"\n")
+        return content
+
+    return decode
 
 
 # --- forms ------------------------------------------------------------------------------------------------
@@ -217,7 +242,9 @@ def _header(source: Source, file: Path, content: bytes, separator: str) -> tuple
         names = [n.partition(":")[0] for n in names]
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
-        raise DataError(f"{file} line 1: column {twice!r} stands twice", "give `names` in the mapping, or `header: false`")
+        raise DataError(
+            f"{file} line 1: column {twice!r} stands twice", "give `names` in the mapping, or `header: false`"
+        )
     return names, rest, 1 if end else 0
 
 
@@ -229,7 +256,9 @@ def _parse_csv(
     if len(separator) > 1:
         stand_in = next((c for c in _STAND_IN_SEPARATORS if bytes([c]) not in content), None)
         if stand_in is None:
-            raise DataError(f"line {line}: control characters in a file with separator {separator!r}", "clean the file")
+            raise DataError(
+                f"line {line}: control characters in a file with separator {separator!r}", "clean the file"
+            )
         content, separator = content.replace(separator.encode(), bytes([stand_in])), chr(stand_in)
     ragged: list[tuple[int, int, str]] = []
 
@@ -243,8 +272,12 @@ def _parse_csv(
         pa.py_buffer(content),
         pa_csv.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=names),
         pa_csv.ParseOptions(
-            delimiter=separator, quote_char=quote or False, double_quote=True, newlines_in_values=quote is not None,
-            ignore_empty_lines=False, invalid_row_handler=invalid,
+            delimiter=separator,
+            quote_char=quote or False,
+            double_quote=True,
+            newlines_in_values=quote is not None,
+            ignore_empty_lines=False,
+            invalid_row_handler=invalid,
         ),
         pa_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=False
@@ -267,13 +300,18 @@ def _parse_csv(
         blank = np.array([not texts[n - line].strip(b"\r") for n in lines])
         frame, good = frame.filter(~blank[good]), good & ~blank
     bad = [
-        (int(lines[row]), f"{width} fields where {len(names)} are due", text.rstrip("\r\n").replace(separator, written))
+        (
+            int(lines[row]),
+            f"{width} fields where {len(names)} are due",
+            text.rstrip("\r\n").replace(separator, written),
+        )
         for row, (_, width, text) in zip(bad_rows, ragged, strict=True)
     ]
     return frame.with_columns(pl.Series(LINE, lines[good])), bad
 
 
 def _read_json(source: Source, file: Path, columns: list[str] | None) -> Iterator[Batch]:
+    seen: dict[str, None] = {}
     for block in _blocks(source, file, None):
         rows, lines, bad = [], [], []
         for n, text in enumerate(block.content.split(b"\n"), block.line):
@@ -288,16 +326,19 @@ def _read_json(source: Source, file: Path, columns: list[str] | None) -> Iterato
                 continue
             rows.append(row)
             lines.append(n)
-        names = columns or list(dict.fromkeys(k for row in rows for k in row))
-        present = [c for c in names if any(c in row for row in rows)] if rows else []
-        frame = pl.DataFrame({c: _json_series([row.get(c) for row in rows]) for c in present})
+        # a key that some rows leave out is a column all the same
+        seen |= dict.fromkeys(k for row in rows for k in row)
+        names = [c for c in (seen if columns is None else columns) if c in seen]
+        frame = pl.DataFrame({c: _json_series([row.get(c) for row in rows]) for c in names})
         yield Batch(file, frame.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), bad, block.bytes_read)
 
 
 def _json_series(values: list) -> pl.Series:
     kinds = {type(v) for v in values if v is not None}
     if kinds == {list}:
-        return pl.Series([None if v is None else [_json_text(x) for x in v] for v in values], dtype=pl.List(pl.String))
+        return pl.Series(
+            [None if v is None else [_json_text(x) for x in v] for v in values], dtype=pl.List(pl.String)
+        )
     if kinds <= {bool} and kinds:
         return pl.Series(values, dtype=pl.Boolean)
     if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
@@ -328,7 +369,9 @@ def _read_lists(source: Source, file: Path, separator: str, keyed: bool) -> Iter
     """Lines of tokens as rows (user, item, rank); of the first token or the line's number as user."""
     for block in _blocks(source, file, None):
         text = pl.Series("item", block.content.decode().split("\n"))
-        lists = pl.DataFrame([pl.Series(LINE, np.arange(len(text)) + block.line), text.str.strip_chars().str.split(separator)])
+        lists = pl.DataFrame(
+            [pl.Series(LINE, np.arange(len(text)) + block.line), text.str.strip_chars().str.split(separator)]
+        )
         frame = explode(lists, "item").filter(pl.col("item") != "")
         frame = frame.with_columns(_places(frame[LINE].to_numpy()))
         if keyed:

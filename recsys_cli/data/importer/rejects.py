@@ -11,9 +11,15 @@ import pyarrow.parquet as pq
 
 from recsys_cli.errors import DataError
 
-SCHEMA = pa.schema([
-    ("table", pa.string()), ("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("value", pa.string()),
-])
+SCHEMA = pa.schema(
+    [
+        ("table", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.string()),
+        ("value", pa.string()),
+    ]
+)
 """`line` is the 1-based line of a text file or row of a Parquet file; `value` the text or key at fault."""
 
 
@@ -44,7 +50,10 @@ class Rejects:
         if bad.height == 0:
             return
         rows = bad.select(
-            pl.lit(table).alias("table"), pl.lit(file.name).alias("file"), "line", "reason",
+            pl.lit(table).alias("table"),
+            pl.lit(file.name).alias("file"),
+            "line",
+            "reason",
             pl.col("value").str.slice(0, 500),
         )
         if self._writer is None:
@@ -54,7 +63,9 @@ class Rejects:
             pl.len(), pl.col("line").first(), pl.col("value").first()
         )
         for reason, count, line, value in groups.iter_rows():
-            entry = self._reasons.setdefault((table, reason), Reason(table, reason, 0, file.name, line, value))
+            entry = self._reasons.setdefault(
+                (table, reason), Reason(table, reason, 0, file.name, line, value)
+            )
             entry.count += count
 
     def count(self, table: str) -> int:

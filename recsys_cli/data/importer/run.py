@@ -21,36 +21,44 @@ from recsys_cli.data.importer.convert import (
     refusals,
 )
 from recsys_cli.data.importer.keys import Keys, ids_are_integers
-from recsys_cli.data.importer.mapping import Column, Mapping, Part
+from recsys_cli.data.importer.mapping import Column, Mapping, Part, Source
 from recsys_cli.data.importer.readers import LINE, Batch, column_names, explode, find_files, read
 from recsys_cli.data.importer.rejects import Rejects
 from recsys_cli.data.schema import COLUMNS, SECOND, DatasetManifest
-from recsys_cli.data.writer import DatasetWriter
+from recsys_cli.data.writer import DatasetWriter, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress, Step
 
 ID_TYPES = {
-    "user_id": "user_ids", "follower_id": "user_ids", "item_id": "item_ids", "author_id": "author_ids",
+    "user_id": "user_ids",
+    "follower_id": "user_ids",
+    "item_id": "item_ids",
+    "author_id": "author_ids",
     "followee_id": "author_ids",
 }
 """Id column → the mapping's setting for its type."""
 
 
 def import_dataset(
-    mapping: Mapping, source: str | os.PathLike, target: str | os.PathLike, *, mapping_name: str = "",
+    mapping: Mapping,
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    mapping_name: str = "",
     progress: Progress | None = None,
 ) -> dict:
     """Import the files below `source` into a dataset folder `target`, replacing one that is there.
 
     Returns the summary: counts a table, reasons of refused rows, seconds. Raises DataError where a file is
     missing or unreadable or too many rows are refused, ConfigError where the mapping does not fit the
-    files; the target is then as it was.
+    files, UsageError where the target holds something else; the target is then as it was.
     """
     start = time.perf_counter()
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "give the folder of the source files with --from")
+    require_replaceable(target)
     with atomic_dir(target) as temporary:
         job = _Import(mapping, folder, temporary, progress or Progress())
         try:
@@ -72,11 +80,20 @@ class _Import:
         self.bounds = Bounds.of(mapping.earliest, mapping.future_days)
         self.files: dict[Path, None] = {}
         self.left_out = 0
+        self._known_targets: dict[tuple[int, Path], list[Target]] = {}
         self.parts = {name: self._parts(name) for name in COLUMNS}
         self.integer = self._id_types()
-        self.users = Keys("user_id", self.integer["user_ids"], mapping.unknown_users if self.parts["users"] else "add")
-        self.items = Keys("item_id", self.integer["item_ids"], mapping.unknown_items if self.parts["items"] else "add")
-        self.authors = self.users if mapping.authors_are_users else Keys("author_id", self.integer["author_ids"], "reject")
+        self.users = Keys(
+            "user_id", self.integer["user_ids"], mapping.unknown_users if self.parts["users"] else "add"
+        )
+        self.items = Keys(
+            "item_id", self.integer["item_ids"], mapping.unknown_items if self.parts["items"] else "add"
+        )
+        self.authors = (
+            self.users
+            if mapping.authors_are_users
+            else Keys("author_id", self.integer["author_ids"], "reject")
+        )
 
     # --- what is there ------------------------------------------------------------------------------------
 
@@ -92,13 +109,13 @@ class _Import:
 
     def _id_types(self) -> dict[str, bool]:
         """Setting (user_ids, …) → whether those ids are integers."""
-        first: dict[str, tuple[Part, Path, Column]] = {}
+        first: dict[str, tuple[Source, Path, Column]] = {}
         for table in ("users", "items", "impressions"):
             for part, files in self.parts[table]:
                 for column, setting in ID_TYPES.items():
                     spec = getattr(part.columns, column, None)
                     if spec is not None and setting not in first and spec.column:
-                        first[setting] = (part, files[0], spec)
+                        first[setting] = self._holder(part, files[0], spec)
         types = {}
         for setting in dict.fromkeys(ID_TYPES.values()):
             chosen = getattr(self.mapping, setting)
@@ -110,9 +127,25 @@ class _Import:
             types["author_ids"] = types["user_ids"]
         return types
 
+    def _holder(self, part: Part, file: Path, spec: Column) -> tuple[Source, Path, Column]:
+        """The file that has a column: that of the part or one joined to it."""
+        for join in part.join:
+            other = self._join_file(join)
+            if not set(spec.column) & set(column_names(part, file)) and set(spec.column) & set(
+                column_names(join, other)
+            ):
+                return join, other, spec
+        return part, file, spec
+
     # --- reading ------------------------------------------------------------------------------------------
 
     def _targets(self, table: str, part: Part, file: Path) -> list[Target]:
+        key = (id(part), file)
+        if key not in self._known_targets:
+            self._known_targets[key] = self._find_targets(table, part, file)
+        return self._known_targets[key]
+
+    def _find_targets(self, table: str, part: Part, file: Path) -> list[Target]:
         targets = [
             Target(name, kind, spec, required, self.integer.get(ID_TYPES.get(name, ""), False))
             for name, (kind, required) in COLUMNS[table].items()
@@ -123,14 +156,18 @@ class _Import:
         attributes = getattr(part, "attributes", {})
         if attributes:
             used = {c for t in targets for c in t.spec.column or ()}
-            columns = column_names(part, file) + [c for j in part.join for c in column_names(j, self._join_file(j))]
+            columns = column_names(part, file) + [
+                c for j in part.join for c in column_names(j, self._join_file(j))
+            ]
             targets += attribute_targets(attributes, part.leave_out, columns, used)
         return targets
 
     def _join_file(self, join) -> Path:
         files = find_files(join, self.source)
         if not files:
-            raise DataError(f"no file {join.files[0]} in {self.source}", "it is joined to another; see the mapping")
+            raise DataError(
+                f"no file {join.files[0]} in {self.source}", "it is joined to another; see the mapping"
+            )
         return files[0]
 
     def _joins(self, part: Part) -> list[tuple[dict[str, str], pl.DataFrame]]:
@@ -141,47 +178,75 @@ class _Import:
                 self.files[file] = None
                 frames += [batch.frame.drop(LINE) for batch in read(join, file)]
             frame = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-            missing = [right for right in join.on.values() if right not in frame.columns]
+            missing = [right for right in join.match.values() if right not in frame.columns]
             if missing:
-                raise DataError(f"{join.files[0]} has no column {missing[0]!r} (to join on)", f"its columns: {', '.join(frame.columns)}")
-            frame = frame.with_columns(pl.col(r).cast(pl.String).alias(f"__on_{left}") for left, r in join.on.items())
-            frame = frame.drop([*join.on.values()]).unique([f"__on_{left}" for left in join.on], keep="first", maintain_order=True)
-            joins.append((join.on, frame))
+                raise DataError(
+                    f"{join.files[0]} has no column {missing[0]!r} (to join on)",
+                    f"its columns: {', '.join(frame.columns)}",
+                )
+            frame = frame.with_columns(
+                pl.col(r).cast(pl.String).alias(f"__on_{left}") for left, r in join.match.items()
+            )
+            frame = frame.drop([*join.match.values()]).unique(
+                [f"__on_{left}" for left in join.match], keep="first", maintain_order=True
+            )
+            joins.append((join.match, frame))
         return joins
 
-    def _batches(self, table: str, part: Part, files: list[Path], step: Step) -> Iterator[tuple[Batch, pl.DataFrame]]:
+    def _batches(
+        self, table: str, part: Part, files: list[Path], step: Step
+    ) -> Iterator[tuple[Batch, pl.DataFrame]]:
         """Each batch of a part with its rows in our columns; what is refused goes to the rejects."""
         joins = self._joins(part)
-        nulls = self.mapping.null if part.null is None else part.null
+        nulls = self.mapping.missing if part.missing is None else part.missing
         for file in files:
             self.files[file] = None
             targets = self._targets(table, part, file)
-            wanted = {c for t in targets for c in t.spec.column or ()} | {left for on, _ in joins for left in on}
+            wanted = {c for t in targets for c in t.spec.column or ()} | {
+                left for on, _ in joins for left in on
+            }
             wanted |= {part.explode} if part.explode else set()
             for batch in read(part, file, sorted(wanted)):
                 frame = batch.frame
                 if part.explode:
                     if part.explode not in frame.columns:
-                        raise DataError(f"{file} has no column {part.explode!r} (to explode)", f"its columns: {', '.join(frame.columns)}")
+                        raise DataError(
+                            f"{file} has no column {part.explode!r} (to explode)",
+                            f"its columns: {', '.join(frame.columns)}",
+                        )
                     frame = explode(frame, part.explode)
                 for on, other in joins:
                     keys = [f"__on_{left}" for left in on]
-                    frame = frame.with_columns(pl.col(left).cast(pl.String).alias(f"__on_{left}") for left in on)
-                    frame = frame.join(other, on=keys, how="left", maintain_order="left", suffix="__joined").drop(keys)
+                    frame = frame.with_columns(
+                        pl.col(left).cast(pl.String).alias(f"__on_{left}") for left in on
+                    )
+                    frame = frame.join(
+                        other, on=keys, how="left", maintain_order="left", suffix="__joined"
+                    ).drop(keys)
                 self.rejects.read[table] = self.rejects.read.get(table, 0) + frame.height + len(batch.bad)
                 if batch.bad:
                     self.rejects.add(table, file, refusals(*map(list, zip(*batch.bad, strict=True))))
-                good, bad = convert(frame, targets, nulls, self.bounds, where=str(file), order_start=self._order_start)
-                self.rejects.add(table, file, bad)
                 step.advance(batch.bytes_read)
+                if frame.height == 0:
+                    continue
+                good, bad = convert(
+                    frame, targets, nulls, self.bounds, where=str(file), order_start=self._order_start
+                )
+                self.rejects.add(table, file, bad)
                 yield batch, good
 
     _order_start = ORDER_START
 
     def _reject(self, table: str, file: Path, rows: pl.DataFrame, reason: str, key: str) -> None:
-        self.rejects.add(table, file, rows.select(
-            pl.col(LINE).alias("line"), pl.lit(reason).alias("reason"), pl.col(key).cast(pl.String).alias("value")
-        ))
+        self.rejects.add(
+            table,
+            file,
+            rows.select(
+                pl.col(LINE).alias("line"),
+                pl.lit(reason).alias("reason"),
+                pl.col(key).cast(pl.String).alias("value"),
+            ),
+        )
 
     def _known(self, table: str, file: Path, frame: pl.DataFrame, column: str, keys: Keys) -> pl.DataFrame:
         """Rows whose key is known; the others are refused, or their keys added as the mapping says."""
@@ -212,14 +277,24 @@ class _Import:
                 self.writer.table(table).write(self._with_added(entities[table], keys))
         self.rejects.require_few(self.mapping.name, self.mapping.max_reject_share)
         if self.writer.table("impressions").rows == 0:
-            raise DataError(f"{self.mapping.name}: no impression was left; nothing was written", "check the files and the mapping")
+            raise DataError(
+                f"{self.mapping.name}: no impression was left; nothing was written",
+                "check the files and the mapping",
+            )
         self.rejects.close()
         origin = {
-            "kind": "import", "mapping": mapping_name or self.mapping.name, "earliest": self.mapping.earliest.isoformat(),
-            "files": [{"file": str(f.relative_to(self.source)), "bytes": f.stat().st_size} for f in self.files],
+            "kind": "import",
+            "mapping": mapping_name or self.mapping.name,
+            "earliest": self.mapping.earliest.isoformat(),
+            "files": [
+                {"file": str(f.relative_to(self.source)), "bytes": f.stat().st_size} for f in self.files
+            ],
         }
         return self.writer.finish(
-            origin=origin, has_time=self.has_time, authors_are_users=self.mapping.authors_are_users, splits=splits
+            origin=origin,
+            has_time=self.has_time,
+            authors_are_users=self.mapping.authors_are_users,
+            splits=splits,
         )
 
     def _entities(self, table: str, keys: Keys, step: Step) -> pl.DataFrame:
@@ -231,15 +306,27 @@ class _Import:
                     named = frame.filter(pl.col("author_id").is_not_null())
                     known = self._known(table, batch.file, named, "author_id", self.authors)
                     if known.height < named.height:
-                        frame = frame.filter(pl.col("author_id").is_null() | pl.col(LINE).is_in(known[LINE].to_list()))
+                        frame = frame.filter(
+                            pl.col("author_id").is_null() | pl.col(LINE).is_in(known[LINE].to_list())
+                        )
                 again = ~frame[keys.column].is_first_distinct() | ~keys.unknown(frame[keys.column])
                 if again.any():
                     if part.duplicates == "reject":
-                        self._reject(table, batch.file, frame.filter(again), f"{keys.column} stands more than once", keys.column)
+                        self._reject(
+                            table,
+                            batch.file,
+                            frame.filter(again),
+                            f"{keys.column} stands more than once",
+                            keys.column,
+                        )
                     frame = frame.filter(~again)
                 keys.add(frame[keys.column])
                 frames.append(frame.drop(LINE))
-                auto += [t.name for t in self._targets(table, part, batch.file) if t.kind is None and t.name in frame.columns]
+                auto += [
+                    t.name
+                    for t in self._targets(table, part, batch.file)
+                    if t.kind is None and t.name in frame.columns
+                ]
         if not frames:
             return pl.DataFrame(schema={keys.column: keys.dtype})
         frame = recognise(pl.concat(frames, how="diagonal_relaxed"), list(dict.fromkeys(auto)))
@@ -248,15 +335,28 @@ class _Import:
         return frame
 
     def _with_added(self, frame: pl.DataFrame, keys: Keys) -> pl.DataFrame:
-        more = keys.ids.filter(~keys.ids.is_in(frame[keys.column].implode())) if frame.height else keys.ids.sort()
-        return pl.concat([frame, pl.DataFrame({keys.column: more})], how="diagonal_relaxed") if len(more) else frame
+        more = (
+            keys.ids.filter(~keys.ids.is_in(frame[keys.column].implode()))
+            if frame.height
+            else keys.ids.sort()
+        )
+        return (
+            pl.concat([frame, pl.DataFrame({keys.column: more})], how="diagonal_relaxed")
+            if len(more)
+            else frame
+        )
 
     @property
     def has_time(self) -> bool:
         """Whether timestamps are moments; the parts of the log must agree."""
-        moments = {p.columns.timestamp is not None and not p.columns.timestamp.order for p, _ in self.parts["impressions"]}
+        moments = {
+            p.columns.timestamp is not None and not p.columns.timestamp.order
+            for p, _ in self.parts["impressions"]
+        }
         if len(moments) > 1:
-            raise ConfigError("some parts of impressions have moments and some only an order", "give all of them the same")
+            raise ConfigError(
+                "some parts of impressions have moments and some only an order", "give all of them the same"
+            )
         return moments.pop()
 
     def _impressions(self, step: Step) -> dict[str, tuple[int, int]] | None:
@@ -270,7 +370,10 @@ class _Import:
             for batch, frame in self._batches("impressions", part, files, step):
                 if part.columns.timestamp is None:
                     order = pl.int_range(row, row + frame.height, eager=True) * SECOND + self._order_start
-                    frame, row = frame.with_columns(order.cast(pl.Datetime("us", "UTC")).alias("timestamp")), row + frame.height
+                    frame, row = (
+                        frame.with_columns(order.cast(pl.Datetime("us", "UTC")).alias("timestamp")),
+                        row + frame.height,
+                    )
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
                 if self.mapping.drop_exact_repeats:
@@ -290,7 +393,11 @@ class _Import:
 
     def _without_repeats(self, frame: pl.DataFrame, seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
         hashes = frame.hash_rows(seed=0).to_numpy()
-        fresh = frame.select(pl.Series(hashes).is_first_distinct()).to_series().to_numpy() if frame.width else None
+        fresh = (
+            frame.select(pl.Series(hashes).is_first_distinct()).to_series().to_numpy()
+            if frame.width
+            else None
+        )
         fresh = fresh & ~np.isin(hashes, seen)
         self.left_out += int((~fresh).sum())
         return frame.filter(pl.Series(fresh)), np.concatenate([seen, hashes[fresh]])
@@ -305,13 +412,20 @@ class _Import:
                     frame = self._known(table, batch.file, frame, column, known)
                 if getattr(part, "both_ways", False):
                     swapped = frame.rename({source: target, target: source}).select(frame.columns)
-                    frame = pl.concat([frame, swapped]).unique([source, target], keep="first", maintain_order=True)
+                    frame = pl.concat([frame, swapped]).unique(
+                        [source, target], keep="first", maintain_order=True
+                    )
                 if table != "history":
                     hashes = frame.select(source, target).hash_rows(seed=0)
                     again = ~hashes.is_first_distinct() | pl.Series(np.isin(hashes.to_numpy(), seen))
                     if again.any() and not getattr(part, "both_ways", False):
-                        self._reject(table, batch.file, frame.filter(again), f"repeats an edge of {table}", target)
-                    frame, seen = frame.filter(~again), np.concatenate([seen, hashes.filter(~again).to_numpy()])
+                        self._reject(
+                            table, batch.file, frame.filter(again), f"repeats an edge of {table}", target
+                        )
+                    frame, seen = (
+                        frame.filter(~again),
+                        np.concatenate([seen, hashes.filter(~again).to_numpy()]),
+                    )
                 if frame.height:
                     self.writer.table(table).write(frame.drop(LINE))
 
@@ -327,9 +441,14 @@ class _Import:
             rejected = self.rejects.count(name)
             rows[name] = {"read": self.rejects.read.get(name, 0), "rejected": rejected, "rows": info.rows}
         return {
-            "dataset": str(target), "name": manifest.name, "digest": manifest.digest, "tables": rows,
-            "actions": {a: info.count for a, info in manifest.actions.items()}, "repeats_left_out": self.left_out,
-            "rejects": [asdict(r) for r in self.rejects.reasons], "seconds": round(seconds, 3),
+            "dataset": str(target),
+            "name": manifest.name,
+            "digest": manifest.digest,
+            "tables": rows,
+            "actions": {a: info.count for a, info in manifest.actions.items()},
+            "repeats_left_out": self.left_out,
+            "rejects": [asdict(r) for r in self.rejects.reasons],
+            "seconds": round(seconds, 3),
         }
 
 
@@ -338,6 +457,7 @@ def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
     for (name, (_, end)), (after, (start, _)) in zip(ordered, ordered[1:], strict=False):
         if start < end:
             raise DataError(
-                f"the given splits {name!r} and {after!r} overlap in time", "leave `split` out of the mapping: time decides then"
+                f"the given splits {name!r} and {after!r} overlap in time",
+                "leave `split` out of the mapping: time decides then",
             )
     return dict(ordered)
