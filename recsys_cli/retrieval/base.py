@@ -186,7 +186,7 @@ def chunks(costs: np.ndarray, limit: int) -> Iterator[slice]:
 def topk(
     scores: np.ndarray, k: int, seen: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Best k columns of each row, best first; ties go to the lower column.
+    """Best k columns of each row, best first; among those chosen, ties go to the lower column.
 
     scores: float32[B, N] (overwritten where `seen` says so), -inf marks what may not be chosen.
     seen: (row, column) pairs to leave out. Returns items int32[B, k] (-1 filler) and scores float32[B, k].

@@ -46,7 +46,7 @@ class ItemIndex:
         rows = np.flatnonzero(known)
         for part in chunks(np.full(len(rows), len(items) + k), CELLS_AT_ONCE):
             at = rows[part]
-            products = vectors[at] @ table.T
+            products = product(vectors[at], table.T)
             seen = None
             if exclude_seen:
                 places, shown = state.seen.take(users[at])
@@ -87,6 +87,14 @@ class ItemIndex:
         best = cosine.argmax(axis=1)
         close = (cosine.max(axis=1) >= at_least) & (items == inside)
         return [Reason("similar", int(history[b])) if c else Reason("taste") for b, c in zip(best, close, strict=True)]
+
+
+def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """rows @ matrix, to the last bit the same for one row alone as for that row among others.
+
+    BLAS sums a single row in another order than several, so a single row is multiplied with company.
+    """
+    return rows @ matrix if len(rows) != 1 else (np.repeat(rows, 2, axis=0) @ matrix)[:1]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window, chunks, read_part
-from recsys_cli.retrieval.dense import ItemIndex, history_weights, ragged_of, unique_users
+from recsys_cli.retrieval.dense import ItemIndex, history_weights, product, ragged_of, unique_users
 from recsys_cli.retrieval.tokens import Tokens
 
 ROWS_AT_ONCE = 100_000
@@ -166,8 +166,8 @@ class TwoTower(Retriever):
 
     def _layers(self, tower: str, x: np.ndarray) -> np.ndarray:
         a = self._arrays
-        hidden = np.maximum(x @ a[f"{tower}_in.weight"].T + a[f"{tower}_in.bias"], 0)
-        return hidden @ a[f"{tower}_out.weight"].T + a[f"{tower}_out.bias"]
+        hidden = np.maximum(product(x, a[f"{tower}_in.weight"].T) + a[f"{tower}_in.bias"], 0)
+        return product(hidden, a[f"{tower}_out.weight"].T) + a[f"{tower}_out.bias"]
 
     def _user_tower(self, histories: Ragged, since: np.ndarray, profiles: np.ndarray) -> np.ndarray:
         """float32[B, D] unit vectors; histories of items with an input, µs of each relative to the latest."""
