@@ -16,8 +16,9 @@ class LightRankerConfig(Section):
 
     features: list[str] = [
         "item_age", "item_interactions_1h", "item_interactions_1d", "item_trend", "item_impressions",
-        "item_positive_logodds", "author_followers", "author_positive_logodds", "user_author_positive_logodds",
-        "tie_strength", "follows_author", "topic_match", "user_topic_positive_logodds", "sim_two_tower", "sim_als",
+        "item_click_logodds", "item_like_logodds", "author_followers", "author_click_logodds", "author_like_logodds",
+        "tie_strength", "follows_author", "user_author_click_logodds", "topic_match", "user_topic_click_logodds",
+        "user_topic_like_logodds", "sim_two_tower", "sim_als", "sim_item_neighbours",
     ]
     """Names of the features it may use; those that a dataset does not have are left out."""
     l2: NonNegativeFloat = 1.0
