@@ -49,6 +49,8 @@ class SlateBatch:
     funnel: list[StageRecord]
     sourced: Candidates | None = None
     """what the sources proposed, when asked to keep it"""
+    ranked: Candidates | None = None
+    """the ranking by utility before exploration, caps and safety, kept along with `sourced`"""
     request: str = ""
 
 
@@ -169,6 +171,8 @@ class RecommendationEngine:
         def observe(stage: str, candidates: Candidates) -> None:
             if stage == "sources":
                 kept["sourced"] = candidates
+            if stage == "utility":
+                kept["ranked"] = candidates
             if stage == "fallback":
                 return
             if stage == "hydrate":
@@ -185,6 +189,7 @@ class RecommendationEngine:
             fallback=self._fallback(users, kept["counts"], n),
             funnel=funnel,
             sourced=kept["sourced"] if keep_sourced else None,
+            ranked=kept["ranked"] if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
         )
         self.trace.event(
@@ -295,6 +300,7 @@ def _concatenate(parts: list[SlateBatch]) -> SlateBatch:
         fallback=[f for p in parts for f in p.fallback],
         funnel=funnel(),
         sourced=_pad_together([p.sourced for p in parts]) if parts[0].sourced is not None else None,
+        ranked=_pad_together([p.ranked for p in parts]) if parts[0].ranked is not None else None,
         request=parts[0].request,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ def evaluate(
         update={n: v for n, v in (("users", users), ("k", tuple(sorted(set(k))) if k else None)) if v is not None}
     )
     engine = RecommendationEngine.load(
-        config.paths.artifacts, run, config.pipeline, threads=config.threads or 1, trace=call.trace
+        config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace
     )
     dataset = Dataset.open(config.paths.data)
     document = measure(engine, dataset, settings, seed=config.seed, progress=call.progress, trace=call.trace)

@@ -220,7 +220,9 @@ def _method(document: dict) -> str:
             f"item, {truth['repeated']:,} were known to the user before; {truth['not_yet_published']:,} were published "
             f"only after the cutoff and {published}; {truth['seen_before']:,} had been shown before without "
             "interaction, which the pipeline leaves out by design. Items that a user had been shown are left out of "
-            "every list. Intervals are 95 % bootstrap intervals over users, that of coverage comes from the jackknife."
+            f"every list. Up to {document['slate_size']} items the funnel is measured on slates as served, beyond on "
+            "the ranking behind them, before exploration, caps and safety. Intervals are 95 % bootstrap intervals over "
+            "users, that of coverage comes from the jackknife."
         ),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from recsys_cli.evaluation.config import EvaluationConfig
 
 FUNNEL = "funnel"
-"""Name of the whole pipeline among the systems of a report."""
+"""The whole pipeline among the systems of a report."""
+RANKING = "before re-ranking"
+"""The same before exploration, caps and safety."""
 
 
 def evaluate(
@@ -125,7 +127,7 @@ class _Rankings:
         width = max(*self.config.k, self.engine.pipeline.slate_size)
         makers = self._makers()
         lists = {name: np.full((len(users), width), -1, np.int32) for _, name, _ in makers}
-        with self.progress.step("ranked lists", total=len(batches) * (len(makers) + 2)) as bar:
+        with self.progress.step("ranked lists", total=len(batches) * (len(makers) + 1)) as bar:
             served = self._serve(batches, width, bar)
             for places in batches:
                 for _, name, make in makers:
@@ -133,7 +135,10 @@ class _Rankings:
                     lists[name][places] = make(users[places], width)
                     bar.advance()
         ks = self.config.k
-        systems = [("pipeline", FUNNEL, {k: served.at(k) for k in ks})]
+        systems = [
+            ("pipeline", FUNNEL, {k: served.at(k) for k in ks}),
+            ("pipeline", RANKING, dict.fromkeys(ks, served.ranking)),
+        ]
         systems += [(kind, name, dict.fromkeys(ks, lists[name])) for kind, name, _ in makers]
         return {
             "systems": self._figures(systems),
@@ -153,49 +158,39 @@ class _Rankings:
         return out
 
     def _serve(self, batches: list[np.ndarray], width: int, bar) -> _Served:
-        """Slates of the served length for the small k, and longer ones for the larger: caps and exploration
-        depend on the length of the slate, so the first ten of a hundred are not what a request for ten gets."""
         users, n = self.truth.users, self.engine.pipeline.slate_size
-        lists = np.full((len(users), width), -1, np.int32)
-        slates, sources = np.full((len(users), n), -1, np.int32), np.zeros((len(users), n), np.uint32)
+        out = _Served(
+            ranking=np.full((len(users), width), -1, np.int32),
+            slates=np.full((len(users), n), -1, np.int32),
+            sources=np.zeros((len(users), n), np.uint32),
+        )
         found, counts = np.zeros(len(users)), np.zeros(len(users))
-        fallback: dict[str, int] = {}
         stages: dict[str, np.ndarray] = {}
         for places in batches:
             bar.describe(FUNNEL)
             batch = self.engine.slates(users[places], n, keep_sourced=True)
-            slates[places], sources[places] = batch.items, batch.sources
-            bar.advance()
+            out.slates[places], out.sources[places] = batch.items, batch.sources
+            ranked = batch.ranked.items[:, :width]
+            out.ranking[places, : ranked.shape[1]] = ranked
             part = self.truth.take(places)
-            hit = rm.hits(batch.sourced.items, part.relevant)
-            found[places] = hit.sum(axis=1) / part.relevant.lengths
-            counts[places] = (batch.sourced.items >= 0).sum(axis=1)
+            found[places] = rm.hits(batch.sourced.items, part.relevant).sum(axis=1) / part.relevant.lengths
+            counts[places] = batch.sourced.counts
             for reason in batch.fallback:
                 if reason is not None:
-                    fallback[reason] = fallback.get(reason, 0) + 1
+                    out.fallback[reason] = out.fallback.get(reason, 0) + 1
             for r in batch.funnel:
                 row = stages.setdefault(r.name, np.zeros(3))
                 row += np.array([r.before * len(places), r.after * len(places), r.ms])
-            if width > n:
-                lists[places] = self.engine.slates(users[places], width).items
             bar.advance()
         mean, low, high = rm.bootstrap_means(found[:, None], resamples=self.config.resamples, seed=self.seed)
-        return _Served(
-            lists,
-            slates,
-            sources,
-            {"candidates": round(float(counts.mean()), 1), "recall": _interval(mean[0], low[0], high[0])},
-            fallback,
-            [
-                {
-                    "stage": name,
-                    "in": round(b / len(users), 2),
-                    "out": round(a / len(users), 2),
-                    "ms_per_user": ms / len(users),
-                }
-                for name, (b, a, ms) in stages.items()
-            ],
-        )
+        out.sourced |= {
+            "candidates": round(float(counts.mean()), 1),
+            "recall": _interval(mean[0], low[0], high[0]),
+        }
+        for name, row in stages.items():
+            before, after, ms = row / len(users)
+            out.funnel.append({"stage": name, "in": round(before, 2), "out": round(after, 2), "ms_per_user": ms})
+        return out
 
     def _figures(self, systems: list[tuple[str, str, dict[int, np.ndarray]]]) -> list[dict]:
         """Metrics of each system, given as kind, name and the list to take at each k."""
@@ -279,23 +274,23 @@ class _Rankings:
         return out
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Served:
     """What the pipeline gave the test users."""
 
-    lists: np.ndarray
-    """int32[U, width] slates as long as the largest k; unused where that fits into a slate"""
+    ranking: np.ndarray
+    """int32[U, width] the order by utility, before exploration, caps and safety"""
     slates: np.ndarray
-    """int32[U, n] slates of the served length"""
+    """int32[U, n] slates as served"""
     sources: np.ndarray
     """uint32[U, n] of `slates`"""
-    sourced: dict
-    fallback: dict[str, int]
-    funnel: list[dict]
+    sourced: dict = field(default_factory=dict)
+    fallback: dict[str, int] = field(default_factory=dict)
+    funnel: list[dict] = field(default_factory=list)
 
     def at(self, k: int) -> np.ndarray:
-        """The list in which the first k are measured."""
-        return self.slates if k <= self.slates.shape[1] else self.lists
+        """The list in which the first k of the funnel are measured: the slate, or beyond it the ranking."""
+        return self.slates if k <= self.slates.shape[1] else self.ranking
 
 
 def headline(ks, slate_size: int) -> int:

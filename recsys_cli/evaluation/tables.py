@@ -106,6 +106,9 @@ def _by_k(document: dict) -> Table:
     table = _table("The funnel at every k", "", *(f"@{k}" for k in document["k"]))
     for metric, heading in HEADINGS.items():
         table.add_row(heading, *(half_width(funnel[f"{metric}@{k}"]) for k in document["k"]))
+    if document["k"][-1] > document["slate_size"]:
+        table.caption = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
+        table.caption_justify = "left"
     return table
 
 

@@ -1,0 +1,1 @@
+"""Controlled experiments: assignment, simulated traffic, and the analysis of outcomes."""
