@@ -15,6 +15,9 @@ from recsys_cli.features.history import Clock, History, View
 from recsys_cli.features.social import Edges, author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec
 
+_ROWS_AT_ONCE = 2048
+_COLUMNS_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -128,18 +131,17 @@ class Evaluator:
     def ask(self, history: History, source: str, q: Questions) -> View:
         return history.view(self.keys.key(source, q.user, q.item, q.surface), q.time)
 
-    def everything(self, time: np.ndarray) -> dict[str, np.ndarray]:
-        """Log-odds of each action and the mean dwell over all impressions before each time; float32[n]."""
-        moments, place = np.unique(time, return_inverse=True)
+    def everything(self, moments: np.ndarray) -> dict[str, np.ndarray]:
+        """Log-odds of each action and the mean dwell over all impressions before each moment; float32[n]."""
         view = self.history("everything").view(np.zeros(len(moments), np.int64), moments)
         shown, out = view.shown().astype(np.float32), {}
         base = np.float32(np.log(self.spec.config.base_rate / (1 - self.spec.config.base_rate)))
         for action in (*self.spec.positive, *self.spec.negative, "positive", "negative"):
             count = view.sum(self.column(action))
-            out[action] = formulas.log_odds(count, shown, base, self.spec.config.smoothing.everything)[place]
+            out[action] = formulas.log_odds(count, shown, base, self.spec.config.smoothing.everything)
         for name in {f.measure for f in self.spec.features} & {"dwell", "completion"}:
             known = view.sum(self.column(f"{name}_known"))
-            out[name] = formulas.mean(view.sum(self.column(name)), known, np.float32(0), 1.0).astype(np.float32)[place]
+            out[name] = formulas.mean(view.sum(self.column(name)), known, np.float32(0), 1.0).astype(np.float32)
         return out
 
     def fill(self, q: Questions, features: Sequence[Feature], out: np.ndarray) -> None:
@@ -152,10 +154,10 @@ class Evaluator:
             mine = [f for f in features if f.source == source]
             if mine:
                 filler.family(source, mine)
-        for feature in features:
-            write = getattr(filler, f"write_{feature.source}", None)
-            if write is not None:
-                out[:, filler.column[feature.name]] = write(feature)
+        rest = [f for f in features if hasattr(filler, f"write_{f.source}")]
+        for low in range(0, len(rest), _COLUMNS_AT_ONCE):
+            some = rest[low : low + _COLUMNS_AT_ONCE]
+            filler.write({f.name: getattr(filler, f"write_{f.source}")(f) for f in some})
 
 
 class _Filler:
@@ -163,15 +165,39 @@ class _Filler:
 
     def __init__(self, evaluator: Evaluator, q: Questions, column: dict[str, int], out: np.ndarray):
         self.evaluator, self.spec, self.q, self.column, self.out = evaluator, evaluator.spec, q, column, out
-        self.everything = evaluator.everything(q.time)
-        self._followed: np.ndarray | None = None
+        moments, self.moment = np.unique(q.time, return_inverse=True)
+        self._everything = evaluator.everything(moments)
+        self.values: dict[str, np.ndarray] = {}
+
+    def everything(self, name: str) -> np.ndarray:
+        return self._everything[name][self.moment]
 
     def family(self, source: str, features: list[Feature]) -> None:
         evaluator = self.evaluator
         view = evaluator.ask(evaluator.history(source), source, self.q)
         shown = view.shown()
+        wanted = [f.argument + "_logodds" if f.measure == "rate" else f.measure for f in features]
+        self.values = self.read([f"{p}_{w}" for p in self.spec.parents(source) for w in wanted])
         for f in features:
-            self.out[:, self.column[f.name]] = self.measure(view, shown, f)
+            self.values[f.name] = self.measure(view, shown, f)
+        self.write({f.name: self.values[f.name] for f in features})
+        self.values = {}
+
+    def read(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Columns of `out` that are there, each in one piece."""
+        names = [n for n in dict.fromkeys(names) if n in self.column]
+        at = [self.column[n] for n in names]
+        block = np.empty((len(names), len(self.out)), np.float32)
+        for low in range(0, len(self.out), _ROWS_AT_ONCE):
+            block[:, low : low + _ROWS_AT_ONCE] = self.out[low : low + _ROWS_AT_ONCE, at].T
+        return dict(zip(names, block, strict=True))
+
+    def write(self, columns: dict[str, np.ndarray]) -> None:
+        """Into `out`, some rows at a time: column by column, each write would miss the cache."""
+        at = [self.column[name] for name in columns]
+        for low in range(0, len(self.out), _ROWS_AT_ONCE):
+            part = [values[low : low + _ROWS_AT_ONCE] for values in columns.values()]
+            self.out[low : low + _ROWS_AT_ONCE, at] = np.stack(part, axis=1, dtype=np.float32, casting="unsafe")
 
     def measure(self, view: View, shown: np.ndarray, f: Feature) -> np.ndarray:
         e, config = self.evaluator, self.spec.config
@@ -193,8 +219,8 @@ class _Filler:
             return formulas.size(view.window(e.column(f.argument) if f.argument else None, f.span))
         if f.measure == "latest":
             count, of = view.latest(e.column(f.argument), f.span)
-            at = self.column.get(f"user_{f.argument}_logodds")
-            return formulas.share(count, of, self.everything[f.argument] if at is None else self.out[:, at])
+            prior = self.values.get(f"user_{f.argument}_logodds")
+            return formulas.share(count, of, self.everything(f.argument) if prior is None else prior)
         if f.measure == "decayed":
             return formulas.size(view.decayed(e.column(f.argument), f.span))
         if f.measure == "match":
@@ -202,16 +228,18 @@ class _Filler:
         raise KeyError(f.measure)
 
     def prior(self, source: str, action: str) -> np.ndarray:
+        """Log-odds that a family's rate of an action is smoothed towards."""
         parents = self.spec.parents(source)
-        everything = self.everything[action]
         if not parents:
-            return everything
-        own = sum(self.out[:, self.column[f"{p}_{action}_logodds"]] for p in parents)
-        return own - (len(parents) - 1) * everything
+            return self.everything(action)
+        own = self.values[f"{parents[0]}_{action}_logodds"]
+        for parent in parents[1:]:
+            own = own + self.values[f"{parent}_{action}_logodds"] - self.everything(action)
+        return own
 
     def parent(self, source: str, measure: str) -> np.ndarray:
-        at = next((self.column[n] for p in self.spec.parents(source) if (n := f"{p}_{measure}") in self.column), None)
-        return self.everything[measure] if at is None else self.out[:, at]
+        names = [n for p in self.spec.parents(source) if (n := f"{p}_{measure}") in self.values]
+        return self.values[names[0]] if names else self.everything(measure)
 
     def profile_norm(self) -> np.ndarray:
         e = self.evaluator
