@@ -95,15 +95,12 @@ def html_table(
     right = {k for k in headings if rows and all(isinstance(r.get(k), int | float | None) for r in rows)}
     mark = {k: ' class="n"' if k in right else "" for k in headings}
     head = "".join(f"<th{mark[k]}>{html.escape(h)}</th>" for k, h in headings.items())
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{mark[k]}>{html.escape(formats[k](r.get(k)) if k in formats and r.get(k) is not None else number(r.get(k)))}</td>"
-            for k in headings
-        )
-        + "</tr>"
-        for r in rows
-    )
+
+    def cell(key: str, value: object) -> str:
+        text = formats[key](value) if key in formats and value is not None else number(value)
+        return f"<td{mark[key]}>{html.escape(text)}</td>"
+
+    body = "".join(f"<tr>{''.join(cell(k, r.get(k)) for k in headings)}</tr>" for r in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -211,7 +208,12 @@ def _figure(title: str, svg: str, names: Sequence[str] = (), note: str = "") -> 
 
 
 def _svg(height: float, parts: Iterable[str], label: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{html.escape(label, quote=True)}">{"".join(parts)}</svg>'
+    head = f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{html.escape(label, quote=True)}">'
+    return f"{head}{''.join(parts)}</svg>"
+
+
+def _tip(text: str) -> str:
+    return f"<title>{html.escape(text)}</title>"
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", kind: str = "") -> str:
@@ -239,9 +241,8 @@ def _plot_axes(
     if x_label:
         parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, x_label))
     if y_label:
-        parts.append(
-            f'<text transform="translate(12 {(HEIGHT - _BOTTOM) / 2:.0f}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>'
-        )
+        turn = f"translate(12 {(HEIGHT - _BOTTOM) / 2:.0f}) rotate(-90)"
+        parts.append(f'<text transform="{turn}" text-anchor="middle">{html.escape(y_label)}</text>')
     return parts
 
 
@@ -299,7 +300,7 @@ def column_chart(
         if at is not None:
             parts.append(
                 f'<rect x="{x + width * 0.08:.1f}" y="{min(at, zero):.1f}" width="{width * 0.84:.1f}" '
-                f'height="{max(abs(at - zero), 0.6):.1f}" fill="var(--s0)"><title>{html.escape(name)}: {html.escape(write(value))}</title></rect>'
+                f'height="{max(abs(at - zero), 0.6):.1f}" fill="var(--s0)">{_tip(f"{name}: {write(value)}")}</rect>'
             )
         if n % every == 0:
             parts.append(_text(x + width / 2, HEIGHT - _BOTTOM + 16, name))
@@ -365,8 +366,8 @@ def line_chart(
         spots = [(x(a), y(b), a, b) for a, b in zip(xs, ys, strict=True)]
         if name in points:
             parts += [
-                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.6" fill="{colour}" fill-opacity=".75"><title>{html.escape(name)}: '
-                f"{number(a)}, {number(b)}</title></circle>"
+                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.6" fill="{colour}" fill-opacity=".75">'
+                f"{_tip(f'{name}: {number(a)}, {number(b)}')}</circle>"
                 for px, py, a, b in spots
                 if px is not None and py is not None
             ]
@@ -379,7 +380,7 @@ def line_chart(
             path.append(f"{pen}{px:.1f} {py:.1f}")
             pen = "L"
         parts.append(
-            f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2"><title>{html.escape(name)}</title></path>'
+            f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2">{_tip(name)}</path>'
         )
     return _figure(title, _svg(HEIGHT, parts, title or "line chart"), list(data), note)
 

@@ -39,7 +39,8 @@ def validate(call: Invocation) -> None:
     if failed:
         first = failed[0]
         raise DataError(
-            f"{folder}: {len(failed)} of {len(checks)} checks failed, the first: {first.table}, {first.check}: {first.detail}",
+            f"{folder}: {len(failed)} of {len(checks)} checks failed, the first: "
+            f"{first.table}, {first.check}: {first.detail}",
             "generate or import the dataset again",
         )
     call.say(f"{folder}: all {len(checks)} checks hold")

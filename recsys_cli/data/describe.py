@@ -103,9 +103,7 @@ def _counts(data: Dataset, log: Log) -> dict:
         "active_users": int(np.count_nonzero(np.bincount(log.user, minlength=1))),
         "items": items,
         "shown_items": int(np.count_nonzero(np.bincount(log.item, minlength=1))),
-        "authors": len(data.author_ids)
-        if not m.authors_are_users
-        else int(len(np.unique(data.item_author[data.item_author >= 0]))),
+        "authors": len(np.unique(data.item_author[data.item_author >= 0])),
         "impressions": len(log),
         "interactions": int(log.positive.sum()),
         "with_negative_action": int(log.negative.sum()),
@@ -138,9 +136,10 @@ def tail_exponent(counts: np.ndarray, *, least: int = 50, candidates: int = 100)
 
     The maximum-likelihood estimate for discrete data in its approximation α = 1 + n / Σ ln(x / (xmin - ½)),
     xmin being the value whose fit has the least Kolmogorov–Smirnov distance (Clauset, Shalizi and Newman,
-    SIAM Review 2009, eq. 3.7 and section 3.3); the approximation is within 1 % for xmin ≥ 6. Tails of fewer than `least`
-    values, or spanning less than a factor of 3, are not considered. Returns {alpha, standard_error, xmin, n, ks}, or None where there is no such
-    tail. A small distance does not prove a power law.
+    SIAM Review 2009, eq. 3.7 and section 3.3); the approximation is within 1 % for xmin ≥ 6. Tails of fewer
+    than `least` values, or spanning less than a factor of 3, are not considered. Returns {alpha,
+    standard_error, xmin, n, ks}, or None where there is no such tail. A small distance does not prove a
+    power law.
     """
     x = np.sort(counts[counts > 0].astype(np.float64))
     values, first = np.unique(x, return_index=True)

@@ -20,7 +20,7 @@ from recsys_cli.data.schema import COLUMNS, DAY, SECOND, DatasetManifest
 from recsys_cli.progress import Progress
 
 EARLIEST = "1990-01-01"
-"""A moment before it was given in the wrong unit, almost surely; `origin.earliest` of the manifest may say otherwise."""
+"""A moment before it was given in the wrong unit, almost surely; the manifest's `origin.earliest` may differ."""
 
 
 @dataclass
@@ -271,7 +271,8 @@ def _actions(frame: pl.LazyFrame, manifest: DatasetManifest) -> str:
             raise _Fault(f"{action}: {counts[action]:,}, the manifest says {info.count:,}")
     if bool(counts["__without"]) != manifest.negatives_observed:
         raise _Fault(
-            f"{counts['__without']:,} impressions without a positive action, negatives_observed is {manifest.negatives_observed}"
+            f"{counts['__without']:,} impressions without a positive action, "
+            f"negatives_observed is {manifest.negatives_observed}"
         )
     return ", ".join(manifest.actions)
 

@@ -429,7 +429,10 @@ def _implied_kind(spec: Column) -> ColumnKind | None:
 def attribute_targets(
     attributes: dict[str, Column], leave_out: list[str], columns: list[str], used: set[str]
 ) -> list[Target]:
-    """Targets of the attributes of a part in the order of the file; globs are expanded over the columns not used otherwise."""
+    """Targets of the attributes of a part in the order of the file.
+
+    Globs are expanded over the source columns that are not used otherwise.
+    """
     import fnmatch
 
     found: dict[str, Target] = {}

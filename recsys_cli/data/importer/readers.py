@@ -121,7 +121,7 @@ def read(source: Source, file: Path, columns: list[str] | None = None) -> Iterat
 
 def column_names(source: Source, file: Path) -> list[str]:
     """Names of the source columns of a file, without reading its rows."""
-    form, separator = _form(source, file)
+    form, _ = _form(source, file)
     if form == "parquet":
         try:
             return pq.read_schema(file).names

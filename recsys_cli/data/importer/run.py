@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from recsys_cli.data.importer.convert import (
     recognise,
     refusals,
 )
+from recsys_cli.data.importer.joins import add_columns, load_joins
 from recsys_cli.data.importer.keys import Keys, ids_are_integers
 from recsys_cli.data.importer.mapping import Column, Mapping, Part, Source
 from recsys_cli.data.importer.readers import LINE, Batch, column_names, explode, find_files, read
@@ -170,34 +172,12 @@ class _Import:
             )
         return files[0]
 
-    def _joins(self, part: Part) -> list[tuple[dict[str, str], pl.DataFrame]]:
-        joins = []
-        for join in part.join:
-            frames = []
-            for file in find_files(join, self.source):
-                self.files[file] = None
-                frames += [batch.frame.drop(LINE) for batch in read(join, file)]
-            frame = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-            missing = [right for right in join.match.values() if right not in frame.columns]
-            if missing:
-                raise DataError(
-                    f"{join.files[0]} has no column {missing[0]!r} (to join on)",
-                    f"its columns: {', '.join(frame.columns)}",
-                )
-            frame = frame.with_columns(
-                pl.col(r).cast(pl.String).alias(f"__on_{left}") for left, r in join.match.items()
-            )
-            frame = frame.drop([*join.match.values()]).unique(
-                [f"__on_{left}" for left in join.match], keep="first", maintain_order=True
-            )
-            joins.append((join.match, frame))
-        return joins
-
     def _batches(
         self, table: str, part: Part, files: list[Path], step: Step
     ) -> Iterator[tuple[Batch, pl.DataFrame]]:
         """Each batch of a part with its rows in our columns; what is refused goes to the rejects."""
-        joins = self._joins(part)
+        joins, joined_files = load_joins(part, self.source)
+        self.files |= dict.fromkeys(joined_files)
         nulls = self.mapping.missing if part.missing is None else part.missing
         for file in files:
             self.files[file] = None
@@ -215,14 +195,7 @@ class _Import:
                             f"its columns: {', '.join(frame.columns)}",
                         )
                     frame = explode(frame, part.explode)
-                for on, other in joins:
-                    keys = [f"__on_{left}" for left in on]
-                    frame = frame.with_columns(
-                        pl.col(left).cast(pl.String).alias(f"__on_{left}") for left in on
-                    )
-                    frame = frame.join(
-                        other, on=keys, how="left", maintain_order="left", suffix="__joined"
-                    ).drop(keys)
+                frame = add_columns(frame, joins)
                 self.rejects.read[table] = self.rejects.read.get(table, 0) + frame.height + len(batch.bad)
                 if batch.bad:
                     self.rejects.add(table, file, refusals(*map(list, zip(*batch.bad, strict=True))))
@@ -454,7 +427,7 @@ class _Import:
 
 def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
     ordered = sorted(spans.items(), key=lambda s: s[1][0])
-    for (name, (_, end)), (after, (start, _)) in zip(ordered, ordered[1:], strict=False):
+    for (name, (_, end)), (after, (start, _)) in itertools.pairwise(ordered):
         if start < end:
             raise DataError(
                 f"the given splits {name!r} and {after!r} overlap in time",

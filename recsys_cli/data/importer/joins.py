@@ -1,0 +1,44 @@
+"""Columns from small tables beside the rows: the author of an item from a file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from recsys_cli.data.importer.mapping import Part
+from recsys_cli.data.importer.readers import LINE, find_files, read
+from recsys_cli.errors import DataError
+
+Joined = tuple[dict[str, str], pl.DataFrame]
+"""(source column → column of the other file, that file's rows with their keys as text)"""
+
+
+def load_joins(part: Part, folder: Path) -> tuple[list[Joined], list[Path]]:
+    """The tables joined to a part, whole, and their files; raises DataError where a key column is missing."""
+    joins, all_files = [], []
+    for join in part.join:
+        files = find_files(join, folder)
+        all_files += files
+        frames = [batch.frame.drop(LINE) for file in files for batch in read(join, file)]
+        frame = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+        missing = [right for right in join.match.values() if right not in frame.columns]
+        if missing:
+            raise DataError(
+                f"{join.files[0]} has no column {missing[0]!r} (to join on)",
+                f"its columns: {', '.join(frame.columns)}",
+            )
+        keys = {left: f"__on_{left}" for left in join.match}
+        frame = frame.with_columns(pl.col(r).cast(pl.String).alias(keys[left]) for left, r in join.match.items())
+        frame = frame.drop([*join.match.values()]).unique([*keys.values()], keep="first", maintain_order=True)
+        joins.append((join.match, frame))
+    return joins, all_files
+
+
+def add_columns(frame: pl.DataFrame, joins: list[Joined]) -> pl.DataFrame:
+    """The rows with the columns of the joined tables; null where there is no match."""
+    for match, other in joins:
+        keys = [f"__on_{left}" for left in match]
+        frame = frame.with_columns(pl.col(left).cast(pl.String).alias(f"__on_{left}") for left in match)
+        frame = frame.join(other, on=keys, how="left", maintain_order="left", suffix="__joined").drop(keys)
+    return frame
