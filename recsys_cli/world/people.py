@@ -173,7 +173,8 @@ def _affinity(config: WorldConfig, communities: np.ndarray, topics: np.ndarray, 
     affinity = np.where(in_community[:, home], np.float32(0.15), np.float32(0))
     row, column = np.nonzero(topics >= 0)
     affinity[row, topics[row, column]] = np.maximum(affinity[row, topics[row, column]], weights[row, column])
-    return affinity
+    # row after row in memory: the behaviour model looks up one person at a time
+    return np.ascontiguousarray(affinity)
 
 
 def _tastes(config: WorldConfig, rng: np.random.Generator, communities: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from recsys_cli.data.digest import mix
+from recsys_cli.hashing import mix
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

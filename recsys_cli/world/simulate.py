@@ -47,8 +47,9 @@ class EdgeSet:
         return self.keys[np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)] == key
 
     def add(self, user: np.ndarray, target: np.ndarray, value: np.float32) -> None:
-        new = np.setdiff1d(user * self.n + target, self.keys)
+        new = np.sort((user * self.n + target)[~self.has(user, target)])
         if len(new):
+            new = new[np.concatenate([[True], new[1:] != new[:-1]])]
             place = np.searchsorted(self.keys, new)
             self.keys = np.insert(self.keys, place, new)
             self.value = np.insert(self.value, place, value)
