@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+import polars as pl
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.ragged import offsets_of
+from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Windows, make_windows
 from recsys_cli.errors import DataError
@@ -30,6 +31,7 @@ from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.light import fit_light
+from recsys_cli.ranking.negatives import with_negatives
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, Window
@@ -123,13 +125,11 @@ class _Job:
         spec = self._spec(early)
         with self.step("training table"):
             train_table, valid_table = self._tables(spec, early)
-        heavy = light = None
-        if self.settings.ranking.light.enabled:
-            with self.step("light ranker"):
-                light = fit_light(self.settings.ranking.light, train_table)
-        if self.settings.ranking.heavy.enabled:
-            with self.step("heavy ranker"):
-                heavy = self._heavy(train_table, valid_table)
+        with self.step("light ranker"):
+            light = fit_light(self.settings.ranking.light, train_table, self.dataset.log.positive_actions)
+            self.metrics["light"] = {"any positive action": {"train_roc_auc": light.auc}}
+        with self.step("heavy ranker"):
+            heavy = self._heavy(train_table, valid_table)
         del train_table, valid_table
         with self.step("sources on everything before the test window"):
             late = self._fit(sources, self._window(self.windows.test_start), "checkpoints")
@@ -215,12 +215,15 @@ class _Job:
         probe = np.zeros(1, np.int32)
         state = State.build(self.dataset.catalogue, log.take(slice(0, 0)), self.windows.start)
         measuring = tuple(n for n, s in sources.items() if s.score(state, probe, probe[:, None]) is not None)
+        names = self.dataset.categories
         return FeatureSpec.create(
             self.settings.features,
             self.dataset.catalogue,
-            log.positive_actions,
-            log.negative_actions,
+            positive=log.positive_actions,
+            negative=log.negative_actions,
             has_dwell=log.dwell is not None,
+            surfaces=names.get("surface", ()),
+            devices=names.get("device", ()),
             similarities=measuring,
         )
 
@@ -232,10 +235,14 @@ class _Job:
             return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
 
         def table(start: int, end: int) -> FeatureTable:
-            low, high = np.searchsorted(log.time, [start, end])
-            return build_table(
-                spec, self.dataset.catalogue, log, slice(int(low), int(high)), **self.edges, similarity=similarity
-            )
+            rows = log.window(start, end)
+            if not self.dataset.manifest.negatives_observed:
+                touched = Ragged.group(log.user, log.item, self.dataset.catalogue.n_users).sorted_rows()
+                rows = rows.take(rows.positive)
+                rows = with_negatives(
+                    rows, sources, state, self.settings.ranking.sampled_negatives, self.settings.seed, touched
+                )
+            return build_table(spec, self.dataset.catalogue, log, rows, **self.edges, similarity=similarity)
 
         with self.progress.step("training table"):
             return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
@@ -249,10 +256,11 @@ class _Job:
             seed=self.settings.seed,
             progress=self.progress,
             resume=self.work / "progress" / "heavy.pt",
+            threads=self.settings.threads,
         )
         save_checkpoint(path, heavy.checkpoint())
         self.metrics["heavy"] = heavy.metrics
-        self.notes.extend(heavy.notes)
+        self.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
         return heavy
 
     def _bundle(self, spec: FeatureSpec, sources: dict[str, Retriever], light, heavy) -> None:
@@ -301,5 +309,5 @@ def _labels(dataset: Dataset) -> Labels:
     column = next((c for c in ("text", "title", "name") if c in dataset.items.columns), None)
     if column is None:
         return Labels(np.zeros(dataset.items.height + 1, np.int64), np.zeros(0, np.uint8))
-    texts = [(t or "").encode() for t in dataset.items[column].cast(str).to_list()]
+    texts = [(t or "").encode() for t in dataset.items[column].cast(pl.String).to_list()]
     return Labels(offsets_of(np.array([len(t) for t in texts], np.int64)), np.frombuffer(b"".join(texts), np.uint8))

@@ -68,7 +68,7 @@ def _render(console, document: dict) -> None:
         console.print(table, "")
     heads = {name: row for name, row in heavy.items() if isinstance(row, dict) and "roc_auc" in row}
     if heads:
-        columns = ("positives", "roc_auc", "log_loss", "ece_before", "ece")
+        columns = ("positives", "roc_auc", "log_loss_raw", "log_loss", "ece_raw", "ece")
         table = Table(
             "head",
             *columns,

@@ -15,20 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_cli.hashing import mix
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NULL = np.uint64(0xD6E8FEB86659FD93)
-
-
-def mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 on uint64, in a new array (Steele et al., OOPSLA 2014)."""
-    x = x.astype(np.uint64)
-    shifted = np.empty_like(x)
-    x ^= np.right_shift(x, np.uint64(30), out=shifted)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= np.right_shift(x, np.uint64(27), out=shifted)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= np.right_shift(x, np.uint64(31), out=shifted)
-    return x
 
 
 def _salt(name: str) -> np.uint64:

@@ -40,7 +40,7 @@ def define(
     out += _recency(families)
     out += _windows(config, families, positive)
     out += _attributes(config, catalogue)
-    out += _social(catalogue)
+    out += _social(catalogue, negative)
     if "user_topic" in families:
         out.append(
             Feature(
@@ -293,7 +293,7 @@ def _number(side: str, name: str, values: np.ndarray) -> Iterator[Feature]:
         )
 
 
-def _social(catalogue: Catalogue) -> Iterator[Feature]:
+def _social(catalogue: Catalogue, negative: tuple[str, ...]) -> Iterator[Feature]:
     if not catalogue.n_authors:
         return
 
@@ -307,6 +307,9 @@ def _social(catalogue: Catalogue) -> Iterator[Feature]:
         yield feature("user_followers", "user", "user", "followers of the user", "ln(1 + followers)")
         yield feature("mutual_follow", "pair", "pair", "user and author follow each other", "1 or 0")
         yield feature("follows_user", "pair", "pair", "the author follows the user", "1 or 0")
+    if {"block", "mute"} & set(negative):
+        yield feature("author_blockers", "author", "item", "users who blocked or muted the author", "ln(1 + users)")
+        yield feature("user_blocking", "user", "user", "authors the user blocked or muted", "ln(1 + authors)")
 
 
 def _context(most: int, surfaces: Sequence[str], devices: Sequence[str]) -> Iterator[Feature]:

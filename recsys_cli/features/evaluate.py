@@ -73,6 +73,7 @@ class Evaluator:
         self.clock = Clock(log.time)
         self.keys = ItemKeys.of(catalogue, spec)
         self.follows = Edges(catalogue, log, ("follow",), follows)
+        self.blocks = Edges(catalogue, log, ("block", "mute"), blocks)
         self._columns: dict[str, np.ndarray] = {}
 
     def column(self, name: str) -> np.ndarray:
@@ -274,10 +275,12 @@ class _Filler:
     def write_social(self, f: Feature) -> np.ndarray:
         e, q = self.evaluator, self.q
         author = known(e.keys.author, q.item, -1)
-        if f.measure == "author_followers":
-            return formulas.size(e.follows.count("author", author, q.time))
-        if f.measure == "user_following":
-            return formulas.size(e.follows.count("user", q.user, q.time))
+        if f.measure in ("author_followers", "author_blockers"):
+            edges = e.follows if f.measure == "author_followers" else e.blocks
+            return formulas.size(edges.count("author", author, q.time))
+        if f.measure in ("user_following", "user_blocking"):
+            edges = e.follows if f.measure == "user_following" else e.blocks
+            return formulas.size(edges.count("user", q.user, q.time))
         own = known(author_of_user(e.catalogue), q.user, -1)
         if f.measure == "user_followers":
             return formulas.size(e.follows.count("author", own, q.time))

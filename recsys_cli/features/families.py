@@ -44,7 +44,7 @@ CROSSES = ("user_surface", "item_surface", "user_author", "user_topic", "user_fo
 
 
 def family(name: str) -> Family:
-    """A family by name; "item_<attribute>_value" families come from the configuration."""
+    """A family by name; "value_<attribute>" counts over an item attribute."""
     if name in FAMILIES:
         return FAMILIES[name]
     return Family(name, "item", "item", (), f"items whose {name.removeprefix('value_')} is the item's")

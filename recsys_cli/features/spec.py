@@ -154,11 +154,12 @@ class FeatureSpec:
 def actions_of(positive: Sequence[str], negative: Sequence[str], source: str) -> tuple[str, ...]:
     """Actions whose rates a family counts.
 
-    "positive" and "negative" stand for any of them. Crosses take the negative ones together only: they are rare.
+    "positive" and "negative" stand for any of them. Crosses and surfaces take the negative ones
+    together only: they are rare.
     """
     several = ("negative",) if len(negative) > 1 else ()
     together = several or tuple(negative)
-    out = (*positive, *together) if source in CROSSES else (*positive, *negative, *several)
+    out = (*positive, *together) if source in (*CROSSES, "surface") else (*positive, *negative, *several)
     return (*out, "positive") if source in _WITH_INTERACTIONS else out
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from recsys_cli.hashing import mix
+
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.features.snapshot import Context, Snapshot
@@ -37,8 +39,6 @@ class Query:
     def uniform(self, columns: int, purpose: int) -> np.ndarray:
         """float64[B, columns] uniform draws in [0, 1) that depend on the user, the seed, the salt and the
         purpose only, so that a user gets the same alone and in a batch."""
-        from recsys_cli.data.digest import mix
-
         keys = self.users.astype(np.int64).view(np.uint64)
         base = mix(keys + mix(np.array([self.seed * 1_000_003 + self.salt * 8191 + purpose], np.int64).view(np.uint64)))
         grid = mix(base[:, None] + np.arange(1, columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
