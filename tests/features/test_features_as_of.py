@@ -57,10 +57,10 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
             "like": click & (rng.random(n) < 0.4),
             "follow": rng.random(n) < 0.1,
             "hide": rng.random(n) < 0.1,
-            "report": rng.random(n) < 0.03,
+            "mute": rng.random(n) < 0.04,
         },
         positive_actions=("click", "like", "follow"),
-        negative_actions=("hide", "report"),
+        negative_actions=("hide", "mute"),
         dwell=np.where(rng.random(n) < 0.8, rng.gamma(1, 20, n), np.nan).astype(np.float32),
         surface=rng.integers(-1, SURFACES, n).astype(np.int16),
         device=rng.integers(-1, 3, n).astype(np.int16),
@@ -175,11 +175,11 @@ class Replay:
         prior = self.mean({"item": "author", "user_surface": "user"}.get(source, "everything"), what, *about)
         return (sum(values) + 10 * prior) / (len(values) + 10)
 
-    def follows(self, user, author, now) -> bool:
+    def follows(self, user, author, now, action="follow") -> bool:
         if user < 0 or author < 0:
             return False
         told = (self.edges["from"] == user) & (self.edges["to"] == author) & (self.edges["time"] < now)
-        acted = self.log.actions["follow"] & (self.log.user == user) & (self.c.item_author[self.log.item] == author)
+        acted = self.log.actions[action] & (self.log.user == user) & (self.c.item_author[self.log.item] == author)
         return bool(told.any() or (acted & (self.log.time < now)).any())
 
     def value(self, f, user, item, surface, device, now) -> float:
@@ -201,6 +201,8 @@ class Replay:
                 "mutual_follow": forth and back,
                 "author_followers": math.log1p(sum(self.follows(u, author, now) for u in range(USERS))),
                 "user_following": math.log1p(sum(self.follows(user, a, now) for a in range(4))),
+                "author_blockers": math.log1p(sum(self.follows(u, author, now, "mute") for u in range(USERS))),
+                "user_blocking": math.log1p(sum(self.follows(user, a, now, "mute") for a in range(4))),
                 "user_followers": math.log1p(sum(self.follows(u, own, now) for u in range(USERS))),
             }[f.measure]
         if f.source == "created":
@@ -267,7 +269,7 @@ class Replay:
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_every_feature_equals_a_replay_of_the_log(seed, data):
     spec, catalogue, log, edges = make_world(seed)
-    table = build_table(spec, catalogue, log, None, edges, None, similarity)
+    table = build_table(spec, catalogue, log, None, edges, edges, similarity)
     replay = Replay(spec, catalogue, log, edges)
     for row in data.draw(st.lists(st.integers(0, len(log) - 1), min_size=3, max_size=3)):
         about = (int(a[row]) for a in (log.user, log.item, log.surface, log.device, log.time))
@@ -288,8 +290,8 @@ def at_row(snapshot: Snapshot, log: Log, row: int) -> np.ndarray:
 @given(seed=st.integers(0, 10_000), row=st.integers(0, 119))
 def test_the_snapshot_of_a_moment_equals_the_table_at_that_moment(seed, row):
     spec, catalogue, log, edges = make_world(seed)
-    table = build_table(spec, catalogue, log, np.array([row]), edges, None, similarity)
-    snapshot = Snapshot.build(spec, catalogue, log, int(log.time[row]), edges)
+    table = build_table(spec, catalogue, log, np.array([row]), edges, edges, similarity)
+    snapshot = Snapshot.build(spec, catalogue, log, int(log.time[row]), edges, edges)
     got = dict(zip(spec.names, at_row(snapshot, log, row), strict=True))
     assert got == pytest.approx(dict(zip(spec.names, table.values[0], strict=True)), rel=1e-4, abs=2e-5)
 
@@ -298,10 +300,10 @@ def test_the_snapshot_of_a_moment_equals_the_table_at_that_moment(seed, row):
 @given(seed=st.integers(0, 10_000), cut=st.integers(1, 119))
 def test_no_feature_changes_when_the_future_is_cut_off(seed, cut):
     spec, catalogue, log, edges = make_world(seed)
-    whole = build_table(spec, catalogue, log, slice(0, cut), edges)
+    whole = build_table(spec, catalogue, log, slice(0, cut), edges, edges)
     moment = int(log.time[cut - 1])
     known = {k: v[edges["time"] < moment] for k, v in edges.items()}
-    short = build_table(spec, catalogue, log.take(slice(0, cut)), None, known)
+    short = build_table(spec, catalogue, log.take(slice(0, cut)), None, known, known)
     np.testing.assert_allclose(whole.values, short.values, rtol=1e-5, atol=1e-5)
 
 
@@ -320,13 +322,13 @@ def test_what_happened_at_the_same_moment_is_not_known():
 
 def test_rows_of_the_table_are_the_rows_asked_for():
     spec, catalogue, log, edges = make_world(5)
-    whole = build_table(spec, catalogue, log, None, edges, None, similarity)
+    whole = build_table(spec, catalogue, log, None, edges, edges, similarity)
     rows = np.array([100, 3, 57])
-    part = build_table(spec, catalogue, log, rows, edges, None, similarity)
+    part = build_table(spec, catalogue, log, rows, edges, edges, similarity)
     np.testing.assert_array_equal(part.values, whole.values[rows])
     np.testing.assert_array_equal(part.item, log.item[rows])
     np.testing.assert_array_equal(part.labels["like"], log.actions["like"][rows])
-    own = build_table(spec, catalogue, log, log.take(rows), edges, None, similarity)
+    own = build_table(spec, catalogue, log, log.take(rows), edges, edges, similarity)
     np.testing.assert_array_equal(own.values, part.values)
     assert part.names == spec.names and part.categories == {
         f.name: f.codes for f in spec.features if f.kind == "categorical"
