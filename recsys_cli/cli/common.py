@@ -398,6 +398,8 @@ def run(arguments: list[str]) -> int:
     except MemoryError as error:
         return _fail(error, "out of memory", 1)
     except SystemExit as exit_:
+        if exit_.code == 130:  # typer turns Ctrl-C into this
+            return _fail(exit_, "interrupted; nothing half-written was left behind", 130)
         return exit_.code if isinstance(exit_.code, int) else (0 if exit_.code is None else 1)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

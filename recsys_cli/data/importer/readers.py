@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import zlib
@@ -101,9 +102,7 @@ def read(source: Source, file: Path, columns: list[str] | None = None) -> Iterat
     Raises DataError where the file is unreadable, truncated, empty or of another encoding.
     """
     form, separator = _form(source, file)
-    try:
-        if file.stat().st_size == 0:
-            raise DataError(f"{file} is empty", "give a file with rows, or leave it out of the mapping")
+    with _unreadable(file):
         if form == "parquet":
             yield from _read_parquet(file, columns)
         elif form == "csv":
@@ -112,32 +111,35 @@ def read(source: Source, file: Path, columns: list[str] | None = None) -> Iterat
             yield from _read_json(source, file, columns)
         else:
             yield from _read_lists(source, file, separator, form == "adjacency")
+
+
+def column_names(source: Source, file: Path) -> list[str] | None:
+    """Names of the source columns of a file; None for JSON lines, where each row has its own."""
+    form, separator = _form(source, file)
+    if form == "jsonl":
+        return None
+    if form in ("adjacency", "sequences"):
+        return ["user", "item", "rank"]
+    if source.names and form == "csv":
+        return list(source.names)
+    with _unreadable(file):
+        if form == "parquet":
+            return pq.read_schema(file).names
+        block = next(_blocks(source, file, source.quote), None)
+        return [] if block is None else _header(source, file, block.content, separator)[0]
+
+
+@contextlib.contextmanager
+def _unreadable(file: Path) -> Iterator[None]:
+    try:
+        if file.stat().st_size == 0:
+            raise DataError(f"{file} is empty", "give a file with rows, or leave it out of the mapping")
+        yield
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise DataError(
             f"{file} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
             "the file is damaged, truncated or of another form than its name and the mapping say",
         ) from None
-
-
-def column_names(source: Source, file: Path) -> list[str]:
-    """Names of the source columns of a file, without reading its rows."""
-    form, _ = _form(source, file)
-    if form == "parquet":
-        try:
-            return pq.read_schema(file).names
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}",
-                "the file is damaged or truncated",
-            ) from None
-    if form in ("adjacency", "sequences"):
-        return ["user", "item", "rank"]
-    if form == "csv" and (source.names or not source.header):
-        return list(source.names or ())
-    batch = next(read(source, file), None)
-    if batch is None:
-        raise DataError(f"{file} has no rows")
-    return [c for c in batch.frame.columns if c != LINE]
 
 
 # --- text in blocks of whole lines -----------------------------------------------------------------------

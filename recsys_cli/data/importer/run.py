@@ -20,6 +20,7 @@ from recsys_cli.data.importer.convert import (
     convert,
     recognise,
     refusals,
+    source_column,
 )
 from recsys_cli.data.importer.joins import add_columns, load_joins
 from recsys_cli.data.importer.keys import Keys, ids_are_integers
@@ -133,9 +134,8 @@ class _Import:
         """The file that has a column: that of the part or one joined to it."""
         for join in part.join:
             other = self._join_file(join)
-            if not set(spec.column) & set(column_names(part, file)) and set(spec.column) & set(
-                column_names(join, other)
-            ):
+            wanted = set(spec.column)
+            if not wanted & set(_first_columns(part, file)) and wanted & set(_first_columns(join, other)):
                 return join, other, spec
         return part, file, spec
 
@@ -156,13 +156,22 @@ class _Import:
         if table == "impressions":
             targets += [Target(name, "bool", spec, True) for name, spec in part.actions.items()]
         attributes = getattr(part, "attributes", {})
+        columns = self._source_columns(part, file)
+        if columns is not None:
+            columns = [*columns, "rank"] if part.explode else columns
+            for t in targets:
+                source_column(t.spec, columns, t.name, str(file))
+        elif attributes:
+            columns = _first_columns(part, file)
         if attributes:
             used = {c for t in targets for c in t.spec.column or ()}
-            columns = column_names(part, file) + [
-                c for j in part.join for c in column_names(j, self._join_file(j))
-            ]
             targets += attribute_targets(attributes, part.leave_out, columns, used)
         return targets
+
+    def _source_columns(self, part: Part, file: Path) -> list[str] | None:
+        """Columns of a file and of those joined to it; None where the form has no fixed columns."""
+        found = [column_names(part, file), *(column_names(j, self._join_file(j)) for j in part.join)]
+        return None if None in found else [c for names in found for c in names]
 
     def _join_file(self, join) -> Path:
         files = find_files(join, self.source)
@@ -423,6 +432,15 @@ class _Import:
             "rejects": [asdict(r) for r in self.rejects.reasons],
             "seconds": round(seconds, 3),
         }
+
+
+def _first_columns(source: Source, file: Path) -> list[str]:
+    """Names of the source columns, for JSON lines those of the first rows."""
+    names = column_names(source, file)
+    if names is None:
+        first = next(read(source, file), None)
+        names = first.frame.drop(LINE).columns if first else []
+    return names
 
 
 def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
