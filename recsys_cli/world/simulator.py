@@ -21,9 +21,9 @@ from recsys_cli.errors import ArtifactError, DataError
 from recsys_cli.world.behaviour import Odds, Shown, satisfy, slate_fatigue
 from recsys_cli.world.config import ACTIONS
 from recsys_cli.world.model import TRUTH_FILE, Model
-from recsys_cli.world.people import log_start
+from recsys_cli.world.people import DEVICES, log_start
 from recsys_cli.world.simulate import NEW_TIE, EdgeSet
-from recsys_cli.world.visits import Visits, day_visits
+from recsys_cli.world.visits import SURFACES, Visits, day_visits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,6 +72,16 @@ class World:
     def n_items(self) -> int:
         """Items of the log and of the future."""
         return len(self.model.content) + len(self.model.future)
+
+    @property
+    def surfaces(self) -> tuple[str, ...]:
+        """Names of the surface codes of `visits`."""
+        return SURFACES
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the device codes of `visits`."""
+        return DEVICES
 
     @property
     def horizon_days(self) -> int:
