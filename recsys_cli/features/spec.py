@@ -168,12 +168,12 @@ def share_missing(values: np.ndarray) -> float:
 
 
 def transform_of(values: np.ndarray) -> str:
-    """ "log1p" for non-negative numbers with a heavy tail (the 99th percentile over ten medians), else "plain"."""
+    """ "log1p" for non-negative numbers with a heavy tail (the 99th percentile over three medians), else "plain"."""
     values = values[np.isfinite(values)]
     if not len(values) or values.min() < 0:
         return "plain"
     middle, high = np.quantile(values, [0.5, 0.99])
-    return "log1p" if high > max(10, 10 * middle) or high > 1000 else "plain"
+    return "log1p" if high > max(10, 3 * middle) or high > 1000 else "plain"
 
 
 def hours(spans: Iterable[float]) -> list[tuple[str, int]]:
