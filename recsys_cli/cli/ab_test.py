@@ -47,10 +47,17 @@ def ab_test(
         from recsys_cli.experiments.run import exposures, run_simulated
 
         dataset = Dataset.open(config.paths.data)
-        threads = config.threads or os.cpu_count() or 1
-        engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, threads=threads)
+        engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline)
+        # one process an arm where there are two processors for them
+        both = (config.threads or os.cpu_count() or 1) > 1
         with call.trace.timed("ab-test", experiment=loaded.config.name):
-            document, simulated = run_simulated(loaded, engine, dataset, call.progress)
+            document, simulated = run_simulated(
+                loaded,
+                engine,
+                dataset,
+                artifacts=Path(config.paths.artifacts) if both else None,
+                progress=call.progress,
+            )
         if save_log is not None:
             import polars as pl
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 
 def run_simulated(
-    experiment: Experiment, engine: RecommendationEngine, dataset: Dataset, progress: Progress | None = None
+    experiment: Experiment,
+    engine: RecommendationEngine,
+    dataset: Dataset,
+    *,
+    artifacts: Path | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Simulated]:
     """Simulate and analyse; returns the result (see the README for its fields) and what was simulated.
 
-    Raises DataError where no world stands behind the dataset.
+    artifacts: see `simulate`. Raises DataError where no world stands behind the dataset.
     """
     from recsys_cli.world.simulator import World
 
@@ -32,7 +38,7 @@ def run_simulated(
             f"{dataset.path} was not generated: there are no people to simulate an experiment on",
             "analyse an experiment that was run elsewhere with --log FILE, or use a world from `recsys generate-data`",
         )
-    simulated = simulate(experiment, engine, dataset, World.open(dataset.path), progress=progress)
+    simulated = simulate(experiment, engine, dataset, World.open(dataset.path), artifacts=artifacts, progress=progress)
     document = _document(experiment, "simulation") | {
         "run": engine.manifest.id if engine.manifest else None,
         "days": experiment.config.days,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +24,15 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.errors import ArtifactError, ConfigError
 from recsys_cli.experiments.analysis import ARMS
 from recsys_cli.experiments.assignment import OUTSIDE, assign
-from recsys_cli.progress import Progress
+from recsys_cli.experiments.elsewhere import Elsewhere
+from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.state import State
     from recsys_cli.engine import RecommendationEngine
-    from recsys_cli.experiments.config import Experiment
+    from recsys_cli.experiments.config import Experiment, ExperimentConfig
+    from recsys_cli.pipeline.config import PipelineConfig
     from recsys_cli.world.simulator import World
     from recsys_cli.world.visits import Visits
 
@@ -61,14 +64,38 @@ def simulate(
     dataset: Dataset,
     world: World,
     *,
+    artifacts: Path | None = None,
     progress: Progress | None = None,
 ) -> Simulated:
     """Run an experiment on the world behind the dataset.
 
-    Raises ArtifactError where the run was trained on other data, and ConfigError where the world has no
-    new items for so many days.
+    artifacts: the folder from which the engine was loaded; with it the treatment arm runs in a process of its
+    own at the same time, with the same result. Raises ArtifactError where the run was trained on other data,
+    and ConfigError where the world has no new items for so many days.
     """
     config = experiment.config
+    _check(engine, dataset, world, config)
+    ids = dataset.user_ids.external(np.arange(len(dataset.user_ids)))
+    shares = (config.split.control, config.split.treatment)
+    member = assign(ids, config.name, shares, traffic=config.traffic, salt=config.salt)
+    if artifacts is None:
+        with (progress or Progress()).step("simulated days", total=config.days * 2) as bar:
+            catalogue = with_future(dataset, world, config.days)
+            lives = [
+                _Arm(engine.with_pipeline(pipeline), dataset, world, member == a, catalogue).live(config.days, bar)
+                for a, pipeline in enumerate((experiment.control, experiment.treatment))
+            ]
+    else:
+        away = ArmWork(dataset.path, artifacts, engine.manifest.id, experiment.treatment, member == 1, config.days)
+        with Elsewhere(away) as other, (progress or Progress()).step("simulated days", total=config.days) as bar:
+            catalogue = with_future(dataset, world, config.days)
+            arm = _Arm(engine.with_pipeline(experiment.control), dataset, world, member == 0, catalogue)
+            lives = [arm.live(config.days, bar), other.result()]
+    available = int((catalogue.item_created < world.end + config.days * DAY).sum())
+    return _collect(dataset, world, member, lives, config.days, available)
+
+
+def _check(engine: RecommendationEngine, dataset: Dataset, world: World, config: ExperimentConfig) -> None:
     if engine.manifest is not None and engine.manifest.dataset.digest != dataset.manifest.digest:
         raise ArtifactError(
             f"run {engine.manifest.id} was trained on {engine.manifest.dataset.name}, {dataset.path} holds other rows",
@@ -79,26 +106,31 @@ def simulate(
             f"experiment {config.name}: {config.days} days, but the world publishes new items for {world.horizon_days}",
             "shorten `days`, or generate the world with a longer `world.horizon_days`",
         )
-    ids = dataset.user_ids.external(np.arange(len(dataset.user_ids)))
-    shares = (config.split.control, config.split.treatment)
-    member = assign(ids, config.name, shares, traffic=config.traffic, salt=config.salt)
-    catalogue = _with_future(dataset, world, config.days)
-    edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
-    arms = [
-        _Arm(engine.with_pipeline(pipeline), dataset, world, member == a, catalogue, edges)
-        for a, pipeline in enumerate((experiment.control, experiment.treatment))
-    ]
-    daily = []
-    with (progress or Progress()).step("simulated days", total=config.days * 2) as bar:
-        for day in range(config.days):
-            for name, arm in zip(ARMS, arms, strict=True):
-                bar.describe(f"day {day + 1}, {name}")
-                daily.append({"day": day + 1, "arm": name, **arm.live(day)})
-                bar.advance()
-    return _collect(dataset, world, member, arms, daily, config.days)
 
 
-def _with_future(dataset: Dataset, world: World, days: int) -> Catalogue:
+@dataclass(frozen=True)
+class ArmWork:
+    """Everything that a process of its own needs to live through one arm."""
+
+    data: Path
+    artifacts: Path
+    run: str
+    pipeline: PipelineConfig
+    mine: np.ndarray
+    days: int
+
+    def __call__(self) -> Lived:
+        from recsys_cli.data.dataset import Dataset
+        from recsys_cli.engine import RecommendationEngine
+        from recsys_cli.world.simulator import World
+
+        engine = RecommendationEngine.load(self.artifacts, self.run, self.pipeline)
+        dataset, world = Dataset.open(self.data), World.open(self.data)
+        arm = _Arm(engine, dataset, world, self.mine, with_future(dataset, world, self.days))
+        return arm.live(self.days, Step())
+
+
+def with_future(dataset: Dataset, world: World, days: int) -> Catalogue:
     """The catalogue with all items that the simulated days bring; they become available as they are published."""
     import polars as pl
 
@@ -114,6 +146,17 @@ def _with_future(dataset: Dataset, world: World, days: int) -> Catalogue:
     return catalogue.append_items(replace(catalogue, **fields))
 
 
+@dataclass(frozen=True)
+class Lived:
+    """What came of one arm."""
+
+    sums: dict[str, np.ndarray]
+    """column → float64[n_users]"""
+    daily: list[dict[str, Any]]
+    distinct_items: int
+    fallback: dict[str, int]
+
+
 @dataclass
 class _Arm:
     """One arm: its pipeline, its log, and the sums of what its users did."""
@@ -124,17 +167,24 @@ class _Arm:
     mine: np.ndarray
     """bool[n_users] who is in this arm"""
     catalogue: Catalogue
-    edges: dict[str, Any]
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     fallback: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.log = self.dataset.log
+        self.edges = {table: self.dataset.edges(table) for table in ("follows", "blocks")}
         self.satisfaction = self.world.satisfaction.copy()
         self.follows = self.world.follows()
         self.shown = np.zeros(self.catalogue.n_items, bool)
 
-    def live(self, day: int) -> dict[str, Any]:
+    def live(self, days: int, bar: Step) -> Lived:
+        daily = []
+        for day in range(days):
+            daily.append(self._day(day))
+            bar.advance()
+        return Lived(self.sums, daily, int(self.shown.sum()), self.fallback)
+
+    def _day(self, day: int) -> dict[str, Any]:
         """One day: serve every visit of the arm's users, let them respond, and learn from it."""
         visits = self.world.visits(day, self.satisfaction)
         rows = np.flatnonzero(self.mine[visits.user])
@@ -192,7 +242,7 @@ class _Arm:
         day["days_active"] = np.bincount(np.unique(user), minlength=len(self.mine)).astype(float)
         for name, column_sum in day.items():
             self.sums[name] = self.sums.get(name, 0.0) + column_sum
-        totals = {name: float(v.sum()) for name, v in day.items() if name not in ("days_active", "slates")}
+        totals = {n: float(v.sum()) if n == "dwell" else int(v.sum()) for n, v in day.items() if n != "days_active"}
         return {"requests": len(rows), "users": len(np.unique(user)), **totals}
 
     def _rows(self, visits: Visits, rows, items, place, column, actions, dwell) -> Log:
@@ -293,11 +343,12 @@ def _slate_sums(items: np.ndarray, users: np.ndarray, n_users: int, catalogue: C
 
 
 def _collect(
-    dataset: Dataset, world: World, member: np.ndarray, arms: list[_Arm], daily: list[dict], days: int
+    dataset: Dataset, world: World, member: np.ndarray, lives: list[Lived], days: int, available: int
 ) -> Simulated:
     users = np.flatnonzero(member != OUTSIDE).astype(np.int32)
     arm = member[users]
-    columns = {name: np.where(arm == 0, arms[0].sums[name][users], arms[1].sums[name][users]) for name in arms[0].sums}
+    first, second = (life.sums for life in lives)
+    columns = {name: np.where(arm == 0, first[name][users], second[name][users]) for name in first}
     columns["days"] = np.full(len(users), float(days))
     past = dataset.log.window(world.end - BEFORE_DAYS * DAY, world.end)
     before = outcomes(past, len(member))
@@ -305,15 +356,19 @@ def _collect(
         sessions = np.unique(past.session, return_index=True)[1]
         before["sessions"] = np.bincount(past.user[sessions], minlength=len(member)).astype(float)
     columns |= {f"before_{name}": values[users] for name, values in before.items()}
-    available = max(int((arms[0].catalogue.item_created < world.end + days * DAY).sum()), 1)
-    facts = {}
-    for name, side in zip(ARMS, arms, strict=True):
-        mine = [row for row in daily if row["arm"] == name]
-        facts[name] = {
-            "requests": sum(row["requests"] for row in mine),
-            "impressions": sum(row["impressions"] for row in mine),
-            "distinct_items": int(side.shown.sum()),
-            "coverage": float(side.shown.sum() / available),
-            "fallback": side.fallback,
+    facts = {
+        name: {
+            "requests": sum(row["requests"] for row in life.daily),
+            "impressions": sum(row["impressions"] for row in life.daily),
+            "distinct_items": life.distinct_items,
+            "coverage": life.distinct_items / max(available, 1),
+            "fallback": life.fallback,
         }
+        for name, life in zip(ARMS, lives, strict=True)
+    }
+    daily = [
+        {"day": day + 1, "arm": name, **life.daily[day]}
+        for day in range(days)
+        for name, life in zip(ARMS, lives, strict=True)
+    ]
     return Simulated(users, arm, columns, daily, facts)
