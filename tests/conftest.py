@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None, max_examples=50)
+settings.load_profile("suite")
+"""A machine that is busy must not fail a property; no example here is slow by itself."""
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY = 86_400_000_000

@@ -78,6 +78,11 @@ class Dataset:
             frame = pl.read_parquet(files, columns=columns, hive_partitioning=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             self._blame(files, error)
+        if missing := [c for c in (info.columns if columns is None else columns) if c not in frame.columns]:
+            raise DataError(
+                f"{files[0]}: no column {missing[0]!r}, the manifest says there is one",
+                "the dataset was altered; run `recsys data validate`, or generate or import it again",
+            )
         if frame.height != info.rows:
             raise DataError(
                 f"{files[0] if len(files) == 1 else files[0].parent}: {frame.height:,} rows, "
@@ -162,7 +167,7 @@ class Dataset:
                 row = int((frame[column] < 0).arg_max())
                 value = frame[f"{column[1:]}_id"][row]
                 raise DataError(
-                    f"impressions.parquet row {row}: {column[1:]}_id {value!r} is not in {table}.parquet",
+                    f"impressions.parquet row {row + 1:,}: {column[1:]}_id {value!r} is not in {table}.parquet",
                     "run `recsys data validate` for all of them, then import the dataset again",
                 )
         frame = frame.sort(["timestamp", "_user"], maintain_order=True)

@@ -74,9 +74,11 @@ class Vocabulary:
         out = np.full(len(values), np.iinfo(np.int64).min, np.int64)
         for i, value in enumerate(values.tolist()):
             try:
-                out[i] = int(value)
-            except (TypeError, ValueError):
+                number = int(value)
+            except (TypeError, ValueError, OverflowError):
                 continue
+            if abs(number) < 2**63 and (isinstance(value, str) or number == value):
+                out[i] = number
         return out
 
     def save(self, folder: Path, name: str) -> None:
