@@ -12,7 +12,7 @@ from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window, read_part
+from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, read_part
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
 
 USERS_AT_ONCE = 256
@@ -22,6 +22,9 @@ class AlsConfig(RetrieverConfig):
     """Weighted matrix factorisation (Hu, Koren and Volinsky, ICDM 2008)."""
 
     kind: Literal["als"] = "als"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
     factors: PositiveInt = 64
     """Width of the vectors."""
     iterations: PositiveInt = 10

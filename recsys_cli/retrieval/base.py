@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import PositiveFloat
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from recsys_cli.progress import Progress
 
 
+FEW_ITEMS = 500
+"""A source is not confined to fewer recent items than this by "auto"."""
+MaxAge = PositiveFloat | Literal["auto"] | None
+
+
 class RetrieverConfig(Section):
     """Settings that every source has; each family adds its own."""
 
@@ -33,8 +38,11 @@ class RetrieverConfig(Section):
     """Whether the source is fitted and asked at all."""
     exclude_seen: bool = True
     """Leave out what the user was shown already, so that no slot is spent on it."""
-    max_age_days: PositiveFloat | None = None
-    """Propose only items published within so many days; items of unknown age always pass."""
+    max_age_days: FEW_ITEMS = 500
+"""A source is not confined to fewer recent items than this by "auto"."""
+MaxAge = None
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +172,43 @@ def read_part(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, meta
 
 
-def eligible(state: State, max_age_days: float | None = None) -> np.ndarray:
+def usual_age(state: State) -> float | None:
+    """Days within which nine of ten recent interactions' items were published; None where age says little.
+
+    Taken from the latest fifth of the histories. It says little where half of the catalogue is no older
+    (then leaving out the old gains nothing and may lose much), where only few items would be left, and where
+    ages are unknown.
+    """
+    created, items, times = state.catalogue.item_created, state.history.values, state.history_time.values
+    stride = -(-len(items) // 250_000) or 1
+    items, times = items[::stride], times[::stride]
+    dated = created[items] > 0
+    items, times = items[dated], times[dated]
+    if not len(items):
+        return None
+    recent = times >= np.quantile(times, 0.8)
+    limit = float(np.quantile(times[recent] - created[items[recent]], 0.9))
+    published = created[(created > 0) & (created < state.now)]
+    young = np.count_nonzero(published >= state.now - limit)
+    return limit / DAY if FEW_ITEMS <= young < len(published) / 2 else None
+
+
+_usual_age = PerState(usual_age)
+
+
+def age_limit(state: State, max_age_days: MaxAge) -> float | None:
+    """Days of the setting: a number, None for no limit, or what "auto" finds in the State (`usual_age`)."""
+    return _usual_age(state) if max_age_days == "auto" else max_age_days
+
+
+def eligible(state: State, max_age_days: FEW_ITEMS = 500
+"""A source is not confined to fewer recent items than this by "auto"."""
+MaxAge = None) -> np.ndarray:
     """bool[n_items]: published before `state.now`, and not longer ago than allowed (unknown ages pass)."""
-    created = state.catalogue.item_created
+    created, limit = state.catalogue.item_created, age_limit(state, max_age_days)
     mask = created < state.now
-    if max_age_days is not None:
-        mask &= (created == 0) | (created >= state.now - int(max_age_days * DAY))
+    if limit is not None:
+        mask &= (created == 0) | (created >= state.now - int(limit * DAY))
     return mask
 
 

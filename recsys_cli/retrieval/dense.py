@@ -7,9 +7,10 @@ import numpy as np
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
-from recsys_cli.retrieval.base import PerState, Reason, chunks, eligible, topk
+from recsys_cli.retrieval.base import MaxAge, PerState, Reason, chunks, eligible, topk
 
 CELLS_AT_ONCE = 4_000_000
+SMALL_PRODUCT = 1_000_000
 
 
 class ItemIndex:
@@ -18,7 +19,7 @@ class ItemIndex:
     Exact: the catalogues this serves are small enough that one matrix product beats any index.
     """
 
-    def __init__(self, vectors: np.ndarray, known: np.ndarray, max_age_days: float | None):
+    def __init__(self, vectors: np.ndarray, known: np.ndarray, max_age_days: MaxAge):
         self.vectors = vectors
         self.known = known
         self._max_age_days = max_age_days
@@ -92,9 +93,15 @@ class ItemIndex:
 def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """rows @ matrix, to the last bit the same for one row alone as for that row among others.
 
-    BLAS sums a single row in another order than several, so a single row is multiplied with company.
+    BLAS has kernels of their own, which add up in another order, for a single row and for products of at
+    most SMALL_PRODUCT multiplications: filler rows keep both from being chosen.
     """
-    return rows @ matrix if len(rows) != 1 else (np.repeat(rows, 2, axis=0) @ matrix)[:1]
+    least = max(2, SMALL_PRODUCT // max(matrix.size, 1) + 1)
+    if len(rows) >= least:
+        return rows @ matrix
+    filled = np.zeros((least, rows.shape[1]), rows.dtype)
+    filled[: len(rows)] = rows
+    return (filled @ matrix)[: len(rows)]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from recsys_cli.data.ragged import expand
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
-from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window, chunks
+from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window, age_limit, chunks
 from recsys_cli.retrieval.pairs import best_pairs, pair_values, without_pairs
 
 PAIRS_AT_ONCE = 2_000_000
@@ -68,11 +68,12 @@ class InNetwork(Retriever):
     def _recency(self, state: State, items: np.ndarray) -> np.ndarray:
         """float64[m] in (0, 1], 0 for items past the greatest age; an unknown age counts as the greatest."""
         created = state.catalogue.item_created[items]
-        limit = self.config.max_age_days or MAX_AGE_DAYS
+        allowed = age_limit(state, self.config.max_age_days)
+        limit = allowed or MAX_AGE_DAYS
         days = (state.now - created) / DAY
         # 2^−100 is still a number in single precision
         recency = np.exp2(-np.minimum(np.minimum(days, limit) / self.config.half_life_days, 100))
-        if self.config.max_age_days is not None:
+        if allowed is not None:
             recency[(days > limit) & (created != 0)] = 0
         return recency
 

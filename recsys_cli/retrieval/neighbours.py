@@ -15,6 +15,7 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import (
+    MaxAge,
     PerState,
     Reason,
     Retriever,
@@ -37,6 +38,9 @@ class ItemNeighboursConfig(RetrieverConfig):
     """Item co-occurrence: neighbours of what the user engaged with (Sarwar et al., WWW 2001)."""
 
     kind: Literal["item_neighbours"] = "item_neighbours"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
     similarity: Literal["cosine", "tfidf", "bm25"] = "cosine"
     """How co-occurrence is weighted."""
     neighbours: PositiveInt = 100

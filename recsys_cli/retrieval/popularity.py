@@ -10,7 +10,17 @@ from pydantic import NonNegativeFloat, PositiveInt
 from recsys_cli.data.ragged import expand
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import TREND_HALF_LIFE, State
-from recsys_cli.retrieval.base import PerState, Reason, Retriever, RetrieverConfig, Window, chunks, eligible, topk
+from recsys_cli.retrieval.base import (
+    MaxAge,
+    PerState,
+    Reason,
+    Retriever,
+    RetrieverConfig,
+    Window,
+    chunks,
+    eligible,
+    topk,
+)
 
 CELLS_AT_ONCE = 4_000_000
 
@@ -48,7 +58,7 @@ class _Ranking(NamedTuple):
     """int32[t] topic codes beside it"""
 
 
-def _ranking(state: State, weights: np.ndarray, max_age_days: float | None, width: int | None = None) -> _Ranking:
+def _ranking(state: State, weights: np.ndarray, max_age_days: MaxAge, width: int | None = None) -> _Ranking:
     weights = np.where(eligible(state, max_age_days), weights, 0).astype(np.float32)
     items = np.flatnonzero(weights > 0)
     items = items[np.argsort(-weights[items], kind="stable")][:width].astype(np.int32)

@@ -13,7 +13,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
 from recsys_cli.retrieval.dense import ItemIndex, history_weights, product, ragged_of, unique_users
 from recsys_cli.retrieval.tokens import Tokens
 
@@ -29,6 +29,9 @@ class TwoTowerConfig(RetrieverConfig):
     """Two-tower retriever trained with sampled softmax (Yi et al., RecSys 2019)."""
 
     kind: Literal["two_tower"] = "two_tower"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
     dim: PositiveInt = 128
     """Width of the shared embedding space."""
     hidden: PositiveInt = 128

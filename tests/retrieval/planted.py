@@ -50,7 +50,8 @@ def make_log(rows) -> Log:
 def edges(pairs, weight: float = 1.0) -> dict[str, np.ndarray]:
     pairs = np.asarray(pairs, np.int32).reshape(-1, 2)
     n = len(pairs)
-    return {"from": pairs[:, 0], "to": pairs[:, 1], "time": np.zeros(n, np.int64), "weight": np.full(n, weight, np.float32)}
+    weights = np.full(n, weight, np.float32)
+    return {"from": pairs[:, 0], "to": pairs[:, 1], "time": np.zeros(n, np.int64), "weight": weights}
 
 
 def make_window(catalogue: Catalogue, log: Log, end: int = NOW, follows=None, seed: int = 3) -> Window:
@@ -72,7 +73,7 @@ def planted(seed: int = 0, users: int = 120, items: int = 400, communities: int 
     pull = rng.pareto(1.5, items) + 0.2
     rows = []
     for u in range(users):
-        weight = pull * np.where(topic == home[u], 9.0, 1.0 / (communities - 1))
+        weight = pull * np.where(topic == home[u], 9.0, 1.0 / max(communities - 1, 1))
         for i in rng.choice(items, each, replace=False, p=weight / weight.sum()):
             rows.append((u, int(i), int(NOW - 20 * DAY + rng.integers(0, 20 * DAY))))
     words = [list(100 * t + rng.choice(40, 6, replace=False)) for t in topic]
@@ -80,7 +81,8 @@ def planted(seed: int = 0, users: int = 120, items: int = 400, communities: int 
         users, authors, created, [[t] for t in topic], words, [f"t{c}" for c in range(communities)],
         item_codes={"media_type": rng.integers(0, 3, items).astype(np.int32)},
         item_numbers={"length": rng.gamma(2, 30, items).astype(np.float32)},
-        user_codes={"country": home.astype(np.int32)}, user_numbers={"age": rng.uniform(16, 80, users).astype(np.float32)},
+        user_codes={"country": home.astype(np.int32)},
+        user_numbers={"age": rng.uniform(16, 80, users).astype(np.float32)},
     )
     pairs = [(a, b) for a in range(users) for b in rng.choice(members[home[a]], 6) if a != b]
     return catalogue, make_log(rows), edges(pairs)

@@ -36,8 +36,8 @@ def test_in_network_multiplies_recency_by_tie(village):
 def test_in_network_leaves_out_what_was_seen_or_is_too_old(village):
     unseen = InNetwork(InNetworkConfig()).retrieve(village.state, np.array([ALICE]), 5)[0]
     assert 0 not in unseen
-    fresh = InNetwork(InNetworkConfig(max_age_days=1.5, exclude_seen=False)).retrieve(village.state, np.array([ALICE]), 5)[0]
-    assert fresh.tolist() == [[1, -1, -1, -1, -1]]
+    fresh = InNetwork(InNetworkConfig(max_age_days=1.5, exclude_seen=False))
+    assert fresh.retrieve(village.state, np.array([ALICE]), 5)[0].tolist() == [[1, -1, -1, -1, -1]]
 
 
 def test_in_network_looks_at_the_newest_items_of_each_author(village):
@@ -75,7 +75,8 @@ def test_sources_say_what_the_data_lacks(village):
     strangers = make_window(village.catalogue, village.log)
     assert InNetwork(InNetworkConfig()).missing(strangers) == "needs follows"
     assert SocialProof(SocialProofConfig()).missing(strangers) == "needs follows"
-    nobody = make_window(make_catalogue(2, [-1, -1], author_user=np.full(2, -1, np.int32)), make_log([(0, 0, NOW - DAY)]))
+    authorless = make_catalogue(2, [-1, -1], author_user=np.full(2, -1, np.int32))
+    nobody = make_window(authorless, make_log([(0, 0, NOW - DAY)]))
     assert InNetwork(InNetworkConfig()).missing(nobody) == "needs items with authors"
     assert SocialProof(SocialProofConfig()).missing(nobody) == "needs authors who are users"
     assert InNetwork(InNetworkConfig()).missing(village) is None

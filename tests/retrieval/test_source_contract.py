@@ -1,0 +1,229 @@
+"""What every source promises, whichever its kind."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import NOW, edges, make_catalogue, make_log, make_window, planted
+
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.errors import ArtifactError
+from recsys_cli.progress import Progress
+from recsys_cli.retrieval import SOURCES, default_retrieval, make
+from recsys_cli.retrieval.base import chunks
+from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs
+
+SMALL = {
+    "als": {"factors": 16, "iterations": 5},
+    "two_tower": {
+        "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
+    },
+}
+LEARNED = [kind for kind, cls in SOURCES.items() if cls.learns]
+CUT = NOW - 4 * 86_400_000_000
+
+
+def small(kind: str, **more):
+    return SOURCES[kind].config_type(**{**SMALL.get(kind, {}), **more})
+
+
+@pytest.fixture(scope="module")
+def world():
+    catalogue, log, follows = planted()
+    return make_window(catalogue, log, CUT, follows), log
+
+
+@pytest.fixture(scope="module")
+def fitted(world):
+    sources = {}
+    for kind in SOURCES:
+        sources[kind] = make(small(kind))
+        sources[kind].fit(world[0], Progress())
+    return sources
+
+
+def recall(source, window, log, k: int) -> float:
+    test = log.window(start=window.end)
+    users = np.unique(test.user)
+    items = source.retrieve(window.state, users, k)[0]
+    return float(np.mean([np.isin(test.item[test.user == u], row).mean() for u, row in zip(users, items, strict=True)]))
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_learned_sources_beat_popularity_where_taste_matters(world, fitted, kind):
+    assert recall(fitted[kind], *world, 40) > 1.5 * recall(fitted["popularity"], *world, 40)
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_user_alone_gets_what_the_user_gets_in_a_batch(world, fitted, kind):
+    users = np.arange(-1, 120, dtype=np.int32)
+    items, scores = fitted[kind].retrieve(world[0].state, users, 30)
+    for at in (0, 1, 50, 120):
+        alone = fitted[kind].retrieve(world[0].state, users[at : at + 1], 30)
+        np.testing.assert_array_equal(alone[0][0], items[at])
+        np.testing.assert_array_equal(alone[1][0], scores[at])
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_rows_are_ordered_distinct_and_filled_from_the_front(world, fitted, kind):
+    items, scores = fitted[kind].retrieve(world[0].state, np.arange(-1, 120, dtype=np.int32), 500)
+    assert items.shape == scores.shape == (121, 500) and items.dtype == np.int32 and scores.dtype == np.float32
+    assert ((items >= 0) == np.isfinite(scores)).all()
+    filled = (items >= 0).sum(axis=1)
+    assert (items[np.arange(500) >= filled[:, None]] == -1).all()
+    assert filled[1:].max() > 0 and (scores[:, 1:] <= scores[:, :-1]).all()
+    for row, n in zip(items, filled, strict=True):
+        assert len(np.unique(row[:n])) == n
+    seen = world[0].state.seen
+    assert not seen.contains(np.arange(120), items[1:]).any()
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_items_of_the_future_are_never_proposed(world, fitted, kind):
+    catalogue = world[0].catalogue
+    created = catalogue.item_created.copy()
+    created[::3] = CUT + np.arange(len(created[::3])) % 2
+    later = dataclasses.replace(catalogue, item_created=created)
+    state = make_window(later, world[1], CUT, edges([(u, (u + 5) % 120) for u in range(120)])).state
+    items = fitted[kind].retrieve(state, np.arange(120, dtype=np.int32), 300)[0]
+    assert (items >= 0).any() and (items[items >= 0] % 3 != 0).all()
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_score_agrees_with_retrieve(world, fitted, kind):
+    users = np.arange(0, 120, 7, dtype=np.int32)
+    items, scores = fitted[kind].retrieve(world[0].state, users, 20)
+    given = fitted[kind].score(world[0].state, users, items)
+    if given is None:
+        return
+    np.testing.assert_allclose(given, np.where(items >= 0, scores, 0), rtol=1e-5, atol=1e-6)
+    pairs = fitted[kind].score(world[0].state, np.repeat(users, 20), items.reshape(-1, 1))
+    np.testing.assert_allclose(pairs.reshape(items.shape), given, rtol=1e-5, atol=1e-6)
+    nobody = fitted[kind].score(world[0].state, np.array([-1], np.int32), items[:1])
+    assert not nobody.any()
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_checkpoint_and_bundle_give_what_training_gives(world, fitted, kind, tmp_path):
+    source, users = fitted[kind], np.arange(-1, 120, dtype=np.int32)
+    (tmp_path / "bundle").mkdir()
+    source.save(tmp_path / "bundle")
+    torch.save(source.checkpoint(), tmp_path / "source.pt")
+    restored = make(source.config)
+    restored.restore(torch.load(tmp_path / "source.pt", weights_only=True))
+    expected = source.retrieve(world[0].state, users, 50)
+    for other in (type(source).load(source.config, tmp_path / "bundle"), restored):
+        items, scores = other.retrieve(world[0].state, users, 50)
+        np.testing.assert_array_equal(items, expected[0])
+        np.testing.assert_allclose(scores, expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_a_damaged_bundle_is_refused(fitted, kind, tmp_path):
+    fitted[kind].save(tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ArtifactError):
+        SOURCES[kind].load(fitted[kind].config, tmp_path)
+    file.unlink()
+    with pytest.raises(ArtifactError):
+        SOURCES[kind].load(fitted[kind].config, tmp_path)
+
+
+def test_serving_imports_no_training_library(world, fitted, tmp_path):
+    for kind in LEARNED:
+        (tmp_path / kind).mkdir()
+        fitted[kind].save(tmp_path / kind)
+    program = f"""
+import sys, numpy as np
+sys.path.insert(0, {str(__file__.rsplit("/", 1)[0])!r})
+from pathlib import Path
+from planted import *
+from recsys_cli.retrieval import SOURCES
+catalogue, log, follows = planted()
+state = make_window(catalogue, log, {CUT}, follows).state
+configs = {SMALL!r}
+for kind, cls in SOURCES.items():
+    source = cls.load(cls.config_type(**configs.get(kind, {{}})), Path({str(tmp_path)!r}) / kind)
+    items, _ = source.retrieve(state, np.array([3], np.int32), 20)
+    source.score(state, np.array([3], np.int32), items)
+    source.explain(state, 3, items[0, :3])
+    source.adapt(catalogue)
+print(*sorted({{"torch", "implicit", "sklearn", "scipy", "polars", "onnxruntime"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_nothing_in_the_log_gives_empty_rows(kind):
+    catalogue = make_catalogue(3, [0, 1], [NOW - 5, NOW - 5])
+    window = make_window(catalogue, make_log([]))
+    source = make(small(kind))
+    assert source.missing(window) is not None or kind == "random"
+    source.fit(window, Progress())
+    items, scores = source.retrieve(window.state, np.array([0, -1], np.int32), 4)
+    assert items.shape == (2, 4)
+    if kind not in ("random", "two_tower"):
+        assert (items == -1).all() and np.isneginf(scores).all()
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_one_user_and_one_item_are_enough(kind):
+    catalogue = make_catalogue(1, [0], [NOW - 5])
+    window = make_window(catalogue, make_log([(0, 0, NOW - 2)]), follows=edges([(0, 0)]))
+    source = make(small(kind, exclude_seen=False))
+    source.fit(window, Progress())
+    items, _ = source.retrieve(window.state, np.array([0], np.int32), 3)
+    assert items[0, 0] in (0, -1) and (items[0, 1:] == -1).all()
+    assert len(source.explain(window.state, 0, np.array([0]))) == 1
+
+
+def test_every_kind_has_default_settings():
+    settings = default_retrieval()
+    assert set(settings) == set(SOURCES)
+    assert [name for name, s in settings.items() if not s.enabled] == ["random"]
+    assert all(settings[kind].kind == kind for kind in SOURCES)
+
+
+pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.floats(-4, 4, width=16)), max_size=40)
+
+
+@given(pairs, st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_best_pairs_picks_what_sorting_picks(rows, k):
+    place, item, score = (np.array(c) for c in zip(*rows, strict=True)) if rows else [np.zeros(0, int)] * 3
+    items, scores = best_pairs(place, item, score, 4, k)
+    for p in range(4):
+        expected = sorted((r for r in rows if r[0] == p), key=lambda r: -r[2])[:k]
+        assert items[p].tolist() == [r[1] for r in expected] + [-1] * (k - len(expected))
+        assert scores[p][: len(expected)].tolist() == [r[2] for r in expected]
+
+
+@given(pairs)
+@settings(max_examples=60, deadline=None)
+def test_sums_and_lookups_agree_with_a_dictionary(rows):
+    place, item, score = (np.array(c) for c in zip(*rows, strict=True)) if rows else [np.zeros(0, int)] * 3
+    totals = {}
+    for p, i, s in rows:
+        totals[p, i] = totals.get((p, i), 0) + s
+    found = sum_pairs(place, item, score, 7)
+    assert {(p, i): t for p, i, t in zip(*(f.tolist() for f in found), strict=True)} == pytest.approx(totals)
+    index = Ragged.group(place, item, 4).sorted_rows()
+    wanted = np.array([(p, i) for p in range(5) for i in range(7)])
+    rows_asked = np.array([0, 1, 2, 3, -1])
+    has, at = find_pairs(index, rows_asked, wanted[:, 0], wanted[:, 1])
+    assert has.tolist() == [(p, i) in totals for p, i in wanted.tolist()]
+    assert (index.values[at[has]] == wanted[has, 1]).all() and (index.rows[at[has]] == wanted[has, 0]).all()
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 15))
+def test_chunks_cover_everything_within_the_limit(costs, limit):
+    parts = list(chunks(np.array(costs, np.int64), limit))
+    assert [i for s in parts for i in range(s.start, s.stop)] == list(range(len(costs)))
+    assert all(sum(costs[s]) <= limit or s.stop - s.start == 1 for s in parts)
