@@ -41,6 +41,30 @@ def general_names(spec: FeatureSpec) -> tuple[str, ...]:
     return (*spec.positive, *spec.negative, "positive", "negative", "dwell", "completion")
 
 
+class _Block:
+    """Some columns of one of the snapshot's matrices."""
+
+    def __init__(self, snapshot: Snapshot, name: str, columns: list[str]):
+        """name: "user", "item" or "surface"."""
+        block = getattr(snapshot, f"{name}_block")
+        held = [f.name for f in snapshot.spec.features if (f.source if name == "surface" else f.place) == name]
+        at = [held.index(c) for c in columns]
+        every = at == list(range(len(held)))
+        # a request asks for few users but many items: columns of items are worth a copy side by side
+        self._copied = every or name != "user"
+        self._block = block if every or name == "user" else np.ascontiguousarray(block[:, at])
+        self._at = at
+
+    def rows(self, who: np.ndarray) -> np.ndarray:
+        """float32[..., columns]; -1 takes the last row, which stands for the unknown."""
+        values = self._block.take(who, axis=0, mode="wrap")
+        return values if self._copied else values[..., self._at]
+
+
+def _block_of(source: str) -> str:
+    return "surface" if source == "surface" else family(source).place
+
+
 class Plan:
     """How to put together one choice of columns; made once per choice and kept."""
 
@@ -56,23 +80,18 @@ class Plan:
         self.order = None if columns is None or list(columns) == names else [names.index(c) for c in columns]
         self.at = {name: i for i, name in enumerate(names)}
         self.part = {p: self._slice([i for i, f in enumerate(self.chosen) if f.place == p]) for p in PLACES}
-        self.user_block = self._columns(snapshot.user_block, "user")
-        self.item_block = self._columns(snapshot.item_block, "item")
+        self.user_block = _Block(snapshot, "user", [f.name for f in self.chosen if f.place == "user"])
+        self.item_block = _Block(snapshot, "item", [f.name for f in self.chosen if f.place == "item"])
         self.by_source: dict[str, list[Feature]] = {}
         for f in self.chosen:
             self.by_source.setdefault(f.source, []).append(f)
         self.every = dict(zip(general_names(spec), snapshot.everything, strict=False))
+        self.surface_block = _Block(snapshot, "surface", [f.name for f in self.by_source.get("surface", ())])
         self.families = [PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores]
 
     @staticmethod
     def _slice(at: list[int]) -> slice:
         return slice(at[0], at[-1] + 1) if at else slice(0, 0)
-
-    def _columns(self, block: np.ndarray, place: str) -> np.ndarray:
-        """The chosen columns of a block, side by side in memory."""
-        of_place = [f.name for f in self.spec.features if f.place == place]
-        chosen = [i for i, name in enumerate(of_place) if name in self.at]
-        return block if len(chosen) == len(of_place) else np.ascontiguousarray(block[:, chosen])
 
     def __call__(self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict) -> np.ndarray:
         batch, slots = items.shape
@@ -100,7 +119,7 @@ class Plan:
         part = self.part["user"]
         if part.start == part.stop:
             return
-        block = self.user_block.take(users, axis=0, mode="wrap")
+        block = self.user_block.rows(users)
         for f in self.chosen[part]:
             which = {"age": 0, "since_shown": 1, "since_positive": 2}.get(f.measure)
             if which is not None:
@@ -113,7 +132,7 @@ class Plan:
         part = self.part["item"]
         if part.start == part.stop:
             return
-        out[..., part] = self.item_block.take(items, axis=0, mode="wrap")
+        out[..., part] = self.item_block.rows(items)
         later = context.now - self.s.now
         for f in self.chosen[part]:
             column = out[..., self.at[f.name]]
@@ -131,9 +150,9 @@ class Plan:
             values[..., self.at[f.name]] = formulas.cycle(context.now, f.span)[0 if f.measure == "sine" else 1]
         for f in self.by_source.get("request", ()):
             values[:, 0, self.at[f.name]] = formulas.category(getattr(context, f.argument), f.span, f.codes)
-        all_of = [f.name for f in self.spec.features if f.source == "surface"]
-        for f in self.by_source.get("surface", ()):
-            values[:, 0, self.at[f.name]] = self.s.surface_block[surface, all_of.index(f.name)]
+        of_surface = [self.at[f.name] for f in self.by_source.get("surface", ())]
+        if of_surface:
+            values[:, 0, of_surface] = self.surface_block.rows(surface)
         for plan in self.families:
             if plan.place == "context":
                 plan.write(values, users[:, None], np.full((len(users), 1), -1), surface[:, None], context)
@@ -177,12 +196,18 @@ class PairPlan:
         self.count_at = _span(columns)
         self.out_at = _span([plan.at[f.name] for f in self.rates])
         self.parents = [
-            (p, self._block(p, [f"{p}_{f.argument}_logodds" for f in self.rates])) for p in spec.parents(source)
+            (p, _Block(snapshot, _block_of(p), [f"{p}_{f.argument}_logodds" for f in self.rates]))
+            for p in spec.parents(source)
         ]
         self.every = np.array([plan.every[f.argument] for f in self.rates], np.float32)
         self.dwell_parents = {
             f.measure: next(
-                (self._block(p, [n]) for p in spec.parents(source) if (n := f"{p}_{f.measure}") in spec.column), None
+                (
+                    _Block(snapshot, _block_of(p), [n])
+                    for p in spec.parents(source)
+                    if (n := f"{p}_{f.measure}") in spec.column
+                ),
+                None,
             )
             for f in self.others
             if f.measure in ("dwell", "completion")
@@ -193,14 +218,6 @@ class PairPlan:
             "user_format": snapshot.keys.n_formats,
             "user_item": len(snapshot.keys.author),
         }.get(source)
-
-    def _block(self, parent: str, names: list[str]) -> np.ndarray:
-        place = "surface" if parent == "surface" else family(parent).place
-        block = getattr(self.s, f"{place}_block")
-        of = [
-            f.name for f in self.s.spec.features if (f.source == "surface" if place == "surface" else f.place == place)
-        ]
-        return np.ascontiguousarray(block[:, [of.index(n) for n in names]])
 
     def _who(self, parent: str, users, items, surface) -> np.ndarray:
         place = family(parent).place
@@ -221,7 +238,7 @@ class PairPlan:
         if self.rates:
             prior = (1 - len(self.parents)) * self.every
             for parent, block in self.parents:
-                prior = prior + block.take(self._who(parent, users, items, surface), axis=0, mode="wrap")
+                prior = prior + block.rows(self._who(parent, users, items, surface))
             shown = counts[..., column["shown"], None]
             out[..., self.out_at] = formulas.log_odds(counts[..., self.count_at], shown, prior, self.strength)
         for f in self.others:
@@ -256,7 +273,7 @@ class PairPlan:
             prior = self.plan.every[f.measure]
         else:
             parent = next(p for p in self.s.spec.parents(self.source) if f"{p}_{f.measure}" in self.s.spec.column)
-            prior = block[:, 0].take(self._who(parent, users, items, surface), mode="wrap")
+            prior = block.rows(self._who(parent, users, items, surface))[..., 0]
         total, known = counts[..., column[f.measure]], counts[..., column[f"{f.measure}_known"]]
         return formulas.mean(total, known, prior, self.s.spec.config.dwell_smoothing)
 
