@@ -1,0 +1,235 @@
+"""The steps of `make demo`, as processes, on a tiny world; and the contracts between them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+
+@pytest.fixture(scope="module")
+def engine(trained):
+    from recsys_cli import RecommendationEngine
+
+    return RecommendationEngine.load(trained.folder / "artifacts")
+
+
+def test_training_publishes_a_run_with_everything_a_reader_needs(trained):
+    run = trained.folder / "artifacts" / "runs" / (trained.folder / "artifacts" / "current").read_text().strip()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["settings"]["world"]["users"] == 150
+    assert (
+        manifest["dataset"]["digest"] == json.loads((trained.folder / "data/world/dataset.json").read_text())["digest"]
+    )
+    assert {"sources", "heavy", "light"} <= set(manifest["metrics"])
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {
+        "als.pt",
+        "two_tower.pt",
+        "item_neighbours.pt",
+        "heavy.pt",
+    }
+    assert not list((trained.folder / "artifacts" / "work").iterdir())
+
+
+def test_training_never_opens_the_truth(world, tmp_path):
+    place = world.copy(tmp_path / "place")
+    for path in (place.folder / "data/world/truth").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"not for training")
+    place.ok("train", "--quiet", "--set", "ranking.heavy.epochs=1", "--set", "retrieval.two_tower.epochs=1")
+    place.ok("evaluate", "--quiet")
+
+
+def test_recommend_prints_a_table_of_a_hundred_columns(trained):
+    out = trained.ok("recommend", "--user", "1", COLUMNS="100")
+    assert "User 1" in out and "Funnel" in out and "Sources of the slate" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_recommend_as_json_carries_what_the_readme_documents(trained):
+    answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json", "-n", "7"))
+    assert answer["user_id"] == 1 and answer["fallback"] is None and len(answer["items"]) == 7
+    first = answer["items"][0]
+    assert set(first) == {
+        "rank",
+        "item_id",
+        "author_id",
+        "text",
+        "score",
+        "sources",
+        "predictions",
+        "similarities",
+        "safety",
+        "explored",
+        "reason",
+    }
+    assert {"click", "like", "dwell_seconds"} <= set(first["predictions"])
+    assert all(0 <= p <= 1 for a, p in first["predictions"].items() if a != "dwell_seconds")
+    assert [row["stage"] for row in answer["funnel"]][:1] == ["sources"]
+    assert answer["funnel"][-1]["out"] == 7
+
+
+def test_a_user_gets_the_same_slate_alone_and_in_a_batch(engine):
+    together = engine.slates(np.arange(150))
+    for user in range(0, 150, 7):
+        alone = engine.slates(np.array([user]))
+        assert alone.items[0].tolist() == together.items[user].tolist()
+        np.testing.assert_allclose(alone.scores["utility"][0], together.scores["utility"][user], rtol=1e-4)
+
+
+def test_no_slate_holds_what_the_filters_forbid(engine):
+    slates = engine.slates(np.arange(150))
+    state, catalogue = engine.state, engine.bundle.catalogue
+    filled = slates.items >= 0
+    assert filled.all()
+    assert not state.seen.contains(slates.users, slates.items).any()
+    author = catalogue.item_author[slates.items]
+    assert not state.blocked.contains(slates.users, author).any()
+    assert (author != slates.users[:, None]).all()
+    assert (catalogue.item_created[slates.items] < state.now).all()
+    for row in range(150):
+        assert len(set(slates.items[row])) == 10
+        assert np.bincount(author[row]).max() <= 2
+
+
+def test_the_python_interface_of_the_readme(trained):
+    code = (
+        "from recsys_cli import RecommendationEngine\n"
+        "engine = RecommendationEngine.load('artifacts')\n"
+        "for item in engine.recommend(user_id=1, num_results=3).items:\n"
+        "    print(item.rank, item.item_id, item.reason)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=trained.folder, env=trained.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("command", [["recommend", "--user", "1"], ["evaluate", "--quiet"]])
+def test_serving_commands_never_import_a_training_library(trained, command):
+    code = (
+        "import sys\nfrom recsys_cli.cli.common import run\n"
+        f"assert run({command!r}) == 0\n"
+        "bad = {'torch', 'sklearn', 'implicit', 'lightgbm'} & set(sys.modules)\nassert not bad, bad\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=trained.folder, env=trained.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_recommend_for_everybody_writes_the_same_slates_in_any_number_of_shards(trained, engine):
+    trained.ok("recommend", "--all", "--output", "one.parquet")
+    trained.ok("recommend", "--all", "--output", "many.parquet", "--shards", "3")
+    one = pl.read_parquet(trained.folder / "one.parquet")
+    many = pl.read_parquet(sorted((trained.folder / "many.parquet").glob("part-*.parquet")))
+    key = ["user_id", "rank", "item_id", "sources"]
+    assert one.select(key).equals(many.select(key))
+    expected = engine.bundle.item_ids.external(engine.slates(np.arange(150)).items.ravel())
+    assert one["item_id"].to_list() == expected
+
+
+def test_unknown_and_new_users_are_answered_and_told(trained):
+    done = trained.recsys("recommend", "--user", "nobody", "--format", "json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0 and "unknown user" in done.stderr
+    assert answer["fallback"] == "unknown user" and len(answer["items"]) == 10
+    assert set(answer["mix"]) <= {"trending", "popularity"}
+    assert "no-fallback" in trained.refused(6, "recommend", "--user", "nobody", "--no-fallback")
+
+
+def test_users_come_from_a_file_and_leave_as_rows(trained):
+    (trained.folder / "users.txt").write_text("3\n\n5\n")
+    out = trained.ok("recommend", "--users-file", "users.txt", "-n", "2", "--format", "csv")
+    assert [line.split(",")[0] for line in out.splitlines()] == ["user_id", "3", "3", "5", "5"]
+
+
+def test_context_changes_the_request_and_is_checked(trained):
+    surfaces = json.loads(trained.ok("recommend", "--user", "1", "--context", "surface=home", "--format", "json"))
+    assert surfaces["items"]
+    assert "did you mean 'home'" in trained.refused(2, "recommend", "--user", "1", "--context", "surface=hom")
+    assert "surface, device, time" in trained.refused(2, "recommend", "--user", "1", "--context", "moon=full")
+
+
+def test_pipeline_settings_act_without_training_again(trained):
+    options = ("--set", "pipeline.exploration.enabled=false", "--set", "pipeline.diversity.max_per_author=1")
+    answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json", *options))
+    authors = [item["author_id"] for item in answer["items"]]
+    assert len(set(authors)) == len(authors)
+    assert "explore" not in [row["stage"] for row in answer["funnel"]]
+
+
+def test_every_stage_can_be_switched_off(trained):
+    off = [
+        "pipeline.light.enabled=false",
+        "pipeline.heavy.enabled=false",
+        "pipeline.exploration.enabled=false",
+        "pipeline.diversity.enabled=false",
+        "pipeline.safety.enabled=false",
+        "pipeline.filters.seen=false",
+    ]
+    answer = json.loads(
+        trained.ok("recommend", "--user", "1", "--format", "json", *(x for o in off for x in ("--set", o)))
+    )
+    assert len(answer["items"]) == 10
+    assert answer["items"][0]["predictions"] == {}
+
+
+def test_an_unfitted_source_in_the_shares_is_refused(trained):
+    assert "trendng" in trained.refused(3, "recommend", "--user", "1", "--set", "pipeline.sourcing.shares.trendng=0.1")
+
+
+def test_evaluate_measures_the_funnel_each_source_and_each_head(trained):
+    report = json.loads(trained.ok("evaluate", "--format", "json"))
+    text = json.dumps(report)
+    for word in ("funnel", "two_tower", "popularity", "random", "recall", "ndcg", "roc_auc", "coverage"):
+        assert word in text
+    html = sorted((trained.folder / "artifacts" / "reports").rglob("*.html"))
+    page = html[-1].read_text()
+    assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_ab_test_compares_two_pipelines_on_simulated_users(trained):
+    (trained.folder / "experiment.yaml").write_text(
+        "name: tiny\ncontrol: {}\ntreatment:\n  diversity: {enabled: false}\ndays: 2\n"
+    )
+    result = json.loads(trained.ok("ab-test", "experiment.yaml", "--format", "json"))
+    assert "p_value" in json.dumps(result)
+
+
+def test_traces_go_to_the_file_and_not_to_the_console(trained):
+    out = trained.recsys("recommend", "--user", "2", "--format", "json")
+    assert out.stderr == "" and json.loads(out.stdout)
+    lines = [
+        json.loads(line)
+        for path in (trained.folder / "artifacts" / "logs").glob("*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    mine = [event for event in lines if event["event"] == "slates" and event["user"] == 2]
+    assert mine[-1]["stages"][0]["stage"] == "sources" and mine[-1]["ms"] > 0
+
+
+def test_runs_are_listed_shown_compared_switched_and_deleted(trained, tmp_path):
+    place = trained.copy(tmp_path / "place")
+    first = json.loads(place.ok("runs", "list", "--format", "json"))[0]["run"]
+    quick = ("--set", "ranking.heavy.epochs=1", "--set", "retrieval.two_tower.enabled=false")
+    place.ok("train", "--quiet", "--final", *quick)
+    runs = json.loads(place.ok("runs", "list", "--format", "json"))
+    assert [r["in_use"] for r in runs] == [False, True] and [r["final"] for r in runs] == [False, True]
+    second = runs[1]["run"]
+    changed = {row["key"] for row in json.loads(place.ok("runs", "compare", first, second, "--format", "json"))}
+    assert "settings.ranking.heavy.epochs" in changed
+    assert "final" in place.recsys("evaluate").stderr
+    place.ok("runs", "use", first)
+    assert first in place.ok("runs", "show")
+    assert "in use" in place.refused(5, "runs", "delete", first)
+    place.ok("runs", "delete", second)
+    assert len(json.loads(place.ok("runs", "list", "--format", "json"))) == 1
+
+
+def test_doctor_says_what_it_found(trained):
+    checks = {c["check"]: c["status"] for c in json.loads(trained.ok("doctor", "--format", "json"))}
+    assert checks["torch"] == checks["dataset"] == checks["run in use"] == "ok"
