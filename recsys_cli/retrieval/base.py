@@ -38,9 +38,7 @@ class RetrieverConfig(Section):
     """Whether the source is fitted and asked at all."""
     exclude_seen: bool = True
     """Leave out what the user was shown already, so that no slot is spent on it."""
-    max_age_days: FEW_ITEMS = 500
-"""A source is not confined to fewer recent items than this by "auto"."""
-MaxAge = None
+    max_age_days: MaxAge = None
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
 
@@ -201,9 +199,7 @@ def age_limit(state: State, max_age_days: MaxAge) -> float | None:
     return _usual_age(state) if max_age_days == "auto" else max_age_days
 
 
-def eligible(state: State, max_age_days: FEW_ITEMS = 500
-"""A source is not confined to fewer recent items than this by "auto"."""
-MaxAge = None) -> np.ndarray:
+def eligible(state: State, max_age_days: MaxAge = None) -> np.ndarray:
     """bool[n_items]: published before `state.now`, and not longer ago than allowed (unknown ages pass)."""
     created, limit = state.catalogue.item_created, age_limit(state, max_age_days)
     mask = created < state.now
