@@ -86,8 +86,8 @@ def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[s
     missing |= set() if has_topics else {"topic", "user_topic"}
     missing |= set() if has_format else {"user_format"}
     missing |= set() if surfaces else {"surface", "user_surface", "item_surface"}
-    out = [f for f in config.families if f not in missing]
-    for attribute in config.attribute_families:
+    out = [f for f in dict.fromkeys(config.families) if f not in missing]
+    for attribute in dict.fromkeys(config.attribute_families):
         if attribute not in catalogue.item_codes:
             close = nearest(attribute, catalogue.item_codes)
             raise ConfigError(
@@ -183,7 +183,7 @@ def _windows(config: FeatureConfig, families: list[str], positive: tuple[str, ..
     if "user" in families:
         for name, span in hours(config.user_windows_hours):
             yield window("user", name, span, "")
-        for count in config.last_impressions:
+        for count in dict.fromkeys(config.last_impressions):
             for action in positive if count == max(config.last_impressions) else ("positive",):
                 yield Feature(
                     f"user_{action}_last_{count}",

@@ -179,7 +179,7 @@ def transform_of(values: np.ndarray) -> str:
 def hours(spans: Iterable[float]) -> list[tuple[str, int]]:
     """(name, µs) of spans in hours: 1 → "1h", 24 → "1d"."""
     out = []
-    for h in spans:
+    for h in dict.fromkeys(spans):
         span = round(h * HOUR)
         out.append((f"{span // DAY}d" if span % DAY == 0 else f"{h:g}h", span))
     return out

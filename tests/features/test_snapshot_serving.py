@@ -12,6 +12,7 @@ import pytest
 from test_features_as_of import ITEMS, USERS, make_world
 
 from recsys_cli.arrays import load_arrays, save_arrays
+from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Context, Snapshot
 from recsys_cli.features.spec import FeatureSpec
 
@@ -140,7 +141,6 @@ def test_a_dataset_of_pairs_alone_still_has_features():
     from dataclasses import replace
 
     from recsys_cli.data.ragged import Ragged
-    from recsys_cli.features.build import build_table
     from recsys_cli.features.config import FeatureConfig
 
     _, catalogue, log, _ = make_world(4)
@@ -180,3 +180,17 @@ def test_a_dataset_of_pairs_alone_still_has_features():
     now = int(log.time[-1])
     got = Snapshot.build(spec, bare, log, now).features(log.user[-1:], log.item[-1:][None], Context(now))
     np.testing.assert_allclose(got[0, 0], table.values[-1], rtol=1e-5, atol=1e-5)
+
+
+def test_before_anything_happened_every_counter_is_zero():
+    spec, catalogue, log, _ = make_world(6)
+    now = int(log.time[0])
+    snapshot = Snapshot.build(spec, catalogue, log, now)
+    values = snapshot.features(np.array([0, 1]), np.array([[0, 1], [2, 3]]), Context(now))
+    assert np.isfinite(values).all()
+    counts = [i for i, f in enumerate(spec.features) if f.measure in ("shown", "window", "decayed", "match")]
+    assert len(counts) > 10 and not values[..., counts].any()
+    rates = [i for i, f in enumerate(spec.features) if f.measure == "rate"]
+    np.testing.assert_allclose(values[..., rates], np.log(0.05 / 0.95), rtol=1e-4)
+    table = build_table(spec, catalogue, log.take(slice(0, 0)))
+    assert table.values.shape == (0, len(spec.features))
