@@ -303,12 +303,13 @@ def _references(
 
     users, items = ids("users", "user_id"), ids("items", "item_id")
     authors = users if manifest.authors_are_users else ids("items", "author_id")
+    people = "users" if manifest.authors_are_users else "authors"
     known = {
         "user_id": (users, "users"),
         "item_id": (items, "items"),
         "follower_id": (users, "users"),
-        "followee_id": (authors, "authors"),
-        "author_id": (authors, "authors"),
+        "followee_id": (authors, people),
+        "author_id": (authors, people),
     }
     for table in readable:
         for column in manifest.tables[table].columns:

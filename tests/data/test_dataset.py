@@ -24,13 +24,20 @@ def small(path, **changes):
     tables = {
         "users": pl.DataFrame({"user_id": ["u2", "u1", "u3"]}),
         "items": pl.DataFrame({"item_id": [30, 10, 20], "author_id": ["ann", None, "bob"]}),
-        "impressions": pl.DataFrame({
-            "user_id": ["u3", "u1", "u2", "u1"], "item_id": [10, 20, 30, 30], "timestamp": moments(9e8, 9e8, 8e8, 9.5e8),
-            "surface": ["home", None, "search", "home"], "session_id": ["b", "a", "b", "a"],
-            "dwell_seconds": [1.5, None, 0.0, 3.0], "like": [True, False, False, True], "hide": [False, True, False, False],
-        }),
+        "impressions": pl.DataFrame(
+            {
+                "user_id": ["u3", "u1", "u2", "u1"],
+                "item_id": [10, 20, 30, 30],
+                "timestamp": moments(9e8, 9e8, 8e8, 9.5e8),
+                "surface": ["home", None, "search", "home"],
+                "session_id": ["b", "a", "b", "a"],
+                "dwell_seconds": [1.5, None, 0.0, 3.0],
+                "like": [True, False, False, True],
+                "hide": [False, True, False, False],
+            }
+        ),
         "follows": pl.DataFrame({"follower_id": ["u1", "u1", "zz"], "followee_id": ["bob", "eve", "ann"]}),
-    } | changes  # fmt: skip
+    } | changes
     write_dataset(path, "small", tables, {"like": "positive", "hide": "negative"})
     return Dataset.open(path)
 
@@ -45,8 +52,18 @@ def test_the_log_comes_in_order_of_time_with_positions_for_ids(tmp_path):
     assert log.actions["like"].tolist() == [False, False, True, True]
     assert log.positive_actions == ("like",) and log.negative_actions == ("hide",)
     np.testing.assert_array_equal(log.dwell, np.array([0, np.nan, 1.5, 3], np.float32))
-    assert [-1 if c < 0 else data.categories["surface"][c] for c in log.surface] == ["search", -1, "home", "home"]
-    assert log.session.tolist()[1] == log.session.tolist()[3] != log.session.tolist()[2] == log.session.tolist()[0]
+    assert [-1 if c < 0 else data.categories["surface"][c] for c in log.surface] == [
+        "search",
+        -1,
+        "home",
+        "home",
+    ]
+    assert (
+        log.session.tolist()[1]
+        == log.session.tolist()[3]
+        != log.session.tolist()[2]
+        == log.session.tolist()[0]
+    )
     assert log.position is None and log.propensity is None
 
 
@@ -54,13 +71,17 @@ def test_authors_are_those_of_the_items_and_edges_to_others_are_left_out(tmp_pat
     data = small(tmp_path / "d")
     assert data.author_ids.external(data.item_author) == ["ann", None, "bob"]
     edges = data.edges("follows")
-    assert data.user_ids.external(edges["from"]) == ["u1"] and data.author_ids.external(edges["to"]) == ["bob"]
+    assert data.user_ids.external(edges["from"]) == ["u1"] and data.author_ids.external(edges["to"]) == [
+        "bob"
+    ]
     assert edges["time"].tolist() == [0] and edges["weight"].tolist() == [1.0]
     assert data.edges("blocks") is None
 
 
 def test_a_dataset_without_the_optional_columns_opens(tmp_path):
-    bare = pl.DataFrame({"user_id": ["u1"], "item_id": [10], "timestamp": moments(9e8), "like": [True], "hide": [False]})
+    bare = pl.DataFrame(
+        {"user_id": ["u1"], "item_id": [10], "timestamp": moments(9e8), "like": [True], "hide": [False]}
+    )
     data = small(tmp_path / "d", impressions=bare, items=pl.DataFrame({"item_id": [10]}))
     assert len(data.log) == 1 and data.categories == {} and data.item_author.tolist() == [-1]
     assert data.log.surface is None and data.log.session is None
@@ -68,9 +89,15 @@ def test_a_dataset_without_the_optional_columns_opens(tmp_path):
 
 
 def test_a_reference_to_nobody_is_named_with_its_row(tmp_path):
-    stranger = pl.DataFrame({
-        "user_id": ["u1", "zz"], "item_id": [10, 10], "timestamp": moments(9e8, 9e8), "like": [True] * 2, "hide": [False] * 2,
-    })  # fmt: skip
+    stranger = pl.DataFrame(
+        {
+            "user_id": ["u1", "zz"],
+            "item_id": [10, 10],
+            "timestamp": moments(9e8, 9e8),
+            "like": [True] * 2,
+            "hide": [False] * 2,
+        }
+    )
     data = small(tmp_path / "d", impressions=stranger)
     with pytest.raises(DataError, match=r"row 2: user_id 'zz' is not in users.parquet"):
         _ = data.log
@@ -80,11 +107,17 @@ def test_a_reference_to_nobody_is_named_with_its_row(tmp_path):
     ("damage", "says"),
     [
         (lambda d: (d / "items.parquet").unlink(), "items.parquet is missing"),
-        (lambda d: (d / "items.parquet").write_bytes((d / "items.parquet").read_bytes()[:-9]), "items.parquet cannot be read as Parquet"),
+        (
+            lambda d: (d / "items.parquet").write_bytes((d / "items.parquet").read_bytes()[:-9]),
+            "items.parquet cannot be read as Parquet",
+        ),
         (lambda d: shutil.copy(d / "users.parquet", d / "items.parquet"), "items.parquet: "),
-        (lambda d: pl.DataFrame({"item_id": [1], "author_id": ["x"]}).write_parquet(d / "items.parquet"), "1 rows, the manifest says 3"),
+        (
+            lambda d: pl.DataFrame({"item_id": [1], "author_id": ["x"]}).write_parquet(d / "items.parquet"),
+            "1 rows, the manifest says 3",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_table_is_named(tmp_path, damage, says):
     data = small(tmp_path / "d")
     damage(tmp_path / "d")
@@ -96,10 +129,12 @@ def test_a_damaged_table_is_named(tmp_path, damage, says):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"{", "is not a dataset manifest"), (b"[]", "is not a dataset manifest"),
-        (b'{"schema_version": 99}', "schema version 99"), (b'{"schema_version": 1, "name": "x"}', "is not a dataset manifest"),
+        (b"{", "is not a dataset manifest"),
+        (b"[]", "is not a dataset manifest"),
+        (b'{"schema_version": 99}', "schema version 99"),
+        (b'{"schema_version": 1, "name": "x"}', "is not a dataset manifest"),
     ],
-)  # fmt: skip
+)
 def test_a_manifest_that_is_none_is_refused(tmp_path, content, says):
     (tmp_path / "dataset.json").write_bytes(content)
     with pytest.raises(DataError, match=says):
@@ -111,7 +146,12 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, content, says):
 
 def test_the_manifest_counts_what_was_written(tmp_path):
     manifest = small(tmp_path / "d").manifest
-    assert {n: i.rows for n, i in manifest.tables.items()} == {"users": 3, "items": 3, "impressions": 4, "follows": 3}
+    assert {n: i.rows for n, i in manifest.tables.items()} == {
+        "users": 3,
+        "items": 3,
+        "impressions": 4,
+        "follows": 3,
+    }
     assert {a: i.count for a, i in manifest.actions.items()} == {"like": 2, "hide": 1}
     assert manifest.time_span == (8 * 10**14, int(9.5 * 10**14)) and manifest.negatives_observed
     assert orjson.loads((tmp_path / "d" / "dataset.json").read_bytes())["digest"] == manifest.digest
@@ -121,21 +161,27 @@ def test_the_same_rows_in_other_types_are_the_same_dataset(tmp_path):
     one = small(tmp_path / "a").manifest
     frame = pl.read_parquet(tmp_path / "a" / "impressions.parquet")
     other = frame.with_columns(
-        pl.col("surface").cast(pl.Categorical), pl.col("dwell_seconds").cast(pl.Float64),
+        pl.col("surface").cast(pl.Categorical),
+        pl.col("dwell_seconds").cast(pl.Float64),
         pl.col("timestamp").dt.convert_time_zone("Europe/Paris").dt.cast_time_unit("ns"),
-    )  # fmt: skip
+    )
     assert small(tmp_path / "b", impressions=other).manifest.digest == one.digest
 
 
 @pytest.mark.parametrize(
     ("table", "frame", "says"),
     [
-        ("users", {"usr_id": [1]}, "no column 'user_id'"), ("follows", {"follower_id": [1], "followee_id": [2], "x": [3]}, "unknown column 'x'"),
-        ("impressions", {"user_id": [1], "item_id": [1], "timestamp": [0], "lik": [True]}, "'lik' is neither of the schema nor an action"),
+        ("users", {"usr_id": [1]}, "no column 'user_id'"),
+        ("follows", {"follower_id": [1], "followee_id": [2], "x": [3]}, "unknown column 'x'"),
+        (
+            "impressions",
+            {"user_id": [1], "item_id": [1], "timestamp": [0], "lik": [True]},
+            "'lik' is neither of the schema nor an action",
+        ),
         ("impressions", {"user_id": [1], "item_id": [1], "timestamp": ["soon"]}, "table impressions: "),
         ("history", {"user_id": [1], "item_id": [1], "action": [None], "rank": [0]}, "null"),
     ],
-)  # fmt: skip
+)
 def test_a_table_of_the_wrong_shape_is_refused(table, frame, says):
     with pytest.raises(DataError, match=says):
         conform(table, pl.DataFrame(frame), {"like": "positive"})

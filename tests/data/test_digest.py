@@ -11,16 +11,26 @@ from hypothesis import strategies as st
 
 from recsys_cli.data.digest import TableDigest, dataset_digest, hash_array, table_digest
 
-ROW = st.fixed_dictionaries({
-    "a": st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
-    "b": st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=6)),
-    "c": st.one_of(st.none(), st.booleans()),
-    "d": st.one_of(st.none(), st.floats(allow_nan=False)),
-    "e": st.one_of(st.none(), st.lists(st.one_of(st.none(), st.sampled_from(["", "x", "yy"])), max_size=3)),
-})
-SCHEMA = pa.schema([
-    ("a", pa.int64()), ("b", pa.string()), ("c", pa.bool_()), ("d", pa.float64()), ("e", pa.list_(pa.string())),
-])
+ROW = st.fixed_dictionaries(
+    {
+        "a": st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+        "b": st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=6)),
+        "c": st.one_of(st.none(), st.booleans()),
+        "d": st.one_of(st.none(), st.floats(allow_nan=False)),
+        "e": st.one_of(
+            st.none(), st.lists(st.one_of(st.none(), st.sampled_from(["", "x", "yy"])), max_size=3)
+        ),
+    }
+)
+SCHEMA = pa.schema(
+    [
+        ("a", pa.int64()),
+        ("b", pa.string()),
+        ("c", pa.bool_()),
+        ("d", pa.float64()),
+        ("e", pa.list_(pa.string())),
+    ]
+)
 ROWS = st.lists(ROW, max_size=12)
 
 
@@ -31,7 +41,10 @@ def table(rows: list[dict]) -> pa.Table:
 @given(ROWS, st.randoms())
 def test_the_order_of_rows_counts_only_in_the_vocabularies(rows, random):
     shuffled = random.sample(rows, len(rows))
-    assert table_digest("impressions", [table(rows)]).hexdigest() == table_digest("impressions", [table(shuffled)]).hexdigest()
+    assert (
+        table_digest("impressions", [table(rows)]).hexdigest()
+        == table_digest("impressions", [table(shuffled)]).hexdigest()
+    )
     same = table(rows).equals(table(shuffled))
     ordered = [table_digest("items", [table(r)]).hexdigest() for r in (rows, shuffled)]
     assert (ordered[0] == ordered[1]) == same
@@ -42,7 +55,10 @@ def test_batches_and_slices_make_no_difference(rows, cut, name):
     whole = table(rows)
     parts = [whole.slice(0, cut), whole.slice(cut)]
     assert table_digest(name, [whole]).hexdigest() == table_digest(name, parts).hexdigest()
-    assert table_digest(name, [whole]).hexdigest() == table_digest(name, whole.to_batches(max_chunksize=2)).hexdigest()
+    assert (
+        table_digest(name, [whole]).hexdigest()
+        == table_digest(name, whole.to_batches(max_chunksize=2)).hexdigest()
+    )
 
 
 @given(ROWS, ROWS)
@@ -51,7 +67,10 @@ def test_other_rows_have_another_digest(first, second):
         # -0.0 equals 0.0, as in the digest
         return sorted(repr([r[k] + 0.0 if isinstance(r[k], float) else r[k] for k in "abcde"]) for r in rows)
 
-    same = table_digest("follows", [table(first)]).hexdigest() == table_digest("follows", [table(second)]).hexdigest()
+    same = (
+        table_digest("follows", [table(first)]).hexdigest()
+        == table_digest("follows", [table(second)]).hexdigest()
+    )
     assert same == (multiset(first) == multiset(second))
 
 
@@ -83,10 +102,18 @@ def test_the_same_values_in_another_arrow_type_hash_alike(first, second):
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ([["a", "b"], []], [["a"], ["b"]]), ([["a", "b"]], [["b", "a"]]), ([["ab"]], [["a", "b"]]), ([[]], [None]),
-        ([[None]], [[]]), ([[""]], [[]]), (["ab"], ["ba"]), ([""], [None]), ([0], [None]), ([False], [None]),
+        ([["a", "b"], []], [["a"], ["b"]]),
+        ([["a", "b"]], [["b", "a"]]),
+        ([["ab"]], [["a", "b"]]),
+        ([[]], [None]),
+        ([[None]], [[]]),
+        ([[""]], [[]]),
+        (["ab"], ["ba"]),
+        ([""], [None]),
+        ([0], [None]),
+        ([False], [None]),
     ],
-)  # fmt: skip
+)
 def test_values_that_are_easily_confused_hash_apart(first, second):
     assert hash_array(pa.array(first)).tolist() != hash_array(pa.array(second, pa.array(first).type)).tolist()
 

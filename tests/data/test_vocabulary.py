@@ -12,7 +12,9 @@ from recsys_cli.errors import DataError
 
 INTEGERS = st.lists(st.integers(-(2**63) + 2, 2**63 - 1), unique=True, max_size=60)
 # a fixed-width array of bytes cannot tell trailing NULs from padding
-TEXTS = st.lists(st.text(min_size=1, max_size=12).filter(lambda s: not s.endswith("\0")), unique=True, max_size=60)
+TEXTS = st.lists(
+    st.text(min_size=1, max_size=12).filter(lambda s: not s.endswith("\0")), unique=True, max_size=60
+)
 TEXTS = TEXTS.filter(lambda ids: all(s.encode("utf-8", "replace").decode() == s for s in ids))
 
 
@@ -44,13 +46,26 @@ def test_a_run_of_integers_is_looked_up_like_any_other_ids(first, n):
 
 @pytest.mark.parametrize(
     ("value", "position"),
-    [("20", 1), (20, 1), (20.0, 1), (20.5, -1), ("20.0", -1), ("x", -1), (None, -1), (float("nan"), -1), (10**30, -1), ("9" * 30, -1)],
+    [
+        ("20", 1),
+        (20, 1),
+        (20.0, 1),
+        (20.5, -1),
+        ("20.0", -1),
+        ("x", -1),
+        (None, -1),
+        (float("nan"), -1),
+        (10**30, -1),
+        ("9" * 30, -1),
+    ],
 )
 def test_only_what_spells_an_integer_finds_an_integer_id(value, position):
     assert Vocabulary(np.array([10, 20])).position(value) == position
 
 
-@pytest.mark.parametrize("ids", [np.arange(5, 9), np.array([9, 2, 4]), np.array(["b", "ä", "a"], object), np.zeros(0, np.int64)])
+@pytest.mark.parametrize(
+    "ids", [np.arange(5, 9), np.array([9, 2, 4]), np.array(["b", "ä", "a"], object), np.zeros(0, np.int64)]
+)
 def test_a_saved_vocabulary_is_the_same_after_loading(tmp_path, ids):
     vocabulary = Vocabulary(ids)
     vocabulary.save(tmp_path, "user")
