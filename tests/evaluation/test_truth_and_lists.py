@@ -1,0 +1,119 @@
+"""What counts as found, and the lists that need no ranking, on a world small enough to work by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.log import Log
+from recsys_cli.data.schema import DAY
+from recsys_cli.data.state import State
+from recsys_cli.evaluation.lists import Popularity, Random, source_lists, without_seen
+from recsys_cli.evaluation.truth import find_truth
+
+CUT = 6
+
+
+@pytest.fixture(scope="module")
+def data(tiny_dataset):
+    dataset = Dataset.open(tiny_dataset)
+    start = int(dataset.log.time[0]) + CUT * DAY
+    return dataset, State.build(dataset.catalogue, dataset.log, start), start
+
+
+def by_hand(dataset, start, reachable):
+    log = dataset.log
+    before, after, found = {}, {}, {}
+    for user, item, time, positive in zip(
+        log.user.tolist(), log.item.tolist(), log.time.tolist(), log.positive, strict=True
+    ):
+        if positive:
+            (before if time < start else after).setdefault(user, set()).add(item)
+    for user, items in after.items():
+        new = items - before.get(user, set())
+        if reachable:
+            new = {i for i in new if dataset.catalogue.item_created[i] < start}
+        if new:
+            found[user] = new
+    return after, before, found
+
+
+@pytest.mark.parametrize("count", ["reachable", "all"])
+def test_truth_is_what_a_plain_loop_finds(data, count):
+    dataset, state, start = data
+    truth = find_truth(dataset.log, state, start, int(dataset.log.time[-1]) + 1, count)
+    after, before, found = by_hand(dataset, start, count == "reachable")
+    assert {int(u): set(truth.relevant[i].tolist()) for i, u in enumerate(truth.users)} == found
+    pairs = [(u, i) for u, items in after.items() for i in items]
+    known = [(u, i) for u, i in pairs if i in before.get(u, set())]
+    assert truth.summary["interactions"] == len(pairs) and truth.summary["repeated"] == len(known)
+    late = [p for p in pairs if p not in known and dataset.catalogue.item_created[p[1]] >= start]
+    assert truth.summary["not_yet_published"] == len(late) > 0
+    assert truth.summary["relevant"] == sum(map(len, found.values()))
+    assert truth.summary["users"] == len(found) and truth.summary["users_active"] == len(after)
+
+
+def test_some_users_of_a_truth(data):
+    dataset, state, start = data
+    truth = find_truth(dataset.log, state, start, int(dataset.log.time[-1]) + 1)
+    some = truth.take(np.array([1, 4]))
+    assert some.users.tolist() == truth.users[[1, 4]].tolist()
+    assert [some.relevant[i].tolist() for i in (0, 1)] == [truth.relevant[i].tolist() for i in (1, 4)]
+
+
+def test_seen_items_are_dropped_in_place(data):
+    _, state, _ = data
+    user = int(np.argmax(state.seen.lengths))
+    seen = state.seen[user][:3].tolist()
+    new = np.setdiff1d(np.arange(state.catalogue.n_items), state.seen[user])[:3].tolist()
+    mixed = [seen[0], new[0], -1, new[1], seen[1], new[2]]
+    got = without_seen(state, np.array([user, -1]), np.array([mixed, mixed], np.int32), 5)
+    assert got[0].tolist() == [*new, -1, -1]
+    assert got[1].tolist() == [seen[0], new[0], new[1], seen[1], new[2]]
+
+
+def test_popularity_is_the_most_interacted_unseen_items(data):
+    _, state, _ = data
+    users = np.arange(-1, 20)
+    lists = Popularity(state)(users, 8)
+    for user, row in zip(users.tolist(), lists.tolist(), strict=True):
+        seen = set() if user < 0 else set(state.seen[user].tolist())
+        ranked = sorted(np.flatnonzero(state.available).tolist(), key=lambda i: (-state.interactions[i], i))
+        assert row == [i for i in ranked if i not in seen][:8]
+
+
+def test_random_lists_are_uniform_over_unseen_available_items_without_repetition(data):
+    _, state, _ = data
+    make = Random(state, seed=1)
+    user = 3
+    unseen = np.setdiff1d(np.flatnonzero(state.available), state.seen[user])
+    counts = np.zeros(state.catalogue.n_items)
+    for _ in range(400):
+        row = make(np.array([user]), 5)[0]
+        assert len(set(row.tolist())) == 5 and np.isin(row, unseen).all()
+        counts[row] += 1
+    assert chisquare(counts[unseen]).pvalue > 0.001
+
+
+def test_a_source_alone_is_asked_deep_enough_to_leave_k_unseen_items(data):
+    _, state, _ = data
+
+    class Alphabetical:
+        def retrieve(self, state, users, k):
+            items = np.flatnonzero(state.available)[:k].astype(np.int32)
+            return np.tile(items, (len(users), 1)), np.zeros((len(users), k), np.float32)
+
+    users = np.array([0, 5, 9])
+    for user, row in zip(users, source_lists(Alphabetical(), state, users, 10), strict=True):
+        expected = np.setdiff1d(np.flatnonzero(state.available), state.seen[user])[:10]
+        assert row[: len(expected)].tolist() == expected.tolist() and (row[len(expected) :] == -1).all()
+
+
+def test_a_log_without_new_interactions_has_no_truth(data):
+    dataset, state, start = data
+    log = dataset.log.window(end=start)
+    truth = find_truth(log, state, start, start + DAY)
+    assert not len(truth.users) and not len(truth.relevant) and truth.summary["relevant"] == 0
+    assert isinstance(log, Log)
