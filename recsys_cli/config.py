@@ -286,3 +286,52 @@ def json_schema(model: type[BaseModel]) -> dict:
                 if field in definition.get("properties", {}):
                     definition["properties"][field]["description"] = text
     return schema
+
+
+def commented_yaml(config: BaseModel, indent: int = 0) -> str:
+    """A configuration as YAML in which every key is explained by its field's docstring."""
+    import textwrap
+
+    pad = " " * indent
+    docs, lines = field_docs(type(config)), []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        text = docs.get(name, "") if not isinstance(value, BaseModel) else (docs.get(name) or _summary(type(value)))
+        if indent == 0 and lines:
+            lines.append("")
+        lines += textwrap.wrap(" ".join(text.split()), 110, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
+        lines.append(_yaml_entry(name, value, indent))
+    return "\n".join(lines) + ("\n" if indent == 0 else "")
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().split("\n\n")[0]
+
+
+def _yaml_entry(name: str, value: Any, indent: int) -> str:
+    import yaml
+
+    pad = " " * indent
+    if isinstance(value, BaseModel):
+        return f"{pad}{name}:\n{commented_yaml(value, indent + 2)}"
+    if isinstance(value, dict) and any(isinstance(v, BaseModel | dict) for v in value.values()):
+        below = []
+        for key, part in value.items():
+            about = " ".join(_summary(type(part)).split()) if isinstance(part, BaseModel) else ""
+            below.append((f"{pad}  # {about}\n" if about else "") + _yaml_entry(key, part, indent + 2))
+        return f"{pad}{name}:\n" + "\n".join(below)
+
+    def plain(v: Any) -> Any:
+        if isinstance(v, BaseModel):
+            return v.model_dump(mode="json")
+        if isinstance(v, dict):
+            return {k: plain(x) for k, x in v.items()}
+        return [plain(x) for x in v] if isinstance(v, list | tuple) else v
+
+    value = plain(value)
+    if isinstance(value, dict | list):
+        text = f"{name}: " + yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
+    else:
+        text = yaml.safe_dump({name: value}, allow_unicode=True)
+    first, *rest = text.rstrip("\n").split("\n")
+    return "\n".join([f"{pad}{first}", *(f"{pad}  {line.strip()}" for line in rest)])

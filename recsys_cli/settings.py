@@ -34,6 +34,7 @@ class Settings(Section):
     world: WorldConfig = WorldConfig()
     windows: WindowsConfig = WindowsConfig()
     retrieval: dict[str, RetrieverSettings] = default_retrieval()
+    """Candidate sources by name. `pipeline.sourcing.shares` says how much each proposes."""
     features: FeatureConfig = FeatureConfig()
     pipeline: PipelineConfig = PipelineConfig()
     ranking: RankingConfig = RankingConfig()

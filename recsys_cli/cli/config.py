@@ -53,3 +53,13 @@ def schema(call: Invocation) -> None:
     document = json_schema(Settings)
     text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     call.emit(document, lambda console: console.print(text, highlight=False, soft_wrap=True, markup=False))
+
+
+@command(group, "template")
+def template(call: Invocation) -> None:
+    """Print a YAML file with every setting at its default, each with a sentence: a start for your own."""
+    from recsys_cli.config import commented_yaml
+    from recsys_cli.settings import Settings
+
+    text = commented_yaml(Settings())
+    call.emit({"yaml": text}, lambda console: console.out(text, end="", highlight=False), [{"yaml": text}])

@@ -1,0 +1,20 @@
+"""`configs/default.yaml` says what the program does without it."""
+
+from pathlib import Path
+
+from recsys_cli.config import commented_yaml, read_yaml
+from recsys_cli.settings import Settings
+
+DEFAULT = Path(__file__).parent.parent / "configs" / "default.yaml"
+
+
+def test_the_file_holds_every_setting_at_its_default():
+    assert Settings.model_validate(read_yaml(DEFAULT)) == Settings()
+    assert DEFAULT.read_text() == commented_yaml(Settings()), "write it again: recsys config template > configs/default.yaml"
+
+
+def test_every_shipped_configuration_is_valid():
+    from recsys_cli.config import resolve
+
+    for path in DEFAULT.parent.glob("*.yaml"):
+        resolve(Settings, file=path)
