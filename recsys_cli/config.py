@@ -330,7 +330,8 @@ def _yaml_entry(name: str, value: Any, indent: int) -> str:
 
     value = plain(value)
     if isinstance(value, dict | list):
-        text = f"{name}: " + yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
+        flow = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100, allow_unicode=True)
+        text = f"{name}: {flow}"
     else:
         text = yaml.safe_dump({name: value}, allow_unicode=True)
     first, *rest = text.rstrip("\n").split("\n")

@@ -10,7 +10,8 @@ DEFAULT = Path(__file__).parent.parent / "configs" / "default.yaml"
 
 def test_the_file_holds_every_setting_at_its_default():
     assert Settings.model_validate(read_yaml(DEFAULT)) == Settings()
-    assert DEFAULT.read_text() == commented_yaml(Settings()), "write it again: recsys config template > configs/default.yaml"
+    text = commented_yaml(Settings())
+    assert DEFAULT.read_text() == text, "write it again: recsys config template > configs/default.yaml"
 
 
 def test_every_shipped_configuration_is_valid():

@@ -116,5 +116,6 @@ class RankingConfig(Section):
 
     light: LightRankerConfig = LightRankerConfig()
     heavy: HeavyRankerConfig = SharedBottomConfig()
+    """The heavy ranker, by kind."""
     sampled_negatives: PositiveInt = 4
     """Negatives drawn for each positive, from what the sources propose, where the data has no non-engagement."""
