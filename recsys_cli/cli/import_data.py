@@ -38,9 +38,11 @@ def import_data(
     if max_reject_share is not None:
         checked = checked.model_copy(update={"max_reject_share": max_reject_share})
     target = target or Path(call.config.paths.data)
-    from recsys_cli.data.importer.run import import_dataset
+    with call.trace.timed("import", mapping=str(mapping), source=str(source), dataset=str(target)) as event:
+        from recsys_cli.data.importer.run import import_dataset
 
-    summary = import_dataset(checked, source, target, mapping_name=mapping.name, progress=call.progress)
+        summary = import_dataset(checked, source, target, mapping_name=mapping.name, progress=call.progress)
+        event.fields |= {"tables": summary["tables"], "digest": summary["digest"]}
     rows = [{"table": name, **counts} for name, counts in summary["tables"].items()]
     call.emit(summary, lambda console: _render(console, summary, rows), rows)
 

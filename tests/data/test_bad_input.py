@@ -27,16 +27,23 @@ MAPPING = {
 }
 
 
-def recsys(*arguments: object, **options) -> subprocess.CompletedProcess:
+def surroundings(folder: Path) -> dict[str, str]:
+    """The environment without settings of its own, and the trace beside `folder`."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+    return plain | {"RECSYS_ARTIFACTS_DIR": str(folder.parent / "artifacts")}
+
+
+def recsys(folder: Path, *arguments: object, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "recsys_cli", *map(str, arguments)]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=surroundings(folder), timeout=60, **options
+    )
 
 
 def bring(folder: Path, mapping: dict, **options) -> subprocess.CompletedProcess:
     path = folder / "mapping.yaml"
     path.write_text(yaml.safe_dump(mapping, sort_keys=False))
-    return recsys("import-data", path, "--from", folder / "from", "--to", folder / "to", **options)
+    return recsys(folder, "import-data", path, "--from", folder / "from", "--to", folder / "to", **options)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -201,9 +208,8 @@ def test_an_interrupted_import_leaves_the_earlier_dataset(imported, tmp_path):
         "--to",
         folder / "to",
     ]
-    with subprocess.Popen(
-        [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([str(c) for c in command], env=surroundings(folder), **streams) as process:
         while process.poll() is None and not list(folder.glob(".to.*")):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
@@ -217,14 +223,14 @@ def test_one_user_and_one_item_are_a_dataset(tmp_path):
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "log.csv").write_text("u,i,t,c\n1,x,1600000000,0\n")
     assert bring(tmp_path, MAPPING).returncode == 0
-    done = recsys("data", "validate", "--data-dir", tmp_path / "to")
+    done = recsys(tmp_path, "data", "validate", "--data-dir", tmp_path / "to")
     assert done.returncode == 0, done.stderr
-    done = recsys("data", "describe", "--data-dir", tmp_path / "to")
+    done = recsys(tmp_path, "data", "describe", "--data-dir", tmp_path / "to")
     assert done.returncode == 0, done.stderr
     assert "click" in done.stdout
 
 
 def test_describing_what_is_no_dataset_names_the_remedy(tmp_path):
-    done = recsys("data", "describe", "--data-dir", tmp_path)
+    done = recsys(tmp_path, "data", "describe", "--data-dir", tmp_path)
     assert done.returncode == 4
     assert "no dataset in" in done.stderr and "recsys import-data" in done.stderr
