@@ -188,12 +188,16 @@ def bootstrap_means(
         users = len(values)
         if users < 2:
             return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-        stacked = np.concatenate([filled, valid], axis=1)
+        # columns that every user has a figure for need no count of their own: it is the number of users
+        partial = ~valid.all(axis=0)
+        stacked = np.concatenate([filled, valid[:, partial]], axis=1, dtype=np.float32)
         chunk = max(1, 4_000_000 // users)
         means = []
         for weights in _resample_counts(users, resamples, chunk, seed):
-            sums = weights @ stacked
-            means.append(sums[:, : values.shape[1]] / sums[:, values.shape[1] :])
+            sums = (weights.astype(np.float32) @ stacked).astype(float)
+            counts = np.full((len(weights), values.shape[1]), float(users))
+            counts[:, partial] = sums[:, values.shape[1] :]
+            means.append(sums[:, : values.shape[1]] / counts)
     tail = (1 - confidence) / 2
     low, high = _quantiles(np.concatenate(means), [tail, 1 - tail])
     few = valid.sum(axis=0) < 2
