@@ -135,7 +135,7 @@ def _time(console: Console, heading, table, d: dict) -> None:
         heading("Rhythm (UTC)")
         console.print(f"impressions by hour     0 {sparkline(r['impressions_by_hour'])} 23", highlight=False)
         week = "  ".join(
-            f"{n} {percent(v / max(sum(r['impressions_by_weekday']), 1))}"
+            f"{n} {v / max(sum(r['impressions_by_weekday']), 1):.0%}"
             for n, v in zip(WEEKDAYS, r["impressions_by_weekday"], strict=True)
         )
         console.print(f"impressions by weekday  {week}", highlight=False)
