@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,19 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("RECSYS_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no public datasets at {folder} (set RECSYS_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kuairand_slice(shared_data, tmp_path_factory) -> Path:
+    """Source files of every twentieth user of KuaiRand, for the shipped mapping: some 11,000 impressions."""
+    source, folder = shared_data / "kuairand", tmp_path_factory.mktemp("kuairand")
+    mine = pl.col("user_id").cast(pl.Int64) % 20 == 0
+    for name in ("log_standard_4_25_to_5_08.parquet", "history_before_4_25.parquet"):
+        pl.read_parquet(source / name).filter(mine).write_parquet(folder / name)
+    users = pl.read_csv(source / "user_features_pure.csv", infer_schema=False)
+    users.filter(mine).write_csv(folder / "user_features_pure.csv")
+    shutil.copy(source / "video_features_basic_pure.csv", folder)
     return folder
 
 

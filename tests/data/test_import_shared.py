@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 
@@ -116,3 +121,21 @@ def test_lastfm_friends_follow_each_other(bring):
     edges = data.edges("follows")
     pairs = set(zip(edges["from"].tolist(), edges["to"].tolist(), strict=True))
     assert len(pairs) == 25_434 and all((b, a) in pairs for a, b in pairs)
+
+
+def test_the_commands_take_a_slice_of_kuairand_as_real_processes(kuairand_slice, tmp_path, request):
+    def recsys(*arguments) -> str:
+        plain = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+        environment = plain | {"RECSYS_ARTIFACTS_DIR": str(tmp_path / "artifacts")}
+        command = [sys.executable, "-m", "recsys_cli", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    mapping = request.config.rootpath / "configs" / "import" / "kuairand.yaml"
+    imported = recsys("import-data", mapping, "--from", kuairand_slice, "--to", tmp_path / "d", "--format", "json")
+    rows = pl.scan_parquet(kuairand_slice / "log_standard_4_25_to_5_08.parquet").select(pl.len()).collect().item()
+    assert orjson.loads(imported)["tables"]["impressions"] == {"read": rows, "rejected": 0, "rows": rows}
+    assert orjson.loads(recsys("data", "validate", "--data-dir", tmp_path / "d", "--format", "json"))["ok"]
+    described = orjson.loads(recsys("data", "describe", "--data-dir", tmp_path / "d", "--format", "json"))
+    assert described["counts"]["impressions"] == rows and described["actions"][0]["action"] == "click"
