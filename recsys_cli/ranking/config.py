@@ -16,9 +16,9 @@ class LightRankerConfig(Section):
 
     features: list[str] = [
         "item_age", "item_interactions_1h", "item_interactions_1d", "item_trend", "item_impressions",
-        "item_click_logodds", "item_like_logodds", "author_followers", "author_click_logodds", "author_like_logodds",
-        "tie_strength", "follows_author", "user_author_click_logodds", "topic_match", "user_topic_click_logodds",
-        "user_topic_like_logodds", "sim_two_tower", "sim_als", "sim_item_neighbours",
+        "item_positive_logodds", "author_followers", "author_positive_logodds", "user_author_positive_logodds",
+        "tie_strength", "follows_author", "topic_match", "user_topic_positive_logodds", "sim_two_tower", "sim_als",
+        "sim_item_neighbours",
     ]
     """Names of the features it may use; those that a dataset does not have are left out."""
     l2: NonNegativeFloat = 1.0
@@ -32,13 +32,13 @@ class LightRankerConfig(Section):
 class HeavyNetworkConfig(Section):
     """What every network of the heavy ranker takes."""
 
-    embedding_dim: PositiveInt = 8
+    embedding_dim: PositiveInt = 4
     """Width of the embedding of each categorical feature."""
     embedding_l2: NonNegativeFloat = 1e-3
     """Penalty on the squared norm of the embeddings that a batch looks up."""
     clip: PositiveFloat = 5.0
     """Standardised numbers are clipped to ± this many standard deviations."""
-    dropout: Rate = 0.3
+    dropout: Rate = 0.1
     """Share of hidden units dropped in training."""
     batch_norm: bool = True
     """Batch normalisation before each activation."""
@@ -54,9 +54,11 @@ class HeavyNetworkConfig(Section):
     """Gradients are scaled down to this norm."""
     batch_size: PositiveInt = 1024
     """Rows a step."""
-    epochs: PositiveInt = 20
+    epochs: PositiveInt = 4
     """Most passes over the training rows."""
-    patience: PositiveInt = 4
+    min_steps: NonNegativeInt = 500
+    """Small tables are passed over more often, until so many steps are made."""
+    patience: PositiveInt = 3
     """Epochs without a better validation metric before training stops."""
     min_delta: NonNegativeFloat = 1e-4
     """By how much the metric must rise to count as better."""
@@ -68,7 +70,7 @@ class HeavyNetworkConfig(Section):
     """Weight of a task's loss, 1 where not named; `dwell` is the dwell head."""
     dwell: bool = True
     """Whether to learn dwell time where the dataset has it."""
-    dwell_weight: NonNegativeFloat = 0.2
+    dwell_weight: NonNegativeFloat = 0.05
     """Weight of the dwell head's loss."""
     average: bool = True
     """Serve the moving average of the weights over the last steps instead of the last step's (Polyak averaging)."""
@@ -90,7 +92,7 @@ class SharedBottomConfig(HeavyNetworkConfig):
     """One trunk shared by all tasks, one head a task (Caruana, Machine Learning 28, 1997)."""
 
     kind: Literal["shared_bottom"] = "shared_bottom"
-    hidden: list[PositiveInt] = [128, 64]
+    hidden: list[PositiveInt] = [256, 64]
     """Widths of the trunk's layers."""
     head: NonNegativeInt = 0
     """Width of a hidden layer in each head; 0 for none."""
@@ -100,9 +102,9 @@ class MmoeConfig(HeavyNetworkConfig):
     """Multi-gate mixture of experts (Ma et al., KDD 2018)."""
 
     kind: Literal["mmoe"] = "mmoe"
-    experts: PositiveInt = 4
+    experts: PositiveInt = 2
     """Expert networks that all tasks share."""
-    hidden: list[PositiveInt] = [128, 64]
+    hidden: list[PositiveInt] = [256, 64]
     """Widths of each expert's layers."""
     head: NonNegativeInt = 32
     """Width of a hidden layer in each head; 0 for none."""

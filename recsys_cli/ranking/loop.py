@@ -73,6 +73,7 @@ class TrainingLoop:
         self.task_weights = torch.tensor([config.task_weights.get(t, 1.0) for t in tasks], device=self.device)
         # batch normalisation needs two rows
         self.starts = [s for s in range(0, len(rows), config.batch_size) if len(rows) - s >= 2]
+        self.epochs = max(config.epochs, -(-config.min_steps // max(len(self.starts), 1)))
         self.done: list[dict] = []
         self.history: list[dict] = []
 
@@ -80,8 +81,8 @@ class TrainingLoop:
         """Networks with their best weights, and the history of all epochs."""
         config = self.config
         interrupted = self._load()
-        with self.progress.step("heavy ranker", total=config.members * config.epochs * len(self.starts)) as step:
-            step.advance((len(self.done) * config.epochs + (interrupted or {}).get("epoch", 0)) * len(self.starts))
+        with self.progress.step("heavy ranker", total=config.members * self.epochs * len(self.starts)) as step:
+            step.advance((len(self.done) * self.epochs + (interrupted or {}).get("epoch", 0)) * len(self.starts))
             for number in range(len(self.done), config.members):
                 self.done.append(self._train_member(number, interrupted, step))
                 interrupted = None
@@ -122,7 +123,7 @@ class TrainingLoop:
         member = _Member(network, self._optimiser(network), average)
         if interrupted is not None:
             self._put_back(member, interrupted)
-        while member.epoch < config.epochs and member.epoch - member.best_epoch < config.patience:
+        while member.epoch < self.epochs and member.epoch - member.best_epoch < config.patience:
             member.epoch += 1
             loss = self._train_epoch(member, number, step)
             served = member.average if config.average else network.state_dict()
@@ -137,7 +138,7 @@ class TrainingLoop:
             )
             step.describe(f"epoch {member.epoch}" + ("" if metric is None else f", validation {metric:.4f}"))
             self._save(member)
-        step.advance((config.epochs - member.epoch) * len(self.starts))
+        step.advance((self.epochs - member.epoch) * len(self.starts))
         return member.best_weights
 
     def _train_epoch(self, member: _Member, number: int, step: Step) -> float:
@@ -180,7 +181,7 @@ class TrainingLoop:
     def _learning_rate(self, done: int) -> float:
         """Linear warm-up, then half a cosine (Loshchilov & Hutter, ICLR 2017)."""
         config = self.config
-        total = config.epochs * len(self.starts)
+        total = self.epochs * len(self.starts)
         warmup = max(int(config.warmup_share * total), 1)
         if done < warmup:
             return config.learning_rate * (done + 1) / warmup

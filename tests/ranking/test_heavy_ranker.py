@@ -17,7 +17,7 @@ from recsys_cli.ranking.heavy import HeavyRanker
 from recsys_cli.ranking.networks import TRUNKS
 from recsys_cli.ranking.trainer import fit_heavy, input_spec
 
-SMALL = {"hidden": [32, 16], "epochs": 4, "batch_size": 256, "learning_rate": 5e-3}
+SMALL = {"hidden": [32, 16], "epochs": 4, "min_steps": 0, "batch_size": 256, "learning_rate": 5e-3}
 KINDS = {"shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig}
 
 
@@ -165,6 +165,12 @@ def test_training_stops_when_validation_no_longer_improves():
     assert len(ranker.history) - ranker.metrics["training"]["best_epoch"] == 2
     assert ranker.metrics["training"]["best_epoch"] == [h["epoch"] for h in ranker.history if h["best"]][-1]
     assert best["metric"] - ranker.history[ranker.metrics["training"]["best_epoch"] - 1]["metric"] < 1e-3
+
+
+def test_small_tables_are_passed_over_until_enough_steps_are_made():
+    config = SharedBottomConfig(**SMALL | {"min_steps": 21}, patience=100)
+    ranker = fit_heavy(config, make_table(1000), make_table(300, 1), seed=0)
+    assert len(ranker.history) == 6  # four steps an epoch
 
 
 def test_a_loss_that_is_no_number_stops_training_with_the_reason():

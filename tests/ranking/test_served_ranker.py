@@ -31,10 +31,10 @@ def largest_difference(a, b):
 @pytest.mark.parametrize(
     "config",
     [
-        SharedBottomConfig(hidden=[16], epochs=2, head=8, calibration="isotonic"),
-        SharedBottomConfig(hidden=[16, 8], epochs=2, members=2, batch_norm=False, calibration="platt"),
-        MmoeConfig(hidden=[16], epochs=2, experts=3, calibration="temperature"),
-        SharedBottomConfig(epochs=1, dwell=False, calibration="none"),
+        SharedBottomConfig(hidden=[16], epochs=2, min_steps=0, head=8, calibration="isotonic"),
+        SharedBottomConfig(hidden=[16, 8], epochs=2, min_steps=0, members=2, batch_norm=False, calibration="platt"),
+        MmoeConfig(hidden=[16], epochs=2, min_steps=0, experts=3, calibration="temperature"),
+        SharedBottomConfig(epochs=1, min_steps=0, dwell=False, calibration="none"),
     ],
     ids=["isotonic", "members", "mmoe", "no dwell"],
 )
@@ -125,7 +125,7 @@ def test_a_description_of_other_features_is_refused(fitted, tmp_path):
 @pytest.mark.slow
 def test_500_candidates_of_150_features_take_2_ms_and_loading_60(tmp_path):
     train, valid = make_table(600, features=149), make_table(50, 1, features=149)
-    ranker = fit_heavy(SharedBottomConfig(epochs=1), train, valid, seed=0)
+    ranker = fit_heavy(SharedBottomConfig(epochs=1, min_steps=0), train, valid, seed=0)
     ranker.export(tmp_path)
     ServedRanker.load(tmp_path)  # the library itself is loaded once
     start = time.perf_counter()
