@@ -60,7 +60,7 @@ def _render(console, summary: dict, rows: list[dict]) -> None:
     rates = ", ".join(f"{a} {n / impressions:.2%}" for a, n in summary["actions"].items())
     console.print(f"\nactions: {rates}", highlight=False)
     if summary["repeats_left_out"]:
-        console.print(f"exact repeats left out: {summary['repeats_left_out']:,}", highlight=False)
+        console.print(f"repeated rows left out: {summary['repeats_left_out']:,}", highlight=False)
     if summary["rejects"]:
         console.print(f"\nrejected (all of them in {summary['dataset']}/rejects.parquet)", highlight=False)
         reasons = Table("table", "reason", box=None, header_style="bold")

@@ -471,6 +471,38 @@ def _models(annotation) -> list:
     return [m for part in typing.get_args(annotation) for m in _models(part)]
 
 
+def test_a_default_stands_for_the_unknown_value(tmp_path):
+    columns = {
+        "user_id": "u",
+        "item_id": "i",
+        "position": {"column": "p", "default": 3},
+        "surface": {"column": "s", "default": 7},
+    }
+    actions = {
+        "like": {"column": "r", "at_least": 4, "default": 5},
+        "love": {"column": "r", "above": 5, "default": 5},
+        "click": {"column": "c", "default": True},
+    }
+    part = {"files": "log.csv", "columns": columns, "actions": actions}
+    _, data = bring(tmp_path, {"impressions": part}, log_csv="u,i,p,s,r,c\n1,x,,,,\n1,x,0,a,1,0\n")
+    frame = data.table("impressions").select("position", "surface", "like", "love", "click")
+    assert frame.rows() == [(3, "7", True, False, True), (0, "a", False, False, False)]
+
+
+def test_an_attribute_with_the_name_of_a_known_column_becomes_that_column(tmp_path):
+    mapping = {
+        "users": {"files": "users.csv", "columns": {"user_id": "u"}, "attributes": "all"},
+        "impressions": LOG,
+    }
+    log = "u,i,t,c\n1,x,1600000000,1\n"
+    with pytest.raises(ConfigError, match="does not say how created_at is written"):
+        bring(tmp_path, mapping, log_csv=log, users_csv="u,created_at\n1,1500000000\n")
+    mapping["users"]["attributes"] = {"created_at": {"unit": "s"}, "*": {}}
+    _, data = bring(tmp_path, mapping, log_csv=log, users_csv="u,created_at,x\n1,1500000000,9\n")
+    assert data.users["created_at"].to_physical().to_list() == [1_500_000_000_000_000]
+    assert data.users["x"].to_list() == [9]
+
+
 @pytest.mark.parametrize(
     ("change", "says", "hint"),
     [

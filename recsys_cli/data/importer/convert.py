@@ -154,11 +154,25 @@ def _build(
     out = _Value(raw, shown)
     label = t.name if source in (None, t.name) else f"{t.name} ({source})"
     _CONVERTERS[t.kind or "auto"](out, t, dtype, label, bounds, order_start)
-    if t.spec.default is not None and t.kind not in ("timestamp", "id", "list"):
-        out.value = out.value.fill_null(t.spec.default)
+    if t.spec.default is not None and t.kind != "bool":
+        out.value = out.value.fill_null(_default(t, label))
     if t.required and t.kind != "bool":
         out.checks.insert(0, (out.raw.is_null(), f"{label} is missing"))
     return out
+
+
+def _default(t: Target, label: str) -> object:
+    """The mapping's default in the type of the column."""
+    default = t.spec.default
+    if t.kind in ("float", "int") and (
+        isinstance(default, str) or (t.kind == "int" and default != int(default))
+    ):
+        raise ConfigError(f"{label}: default {default!r} does not fit a column of {t.kind}", "give a number")
+    if t.kind in ("timestamp", "id", "list"):
+        raise ConfigError(
+            f"{label}: a column of this kind takes no `default`", "leave it out: it stays unknown"
+        )
+    return str(default) if t.kind in ("text", "category") else default
 
 
 def _without_nulls(raw: pl.Expr, dtype: pl.DataType, nulls: list[str]) -> tuple[pl.Expr, pl.DataType]:
@@ -312,6 +326,8 @@ def _bool(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     raw, spec = out.value, t.spec
     if spec.thresholds:
         number = _numeric(raw, dtype)
+        if spec.default is not None:
+            number = pl.when(raw.is_null()).then(pl.lit(float(spec.default))).otherwise(number)
         compare = {"at_least": number.ge, "above": number.gt, "at_most": number.le, "below": number.lt}
         out.value = pl.all_horizontal(compare[name](bound) for name, bound in spec.thresholds.items())
         if spec.default is None:
@@ -389,64 +405,3 @@ _CONVERTERS = {
     "list": _list,
     "auto": _auto,
 }
-
-
-def recognise(frame: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """Text columns that hold nothing but integers, or nothing but numbers, as int64 or float64.
-
-    Numbers with leading zeros are codes and stay text; so do columns without any value.
-    """
-    for name in columns:
-        column = frame[name]
-        if column.dtype != pl.String or column.null_count() == len(column):
-            continue
-        text = column.str.strip_chars()
-        if text.str.contains(r"^[-+]?0\d").any():
-            continue
-        for kind in (pl.Int64, pl.Float64):
-            number = text.cast(kind, strict=False)
-            if number.null_count() == column.null_count():
-                frame = frame.with_columns(number.fill_nan(None) if kind == pl.Float64 else number)
-                break
-    return frame
-
-
-def _implied_kind(spec: Column) -> ColumnKind | None:
-    """The type of an attribute as its mapping says or implies; None where its values decide."""
-    if spec.type is not None:
-        return spec.type
-    if spec.thresholds or spec.is_in is not None:
-        return "bool"
-    if spec.separator is not None:
-        return "list"
-    if spec.unit or spec.format:
-        return "timestamp"
-    if spec.replace:
-        return "category"
-    return "float" if spec.scale != 1 else None
-
-
-def attribute_targets(
-    attributes: dict[str, Column], leave_out: list[str], columns: list[str], used: set[str]
-) -> list[Target]:
-    """Targets of the attributes of a part in the order of the file.
-
-    Globs are expanded over the source columns that are not used otherwise.
-    """
-    import fnmatch
-
-    found: dict[str, Target] = {}
-    used = used | {c for spec in attributes.values() for c in spec.column or ()}
-    for name, spec in attributes.items():
-        if any(c in name for c in "*?["):
-            matches = [c for c in columns if fnmatch.fnmatchcase(c, name) and c not in used]
-        else:
-            matches = [name]
-        for match in matches:
-            if match in found or any(fnmatch.fnmatchcase(match, out) for out in leave_out):
-                continue
-            filled = (
-                spec if spec.column or spec.value is not None else spec.model_copy(update={"column": [match]})
-            )
-            found[match] = Target(match, _implied_kind(spec), filled, attribute=True)
-    return sorted(found.values(), key=lambda t: columns.index(t.name) if t.name in columns else len(columns))

@@ -29,7 +29,9 @@ def load_joins(part: Part, folder: Path) -> tuple[list[Joined], list[Path]]:
                 f"its columns: {', '.join(frame.columns)}",
             )
         keys = {left: f"__on_{left}" for left in join.match}
-        frame = frame.with_columns(pl.col(r).cast(pl.String).alias(keys[left]) for left, r in join.match.items())
+        frame = frame.with_columns(
+            pl.col(r).cast(pl.String).alias(keys[left]) for left, r in join.match.items()
+        )
         frame = frame.drop([*join.match.values()]).unique([*keys.values()], keep="first", maintain_order=True)
         joins.append((join.match, frame))
     return joins, all_files

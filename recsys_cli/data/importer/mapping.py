@@ -37,7 +37,7 @@ class Column(Section):
     missing: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Further spellings of "unknown" in this column."""
     default: Scalar | None = None
-    """Taken where the source is unknown."""
+    """Stands for the source's value where that is unknown."""
     replace: dict[str, str] = {}
     """Source value → our value, for categories and text."""
     scale: float = 1.0
@@ -73,6 +73,8 @@ class Column(Section):
     def _one_source(self):
         if self.column is not None and self.value is not None:
             raise ValueError("give `column` or `value`, not both")
+        if self.thresholds and isinstance(self.default, str):
+            raise ValueError("`default` beside a threshold stands for the unknown number: give a number")
         if self.unit and self.format:
             raise ValueError("give `unit` for a number or `format` for a written time, not both")
         if self.zone != "UTC":

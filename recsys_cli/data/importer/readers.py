@@ -129,6 +129,15 @@ def column_names(source: Source, file: Path) -> list[str] | None:
         return [] if block is None else _header(source, file, block.content, separator)[0]
 
 
+def first_columns(source: Source, file: Path) -> list[str]:
+    """Names of the source columns, for JSON lines those of the first rows."""
+    names = column_names(source, file)
+    if names is None:
+        first = next(read(source, file), None)
+        names = first.frame.drop(LINE).columns if first else []
+    return names
+
+
 @contextlib.contextmanager
 def _unreadable(file: Path) -> Iterator[None]:
     try:

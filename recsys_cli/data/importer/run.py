@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recsys_cli.data.importer.convert import (
-    ORDER_START,
-    Bounds,
-    Target,
-    attribute_targets,
-    convert,
-    recognise,
-    refusals,
-    source_column,
-)
+from recsys_cli.data.importer.attributes import attribute_targets, recognise
+from recsys_cli.data.importer.convert import ORDER_START, Bounds, Target, convert, refusals, source_column
 from recsys_cli.data.importer.joins import add_columns, load_joins
 from recsys_cli.data.importer.keys import Keys, ids_are_integers
 from recsys_cli.data.importer.mapping import Column, Mapping, Part, Source
-from recsys_cli.data.importer.readers import LINE, Batch, column_names, explode, find_files, read
+from recsys_cli.data.importer.readers import (
+    LINE,
+    Batch,
+    column_names,
+    explode,
+    find_files,
+    first_columns,
+    read,
+)
 from recsys_cli.data.importer.rejects import Rejects
 from recsys_cli.data.schema import COLUMNS, SECOND, DatasetManifest
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
@@ -135,7 +135,7 @@ class _Import:
         for join in part.join:
             other = self._join_file(join)
             wanted = set(spec.column)
-            if not wanted & set(_first_columns(part, file)) and wanted & set(_first_columns(join, other)):
+            if not wanted & set(first_columns(part, file)) and wanted & set(first_columns(join, other)):
                 return join, other, spec
         return part, file, spec
 
@@ -162,10 +162,10 @@ class _Import:
             for t in targets:
                 source_column(t.spec, columns, t.name, str(file))
         elif attributes:
-            columns = _first_columns(part, file)
+            columns = first_columns(part, file)
         if attributes:
             used = {c for t in targets for c in t.spec.column or ()}
-            targets += attribute_targets(attributes, part.leave_out, columns, used)
+            targets += attribute_targets(table, attributes, part.leave_out, columns, used)
         return targets
 
     def _source_columns(self, part: Part, file: Path) -> list[str] | None:
@@ -293,7 +293,9 @@ class _Import:
                         )
                 again = ~frame[keys.column].is_first_distinct() | ~keys.unknown(frame[keys.column])
                 if again.any():
-                    if part.duplicates == "reject":
+                    if part.duplicates == "first":
+                        self.left_out += int(again.sum())
+                    else:
                         self._reject(
                             table,
                             batch.file,
@@ -432,15 +434,6 @@ class _Import:
             "rejects": [asdict(r) for r in self.rejects.reasons],
             "seconds": round(seconds, 3),
         }
-
-
-def _first_columns(source: Source, file: Path) -> list[str]:
-    """Names of the source columns, for JSON lines those of the first rows."""
-    names = column_names(source, file)
-    if names is None:
-        first = next(read(source, file), None)
-        names = first.frame.drop(LINE).columns if first else []
-    return names
 
 
 def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
