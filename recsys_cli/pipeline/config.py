@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -26,6 +26,11 @@ class SourcingConfig(Section):
         "social_proof": 0.10,
     }
     """Share of each source by its name in `retrieval`; those that stepped aside leave theirs to the others."""
+    merge: Literal["quota", "rrf", "weighted"] = "quota"
+    """How lists become one: "quota" takes from each in proportion to its share and lets the others go deeper where
+    one runs dry; "rrf" ranks by share × reciprocal rank, "weighted" by share × score scaled to [0, 1]."""
+    deepen: Annotated[float, Field(ge=1)] = 2.5
+    """Each source is asked for so many times its share, so that it can fill in for those that run dry."""
     fallback: list[str] = ["trending", "popularity"]
     """Sources asked, in this order, for users whom the others leave with less than a slate."""
 

@@ -35,66 +35,151 @@ def budgets(config: SourcingConfig, sources: dict[str, Retriever], known: tuple[
     return {name: max(1, round(config.candidates * share / total)) for name, share in shares.items()}
 
 
-def merge(items: np.ndarray, bits: np.ndarray, weights: np.ndarray) -> Candidates:
+def merge(
+    items: np.ndarray,
+    bits: np.ndarray,
+    weights: np.ndarray,
+    order: np.ndarray | None = None,
+    limit: int | None = None,
+) -> Candidates:
     """Each item once a row, with the bits of all its proposals together and their weights summed.
 
-    items: int32[B, K] with -1 fillers. bits: uint32[B, K]. weights: float32[B, K]. The result is ordered by
-    item position; the sum stands in scores["rrf"].
+    items: int32[B, K] with -1 fillers. bits: uint32[B, K]. weights: float32[B, K]. order: float32[B, K] place in
+    which a proposal is taken, the smallest of an item counting; limit: items of a row that are kept, the first
+    by `order` (ties go to the lower item position). The result is ordered by item position; the sum stands in
+    scores["rrf"].
     """
-    order = np.argsort(items, axis=1, kind="stable")
-    items = np.take_along_axis(items, order, axis=1)
+    b, width = items.shape
+    if not items.size:
+        return _empty(b)
+    # one sort of whole numbers: the item, then the column it stood in
+    shift = np.int64(max(width - 1, 1).bit_length())
+    keys = np.sort((items.astype(np.int64) << shift) + np.arange(width), axis=1)
+    columns = keys & ((1 << shift) - 1)
+    items = (keys >> shift).astype(np.int32)
     first = items >= 0
+    empty = ~first
     first[:, 1:] &= items[:, 1:] != items[:, :-1]
-    counts = first.sum(axis=1)
-    width = int(counts.max(initial=0))
-    out = Candidates(
-        np.full((len(items), width), -1, np.int32),
-        np.zeros((len(items), width), np.uint32),
-        {"rrf": np.zeros((len(items), width), np.float32)},
-    )
     starts = np.flatnonzero(first)
     if not len(starts):
-        return out
-    empty = items < 0
-    bits = np.where(empty, np.uint32(0), np.take_along_axis(bits, order, axis=1))
-    weights = np.where(empty, np.float32(0), np.take_along_axis(weights, order, axis=1))
-    # fillers sort to the front of the next row and carry no bits and no weight, so segments may span them
-    rows = starts // items.shape[1]
-    columns = np.arange(len(starts)) - np.repeat(np.cumsum(counts) - counts, counts)
-    out.items[rows, columns] = items.ravel()[starts]
-    out.sources[rows, columns] = np.bitwise_or.reduceat(bits.ravel(), starts)
-    out.scores["rrf"][rows, columns] = np.add.reduceat(weights.ravel(), starts)
+        return _empty(b)
+    bits = np.where(empty, np.uint32(0), np.take_along_axis(bits, columns, axis=1))
+    weights = np.where(empty, np.float32(0), np.take_along_axis(weights, columns, axis=1))
+    # fillers sort to the front of the next row and carry no bits, no weight and the last place in the order, so
+    # segments may span them
+    rows, found = starts // width, items.ravel()[starts]
+    bits, weights = np.bitwise_or.reduceat(bits.ravel(), starts), np.add.reduceat(weights.ravel(), starts)
+    if limit is not None and order is not None:
+        order = np.where(empty, np.float32(np.inf), np.take_along_axis(order, columns, axis=1))
+        chosen = _first(rows, np.minimum.reduceat(order.ravel(), starts), b, limit)
+        rows, found, bits, weights = rows[chosen], found[chosen], bits[chosen], weights[chosen]
+    return _grid(rows, found, bits, weights, b)
+
+
+def _first(rows: np.ndarray, order: np.ndarray, b: int, limit: int) -> np.ndarray:
+    """Indices of the `limit` smallest of each row, ascending; rows: ascending int64[m]."""
+    counts = np.bincount(rows, minlength=b)
+    over = counts > limit
+    if not over.any():
+        return np.arange(len(rows))
+    keep = ~over[rows]
+    starts = np.cumsum(counts) - counts
+    # floats that are not negative order like their bits, so that ties can be told apart below them
+    keys = (order.view(np.int32).astype(np.int64) << 32) + np.arange(len(rows))
+    for row in np.flatnonzero(over):
+        mine = slice(starts[row], starts[row] + counts[row])
+        keep[mine] = keys[mine] <= np.partition(keys[mine], limit - 1)[limit - 1]
+    return np.flatnonzero(keep)
+
+
+def _grid(rows: np.ndarray, items: np.ndarray, bits: np.ndarray, weights: np.ndarray, b: int) -> Candidates:
+    """Candidates from a flat list ordered by row."""
+    counts = np.bincount(rows, minlength=b)
+    columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = b, int(counts.max(initial=0))
+    out = Candidates(np.full(shape, -1, np.int32), np.zeros(shape, np.uint32), {"rrf": np.zeros(shape, np.float32)})
+    out.items[rows, columns], out.sources[rows, columns] = items, bits
+    out.scores["rrf"][rows, columns] = weights
     return out
 
 
+def _empty(b: int) -> Candidates:
+    return Candidates(np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32), {"rrf": np.zeros((b, 0), np.float32)})
+
+
 class Sourcing:
-    """Asks every source for its share and merges the proposals."""
+    """Asks every source and merges the proposals as `merge` of the settings says."""
 
     name = "sources"
 
     def __init__(self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], known: tuple):
-        self._sources, self._bits = sources, bits
+        self._sources, self._bits, self._config = sources, bits, config
         self.budgets = budgets(config, sources, known)
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        return propose(query, self.budgets, self._sources, self._bits)
+        return propose(query, self.budgets, self._sources, self._bits, self._config)
 
 
-def propose(query: Query, budgets: dict[str, int], sources: dict[str, Retriever], bits: dict[str, int]) -> Candidates:
-    """Ask the given sources for the given numbers and merge."""
-    items, marks, weights = [], [], []
+def propose(
+    query: Query,
+    budgets: dict[str, int],
+    sources: dict[str, Retriever],
+    bits: dict[str, int],
+    config: SourcingConfig | None = None,
+) -> Candidates:
+    """Ask the given sources and merge.
+
+    budgets: source → candidates it is to give. Without `config` those are asked for and all are kept; with it
+    sources are asked deeper and `config.candidates` are chosen by its `merge`.
+    """
+    if not budgets:
+        return _empty(len(query))
+    items, marks, weights, order = [], [], [], []
     for name, k in budgets.items():
-        proposed, _ = sources[name].retrieve(query.state, query.users, k)
+        depth = k if config is None else _depth(config, k, query.state.catalogue.n_items)
+        proposed, scores = sources[name].retrieve(query.state, query.users, depth)
+        rank = np.arange(1, proposed.shape[1] + 1, dtype=np.float32)
         items.append(proposed)
         marks.append(np.full(proposed.shape, 1 << bits[name], np.uint32))
-        rank = np.arange(1, proposed.shape[1] + 1, dtype=np.float32)
-        weights.append(np.broadcast_to(1 / (RRF_CONSTANT + rank), proposed.shape))
-    if not items:
-        b = len(query)
-        return Candidates(
-            np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32), {"rrf": np.zeros((b, 0), np.float32)}
-        )
-    return merge(np.concatenate(items, 1), np.concatenate(marks, 1), np.concatenate(weights, 1))
+        weight = 1 / (RRF_CONSTANT + rank)
+        if config is not None and config.merge != "quota":
+            share = np.float32(k / config.candidates)
+            weight = share * (weight if config.merge == "rrf" else _scaled(scores))
+        weights.append(np.broadcast_to(weight, proposed.shape))
+        order.append(np.broadcast_to(rank / k, proposed.shape))
+    every = [np.concatenate(part, 1) for part in (items, marks, weights)]
+    if config is None:
+        return merge(*every)
+    if config.merge == "quota":
+        return merge(*every, np.concatenate(order, 1), config.candidates)
+    merged = merge(*every)
+    best = np.where(merged.filled, np.float32(1) / (1 + merged.scores["rrf"]), np.float32(np.inf))
+    rows, columns = np.nonzero(merged.filled)
+    chosen = _first(rows, best[rows, columns], len(query), config.candidates)
+    rows, columns = rows[chosen], columns[chosen]
+    return _grid(
+        rows,
+        merged.items[rows, columns],
+        merged.sources[rows, columns],
+        merged.scores["rrf"][rows, columns],
+        len(query),
+    )
+
+
+def _depth(config: SourcingConfig, k: int, n_items: int) -> int:
+    """How many items a source is asked for that is to give k."""
+    wanted = config.candidates if config.merge != "quota" else int(min(np.ceil(k * config.deepen), config.candidates))
+    return max(1, min(max(wanted, k), n_items))
+
+
+def _scaled(scores: np.ndarray) -> np.ndarray:
+    """float32[B, K] scores of a source between 0 (its last) and 1 (its first) a row; 0 where empty."""
+    filled = np.isfinite(scores)
+    high = np.where(filled, scores, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+    low = np.where(filled, scores, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        span = np.where(high > low, high - low, 1)
+        return np.where(filled, np.where(high > low, (scores - low) / span, 1), 0).astype(np.float32)
 
 
 class Fallback:
