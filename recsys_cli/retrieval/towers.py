@@ -273,8 +273,10 @@ class TowerTrainer:
         return _sum(values, at, places, weights, len(things))
 
     def _recall(self, k: int = 100, most: int = 2000) -> float:
-        """Recall@k of the latest held-out interactions among the items that may be candidates."""
-        rows = self.held_rows[-most:]
+        """Recall@k of the latest held-out interactions with candidates, among the candidates."""
+        rows = self.held_rows[np.isin(self.examples.item[self.held_rows], self.candidates)][-most:]
+        if not len(rows):
+            return float(self.epoch)
         self.model.eval()
         with torch.no_grad():
             inputs = self.item_inputs()

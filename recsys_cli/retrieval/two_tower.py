@@ -13,7 +13,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, eligible, read_part
 from recsys_cli.retrieval.dense import ItemIndex, history_weights, product, ragged_of, unique_users
 from recsys_cli.retrieval.tokens import Tokens
 
@@ -38,16 +38,16 @@ class TwoTowerConfig(RetrieverConfig):
     """Width of the hidden layer of each tower."""
     temperature: PositiveFloat = 0.05
     """Cosines are divided by it before the softmax."""
-    epochs: PositiveInt = 12
+    epochs: PositiveInt = 8
     """Passes over the interactions at most."""
-    patience: PositiveInt = 2
+    patience: PositiveInt = 1
     """Passes without a better recall on the held-out slice before training stops."""
     holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """Share of the interactions, the latest, held out to choose the number of passes."""
     batch_size: PositiveInt = 1024
     """Interactions in a step; each serves the others as a negative."""
-    uniform_negatives: NonNegativeInt = 512
-    """Further negatives in each step, drawn evenly from all items."""
+    uniform_negatives: NonNegativeInt = 0
+    """Further negatives in each step, drawn evenly from all items (mixed negatives)."""
     learning_rate: PositiveFloat = 0.003
     """Step size of Adam."""
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -88,14 +88,14 @@ class TwoTower(Retriever):
         catalogue = window.catalogue
         users, items, times = window.interactions
         item_tokens, user_tokens = Tokens.of_items(catalogue, self.config.max_words), Tokens.of_users(catalogue)
-        late = items[int(len(items) * (1 - self.config.holdout)) :]
-        published = (catalogue.item_created < window.end) & (np.bincount(items, minlength=catalogue.n_items) > 0)
-        published[late] = True
+        # recall is measured among what would be proposed: old items would flatter whatever tells old from new
+        candidates = eligible(window.state, self.config.max_age_days)
+        candidates &= np.bincount(items, minlength=catalogue.n_items) > 0
         trainer = TowerTrainer(
             self.config, window.seed, Examples.of(users, items, times, self.config.history),
             item_tokens.item_bags(catalogue), _known_rows(items, catalogue.n_items),
             user_tokens.user_bags(catalogue), _known_rows(users, catalogue.n_users),
-            item_tokens.rows, user_tokens.rows, np.flatnonzero(published),
+            item_tokens.rows, user_tokens.rows, np.flatnonzero(candidates),
         )
         trainer.run(progress, resume, self._key(window))
         self._export(trainer, item_tokens, user_tokens)
