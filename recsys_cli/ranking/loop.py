@@ -77,6 +77,12 @@ class TrainingLoop:
         self.done: list[dict] = []
         self.history: list[dict] = []
 
+    @property
+    def multiplications(self) -> int:
+        """Of one step forward, about."""
+        dense = sum(p.numel() for name, p in self._network(0).named_parameters() if "embedding" not in name)
+        return self.config.batch_size * dense
+
     def run(self) -> tuple[list[HeavyNetwork], list[dict]]:
         """Networks with their best weights, and the history of all epochs."""
         config = self.config

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,8 @@ MOMENT_ROWS = 500_000
 """Means and standard deviations of features are taken from about so many rows, evenly spread."""
 PREPARED_VALUES = 2**28
 """Features of up to so many values (1 GiB) are normalised once and kept; those of more, batch by batch."""
+PARALLEL_STEP = 2**30
+"""Multiplications a step from which more than one thread pays; below, they wait for each other."""
 COLLAPSED = 1e-4
 """Logits that differ by less over all rows tell nothing."""
 
@@ -37,10 +41,10 @@ def fit_heavy(
     """Train, calibrate and measure a heavy ranker.
 
     train, valid: tables with the same columns; `valid` may be empty (then every epoch is run and nothing is
-    calibrated). seed: of the initial weights, the order of rows and dropout; with the same number of threads the
-    same seed gives the same weights. resume: a checkpoint written after every epoch; where it holds the same
-    training, interrupted, that goes on from there and ends with the same weights. threads: torch threads, 0 leaves
-    them as they are.
+    calibrated). seed: of the initial weights, the order of rows and dropout. resume: a checkpoint written after
+    every epoch; where it holds the same training, interrupted, that goes on from there and ends with the same
+    weights. threads: torch threads for wide networks, 0 leaves them as they are; a network of less than
+    PARALLEL_STEP runs on one, so that the same seed gives the same weights whatever the number of cores.
 
     The result's `metrics` hold, per task, the figures of `metrics.summarise` on the validation rows after
     calibration (cross-fitted over users, so that the correction is not measured on the rows it was fitted on),
@@ -52,8 +56,6 @@ def fit_heavy(
     """
     progress = progress or Progress()
     started = time.perf_counter()
-    if threads:
-        torch.set_num_threads(threads)
     if train.names != valid.names:
         raise DataError("training and validation rows have different features", "build both tables in the same way")
     for table in (train, valid):
@@ -76,7 +78,8 @@ def fit_heavy(
         config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume,
         fingerprint=_fingerprint(config, train, valid, seed),
     )
-    members, history = loop.run()
+    with _threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
+        members, history = loop.run()
     network = ServedNetwork(members, float(np.nanmax(train.dwell)) if dwell else 0.0).to(device).eval()
     ranker = HeavyRanker(config, train.names, tasks, spec, network, dwell, dropped=dropped, history=history)
     _check_alive(ranker, valid if len(valid) else train)
@@ -88,6 +91,16 @@ def fit_heavy(
     }
     ranker.network.cpu()
     return ranker
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _latest(table: FeatureTable, rows: int) -> FeatureTable:

@@ -108,6 +108,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_others():
     assert not same_weights(first, other)
 
 
+def test_the_number_of_threads_changes_neither_the_weights_nor_what_torch_uses_afterwards():
+    config, before = SharedBottomConfig(**SMALL), torch.get_num_threads()
+    one, four = (fit_heavy(config, make_table(), make_table(300, 1), seed=5, threads=t) for t in (1, 4))
+    assert same_weights(one, four)
+    assert torch.get_num_threads() == before
+
+
 def test_training_leaves_the_global_random_state_alone():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
