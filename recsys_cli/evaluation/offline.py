@@ -234,6 +234,8 @@ class _Rankings:
         filled = served.slates >= 0
         out = []
         for bit, name in enumerate(self.engine.source_names):
+            if name not in self.engine.bundle.retrievers:
+                continue
             mine = ((served.sources >> np.uint32(bit)) & np.uint32(1)).astype(bool) & filled
             alone = mine & (served.sources == np.uint32(1 << bit))
             slots = int(mine.sum())

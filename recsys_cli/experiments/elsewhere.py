@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 from recsys_cli.errors import RecsysError
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
 
 class Elsewhere:
     """Runs `work()` in a fresh process from entering to leaving the context; leaving early ends it.
 
-    work: a picklable callable; what it returns or raises comes back through `result`.
+    work: a picklable callable; what it returns or raises comes back through `result`. The process computes with
+    one thread: libraries whose threads wait for one another would slow both processes down.
     """
 
     def __init__(self, work: Callable[[], Any]):
@@ -24,7 +28,15 @@ class Elsewhere:
         self._sender = sender
 
     def __enter__(self) -> Elsewhere:
-        self._process.start()
+        before = dict(os.environ)
+        # a library reads these once, when it is loaded; the new process inherits them
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+        try:
+            self._process.start()
+        finally:
+            for name in THREADS:
+                os.environ.pop(name)
+            os.environ.update({name: before[name] for name in THREADS if name in before})
         self._sender.close()
         return self
 

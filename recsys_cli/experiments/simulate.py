@@ -73,13 +73,15 @@ def simulate(
     own at the same time, with the same result. Raises ArtifactError where the run was trained on other data,
     and ConfigError where the world has no new items for so many days.
     """
+    from threadpoolctl import threadpool_limits
+
     config = experiment.config
     _check(engine, dataset, world, config)
     ids = dataset.user_ids.external(np.arange(len(dataset.user_ids)))
     shares = (config.split.control, config.split.treatment)
     member = assign(ids, config.name, shares, traffic=config.traffic, salt=config.salt)
     if artifacts is None:
-        with (progress or Progress()).step("simulated days", total=config.days * 2) as bar:
+        with threadpool_limits(1), (progress or Progress()).step("simulated days", total=config.days * 2) as bar:
             catalogue = with_future(dataset, world, config.days)
             lives = [
                 _Arm(engine.with_pipeline(pipeline), dataset, world, member == a, catalogue).live(config.days, bar)
@@ -87,7 +89,8 @@ def simulate(
             ]
     else:
         away = ArmWork(dataset.path, artifacts, engine.manifest.id, experiment.treatment, member == 1, config.days)
-        with Elsewhere(away) as other, (progress or Progress()).step("simulated days", total=config.days) as bar:
+        bars = (progress or Progress()).step("simulated days", total=config.days)
+        with Elsewhere(away) as other, threadpool_limits(1), bars as bar:
             catalogue = with_future(dataset, world, config.days)
             arm = _Arm(engine.with_pipeline(experiment.control), dataset, world, member == 0, catalogue)
             lives = [arm.live(config.days, bar), other.result()]
