@@ -11,7 +11,9 @@ from recsys_cli.progress import Progress
 from recsys_cli.retrieval.towers import Examples, Table, TowerTrainer, log_q, sampled_softmax
 from recsys_cli.retrieval.two_tower import TwoTower, TwoTowerConfig
 
-SMALL = TwoTowerConfig(dim=32, hidden=32, epochs=3, batch_size=256, uniform_negatives=64, learning_rate=0.01)
+SMALL = TwoTowerConfig(
+    dim=32, hidden=32, epochs=3, patience=3, batch_size=256, uniform_negatives=64, learning_rate=0.01
+)
 
 
 @pytest.fixture(scope="module")
