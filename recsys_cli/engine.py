@@ -21,6 +21,7 @@ from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates, Query, StageRecord, run_stages
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.explain import Recommendations, describe_slate
+from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class RecommendationEngine:
             "slates",
             request=batch.request,
             users=len(users),
-            user=self.bundle.user_ids.external(users[:1])[0],
+            user=self.bundle.user_ids.external(np.where(users[:1] < len(self.bundle.user_ids), users[:1], -1))[0],
             ms=round((time.perf_counter() - started) * 1e3, 3),
             stages=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in funnel],
             fallback=sum(reason is not None for reason in batch.fallback),
@@ -267,6 +268,32 @@ class RecommendationEngine:
             batch = self.slates(positions, num_results, self.context(context, len(ids)), request=request)
             for row, user_id in enumerate(ids):
                 yield describe_slate(self, batch, row, user_id)
+
+
+    def recommend_from(
+        self,
+        history: Sequence[int | str],
+        num_results: int | None = None,
+        context: Mapping[str, Any] | None = None,
+        *,
+        request: int = 0,
+    ) -> Recommendations:
+        """Slate for somebody who is not in the data, from the ids of items they engaged with, oldest first.
+
+        Ids that the run does not know are ignored; the notes of the answer say how many.
+        """
+        items = self.bundle.item_ids.positions(list(history))
+        known = items[items >= 0]
+        people = self.state.catalogue.n_users
+        guest = replace(
+            self, state=with_guest(self.state, known), snapshot=GuestSnapshot(self.snapshot, people)
+        )
+        batch = guest.slates(np.array([people], np.int32), num_results, self.context(context), request=request)
+        answer = describe_slate(guest, batch, 0, "guest")
+        ignored = len(items) - len(known)
+        if not ignored:
+            return answer
+        return replace(answer, notes=[f"{ignored} of {len(items)} ids of the history are unknown", *answer.notes])
 
 
 def _parse_time(value: Any) -> int:

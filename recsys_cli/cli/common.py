@@ -37,6 +37,7 @@ COMMANDS = (
     "data",
     "train",
     "recommend",
+    "similar",
     "evaluate",
     "ab_test",
     "config",

@@ -17,6 +17,10 @@ def recommend(
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="User id (repeatable)")] = None,
     users_file: Annotated[Path | None, typer.Option("--users-file", help="File with one user id a line")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Every user of the dataset")] = False,
+    history: Annotated[
+        str | None,
+        typer.Option("--history", metavar="ID,ID,…", help="Items of somebody who is not in the data, oldest first"),
+    ] = None,
     number: Annotated[
         int | None, typer.Option("-n", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False)
     ] = None,
@@ -35,8 +39,11 @@ def recommend(
     shards: Annotated[int, typer.Option("--shards", min=1, help="Files to write with --all and --output")] = 1,
 ) -> None:
     """Recommend items: rank, item, author, score, sources, predictions, reason; then the mix and the funnel."""
-    if sum((bool(user), users_file is not None, everybody)) != 1:
-        raise UsageError("name users with --user, --users-file or --all", "exactly one of the three, e.g. --user 1")
+    if sum((bool(user), users_file is not None, everybody, history is not None)) != 1:
+        raise UsageError(
+            "name users with --user, --users-file or --all, or items with --history",
+            "exactly one of them, e.g. --user 1",
+        )
     config = call.config
     from recsys_cli.engine import RecommendationEngine
 
@@ -44,6 +51,9 @@ def recommend(
         config.paths.artifacts, run, config.pipeline, threads=config.threads or 1, trace=call.trace
     )
     values = _context(context or [])
+    if history is not None:
+        _recommend_from(call, engine, history, number, values, explain)
+        return
     if everybody and call.output is not None and call.format == "parquet":
         from recsys_cli.pipeline.export import write_all
 
@@ -68,6 +78,20 @@ def recommend(
         lambda console: [_render(console, a, explain) for a in answers],
         [row for a in document for row in _rows(a)],
     )
+
+
+def _recommend_from(call: Invocation, engine, history: str, number: int | None, values: dict, explain: bool) -> None:
+    ids = [text.strip() for text in history.split(",") if text.strip()]
+    if not ids:
+        raise UsageError("--history names no item", "give item ids separated by commas, e.g. --history 12,48,7")
+    answer = engine.recommend_from(ids, number, values)
+    unknown = [note for note in answer.notes if note not in engine.bundle.notes]
+    for note in unknown:
+        call.say(f"{note} and ignored")
+    if answer.fallback:
+        call.say(f"{answer.fallback}; filled from {' and '.join(engine.pipeline.sourcing.fallback)}")
+    document = answer.to_dict()
+    call.emit(document, lambda console: _render(console, answer, explain), _rows(document))
 
 
 def _owned(engine, ids: list) -> list:

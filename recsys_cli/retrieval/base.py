@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.data.state import State
     from recsys_cli.progress import Progress
+    from recsys_cli.retrieval.dense import ItemIndex
 
 
 FEW_ITEMS = 500
@@ -86,6 +87,8 @@ class Retriever:
     config_type: ClassVar[type[RetrieverConfig]] = RetrieverConfig
     learns: ClassVar[bool] = False
     """Whether `fit` does anything (then a checkpoint and a bundle part are written)."""
+    index: ItemIndex | None = None
+    """vectors of the items, for the families that have them"""
 
     def __init__(self, config: RetrieverConfig):
         self.config = config
@@ -142,6 +145,30 @@ class Retriever:
         """float32[B, D] vectors for users who were not in training, from the items they touched
         (oldest first); None where the family has no such vector."""
         return None
+
+    def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """float32[B, D] vectors of users and bool[B], False where nothing is known of the user; None where the
+        family has no such vectors."""
+        return None
+
+    def similar_items(self, state: State, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The k items most like each of the given ones, best first, without itself.
+
+        Returns items int32[B, k] (-1 filler) and scores float32[B, k] (-inf filler); None where this source has
+        no measure of it. By default the cosine of the items' vectors.
+        """
+        return None if self.index is None else self.index.similar(state, np.asarray(items), k)
+
+    def similar_users(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The k users most like each of the given ones; as `similar_items`, by the cosine of their vectors."""
+        from recsys_cli.retrieval.dense import nearest_rows
+
+        users = np.asarray(users, np.int32)
+        every = self.vectors(state, np.arange(state.catalogue.n_users, dtype=np.int32))
+        if every is None:
+            return None
+        mine = self.vectors(state, users)
+        return nearest_rows(mine[0], mine[1], users, every[0], every[1], k)
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """One reason for each of a few items of one user."""

@@ -74,6 +74,16 @@ class ItemIndex:
             out[part] = np.where(valid, product, 0)
         return out
 
+    def similar(self, state: State, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k proposable items closest in angle to each of `items` int32[B], best first, without itself."""
+        inside = np.clip(items, 0, max(len(self.vectors) - 1, 0))
+        has = (items == inside) & (self.known[inside] if len(self.known) else False)
+        mine = np.zeros((len(items), self.vectors.shape[1]), np.float32)
+        mine[has] = self.vectors[inside[has]]
+        allowed, table, _ = self._columns(state)
+        found, scores = nearest_rows(mine, has, items, table, np.ones(len(table), bool), k, ids=allowed)
+        return found, scores
+
     def nearest_in_history(self, state: State, user: int, items: np.ndarray, at_least: float) -> list[Reason]:
         """The item of the user's history closest in angle to each item, where it is close enough."""
         history = state.history[user] if user >= 0 else np.zeros(0, np.int32)
@@ -88,6 +98,36 @@ class ItemIndex:
         best = cosine.argmax(axis=1)
         close = (cosine.max(axis=1) >= at_least) & (items == inside)
         return [Reason("similar", int(history[b])) if c else Reason("taste") for b, c in zip(best, close, strict=True)]
+
+
+def nearest_rows(
+    vectors: np.ndarray,
+    known: np.ndarray,
+    own: np.ndarray,
+    table: np.ndarray,
+    listed: np.ndarray,
+    k: int,
+    ids: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of a table closest in angle to each vector, without its own; vectors of length 0 are near nothing.
+
+    vectors: float32[B, D], known: bool[B]. own: int32[B] id to leave out. table: float32[n, D], listed: bool[n].
+    ids: int32[n] of the table's rows, by default their positions. Returns ids int32[B, k] (-1 filler) and cosines
+    float32[B, k] (-inf filler).
+    """
+    out, scores = np.full((len(vectors), k), -1, np.int32), np.full((len(vectors), k), -np.inf, np.float32)
+    ids = np.arange(len(table), dtype=np.int32) if ids is None else ids
+    unit = _unit(table)
+    listed = listed & (unit != 0).any(axis=1)
+    rows = np.flatnonzero(known & (vectors != 0).any(axis=1))
+    for part in chunks(np.full(len(rows), len(table) + k), CELLS_AT_ONCE):
+        at = rows[part]
+        cosine = np.array(product(_unit(vectors[at]), unit.T))
+        cosine[:, ~listed] = -np.inf
+        cosine[own[at][:, None] == ids] = -np.inf
+        found, scores[at] = topk(cosine, k)
+        out[at] = np.where(found >= 0, np.append(ids, np.int32(-1))[found], -1)
+    return out, scores
 
 
 def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:

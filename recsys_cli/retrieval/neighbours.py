@@ -182,6 +182,14 @@ class ItemNeighbours(Retriever):
             out[rows] = np.where((keys[near] == sought) & (items[rows] >= 0), totals[near], 0)
         return out
 
+    def similar_items(self, state: State, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The neighbours of each item that may be proposed."""
+        items = np.asarray(items)
+        places = np.flatnonzero((items >= 0) & (items < len(self.ids)))
+        ids, weights = self.ids[items[places]], self.weights[items[places]]
+        held = (ids >= 0) & self._eligible(state)[ids]
+        return best_pairs(np.repeat(places, held.sum(axis=1)), ids[held], weights[held], len(items), k)
+
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """The item of the history that contributes most."""
         _, history, weights = self._history(state, np.array([user], np.int32))

@@ -1,0 +1,140 @@
+"""Items like an item, users like a user, by any source that measures it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.errors import UnknownIdError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.retrieval.base import Retriever
+
+
+@dataclass(frozen=True)
+class Like:
+    """One of the nearest."""
+
+    rank: int
+    id: int | str
+    score: float
+    text: str = ""
+    """of an item"""
+    author_id: int | str | None = None
+    """of an item"""
+    topics: tuple[str, ...] = ()
+    """of an item"""
+    interactions: int = 0
+    """with an item, or of a user (those kept in the history)"""
+
+
+@dataclass(frozen=True)
+class Similar:
+    """The nearest of one item or user."""
+
+    id: int | str
+    kind: str
+    """"item" or "user" """
+    source: str
+    """the source that measured"""
+    nearest: list[Like]
+    text: str = ""
+
+    def to_dict(self) -> dict:
+        """The documented JSON form."""
+        return asdict(self)
+
+
+def similar_items(engine: RecommendationEngine, item_id: int | str, n: int = 10, source: str | None = None) -> Similar:
+    """Items most like one; see `_nearest` for `source` and errors."""
+    ids, catalogue = engine.bundle.item_ids, engine.state.catalogue
+    position = _position(ids, item_id, "item")
+    name, found, scores = _nearest(engine, "item", position, n, source)
+    authors = engine.bundle.author_ids.external(catalogue.item_author[found])
+    topics = catalogue.names.get("topics", [])
+    listed = [
+        Like(
+            rank=i + 1,
+            id=ids.external([item])[0],
+            score=_number(scores[i]),
+            text=engine.bundle.labels[item],
+            author_id=authors[i],
+            topics=tuple(topics[t] for t in catalogue.item_topics[item]),
+            interactions=int(engine.state.interactions[item]),
+        )
+        for i, item in enumerate(found.tolist())
+    ]
+    return Similar(ids.external([position])[0], "item", name, listed, engine.bundle.labels[position])
+
+
+def similar_users(engine: RecommendationEngine, user_id: int | str, n: int = 10, source: str | None = None) -> Similar:
+    """Users most like one; see `_nearest` for `source` and errors."""
+    ids = engine.bundle.user_ids
+    position = _position(ids, user_id, "user")
+    name, found, scores = _nearest(engine, "user", position, n, source)
+    touched = engine.state.history.lengths
+    listed = [
+        Like(rank=i + 1, id=ids.external([user])[0], score=_number(scores[i]), interactions=int(touched[user]))
+        for i, user in enumerate(found.tolist())
+    ]
+    return Similar(ids.external([position])[0], "user", name, listed)
+
+
+def _position(ids, wanted: int | str, kind: str) -> int:
+    position = ids.position(wanted)
+    if position < 0:
+        raise UnknownIdError(f"{kind} {wanted!r} is not in the dataset", f"the run knows {len(ids):,} {kind}s")
+    return position
+
+
+def _nearest(
+    engine: RecommendationEngine, kind: str, position: int, n: int, source: str | None
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """(name of the source, int32[m] positions, float32[m] scores), m at most n.
+
+    Without a `source` the first of the run that knows anything near is taken. Raises UsageError for a source
+    that the run lacks or that measures no likeness.
+    """
+    if n < 1:
+        raise UsageError(f"the {n} nearest", "ask for at least one")
+    sources = engine.bundle.retrievers
+    if source is not None and source not in sources:
+        close = nearest(source, sources)
+        raise UsageError(
+            f"the run has no source {source!r}", f"did you mean {close!r}?" if close else f"it has {', '.join(sources)}"
+        )
+    size = engine.state.catalogue.n_items if kind == "item" else engine.state.catalogue.n_users
+    empty, able = None, []
+    for name in [source] if source is not None else list(sources):
+        answer = _ask(engine, sources[name], kind, position, min(n, size))
+        if answer is None:
+            continue
+        able.append(name)
+        if len(answer[0]):
+            return name, *answer
+        empty = empty or (name, *answer)
+    if empty is not None:
+        return empty
+    others = [s for s in sources if source is not None and _ask(engine, sources[s], kind, position, 1) is not None]
+    hint = f"ask one of {', '.join(others)}" if others else "enable als, two_tower or item_neighbours, and train again"
+    raise UsageError(
+        f"{source or 'no source of the run'} measures {'no' if source else 'the'} likeness of {kind}s", hint
+    )
+
+
+def _ask(
+    engine: RecommendationEngine, source: Retriever, kind: str, position: int, k: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    ask = source.similar_items if kind == "item" else source.similar_users
+    answer = ask(engine.state, np.array([position], np.int32), k)
+    if answer is None:
+        return None
+    held = answer[0][0] >= 0
+    return answer[0][0][held], answer[1][0][held]
+
+
+def _number(value) -> float:
+    return float(f"{float(value):.6g}")
