@@ -38,11 +38,11 @@ class HeavyNetworkConfig(Section):
     """Penalty on the squared norm of the embeddings that a batch looks up."""
     clip: PositiveFloat = 5.0
     """Standardised numbers are clipped to ± this many standard deviations."""
-    dropout: Rate = 0.1
+    dropout: Rate = 0.2
     """Share of hidden units dropped in training."""
     batch_norm: bool = True
     """Batch normalisation before each activation."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 2e-3
     """Peak learning rate of AdamW."""
     warmup_share: Rate = 0.05
     """Share of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
