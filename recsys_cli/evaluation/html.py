@@ -224,6 +224,11 @@ def _method(document: dict) -> str:
             "the ranking behind them, before exploration, caps and safety. Intervals are 95 % bootstrap intervals over "
             "users, that of coverage comes from the jackknife."
         ),
+        report.paragraph(
+            "People could only turn to what the policy of that time showed them: a list is rewarded for what that "
+            "policy liked too, and a good item that nobody was shown counts as wrong. Compare systems with one another "
+            "on the same window, and settle what to serve by an experiment."
+        ),
     )
 
 

@@ -42,10 +42,21 @@ def render(console: Console, document: dict[str, Any]) -> None:
         f"{'left out' if document['truths'] == 'reachable' else 'kept'}; {truth['seen_before']:,} shown before)",
         highlight=False,
     )
-    for table in (_systems(document, k), _by_k(document), _sources(document), *_actions(document), _groups(document)):
+    candidates = document["sourced"]["candidates"]
+    beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
+    tables = [
+        (_systems(document, k), f"all sources: what they propose together before ranking, {candidates:,.0f} a user"),
+        (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
+        (_sources(document), "an item that several sources proposed counts for each"),
+        *((table, None) for table in _actions(document)),
+        (_groups(document), None),
+    ]
+    for table, note in tables:
         if table is not None:
             console.print()
             console.print(table)
+        if note is not None:
+            console.print(f" {note}", style="dim", highlight=False)
     _dwell(console, document)
     console.print()
     console.print(_funnel(document))
@@ -94,10 +105,6 @@ def _systems(document: dict, k: int) -> Table:
         )
     sourced = document["sourced"]
     table.add_row("all sources", half_width(sourced["recall"]), *[""] * (len(SHOWN) - 1))
-    table.caption = (
-        f"all sources: what they propose together before ranking, {sourced['candidates']:,.0f} candidates a user"
-    )
-    table.caption_justify = "left"
     return table
 
 
@@ -106,9 +113,6 @@ def _by_k(document: dict) -> Table:
     table = _table("The funnel at every k", "", *(f"@{k}" for k in document["k"]))
     for metric, heading in HEADINGS.items():
         table.add_row(heading, *(half_width(funnel[f"{metric}@{k}"]) for k in document["k"]))
-    if document["k"][-1] > document["slate_size"]:
-        table.caption = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
-        table.caption_justify = "left"
     return table
 
 

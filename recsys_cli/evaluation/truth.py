@@ -26,9 +26,10 @@ class Truth:
     """how the pairs of user and item came about; see `find_truth`"""
 
     def take(self, places: np.ndarray) -> Truth:
-        """Some of the users; places: ascending int[V] into `users`."""
+        """Some of the users; places: int[V] into `users`. The summary counts their relevant items alone."""
         rows, values = self.relevant.take(places)
-        return Truth(self.users[places], Ragged.group(rows, values, len(places)), self.summary)
+        summary = self.summary | {"relevant": len(values), "users": len(places)}
+        return Truth(self.users[places], Ragged.group(rows, values, len(places)), summary)
 
 
 def find_truth(log: Log, state: State, start: int, end: int, count: Literal["reachable", "all"] = "reachable") -> Truth:

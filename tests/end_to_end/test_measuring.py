@@ -131,6 +131,7 @@ def test_a_run_of_other_data_is_refused(trained, tmp_path):
     assert "was trained on" in place.refused(5, "evaluate", "--data-dir", "data/other")
 
 
+@pytest.mark.slow
 def test_an_experiment_gives_the_same_result_in_one_process_and_in_two(trained, experiment):
     one, two = (json.loads(trained.ok("ab-test", experiment, "--format", "json", "--threads", t)) for t in ("1", "2"))
     assert one == two
