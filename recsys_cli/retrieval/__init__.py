@@ -8,6 +8,7 @@ from pydantic import Field
 
 from recsys_cli.retrieval.als import Als, AlsConfig
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.graph_filter import GraphFilter, GraphFilterConfig
 from recsys_cli.retrieval.in_network import InNetwork, InNetworkConfig
 from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
 from recsys_cli.retrieval.popularity import Popularity, PopularityConfig, Trending, TrendingConfig
@@ -16,7 +17,8 @@ from recsys_cli.retrieval.two_tower import TwoTower, TwoTowerConfig
 from recsys_cli.retrieval.uniform import Random, RandomConfig
 
 __all__ = [
-    "SOURCES", "Reason", "Retriever", "RetrieverConfig", "RetrieverSettings", "Window", "default_retrieval", "make",
+    "OPTIONAL", "SOURCES", "Reason", "Retriever", "RetrieverConfig", "RetrieverSettings", "Window", "default_retrieval",
+    "make",
 ]
 
 SOURCES: dict[str, type[Retriever]] = {
@@ -27,20 +29,24 @@ SOURCES: dict[str, type[Retriever]] = {
     "item_neighbours": ItemNeighbours,
     "als": Als,
     "two_tower": TwoTower,
+    "graph_filter": GraphFilter,
     "random": Random,
 }
 """`kind` → class."""
 
+OPTIONAL = frozenset({"random", "graph_filter"})
+"""Kinds that wait to be enabled."""
+
 RetrieverSettings = Annotated[
     InNetworkConfig | SocialProofConfig | TrendingConfig | PopularityConfig | ItemNeighboursConfig | AlsConfig
-    | TwoTowerConfig | RandomConfig,
+    | TwoTowerConfig | GraphFilterConfig | RandomConfig,
     Field(discriminator="kind"),
 ]
 
 
 def default_retrieval() -> dict[str, RetrieverConfig]:
-    """Source name → settings: one of each kind under its own name; `random` waits to be enabled."""
-    return {kind: cls.config_type(enabled=kind != "random") for kind, cls in SOURCES.items()}
+    """Source name → settings: one of each kind under its own name, those in `OPTIONAL` not enabled."""
+    return {kind: cls.config_type(enabled=kind not in OPTIONAL) for kind, cls in SOURCES.items()}
 
 
 def make(config: RetrieverConfig) -> Retriever:

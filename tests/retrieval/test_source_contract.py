@@ -14,7 +14,7 @@ from planted import NOW, edges, make_catalogue, make_log, make_window, planted
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ArtifactError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, default_retrieval, make
+from recsys_cli.retrieval import OPTIONAL, SOURCES, default_retrieval, make
 from recsys_cli.retrieval.base import chunks
 from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs
 
@@ -187,7 +187,7 @@ def test_one_user_and_one_item_are_enough(kind):
 def test_every_kind_has_default_settings():
     settings = default_retrieval()
     assert set(settings) == set(SOURCES)
-    assert [name for name, s in settings.items() if not s.enabled] == ["random"]
+    assert {name for name, s in settings.items() if not s.enabled} == OPTIONAL
     assert all(settings[kind].kind == kind for kind in SOURCES)
 
 
