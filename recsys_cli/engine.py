@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +72,8 @@ class RecommendationEngine:
     """the moment served; the bundle's own where None"""
     snapshot: Snapshot | None = None
     seed: int = 0
+    threads: int = 1
+    """batches served at once where there are several"""
     trace: TraceLog = field(default=SILENT, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,14 +94,15 @@ class RecommendationEngine:
     ) -> RecommendationEngine:
         """Open a run (the current one by default).
 
-        pipeline: settings other than those the run was trained with. threads: of the heavy ranker, for one
-        call.
+        pipeline: settings other than those the run was trained with. threads: batches served at once in batch
+        work (0: one a core); a single request is always served by one.
         """
         opened = RunStore(artifacts).open(run)
         if pipeline is None:
             pipeline = PipelineConfig.model_validate(opened.manifest.settings["pipeline"])
-        bundle = read_bundle(opened.bundle, threads)
-        return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, trace=trace)
+        threads = threads or len(os.sched_getaffinity(0))
+        bundle = read_bundle(opened.bundle)
+        return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, threads=threads, trace=trace)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -149,10 +154,18 @@ class RecommendationEngine:
             raise UsageError(f"a slate of {n} items", "ask for at least one")
         context = Context(now=self.state.now) if context is None else context
         size = self.pipeline.batch_size
+
+        def serve(start: int) -> SlateBatch:
+            rows = slice(start, start + size)
+            return self._serve(users[rows], n, context.rows(rows), keep_sourced, request)
+
         starts = range(0, max(len(users), 1), size)
-        parts = [
-            self._serve(users[i : i + size], n, context.rows(slice(i, i + size)), keep_sourced, request) for i in starts
-        ]
+        if self.threads > 1 and len(starts) > 1:
+            # numpy and onnxruntime let go of the interpreter in every step that takes long
+            with ThreadPoolExecutor(self.threads) as pool:
+                parts = list(pool.map(serve, starts))
+        else:
+            parts = [serve(start) for start in starts]
         return parts[0] if len(parts) == 1 else _concatenate(parts)
 
     def _serve(self, users: np.ndarray, n: int, context: Context, keep_sourced: bool, salt: int) -> SlateBatch:

@@ -48,7 +48,7 @@ def recommend(
     from recsys_cli.engine import RecommendationEngine
 
     engine = RecommendationEngine.load(
-        config.paths.artifacts, run, config.pipeline, threads=config.threads or 1, trace=call.trace
+        config.paths.artifacts, run, config.pipeline, threads=config.threads, trace=call.trace
     )
     values = _context(context or [])
     if history is not None:

@@ -108,7 +108,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> None:
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
-def read_bundle(folder: Path, threads: int = 1) -> Bundle:
+def read_bundle(folder: Path) -> Bundle:
     """Open a bundle; raises ArtifactError where a part is missing, damaged or of another version."""
     from recsys_cli.retrieval import SOURCES
 
@@ -138,7 +138,7 @@ def read_bundle(folder: Path, threads: int = 1) -> Bundle:
         retrievers=retrievers,
         configured=tuple(document["configured"]),
         light=LightRanker.load(folder / "ranking" / "light.json") if document["light"] else None,
-        heavy=ServedRanker.load(folder / "ranking", threads=threads) if document["heavy"] else None,
+        heavy=ServedRanker.load(folder / "ranking") if document["heavy"] else None,
         negative_actions=tuple(document["negative_actions"]),
         labels=Labels(**labels),
         notes=tuple(document["notes"]),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import torch
 from recsys_cli.errors import DataError, RecsysError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import expected_calibration_error, log_loss, summarise
+from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import fit_calibration
 from recsys_cli.ranking.config import HeavyNetworkConfig
@@ -78,7 +77,7 @@ def fit_heavy(
         config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume,
         fingerprint=_fingerprint(config, train, valid, seed),
     )
-    with _threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
+    with torch_threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
         members, history = loop.run()
     network = ServedNetwork(members, float(np.nanmax(train.dwell)) if dwell else 0.0).to(device).eval()
     ranker = HeavyRanker(config, train.names, tasks, spec, network, dwell, dropped=dropped, history=history)
@@ -91,16 +90,6 @@ def fit_heavy(
     }
     ranker.network.cpu()
     return ranker
-
-
-@contextlib.contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _latest(table: FeatureTable, rows: int) -> FeatureTable:

@@ -12,6 +12,7 @@ from recsys_cli.arrays import save_arrays
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.data.state import State
+from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, eligible, read_part
 from recsys_cli.retrieval.dense import ItemIndex, history_weights, product, ragged_of, unique_users
@@ -97,7 +98,8 @@ class TwoTower(Retriever):
             user_tokens.user_bags(catalogue), _known_rows(users, catalogue.n_users),
             item_tokens.rows, user_tokens.rows, np.flatnonzero(candidates),
         )
-        trainer.run(progress, resume, self._key(window))
+        with torch_threads(1):
+            trainer.run(progress, resume, self._key(window))
         self._export(trainer, item_tokens, user_tokens)
 
     def _key(self, window: Window) -> str:

@@ -1,0 +1,24 @@
+"""How many threads a piece of work gets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Run a block with so many torch threads (0 leaves them as they are).
+
+    Networks of the width that rankers and towers have are done with a step sooner than their threads have found
+    each other, and threads that wait spin: on a busy machine a second thread makes them many times slower. With one
+    thread the result is the same on every machine, too.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
