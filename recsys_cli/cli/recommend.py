@@ -149,6 +149,11 @@ _SHORT = {
     "item_neighbours": "items",
     "trending": "trend",
     "popularity": "pop",
+    "two_hop": "2-hop",
+    "random_walk": "walk",
+    "real_graph": "ties",
+    "simclusters": "clust",
+    "lightgcn": "gcn",
     "random": "rand",
 }
 

@@ -119,7 +119,7 @@ def _safety(safety: dict[str, np.ndarray], item: int, combined: np.ndarray | Non
 
 
 # a source nearer to the person comes first when several proposed the item
-_TELLING = ("follow", "friend", "similar", "trending", "taste", "popular", "explore")
+_TELLING = ("follow", "friend", "tie", "circle", "similar", "community", "trending", "taste", "popular", "explore")
 
 
 def _reasons(engine, user: int, items: np.ndarray, names: list[list[str]], explored, row: int) -> list[str]:
@@ -154,6 +154,10 @@ def _sentence(engine: RecommendationEngine, reason: Reason) -> str:
             if known
             else "people you follow engaged with it"
         )
+    if reason.kind == "tie":
+        return f"you often engage with {bundle.author_ids.external([reason.refers_to])[0]}"
+    if reason.kind == "circle":
+        return f"close to {bundle.user_ids.external([reason.refers_to])[0]}, whom you follow"
     if reason.kind == "similar":
         return (
             f"similar to {bundle.item_ids.external([reason.refers_to])[0]}"
@@ -163,6 +167,7 @@ def _sentence(engine: RecommendationEngine, reason: Reason) -> str:
     if reason.kind == "trending":
         names = engine.state.catalogue.names.get("topics", [])
         return f"trending in {names[reason.refers_to]}" if known and reason.refers_to < len(names) else "trending now"
-    return {"taste": "matches your taste", "popular": "popular", "explore": "something new"}.get(
-        reason.kind, reason.kind
-    )
+    return {
+        "taste": "matches your taste", "popular": "popular", "explore": "something new",
+        "community": "of interest to a community of yours",
+    }.get(reason.kind, reason.kind)

@@ -12,6 +12,8 @@ from recsys_cli.retrieval.graph_filter import GraphFilter, GraphFilterConfig
 from recsys_cli.retrieval.in_network import InNetwork, InNetworkConfig
 from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
 from recsys_cli.retrieval.popularity import Popularity, PopularityConfig, Trending, TrendingConfig
+from recsys_cli.retrieval.real_graph import RealGraph, RealGraphConfig
+from recsys_cli.retrieval.social_graph import RandomWalk, RandomWalkConfig, TwoHop, TwoHopConfig
 from recsys_cli.retrieval.social_proof import SocialProof, SocialProofConfig
 from recsys_cli.retrieval.two_tower import TwoTower, TwoTowerConfig
 from recsys_cli.retrieval.uniform import Random, RandomConfig
@@ -30,16 +32,19 @@ SOURCES: dict[str, type[Retriever]] = {
     "als": Als,
     "two_tower": TwoTower,
     "graph_filter": GraphFilter,
+    "two_hop": TwoHop,
+    "random_walk": RandomWalk,
+    "real_graph": RealGraph,
     "random": Random,
 }
 """`kind` → class."""
 
-OPTIONAL = frozenset({"random", "graph_filter"})
+OPTIONAL = frozenset({"random", "graph_filter", "two_hop", "random_walk", "real_graph"})
 """Kinds that wait to be enabled."""
 
 RetrieverSettings = Annotated[
     InNetworkConfig | SocialProofConfig | TrendingConfig | PopularityConfig | ItemNeighboursConfig | AlsConfig
-    | TwoTowerConfig | GraphFilterConfig | RandomConfig,
+    | TwoTowerConfig | GraphFilterConfig | TwoHopConfig | RandomWalkConfig | RealGraphConfig | RandomConfig,
     Field(discriminator="kind"),
 ]
 
