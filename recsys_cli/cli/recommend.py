@@ -75,7 +75,7 @@ def recommend(
     single = len(document) == 1 and not everybody and users_file is None
     call.emit(
         document[0] if single else document,
-        lambda console: [_render(console, a, explain) for a in answers],
+        lambda console: _render(console, answers, explain),
         [row for a in document for row in _rows(a)],
     )
 
@@ -91,7 +91,7 @@ def _recommend_from(call: Invocation, engine, history: str, number: int | None, 
     if answer.fallback:
         call.say(f"{answer.fallback}; filled from {' and '.join(engine.pipeline.sourcing.fallback)}")
     document = answer.to_dict()
-    call.emit(document, lambda console: _render(console, answer, explain), _rows(document))
+    call.emit(document, lambda console: _render(console, [answer], explain), _rows(document))
 
 
 def _owned(engine, ids: list) -> list:
@@ -142,104 +142,8 @@ def _rows(answer: dict) -> list[dict]:
     ]
 
 
-_SHORT = {
-    "in_network": "net",
-    "social_proof": "friends",
-    "two_tower": "tower",
-    "item_neighbours": "items",
-    "trending": "trend",
-    "popularity": "pop",
-    "two_hop": "2-hop",
-    "random_walk": "walk",
-    "real_graph": "ties",
-    "simclusters": "clust",
-    "lightgcn": "gcn",
-    "random": "rand",
-}
+def _render(console, answers: list, explain: bool) -> None:
+    from recsys_cli.cli.slate_tables import render_slate
 
-
-def _render(console, answer, explain: bool) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
-    console.print(
-        f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id} · as of {answer.now[:19]}{note}",
-        highlight=False,
-    )
-    if not answer.items:
-        console.print("no item left to recommend")
-        return
-    actions = [a for a in answer.items[0].predictions if a != "dwell_seconds"][:4]
-    table = Table(
-        "#",
-        "item",
-        "author",
-        "score",
-        "sources",
-        *actions,
-        "dwell",
-        "reason",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-    )
-    for item in answer.items:
-        dwell = item.predictions.get("dwell_seconds")
-        table.add_row(
-            str(item.rank),
-            escape(str(item.item_id)),
-            escape(str(item.author_id if item.author_id is not None else "–")),
-            f"{item.score:.3f}",
-            ",".join(_SHORT.get(s, s) for s in item.sources),
-            *(f"{item.predictions[a]:.3f}" for a in actions),
-            "–" if dwell is None else f"{dwell:.1f}s",
-            escape(item.reason),
-        )
-    console.print(table)
-    if explain:
-        _render_details(console, answer)
-    _render_mix_and_funnel(console, answer)
-
-
-def _render_details(console, answer) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    first = answer.items[0]
-    for title, names in (
-        ("all predictions", list(first.predictions)),
-        ("similarity", list(first.similarities)),
-        ("safety", list(first.safety)),
-    ):
-        if not names:
-            continue
-        table = Table(
-            "#", "item", *names, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False
-        )
-        for item in answer.items:
-            held = {**item.predictions, **item.similarities, **item.safety} if title != "safety" else item.safety
-            table.add_row(
-                str(item.rank), escape(str(item.item_id)), *("–" if n not in held else f"{held[n]:.3f}" for n in names)
-            )
-        console.print("", table)
-    console.print("")
-    for item in answer.items:
-        if item.text:
-            console.print(f"{item.rank:>3} {escape(item.text)}", highlight=False, no_wrap=True, overflow="ellipsis")
-
-
-def _render_mix_and_funnel(console, answer) -> None:
-    from rich.table import Table
-
-    console.print("")
-    mix = " · ".join(f"{name} {share:.0%}" for name, share in sorted(answer.mix.items(), key=lambda m: -m[1]))
-    console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
-    table = Table(
-        "stage", "in", "out", "ms", title="Funnel", title_justify="left", box=None, header_style="bold", pad_edge=False
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in answer.funnel:
-        table.add_row(row["stage"], f"{row['in']:,.0f}", f"{row['out']:,.0f}", f"{row['ms']:.2f}")
-    console.print(table)
+    for answer in answers:
+        render_slate(console, answer, explain=explain)
