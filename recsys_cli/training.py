@@ -6,6 +6,7 @@ import hashlib
 import platform
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Windows, make_windows
-from recsys_cli.errors import DataError
+from recsys_cli.errors import ArtifactError, DataError, UsageError, nearest
 from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
@@ -34,7 +35,7 @@ from recsys_cli.ranking.light import fit_light
 from recsys_cli.ranking.negatives import with_negatives
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -50,14 +51,16 @@ def train(
     *,
     final: bool = False,
     resume: bool = False,
+    only: Sequence[str] = (),
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
 ) -> Run:
     """Train a run and publish it as the current one.
 
     final: after measuring, refit on everything; such a run cannot be evaluated. resume: go on from where a
-    killed training of the same settings and data stopped. Raises DataError where the data cannot be
-    trained on, and leaves every earlier run as it was.
+    killed training of the same settings and data stopped. only: fit these sources and take the others over from
+    the run in use (see `taken_over`). Raises DataError where the data cannot be trained on, and leaves every
+    earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
     if not dataset.log.positive.any():
@@ -68,7 +71,7 @@ def train(
     job = _Job(
         settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
     )
-    return job.run(resume)
+    return job.run(resume, taken_over(job, only) if only else {})
 
 
 @dataclass
@@ -107,7 +110,8 @@ class _Job:
             yield
         self.durations[name] = round(time.perf_counter() - start, 3)
 
-    def run(self, resume: bool) -> Run:
+    def run(self, resume: bool, taken: dict[Path, str]) -> Run:
+        """taken: checkpoints of the run in use → their places below the work folder."""
         started = time.perf_counter()
         if not resume:
             shutil.rmtree(self.work, ignore_errors=True)
@@ -115,6 +119,8 @@ class _Job:
             self.progress.message("nothing to resume for these settings and data: training from the start")
         for folder in ("checkpoints", "history", "progress"):
             (self.work / folder).mkdir(parents=True, exist_ok=True)
+        for path, place in taken.items():
+            shutil.copyfile(path, self.work / place)
         sources = self._sources()
         with self.step("read data"):
             window = self._window(self.windows.history_end)
@@ -136,8 +142,7 @@ class _Job:
         with self.step("bundle"):
             self._bundle(spec, late, light, heavy)
         self.durations["total"] = round(time.perf_counter() - started, 3)
-        for scratch in ("history", "progress"):
-            shutil.rmtree(self.work / scratch)
+        shutil.rmtree(self.work / "progress")
         return self.store.publish(self.work, self._manifest())
 
     def _sources(self) -> dict[str, Retriever]:
@@ -302,6 +307,66 @@ class _Job:
             "metrics": self.metrics,
             "notes": self.notes,
         }
+
+
+def taken_over(job: _Job, only: Sequence[str]) -> dict[Path, str]:
+    """Checkpoints of the sources that `only` leaves out, in the run in use → their places in a work folder.
+
+    Raises UsageError where `only` names no enabled source, and ArtifactError where the run in use was trained on
+    other data, other windows, another seed or other settings of a source that would be taken over.
+    """
+    enabled = {name: config for name, config in job.settings.retrieval.items() if config.enabled}
+    for name in only:
+        if name not in enabled:
+            close = nearest(name, enabled)
+            hint = f"did you mean {close!r}?" if close else f"enabled are: {', '.join(enabled)}"
+            raise UsageError(f"--only names {name!r}, which is no enabled source", hint)
+    run = job.store.open()
+    _same_ground(job, run)
+    out = {}
+    for name, config in enabled.items():
+        if name in only or not SOURCES[config.kind].learns:
+            continue
+        before = run.manifest.settings.get("retrieval", {}).get(name)
+        if before != config.model_dump(mode="json"):
+            raise ArtifactError(
+                f"source {name} cannot be taken over from run {run.id}: {_difference(before, config)}",
+                f"name it too (--only {','.join([*only, name])}), or leave out --only",
+            )
+        stepped_aside = any(note.startswith(f"source {name} steps aside") for note in run.manifest.notes)
+        for folder in () if stepped_aside else ("history", "checkpoints"):
+            path = run.folder / folder / f"{name}.pt"
+            if not path.is_file():
+                raise ArtifactError(
+                    f"run {run.id} has no {folder}/{path.name} to take over", f"name {name} in --only too"
+                )
+            out[path] = f"{folder}/{path.name}"
+    return out
+
+
+def _same_ground(job: _Job, run: Run) -> None:
+    """Raises ArtifactError where the run was trained on anything else than the job would be."""
+    m = run.manifest
+    for what, theirs, ours in (
+        ("dataset", m.dataset.digest[:12], job.dataset.manifest.digest[:12]),
+        ("--final", m.final, job.final),
+        ("windows", m.windows, job.windows),
+        ("seed", m.seed, job.settings.seed),
+    ):
+        if theirs != ours:
+            told = "" if what == "windows" else f" ({theirs}, now {ours})"
+            raise ArtifactError(
+                f"nothing can be taken over from run {run.id}: it was trained with another {what}{told}",
+                "train everything once without --only",
+            )
+
+
+def _difference(before: dict | None, config: RetrieverConfig) -> str:
+    if before is None:
+        return "that run has no such source"
+    now = config.model_dump(mode="json")
+    changed = [f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in now if before.get(k) != now.get(k)]
+    return "its settings differ: " + ", ".join(changed[:3])
 
 
 def _labels(dataset: Dataset) -> Labels:

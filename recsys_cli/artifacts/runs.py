@@ -4,7 +4,8 @@ artifacts/
   current               the id of the run in use, replaced in one step
   runs/<id>/            never changes once published
     manifest.json       settings, seed, dataset digest, versions, durations, metrics, files
-    checkpoints/*.pt    models as they were trained
+    checkpoints/*.pt    models as they were trained, up to the test window
+    history/*.pt        sources as the rankers were trained with, up to the ranker's window
     bundle/             models as they are served
   logs/  reports/  work/
 """

@@ -27,6 +27,10 @@ def evaluate(
             "-k", "--k", min=1, help="Length of list (repeatable)  [default: evaluation.k]", show_default=False
         ),
     ] = None,
+    retrievers: Annotated[
+        bool,
+        typer.Option("--retrievers", help="Compare the sources: recall at 100, 500 and 1,500 (or -k), what each adds"),
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
@@ -51,6 +55,9 @@ def evaluate(
         config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace
     )
     dataset = Dataset.open(config.paths.data)
+    if retrievers:
+        _retrievers(call, engine, dataset, settings, k)
+        return
     document = measure(engine, dataset, settings, seed=config.seed, progress=call.progress, trace=call.trace)
     page = evaluation_page(document).encode()
     folder = Path(config.paths.artifacts) / "reports" / document["run"]
@@ -64,3 +71,18 @@ def evaluate(
         return
     call.emit(document, lambda console: render(console, document), report_rows(document))
     call.say(f"report: {folder / 'evaluation.html'}")
+
+
+def _retrievers(call: Invocation, engine, dataset, settings, depths: list[int] | None) -> None:
+    from recsys_cli.evaluation.retriever_table import render, rows
+    from recsys_cli.evaluation.retrievers import DEPTHS, evaluate_retrievers
+    from recsys_cli.files import write_bytes
+
+    config = call.config
+    document = evaluate_retrievers(
+        engine, dataset, settings, depths=depths or DEPTHS, seed=config.seed, progress=call.progress, trace=call.trace
+    )
+    path = Path(config.paths.artifacts) / "reports" / document["run"] / "retrievers.json"
+    write_bytes(path, json_bytes(document))
+    call.emit(document, lambda console: render(console, document), rows(document))
+    call.say(f"report: {path}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.errors import UsageError
 
 
 @command(app, "train")
@@ -18,12 +19,19 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of a killed training")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME,NAME,…", help="Fit these sources, take the others from the run in use"),
+    ] = None,
 ) -> None:
     """Fit the candidate sources and the rankers, and publish them as the run in use."""
     config = call.config
     from recsys_cli.training import train as run_training
 
-    run = run_training(config, final=final, resume=resume, progress=call.progress, trace=call.trace)
+    names = [name.strip() for part in only or () for name in part.split(",") if name.strip()]
+    if only and not names:
+        raise UsageError("--only names no source", "give names of `retrieval`, e.g. --only two_tower,als")
+    run = run_training(config, final=final, resume=resume, only=names, progress=call.progress, trace=call.trace)
     manifest = run.manifest
     document = {
         "run": run.id,

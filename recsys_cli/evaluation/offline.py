@@ -48,7 +48,7 @@ def evaluate(
     where the test window holds no interaction to find.
     """
     progress = progress or Progress()
-    _check(engine, dataset)
+    check_run(engine, dataset)
     started = time.perf_counter()
     windows, log = engine.manifest.windows, dataset.log
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
@@ -60,7 +60,7 @@ def evaluate(
             f"{dataset.path}: the test window holds no interaction with an item that is new to its user",
             "make the window longer (`windows.test_share`) or set evaluation.truths to all",
         )
-    truth = _sample(truth, config.users, seed)
+    truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
         rankings = _Rankings(past, log, truth, config, seed, progress).measure()
     with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
@@ -68,7 +68,7 @@ def evaluate(
     document = {
         "run": engine.manifest.id,
         "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},
-        "window": {"start": _iso(windows.test_start), "end": _iso(windows.end)},
+        "window": {"start": iso(windows.test_start), "end": iso(windows.end)},
         "seed": seed,
         "k": list(config.k),
         "slate_size": past.pipeline.slate_size,
@@ -85,7 +85,8 @@ def evaluate(
     return document
 
 
-def _check(engine: RecommendationEngine, dataset: Dataset) -> None:
+def check_run(engine: RecommendationEngine, dataset: Dataset) -> None:
+    """Raises ArtifactError where the run cannot be measured on the dataset."""
     manifest = engine.manifest
     if manifest.final:
         raise ArtifactError(
@@ -100,7 +101,8 @@ def _check(engine: RecommendationEngine, dataset: Dataset) -> None:
         )
 
 
-def _sample(truth: Truth, users: int | None, seed: int) -> Truth:
+def sample_users(truth: Truth, users: int | None, seed: int) -> Truth:
+    """The truth of so many of its users, drawn with the seed; None takes all."""
     if users is None or users >= len(truth.users):
         return truth
     return truth.take(np.sort(np.random.default_rng(seed).choice(len(truth.users), users, replace=False)))
@@ -305,7 +307,8 @@ def _interval(value, low, high) -> dict[str, float]:
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def _iso(moment: int) -> str:
+def iso(moment: int) -> str:
+    """A moment in µs as ISO 8601, UTC."""
     import datetime as dt
 
     return dt.datetime.fromtimestamp(moment / 1e6, dt.UTC).isoformat(timespec="seconds")

@@ -56,9 +56,7 @@ def evaluate_retrievers(
     started = time.perf_counter()
     windows, log = engine.manifest.windows, dataset.log
     with trace.timed("evaluate.state"):
-        past = engine.as_of(
-            log, windows.test_start, follows=dataset.edges("follows"), blocks=dataset.edges("blocks")
-        )
+        past = engine.as_of(log, windows.test_start, follows=dataset.edges("follows"), blocks=dataset.edges("blocks"))
     truth = find_truth(log, past.state, windows.test_start, windows.end, config.truths)
     if not len(truth.users):
         raise DataError(
