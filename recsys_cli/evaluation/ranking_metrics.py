@@ -229,33 +229,23 @@ def bootstrap_auc(
     """
     if len(np.unique(groups[labels])) < 2 or len(np.unique(groups[~labels])) < 2:
         return float("nan"), float("nan")
-    order = np.argsort(scores, kind="stable")
-    label, score = labels[order], scores[order]
-    _, group = np.unique(groups[order], return_inverse=True)
-    ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
-    ends = ends.astype(np.int64)
-    n_groups, tied = int(group.max()) + 1, len(ends) < len(score)
+    _, group = np.unique(groups, return_inverse=True)
+    negatives = np.flatnonzero(~labels)[np.argsort(scores[~labels], kind="stable")]
+    # how many negatives lie below each positive does not change from resample to resample, only what they weigh
+    left, right = (np.searchsorted(scores[negatives], scores[labels], side) for side in ("left", "right"))
+    of_positive, of_negative = group[labels], group[negatives]
+    n_groups = int(group.max()) + 1
+    below = np.zeros(len(negatives) + 1)
     out = []
     for weights in _resample_counts(n_groups, resamples, max(1, 1_000_000 // n_groups), seed):
-        for row in weights:
-            weight = row[group]
-            out.append(_weighted_auc(np.where(label, weight, 0.0), np.where(label, 0.0, weight), ends, tied))
+        for weight in weights:
+            np.cumsum(weight[of_negative], out=below[1:])
+            positive = weight[of_positive]
+            total = positive.sum() * below[-1]
+            out.append(positive @ (below[left] + below[right]) / 2 / total if total else np.nan)
     tail = (1 - confidence) / 2
     low, high = _quantiles(np.array(out)[:, None], [tail, 1 - tail])
     return float(low[0]), float(high[0])
-
-
-def _weighted_auc(positive: np.ndarray, negative: np.ndarray, ends: np.ndarray, tied: bool) -> float:
-    """AUC of rows in ascending order of score with weights by class; `ends` closes each run of ties."""
-    below = np.cumsum(negative)
-    if tied:
-        above = np.cumsum(positive)[ends]
-        below = below[ends]
-        won = np.diff(above, prepend=0.0) * (below - np.diff(below, prepend=0.0) / 2)
-        total = above[-1] * below[-1]
-        return float(won.sum() / total) if total else float("nan")
-    total = positive.sum() * below[-1]
-    return float(positive @ below / total) if total else float("nan")
 
 
 def _quantiles(samples: np.ndarray, at: list[float]) -> np.ndarray:

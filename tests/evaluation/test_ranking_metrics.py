@@ -172,15 +172,16 @@ def test_bootstrap_of_one_user_has_no_interval():
     assert mean[0] == 0.5 and np.isnan(mean[1]) and np.isnan(low).all() and np.isnan(high).all()
 
 
-def test_weighted_auc_of_unit_weights_is_the_auc():
+@pytest.mark.parametrize("digits", [6, 0], ids=["distinct scores", "ties"])
+def test_auc_interval_is_that_of_resampled_users_by_scikit_learn(digits):
     rng = np.random.default_rng(2)
+    user = rng.integers(0, 40, 500) * 7
     label = rng.random(500) < 0.2
-    for score in (rng.normal(label, 1), np.round(rng.normal(label, 1), 0)):
-        order = np.argsort(score, kind="stable")
-        ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-        ordered = label[order]
-        got = rm._weighted_auc(ordered.astype(float), (~ordered).astype(float), ends, len(ends) < 500)
-        assert got == pytest.approx(roc_auc_score(label, score))
+    score = np.round(rng.normal(label, 1), digits)
+    weights = np.concatenate(list(rm._resample_counts(40, 60, 7, 5)))
+    aucs = [roc_auc_score(label, score, sample_weight=row[user // 7]) for row in weights]
+    got = rm.bootstrap_auc(label, score, user, resamples=60, seed=5)
+    assert got == pytest.approx(np.quantile(aucs, [0.025, 0.975]))
 
 
 def test_auc_interval_is_wider_when_rows_of_a_user_move_together():
