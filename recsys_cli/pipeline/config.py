@@ -150,5 +150,5 @@ class PipelineConfig(Section):
     exploration: ExplorationConfig = ExplorationConfig()
     diversity: DiversityConfig = DiversityConfig()
     safety: SafetyConfig = SafetyConfig()
-    reserve: NonNegativeInt = 20
+    reserve: NonNegativeInt = 10
     """Further items ranked behind the slate, from which the safety filter refills it."""

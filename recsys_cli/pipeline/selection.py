@@ -34,6 +34,8 @@ class Explore:
         rows = np.arange(b)
         for slot in range(slots):
             explore = (draws[:, 2 * slot] < self._epsilon) & (slot < counts)
+            if not explore.any():
+                continue
             left = np.maximum(counts - slot, 1)
             chosen = slot + (draws[:, 2 * slot + 1] * left).astype(np.int64)
             chosen = np.where(explore, np.minimum(chosen, k - 1), slot)
@@ -72,30 +74,33 @@ class Caps:
         within = free.copy()
         rows = np.arange(len(candidates.items))
         order = np.full((len(rows), length), -1, np.int64)
+        known = author >= 0
         author_used, topic_used = np.zeros(author.shape, np.int16), np.zeros(topics.shape, np.int16)
         for slot in range(length):
             # a slot is the first candidate within the caps, else the first one left
-            first = np.argmax(within, axis=1)
+            first = within.argmax(axis=1)
             broken = ~within[rows, first]
-            first = np.where(broken, np.argmax(free, axis=1), first)
+            if broken.any():
+                first = np.where(broken, free.argmax(axis=1), first)
             some = free[rows, first]
             order[:, slot] = np.where(some, first, -1)
-            free[rows, first] = False
-            within[rows, first] = False
+            free[rows, first] = within[rows, first] = False
             if self._config.max_per_author is not None:
-                author_used += (author == author[rows, first][:, None]) & (author >= 0) & some[:, None]
+                author_used += (author == author[rows, first][:, None]) & known & some[:, None]
                 within &= author_used < self._config.max_per_author
             if per_topic is not None:
-                picked = topics[rows, first]
-                hit = (topics[:, :, :, None] == picked[:, None, None, :]).any(axis=3) & (topics >= 0)
-                topic_used += hit & some[:, None, None]
-                within &= ~(topic_used >= per_topic).any(axis=2)
+                for picked in topics[:, rows, first]:
+                    topic_used += (topics == picked[:, None]) & (picked >= 0)[:, None] & some[:, None]
+                within &= (topic_used < per_topic).all(axis=0)
         return candidates.take(order)
 
     def _labels(self, query: Query, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """Authors [B, K] and topics [T, B, K], as many as any candidate has."""
         catalogue = query.state.catalogue
         author = np.where(candidates.filled, catalogue.item_author[candidates.items], -1)
-        return author, first_values(catalogue.item_topics, candidates.items, TOPICS_COUNTED)
+        topics = first_values(catalogue.item_topics, candidates.items, TOPICS_COUNTED)
+        topics = np.moveaxis(topics, 2, 0)
+        return author, topics[(topics >= 0).any(axis=(1, 2))]
 
 
 def first_values(ragged: Ragged, rows: np.ndarray, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, read_part
+from recsys_cli.retrieval.base import MaxAge, PerState, Reason, Retriever, RetrieverConfig, Window, read_part
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
 
 USERS_AT_ONCE = 256
@@ -48,6 +48,7 @@ class Als(Retriever):
 
     def __init__(self, config: AlsConfig):
         super().__init__(config)
+        self._latest = PerState(lambda state: {})
         self._set({
             "items": np.zeros((0, config.factors), np.float32), "known": np.zeros(0, bool),
             "users": np.zeros((0, config.factors), np.float32), "last": np.zeros(0, np.int64),
@@ -94,7 +95,6 @@ class Als(Retriever):
         width, alpha = self.config.factors, np.float32(self.config.alpha)
         out = np.zeros((len(histories), width), np.float32)
         factors = self._arrays["items"]
-        filler = np.concatenate([factors, np.zeros((1, width), np.float32)])
         lengths = histories.lengths
         # users of like length side by side waste little on padding
         order = np.argsort(lengths, kind="stable")
@@ -102,8 +102,8 @@ class Als(Retriever):
         for start in range(0, len(order), USERS_AT_ONCE):
             rows = order[start : start + USERS_AT_ONCE]
             items = histories.last(rows, int(lengths[rows].max()))
-            items = np.where(items < len(factors), items, -1)
-            vectors = filler[items]
+            held = (items >= 0) & (items < len(factors))
+            vectors = factors[np.where(held, items, 0)] * held[..., None]
             matrix = self._base + (alpha - 1) * (vectors.transpose(0, 2, 1) @ vectors)
             right = alpha * vectors.sum(axis=1)
             out[rows] = np.linalg.solve(matrix, right[..., None])[..., 0]
@@ -129,6 +129,15 @@ class Als(Retriever):
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D] vectors and bool[B], False where the user has no history."""
         users = np.asarray(users)
+        # a request asks for proposals, then for similarities: the second finds what the first solved
+        kept, asked = self._latest(state), users.tobytes()
+        last = kept.get("last")
+        if last is None or last[0] != asked:
+            # one assignment of a pair: requests of other threads see the old one or the new one
+            last = kept["last"] = (asked, self._vectors(state, users))
+        return last[1]
+
+    def _vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         out = np.zeros((len(users), self.config.factors), np.float32)
         inside = np.clip(users, 0, max(len(state.history) - 1, 0))
         stop = state.history.offsets[inside + 1] if len(state.history) else np.zeros(len(users), np.int64)
