@@ -40,6 +40,7 @@ COMMANDS = (
     "similar",
     "evaluate",
     "ab_test",
+    "benchmark",
     "config",
     "runs",
     "doctor",
@@ -206,10 +207,8 @@ def _finite(value):
 
 def _limit_threads(threads: int) -> None:
     """Bind the thread pools of libraries that are not loaded yet."""
-    # threads that wait for work sleep instead of spinning: on a busy machine spinning costs more than it saves
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             os.environ.setdefault(name, str(threads))
 
 
