@@ -18,6 +18,7 @@ from recsys_cli.artifacts.runs import RunManifest, RunStore
 from recsys_cli.data.state import State
 from recsys_cli.errors import UnknownIdError, UsageError, nearest
 from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.parallel import one_blas_thread
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates, Query, StageRecord, run_stages
@@ -160,12 +161,13 @@ class RecommendationEngine:
             return self._serve(users[rows], n, context.rows(rows), keep_sourced, request)
 
         starts = range(0, max(len(users), 1), size)
-        if self.threads > 1 and len(starts) > 1:
-            # numpy and onnxruntime let go of the interpreter in every step that takes long
-            with ThreadPoolExecutor(self.threads) as pool:
-                parts = list(pool.map(serve, starts))
-        else:
-            parts = [serve(start) for start in starts]
+        with one_blas_thread():
+            if self.threads > 1 and len(starts) > 1:
+                # numpy and onnxruntime let go of the interpreter in every step that takes long
+                with ThreadPoolExecutor(self.threads) as pool:
+                    parts = list(pool.map(serve, starts))
+            else:
+                parts = [serve(start) for start in starts]
         return parts[0] if len(parts) == 1 else _concatenate(parts)
 
     def _serve(self, users: np.ndarray, n: int, context: Context, keep_sourced: bool, salt: int) -> SlateBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 
@@ -22,3 +23,16 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def _libraries():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager:
+    """Run a block with one BLAS thread: the products of a request are too small to share, and its threads would
+    wait for each other (on a busy machine a slate takes ten times as long)."""
+    return _libraries().limit(limits=1, user_api="blas")
