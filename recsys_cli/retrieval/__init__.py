@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Annotated
 
 from pydantic import Field
 
-from recsys_cli.retrieval.als import Als, AlsConfig
+from recsys_cli.retrieval.als import Als
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
-from recsys_cli.retrieval.graph_filter import GraphFilter, GraphFilterConfig
-from recsys_cli.retrieval.in_network import InNetwork, InNetworkConfig
-from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig, Trending, TrendingConfig
-from recsys_cli.retrieval.real_graph import RealGraph, RealGraphConfig
-from recsys_cli.retrieval.social_graph import RandomWalk, RandomWalkConfig, TwoHop, TwoHopConfig
-from recsys_cli.retrieval.social_proof import SocialProof, SocialProofConfig
-from recsys_cli.retrieval.two_tower import TwoTower, TwoTowerConfig
-from recsys_cli.retrieval.uniform import Random, RandomConfig
+from recsys_cli.retrieval.content import Content
+from recsys_cli.retrieval.graph_filter import GraphFilter
+from recsys_cli.retrieval.in_network import InNetwork
+from recsys_cli.retrieval.neighbours import ItemNeighbours
+from recsys_cli.retrieval.popularity import Popularity, Trending
+from recsys_cli.retrieval.real_graph import RealGraph
+from recsys_cli.retrieval.simclusters import SimClusters
+from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
+from recsys_cli.retrieval.social_proof import SocialProof
+from recsys_cli.retrieval.two_tower import TwoTower
+from recsys_cli.retrieval.uniform import Random
 
 __all__ = [
     "OPTIONAL", "SOURCES", "Reason", "Retriever", "RetrieverConfig", "RetrieverSettings", "Window", "default_retrieval",
@@ -35,17 +39,17 @@ SOURCES: dict[str, type[Retriever]] = {
     "two_hop": TwoHop,
     "random_walk": RandomWalk,
     "real_graph": RealGraph,
+    "content": Content,
+    "simclusters": SimClusters,
     "random": Random,
 }
 """`kind` → class."""
 
-OPTIONAL = frozenset({"random", "graph_filter", "two_hop", "random_walk", "real_graph"})
+OPTIONAL = frozenset({"random", "graph_filter", "two_hop", "random_walk", "real_graph", "content", "simclusters"})
 """Kinds that wait to be enabled."""
 
 RetrieverSettings = Annotated[
-    InNetworkConfig | SocialProofConfig | TrendingConfig | PopularityConfig | ItemNeighboursConfig | AlsConfig
-    | TwoTowerConfig | GraphFilterConfig | TwoHopConfig | RandomWalkConfig | RealGraphConfig | RandomConfig,
-    Field(discriminator="kind"),
+    reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")
 ]
 
 

@@ -55,9 +55,7 @@ def recency(state: State, items: np.ndarray, half_life_days: float, max_age_days
     return out
 
 
-def newest_items(
-    state: State, authored: Pairs, per_author: int, half_life_days: float, max_age_days: MaxAge
-) -> Pairs:
+def newest_items(state: State, authored: Pairs, per_author: int, half_life_days: float, max_age_days: MaxAge) -> Pairs:
     """(place, item, weight × recency) over the newest items of the authors in (place, author, weight)."""
     places, authors, weights = authored
     start = state.author_items.offsets[authors]
@@ -78,8 +76,12 @@ def latest_interactions(index: State, people: np.ndarray, count: int) -> tuple[n
 
 
 def score_by_lookup(
-    users: np.ndarray, items: np.ndarray, n_items: int, propose: Callable[[np.ndarray], Pairs],
-    costs: Callable[[np.ndarray], np.ndarray], limit: int,
+    users: np.ndarray,
+    items: np.ndarray,
+    n_items: int,
+    propose: Callable[[np.ndarray], Pairs],
+    costs: Callable[[np.ndarray], np.ndarray],
+    limit: int,
 ) -> np.ndarray:
     """float32[B, K]: for each user the summed weight of each item among what `propose(users)` gives, else 0.
 

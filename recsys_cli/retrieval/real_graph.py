@@ -23,8 +23,17 @@ PAIRS_AT_ONCE = 1_000_000
 MAX_EXAMPLES = 1_000_000
 """Edges on which the model is fitted at most."""
 FEATURES = (
-    "follows", "followed_by", "mutual", "tie", "tie_back", "shared_follows", "recency", "shown", "followers",
-    "posts", "activity",
+    "follows",
+    "followed_by",
+    "mutual",
+    "tie",
+    "tie_back",
+    "shared_follows",
+    "recency",
+    "shown",
+    "followers",
+    "posts",
+    "activity",
 )
 """Columns of the model; a decayed count of each action follows them."""
 
@@ -143,11 +152,17 @@ class RealGraph(Retriever):
         strength = state.tie_strength.take(users)
         activity = np.bincount(strength[0], weights=strength[1], minlength=len(users))
         columns = [
-            follows, followed, follows & followed,
-            np.log1p(pair_values(state.ties, state.tie_strength, users, places, authors)), np.log1p(tie_back),
-            _shared_follows(state, users, places, people), self._since(state, users, places, authors),
+            follows,
+            followed,
+            follows & followed,
+            np.log1p(pair_values(state.ties, state.tie_strength, users, places, authors)),
+            np.log1p(tie_back),
+            _shared_follows(state, users, places, people),
+            self._since(state, users, places, authors),
             np.log1p(_count_by_edge(state.seen.take(users), catalogue, places, authors)),
-            np.log1p(state.author_followers[authors]), np.log1p(posts[authors]), np.log1p(activity[places]),
+            np.log1p(state.author_followers[authors]),
+            np.log1p(posts[authors]),
+            np.log1p(activity[places]),
         ]
         inside = np.where(users < len(counts.authors), users, -1)
         found, at = find_pairs(counts.authors, inside, places, authors)
@@ -214,8 +229,10 @@ class RealGraph(Retriever):
 
     def _to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
         arrays = {
-            "coefficients": self.coefficients, "offsets": self._counts.authors.offsets,
-            "authors": self._counts.authors.values, "counts": self._counts.counts,
+            "coefficients": self.coefficients,
+            "offsets": self._counts.authors.offsets,
+            "authors": self._counts.authors.values,
+            "counts": self._counts.counts,
         }
         return arrays, {"intercept": self.intercept, "actions": list(self.actions), "end": self._counts.end}
 

@@ -123,8 +123,12 @@ class TwoHop(Retriever):
 
     def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         return score_by_lookup(
-            users, items, state.catalogue.n_items, lambda people: self._evidence(state, people),
-            lambda people: self._costs(state, people), PAIRS_AT_ONCE,
+            users,
+            items,
+            state.catalogue.n_items,
+            lambda people: self._evidence(state, people),
+            lambda people: self._costs(state, people),
+            PAIRS_AT_ONCE,
         )
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
@@ -274,7 +278,11 @@ class RandomWalk(Retriever):
 
     def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         return score_by_lookup(
-            users, items, state.catalogue.n_items, lambda people: self._visits(state, people), self._costs,
+            users,
+            items,
+            state.catalogue.n_items,
+            lambda people: self._visits(state, people),
+            self._costs,
             STEPS_AT_ONCE,
         )
 
