@@ -44,7 +44,7 @@ class GraphFilterConfig(RetrieverConfig):
     """Power of an item's number of users by which the leading space divides its history."""
     low_pass_answer_exponent: float = 0.35
     """Power of an item's number of users by which the leading space multiplies its answer."""
-    neighbours: PositiveInt | None = 500
+    neighbours: PositiveInt | None = 1000
     """Strongest co-occurrences kept for each item; null keeps all."""
 
 

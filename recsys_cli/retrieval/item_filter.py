@@ -74,14 +74,24 @@ class ItemMap:
     def apply(self, places: np.ndarray, items: np.ndarray, batch: int) -> np.ndarray:
         """float32[batch, n] scores of every item, the sum of the rows of B that a history names, over √length.
 
-        places, items: int[m], the row of the batch and an item of its history (each once, below n).
+        places, items: int[m], the row of the batch, ascending, and an item of its history (each once, below n).
         """
-        n, lengths = len(self), np.diff(self.offsets)
-        count = lengths[items]
-        first = np.cumsum(count) - count
-        at = np.arange(int(count.sum())) + np.repeat(self.offsets[items] - first, count)
-        cells = np.repeat(places * np.int64(n), count) + self.columns[at]
-        scores = np.bincount(cells, weights=self.weights[at], minlength=batch * n).astype(np.float32).reshape(batch, n)
+        n = len(self)
+        starts, stops = self.offsets[items], self.offsets[items + 1]
+        scores = np.empty((batch, n), np.float32)
+        low = np.searchsorted(places, np.arange(batch + 1))
+        # rows are slices of two arrays: one user's fit the cache, which one gather for all users leaves at every step
+        for place in range(batch):
+            mine = [
+                slice(a, b)
+                for a, b in zip(starts[low[place] : low[place + 1]], stops[low[place] : low[place + 1]], strict=True)
+            ]
+            if mine:
+                columns = np.concatenate([self.columns[part] for part in mine])
+                weights = np.concatenate([self.weights[part] for part in mine])
+                scores[place] = np.bincount(columns, weights, n)
+            else:
+                scores[place] = 0
         if self.query.shape[1]:
             scores += product(self.project(places, items, batch), self.answer.T)
         scores /= np.sqrt(np.maximum(np.bincount(places, minlength=batch), 1)).astype(np.float32)[:, None]

@@ -1,0 +1,1 @@
+"""Published protocols run on folders of public data: our figures beside those of the papers."""

@@ -1,0 +1,100 @@
+"""What the file of a benchmark says: the protocol, the models to run on it, and what others published."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from recsys_cli.config import Section
+from recsys_cli.retrieval import RetrieverSettings
+from recsys_cli.retrieval.ratings import RatingSettings
+
+RankingMetric = Literal["recall", "precision", "ndcg", "map", "mrr", "hit_rate"]
+
+
+class HeldOut(Section):
+    """Sets of items hidden from each user, to be found among all items that the user has no interaction with."""
+
+    kind: Literal["held_out"] = "held_out"
+    train: str = "train.txt"
+    """File below the folder: one line a user, the user's id and then item ids."""
+    test: str = "test.txt"
+    """File of the same form with what is to be found."""
+    metrics: tuple[RankingMetric, ...] = ("recall", "ndcg")
+    """What is reported, the first decides."""
+    k: tuple[PositiveInt, ...] = (20,)
+    """Lengths of list."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of train that is hidden instead of the test file where settings are chosen."""
+
+
+class NextItem(Section):
+    """The last item of each user's sequence, to be found among all items, those seen before included."""
+
+    kind: Literal["next_item"] = "next_item"
+    sequences: str = "sequences.txt"
+    """File below the folder: line n holds the item ids of user n, oldest first."""
+    metrics: tuple[RankingMetric, ...] = ("recall", "ndcg")
+    """What is reported, the first decides."""
+    k: tuple[PositiveInt, ...] = (1, 10)
+    """Lengths of list."""
+    validation_users: PositiveInt = 512
+    """Users whose last but one item is to be found where settings are chosen."""
+
+
+class RatingFolds(Section):
+    """Ratings hidden fold by fold and predicted from the others."""
+
+    kind: Literal["rating_folds"] = "rating_folds"
+    ratings: str = "ml-100k.inter"
+    """File below the folder with one rating a line: user, item, rating, then anything."""
+    separator: str = "\t"
+    """What stands between the columns."""
+    header: bool = True
+    """Whether the first line names the columns."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Parts into which the ratings are shuffled."""
+    scale: tuple[float, float] = (1.0, 5.0)
+    """Lowest and highest rating; predictions are kept within."""
+
+
+Protocol = Annotated[HeldOut | NextItem | RatingFolds, Field(discriminator="kind")]
+
+
+class Published(Section):
+    """Figures of somebody else."""
+
+    method: str
+    """Name of the method."""
+    figures: dict[str, float]
+    """Metric → value."""
+    source: str
+    """Where the figures were published."""
+
+
+class BenchmarkConfig(Section):
+    """One benchmark."""
+
+    name: str
+    """Name of its results below `artifacts/benchmarks`."""
+    title: str
+    """Heading of the table."""
+    protocol: Protocol
+    models: dict[str, RetrieverSettings] = {}
+    """Sources by name, for protocols that rank."""
+    rating_models: dict[str, RatingSettings] = {}
+    """Models of ratings by name, for `rating_folds`."""
+    published: tuple[Published, ...] = ()
+    """What stands beside our figures."""
+    search: dict[str, dict[str, list[Any]]] = {}
+    """Model → setting → values that `python -m recsys_cli.benchmark.tune` tries."""
+
+    @model_validator(mode="after")
+    def _models_fit_the_protocol(self) -> BenchmarkConfig:
+        rates = self.protocol.kind == "rating_folds"
+        if rates and (self.models or not self.rating_models):
+            raise ValueError("rating_folds needs rating_models, and no models")
+        if not rates and (self.rating_models or not self.models):
+            raise ValueError(f"{self.protocol.kind} needs models, and no rating_models")
+        return self

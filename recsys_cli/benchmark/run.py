@@ -1,0 +1,92 @@
+"""A benchmark from its file to its result."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import orjson
+
+from recsys_cli.benchmark.config import BenchmarkConfig, RatingFolds
+from recsys_cli.benchmark.folds import measure_ratings, read_ratings
+from recsys_cli.benchmark.ranking import measure_source
+from recsys_cli.benchmark.tasks import ranking_task
+from recsys_cli.errors import DataError, UsageError, nearest
+from recsys_cli.files import atomic_dir
+from recsys_cli.progress import Progress
+
+PACKAGES = ("recsys-cli", "numpy", "scipy", "implicit", "torch")
+
+
+def run_benchmark(
+    config: BenchmarkConfig,
+    folder: Path,
+    *,
+    models: tuple[str, ...] = (),
+    seed: int = 42,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> dict:
+    """Run a protocol on the files of `folder`, with the named models or all; returns the result as a document.
+
+    Raises DataError where the folder lacks the files, and UsageError for a model that the file does not name.
+    """
+    progress = progress or Progress()
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}", "name the folder of the data with --from")
+    everything = config.rating_models or config.models
+    for name in models:
+        if name not in everything:
+            close = nearest(name, everything)
+            raise UsageError(
+                f"no model {name!r} in this benchmark",
+                f"it has {', '.join(everything)}" if close is None else f"did you mean {close!r}?",
+            )
+    chosen = {name: model for name, model in everything.items() if not models or name in models}
+    protocol = config.protocol
+    if isinstance(protocol, RatingFolds):
+        ratings = read_ratings(protocol, folder)
+        counts = {"users": ratings.users, "items": ratings.items, "ratings": len(ratings.value)}
+    else:
+        task = ranking_task(protocol, folder, seed)
+        counts = task.counts
+    results = []
+    with progress.step(config.name, len(chosen)) as step:
+        for name, model in chosen.items():
+            step.describe(name)
+            measured = (
+                measure_ratings(model, protocol, ratings, seed, progress)
+                if isinstance(protocol, RatingFolds)
+                else measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
+            )
+            results.append({"name": name, **measured, "settings": model.model_dump(mode="json")})
+            step.advance()
+    return {
+        "benchmark": config.name,
+        "title": config.title,
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "cores": os.cpu_count(),
+        "protocol": protocol.model_dump(mode="json"),
+        "data": counts,
+        "models": results,
+        "published": [p.model_dump(mode="json") for p in config.published],
+        "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+    }
+
+
+def keep_result(document: dict, artifacts: Path) -> Path:
+    """Write `artifacts/benchmarks/NAME-TIME/result.json`; returns the folder, which appears whole or not at all."""
+    moment = dt.datetime.fromisoformat(document["created_at"]).strftime("%Y%m%d-%H%M%S")
+    place = artifacts / "benchmarks" / f"{document['benchmark']}-{moment}"
+    folder, number = place, 2
+    while folder.exists():
+        folder, number = place.with_name(f"{place.name}-{number}"), number + 1
+    with atomic_dir(folder, replace=False) as work:
+        (work / "result.json").write_bytes(
+            orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        )
+    return folder
