@@ -72,10 +72,15 @@ class LightRanker:
 
 def standardise(values: np.ndarray, logged: np.ndarray, mean, std) -> np.ndarray:
     """Raw float32[..., C] → compressed where `logged`, standardised and clipped to ±CLIP."""
-    if logged.any():
-        values = np.where(logged, np.sign(values) * np.log1p(np.abs(values)), values)
-    z = (values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return np.clip(z, -CLIP, CLIP)
+    z = values.copy()
+    long_tails = np.flatnonzero(logged)
+    if len(long_tails):
+        # logarithms are dear: of these columns only
+        raw = values[..., long_tails]
+        z[..., long_tails] = np.copysign(np.log1p(np.abs(raw)), raw)
+    z -= np.asarray(mean, np.float32)
+    z /= np.asarray(std, np.float32)
+    return np.clip(z, -CLIP, CLIP, out=z)
 
 
 def fit_light(

@@ -18,10 +18,10 @@ LOG_VARIANCE_RANGE = (-6.0, 4.0)
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How columns of the feature matrix enter a network; all lists are in column order."""
+    """How columns of the feature matrix enter a network."""
 
     numeric: list[int]
-    """columns of numbers"""
+    """columns of numbers, those to be compressed last"""
     logged: list[bool]
     """which of them are compressed to sign(x)·ln(1+|x|) first"""
     mean: list[float]
@@ -43,7 +43,7 @@ class InputLayer(nn.Module):
         super().__init__()
         self.clip = clip
         self.register_buffer("numeric", torch.tensor(spec.numeric, dtype=torch.int64))
-        self.register_buffer("logged", torch.tensor(spec.logged, dtype=torch.bool))
+        self.plain = spec.logged.index(True) if True in spec.logged else len(spec.logged)
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32))
         self.register_buffer("scale", 1 / torch.tensor(spec.std, dtype=torch.float32))
         self.register_buffer("categorical", torch.tensor(spec.categorical, dtype=torch.int64))
@@ -58,8 +58,9 @@ class InputLayer(nn.Module):
     def numbers(self, x: torch.Tensor) -> torch.Tensor:
         """Standardised numbers float32[n, numeric]."""
         x = x.index_select(1, self.numeric)
-        compressed = torch.sign(x) * torch.log1p(torch.abs(x))
-        x = torch.where(self.logged, compressed, x)
+        tails = x[:, self.plain :]
+        # logarithms are dear: of these columns only
+        x = torch.cat([x[:, : self.plain], torch.sign(tails) * torch.log1p(torch.abs(tails))], dim=1)
         return torch.clamp((x - self.mean) * self.scale, -self.clip, self.clip)
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:

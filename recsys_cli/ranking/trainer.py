@@ -125,8 +125,10 @@ def input_spec(train: FeatureTable) -> InputSpec:
     categorical = [j for j, name in enumerate(train.names) if name in train.categories]
     sample = train.values[:: max(len(train) // MOMENT_ROWS, 1)]
     logged, mean, std = moments(sample[:, numeric])
+    order = np.argsort(logged, kind="stable")
     return InputSpec(
-        numeric, logged.tolist(), mean.tolist(), std.tolist(), categorical,
+        np.array(numeric, np.int64)[order].tolist(), logged[order].tolist(), mean[order].tolist(), std[order].tolist(),
+        categorical,
         [train.categories[train.names[j]] for j in categorical],
     )
 
