@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import platform
 import shutil
@@ -23,7 +24,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Windows, make_windows
-from recsys_cli.errors import ArtifactError, DataError, UsageError, nearest
+from recsys_cli.errors import ArtifactError, DataError, RecsysError, UsageError, nearest
 from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
@@ -71,7 +72,26 @@ def train(
     job = _Job(
         settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
     )
-    return job.run(resume, taken_over(job, only) if only else {})
+    taken = taken_over(job, only) if only else {}
+    with _alone(job.work):
+        return job.run(resume, taken)
+
+
+@contextmanager
+def _alone(work: Path):
+    """Keeps a second training of the same settings and data out of a work folder that is in use."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    path = work.with_suffix(".lock")
+    with open(path, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecsysError(
+                "another training of the same settings and data is running",
+                "wait for it, or use another --artifacts-dir",
+            ) from None
+        yield
+        path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -291,7 +311,7 @@ class _Job:
         folder = self.work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        write_bundle(folder, bundle, None if heavy is None else heavy.export)
+        self.metrics["index"] = write_bundle(folder, bundle, None if heavy is None else heavy.export)
 
     def _manifest(self) -> dict:
         m = self.dataset.manifest

@@ -173,6 +173,15 @@ def test_a_killed_training_resumes_from_its_checkpoints(trained, tmp_path):
     assert process.returncode == 0 and current(place) != before
 
 
+def test_a_second_training_of_the_same_kind_is_kept_out(trained, tmp_path):
+    place = trained.copy(tmp_path / "place")
+    process = start_training(place, "--seed", "8")
+    wait_for("work/*/history/als.pt", place, process)
+    assert "another training" in place.refused(1, "train", "--quiet", "--seed", "8")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+
+
 def test_a_checkpoint_that_is_none_stops_the_resume_with_its_name(trained, tmp_path):
     place = trained.copy(tmp_path / "place")
     process = start_training(place, "--seed", "7")
