@@ -66,13 +66,15 @@ def _render(console, document: dict) -> None:
             "source",
             "recall@500",
             "fit s",
+            "nearest items by",
             title="Sources, on the window after the one they were fitted on",
             title_justify="left",
             box=None,
             header_style="bold",
         )
         for name, recall in sources.items():
-            table.add_row(name, f"{recall:.4f}", f"{seconds.get(f'fit {name} (history)', 0):.1f}")
+            fit = f"{seconds.get(f'fit {name} (history)', 0):.1f}"
+            table.add_row(name, f"{recall:.4f}", fit, _index(document["metrics"].get("index", {}).get(name)))
         console.print(table, "")
     heads = {name: row for name, row in heavy.items() if isinstance(row, dict) and "roc_auc" in row}
     if heads:
@@ -91,6 +93,15 @@ def _render(console, document: dict) -> None:
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)
+
+
+def _index(report: dict | None) -> str:
+    """How a source with vectors finds the nearest items: chosen by the size of the catalogue."""
+    if report is None:
+        return ""
+    if report["kind"] == "exact":
+        return f"exact product with {report['items']:,}"
+    return f"{report['kind']}: recall@100 {report['recall@100']:.3f}, {report['ms_per_query']:.2f} ms"
 
 
 def _number(value) -> str:

@@ -77,18 +77,25 @@ class Bundle:
         return {name: self.retrievers[name] for name in self.spec.similarities if name in self.retrievers}
 
 
-def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> None:
-    """Write all parts into an empty folder. `export_heavy(folder)` writes the heavy ranker's ONNX."""
+def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> dict[str, dict]:
+    """Write all parts into an empty folder. `export_heavy(folder)` writes the heavy ranker's ONNX.
+
+    Returns how each source with vectors finds the nearest items: "kind" exact or of an index, with its recall.
+    """
     for name, vocabulary in (("users", bundle.user_ids), ("items", bundle.item_ids), ("authors", bundle.author_ids)):
         vocabulary.save(folder, name)
     save_arrays(folder / "catalogue.bin", *bundle.catalogue.to_arrays())
     save_arrays(folder / "state.bin", *bundle.state.to_arrays())
     save_arrays(folder / "snapshot.bin", *bundle.snapshot.to_arrays())
     save_arrays(folder / "labels.bin", {"offsets": bundle.labels.offsets, "data": bundle.labels.data})
-    sources = {}
+    sources, indexes = {}, {}
     for name, retriever in bundle.retrievers.items():
-        (folder / "retrieval" / name).mkdir(parents=True)
-        retriever.save(folder / "retrieval" / name)
+        place = folder / "retrieval" / name
+        place.mkdir(parents=True)
+        retriever.save(place)
+        if retriever.index is not None:
+            indexes[name] = retriever.index.prepare(_user_vectors(retriever, bundle.state))
+            retriever.index.write(place)
         sources[name] = retriever.config.model_dump(mode="json")
     (folder / "ranking").mkdir()
     if bundle.light is not None:
@@ -98,6 +105,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> None:
     document = {
         "version": BUNDLE_VERSION,
         "sources": sources,
+        "indexes": indexes,
         "configured": bundle.configured,
         "negative_actions": bundle.negative_actions,
         "notes": bundle.notes,
@@ -106,6 +114,14 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> None:
         "heavy": export_heavy is not None,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    return indexes
+
+
+def _user_vectors(retriever: Retriever, state: State) -> np.ndarray | None:
+    """float32[Q, D] vectors of users to measure an index with; None where nobody has one."""
+    users = np.linspace(0, state.catalogue.n_users - 1, min(state.catalogue.n_users, 2000)).astype(np.int32)
+    found = retriever.vectors(state, users)
+    return None if found is None or not found[1].any() else found[0][found[1]]
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -125,7 +141,10 @@ def read_bundle(folder: Path) -> Bundle:
     retrievers = {}
     for name, config in document["sources"].items():
         source = SOURCES[config["kind"]]
-        retrievers[name] = source.load(source.config_type.model_validate(config), folder / "retrieval" / name)
+        retriever = source.load(source.config_type.model_validate(config), folder / "retrieval" / name)
+        if retriever.index is not None:
+            retriever.index.read(folder / "retrieval" / name)
+        retrievers[name] = retriever
     labels, _ = load_arrays(folder / "labels.bin")
     return Bundle(
         user_ids=Vocabulary.load(folder, "users"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.retrieval.base import MaxAge, PerState, Reason, chunks, eligible, topk
+from recsys_cli.retrieval.index import DEPTH, FILE, LARGE, ApproximateIndex
 
 CELLS_AT_ONCE = 4_000_000
 SMALL_PRODUCT = 1_000_000
@@ -16,22 +19,58 @@ SMALL_PRODUCT = 1_000_000
 class ItemIndex:
     """Item vectors float32[n, D] and which of them may be proposed, `known` bool[n].
 
-    Exact: the catalogues this serves are small enough that one matrix product beats any index.
+    Exact as long as at most `index.LARGE` items may be proposed: one matrix product then beats any index. Beyond,
+    the approximate index is asked, where `prepare` or `read` have made one.
     """
 
-    def __init__(self, vectors: np.ndarray, known: np.ndarray, max_age_days: MaxAge):
+    def __init__(
+        self, vectors: np.ndarray, known: np.ndarray, max_age_days: MaxAge, previous: ItemIndex | None = None
+    ):
+        """previous: of the first of these vectors; its approximate index is taken over and takes in the others."""
         self.vectors = vectors
         self.known = known
+        self.approximate: ApproximateIndex | None = None
+        if previous is not None and previous.approximate is not None:
+            self.approximate = previous.approximate
+            self.approximate.extend(vectors, known)
         self._max_age_days = max_age_days
+        self._allowed = PerState(self._may)
         self._columns = PerState(self._select)
 
-    def _select(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(items int32[m] that may be proposed, their vectors, item → its place among them or -1)."""
+    def prepare(self, queries: np.ndarray | None = None, seed: int = 0) -> dict:
+        """Make the approximate index where the catalogue is large; returns what is used, with what was measured.
+
+        queries: float32[Q, D] vectors of users on which recall is measured.
+        """
+        items = int(np.count_nonzero(self.known))
+        if items <= LARGE:
+            return {"kind": "exact", "items": items, f"recall@{DEPTH}": 1.0}
+        if self.approximate is None:
+            self.approximate = ApproximateIndex.build(self.vectors, self.known, queries, seed=seed)
+        return self.approximate.report
+
+    def write(self, folder: Path) -> None:
+        """Write the approximate index, if there is one."""
+        if self.approximate is not None:
+            self.approximate.save(folder)
+
+    def read(self, folder: Path) -> None:
+        """Take up the approximate index that `write` left, if it did; raises ArtifactError where it is unusable."""
+        if (folder / FILE).is_file():
+            self.approximate = ApproximateIndex.load(folder, self.vectors)
+
+    def _may(self, state: State) -> np.ndarray:
+        """bool[n]: may be proposed."""
         n = state.catalogue.n_items
         allowed = eligible(state, self._max_age_days)
         mine = min(n, len(self.vectors))
         allowed[mine:] = False
         allowed[:mine] &= self.known[:mine]
+        return allowed
+
+    def _select(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(items int32[m] that may be proposed, their vectors, item → its place among them or -1)."""
+        n, allowed = state.catalogue.n_items, self._allowed(state)
         items = np.flatnonzero(allowed).astype(np.int32)
         place = np.full(n, -1, np.int32)
         place[items] = np.arange(len(items))
@@ -41,6 +80,8 @@ class ItemIndex:
         self, state: State, users: np.ndarray, vectors: np.ndarray, known: np.ndarray, k: int, exclude_seen: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Best k items by dot product; empty rows where `known` bool[B] is False."""
+        if self.approximate is not None and np.count_nonzero(self._allowed(state)) > LARGE:
+            return self._search_large(state, users, vectors, known, k, exclude_seen)
         items, table, place = self._columns(state)
         out = np.full((len(users), k), -1, np.int32)
         scores = np.full((len(users), k), -np.inf, np.float32)
@@ -55,6 +96,19 @@ class ItemIndex:
                 seen = places[column >= 0], column[column >= 0]
             found, scores[at] = topk(products, k, seen)
             out[at] = np.where(found >= 0, np.append(items, np.int32(-1))[found], -1)
+        return out, scores
+
+    def _search_large(
+        self, state: State, users: np.ndarray, vectors: np.ndarray, known: np.ndarray, k: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        out = np.full((len(users), k), -1, np.int32)
+        scores = np.full((len(users), k), -np.inf, np.float32)
+        allowed = self._allowed(state)
+        for row in np.flatnonzero(known):
+            seen = state.seen[users[row]] if exclude_seen and users[row] >= 0 else np.zeros(0, np.int32)
+            found, values = self.approximate.search(vectors[row : row + 1], k + len(seen), allowed)
+            keep = np.flatnonzero((found[0] >= 0) & ~np.isin(found[0], seen))[:k]
+            out[row, : len(keep)], scores[row, : len(keep)] = found[0, keep], values[0, keep]
         return out, scores
 
     def pair_products(

@@ -130,11 +130,13 @@ class TwoTower(Retriever):
 
     def _set(self, arrays: dict[str, np.ndarray], meta: dict) -> None:
         self._arrays, self._meta = arrays, meta
-        self._place(arrays["inputs"], arrays["vectors"], arrays["profiles"])
+        self._place(arrays["inputs"], arrays["vectors"], arrays["profiles"], None)
 
-    def _place(self, inputs: np.ndarray, vectors: np.ndarray, profiles: np.ndarray) -> None:
+    def _place(
+        self, inputs: np.ndarray, vectors: np.ndarray, profiles: np.ndarray, previous: ItemIndex | None
+    ) -> None:
         self._inputs, self._profiles = inputs, profiles
-        self.index = ItemIndex(vectors, np.ones(len(vectors), bool), self.config.max_age_days)
+        self.index = ItemIndex(vectors, np.ones(len(vectors), bool), self.config.max_age_days, previous)
 
     def checkpoint(self) -> dict:
         import torch
@@ -167,7 +169,9 @@ class TwoTower(Retriever):
             tokens = Tokens.from_arrays(self._arrays, self._meta, "users")
             more = tokens.user_bags(catalogue).embed(self._arrays["user_content"])[people:]
             profiles = np.concatenate([profiles, more + self._arrays["unknown_user"]])
-        self._place(inputs, vectors, profiles)
+        # a catalogue that lost its additions again leaves no way back but to make the index anew
+        held = self.index if len(vectors) >= len(self.index.vectors) else None
+        self._place(inputs, vectors, profiles, held)
 
     def _layers(self, tower: str, x: np.ndarray) -> np.ndarray:
         a = self._arrays
