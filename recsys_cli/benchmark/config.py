@@ -27,6 +27,8 @@ class HeldOut(Section):
     """Lengths of list."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of train that is hidden instead of the test file where settings are chosen."""
+    validation_from: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Where in each user's list, as a share of its length, the hidden run begins; null hides at random places."""
 
 
 class NextItem(Section):

@@ -88,7 +88,7 @@ def _held_out(protocol: HeldOut, folder: Path, seed: int, validation: bool) -> R
     users, items = np.unique(np.concatenate([user, found_user])), np.unique(np.concatenate([item, found_item]))
     user, item = np.searchsorted(users, user), np.searchsorted(items, item)
     if validation:
-        hidden = np.random.default_rng(seed).random(len(user)) < protocol.validation_share
+        hidden = _hidden(protocol, user, seed)
         found_user, found_item = user[hidden], item[hidden]
         user, item = user[~hidden], item[~hidden]
     else:
@@ -96,6 +96,16 @@ def _held_out(protocol: HeldOut, folder: Path, seed: int, validation: bool) -> R
     catalogue = bare_catalogue(len(users), len(items))
     log = clicks(user, item, np.full(len(user), START))
     return _task(catalogue, log, log, found_user, found_item, seed, exclude_seen=True)
+
+
+def _hidden(protocol: HeldOut, user: np.ndarray, seed: int) -> np.ndarray:
+    """bool[m]: rows of train that are hidden where settings are chosen; the rows of a user stand together."""
+    if protocol.validation_from is None:
+        return np.random.default_rng(seed).random(len(user)) < protocol.validation_share
+    first = np.flatnonzero(np.diff(user, prepend=-1))
+    length = np.diff(np.append(first, len(user)))
+    place = (np.arange(len(user)) - np.repeat(first, length)) / np.repeat(length, length)
+    return (place >= protocol.validation_from) & (place < protocol.validation_from + protocol.validation_share)
 
 
 def _next_item(protocol: NextItem, folder: Path, seed: int, validation: bool) -> RankingTask:

@@ -95,17 +95,24 @@ def powered(numbers: np.ndarray, exponent: float) -> np.ndarray:
     return np.where(numbers > 0, np.maximum(numbers, 1) ** np.float32(exponent), 0).astype(np.float32)
 
 
-def co_occurrence(edges: csr_matrix, query: np.ndarray, answer: np.ndarray, neighbours: int | None) -> csr_matrix:
+def co_occurrence(
+    edges: csr_matrix, query: np.ndarray, answer: np.ndarray, neighbours: int | None, *, diagonal: bool = True
+) -> csr_matrix:
     """diag(query) Eᵀ E diag(answer) of E users × items, cut to the strongest of each row.
 
-    Made in blocks of rows, so that the whole product never stands in memory unless it is kept.
+    Made in blocks of rows, so that the whole product never stands in memory unless it is kept. Without
+    `diagonal` an item's product with itself is left out.
     """
     from scipy.sparse import diags_array, vstack
 
     left = (diags_array(query) @ edges.T).tocsr()
     right = (edges @ diags_array(answer)).tocsr()
-    blocks = [
-        strongest(left[start : start + ROWS_AT_ONCE] @ right, neighbours)
-        for start in range(0, left.shape[0], ROWS_AT_ONCE)
-    ]
+    blocks = []
+    for start in range(0, left.shape[0], ROWS_AT_ONCE):
+        block = (left[start : start + ROWS_AT_ONCE] @ right).tocsr()
+        if not diagonal:
+            rows = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
+            block.data[rows == block.indices] = 0
+            block.eliminate_zeros()
+        blocks.append(strongest(block, neighbours))
     return vstack(blocks, format="csr")

@@ -1,0 +1,189 @@
+"""Linear models between items: EASE^R in closed form, SLIM by coordinate descent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from recsys_cli.progress import Progress
+from recsys_cli.retrieval.base import MaxAge, RetrieverConfig
+from recsys_cli.retrieval.graph_filter import co_occurrence, degrees, powered
+from recsys_cli.retrieval.item_filter import ItemFilter, ItemMap, leading_space, strongest
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+ITEMS_AT_ONCE = 256
+
+
+class EaseConfig(RetrieverConfig):
+    """EASE^R: ridge regression of every item on all others in closed form (Steck, WWW 2019)."""
+
+    kind: Literal["ease"] = "ease"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
+    regularisation: PositiveFloat = 200.0
+    """Weight λ of the squared weights."""
+    user_exponent: NonNegativeFloat = 0.0
+    """Power of a user's number of items by which the user's row is divided before the regression."""
+    item_exponent: NonNegativeFloat = 0.0
+    """Power of an item's number of users by which the item's column is divided before the regression; what is
+    predicted is multiplied by it again."""
+    exact_up_to: PositiveInt = 8_000
+    """Items up to which the whole matrix is inverted; above, it is solved in the leading space, see `factors`."""
+    factors: PositiveInt = 512
+    """Leading directions that are solved exactly in larger catalogues."""
+    neighbours: PositiveInt | None = 1_000
+    """Strongest weights kept for each item outside the leading space; null keeps all."""
+
+
+class Ease(ItemFilter):
+    """B = I − P · diag(P)⁻¹, P = (G + λI)⁻¹, G = XᵀX.
+
+    In a large catalogue P is taken apart by the eigenvectors V of G with the greatest eigenvalues Σ: along them the
+    inverse is exact, on the rest, with eigenvalues in [0, s], it is the straight line that is exact at 0 and s:
+    P ≈ I/λ − G / (λ (λ + s)) + V (…) Vᵀ. That is a sparse matrix, the co-occurrence, and one of low rank: memory
+    grows with the pairs that occur together, not with the square of the catalogue.
+    """
+
+    config_type: ClassVar = EaseConfig
+    config: EaseConfig
+
+    def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
+        from scipy.sparse import diags_array
+
+        c = self.config
+        users, items = degrees(touched)
+        edges = (
+            diags_array(powered(users, -c.user_exponent)) @ touched @ diags_array(powered(items, -c.item_exponent))
+        ).tocsr()
+        back, forth = powered(items, -c.item_exponent), powered(items, c.item_exponent)
+        if edges.shape[1] <= c.exact_up_to:
+            return self._exact(edges, back, forth)
+        return self._split(edges, back, forth, seed)
+
+    def _exact(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray) -> ItemMap:
+        from scipy.linalg import cho_factor, cho_solve
+        from scipy.sparse import csr_matrix
+
+        gram = (edges.T @ edges).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self.config.regularisation
+        inverse = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(len(gram)))
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        weights = (back[:, None] * weights * forth).astype(np.float32)
+        return ItemMap.from_parts(strongest(csr_matrix(weights), self.config.neighbours), back > 0)
+
+    def _split(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray, seed: int) -> ItemMap:
+        from scipy.sparse import diags_array
+
+        c = self.config
+        sigma, vectors = leading_space(edges, c.factors, seed)
+        values = sigma.astype(np.float64) ** 2
+        slope = 1 / (c.regularisation * (c.regularisation + values[-1]))
+        more = 1 / (values + c.regularisation) - 1 / c.regularisation + slope * values
+        own = (vectors.astype(np.float64) ** 2 * more).sum(axis=1)
+        total = np.asarray(edges.power(2).sum(axis=0)).ravel()
+        diagonal = 1 / c.regularisation - slope * total + own
+        answer = (forth / diagonal).astype(np.float32)
+        sparse = co_occurrence(edges, (slope * back).astype(np.float32), answer, c.neighbours, diagonal=False)
+        # on the diagonal the two parts cancel: an item says nothing of itself
+        sparse = (sparse + diags_array((own * back * answer).astype(np.float32))).tocsr()
+        sparse.sort_indices()
+        return ItemMap.from_parts(
+            sparse, back > 0, vectors * (-more * back[:, None]).astype(np.float32), vectors * answer[:, None]
+        )
+
+
+class SlimConfig(RetrieverConfig):
+    """SLIM: sparse non-negative regression of every item on others, with elastic net (Ning and Karypis, ICDM 2011)."""
+
+    kind: Literal["slim"] = "slim"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
+    l1: NonNegativeFloat = 1.0
+    """Weight of the sum of the weights: greater makes them fewer."""
+    l2: NonNegativeFloat = 20.0
+    """Weight of half the sum of the squared weights."""
+    candidates: PositiveInt = 100
+    """Other items, the nearest by cosine, that may explain an item (fsSLIM of the same paper)."""
+    sweeps: PositiveInt = 20
+    """Times that every weight is solved for with the others held."""
+
+
+class Slim(ItemFilter):
+    """w_j = argmin ½‖X_j − X w‖² + ½ l2 ‖w‖² + l1 ‖w‖₁ with w ≥ 0 and w_j = 0, over the nearest items of j.
+
+    Coordinate descent on the Gram matrix of the candidates, for a block of items side by side.
+    """
+
+    config_type: ClassVar = SlimConfig
+    config: SlimConfig
+
+    def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
+        from scipy.sparse import coo_array
+
+        c, n = self.config, touched.shape[1]
+        count = degrees(touched)[1]
+        whole = (touched.T @ touched).tocsr()
+        near = co_occurrence(touched, powered(count, -0.5), powered(count, -0.5), c.candidates, diagonal=False)
+        targets, sources, weights = [], [], []
+        with progress.step("slim", n) as step:
+            for start in range(0, n, ITEMS_AT_ONCE):
+                items = np.arange(start, min(start + ITEMS_AT_ONCE, n))
+                who = _padded(near, items)
+                gram = _gram(whole, who)
+                right = gram_of_pairs(whole, np.repeat(items, who.shape[1]), who.ravel()).reshape(who.shape)
+                found = elastic_net(gram, right, c.l1, c.l2, c.sweeps)
+                place, at = np.nonzero((found > 0) & (who >= 0))
+                targets.append(items[place])
+                sources.append(who[place, at])
+                weights.append(found[place, at])
+                step.advance(len(items))
+        cells = (np.concatenate(sources), np.concatenate(targets))
+        sparse = coo_array((np.concatenate(weights).astype(np.float32), cells), shape=(n, n)).tocsr()
+        sparse.sort_indices()
+        return ItemMap.from_parts(sparse, count > 0)
+
+
+def _padded(matrix: csr_matrix, rows: np.ndarray) -> np.ndarray:
+    """int[B, K] columns of rows, -1 filling the shorter."""
+    lengths = np.diff(matrix.indptr)[rows]
+    out = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), -1, np.int64)
+    out[np.arange(out.shape[1]) < lengths[:, None]] = matrix[rows].indices
+    return out
+
+
+def _gram(whole: csr_matrix, who: np.ndarray) -> np.ndarray:
+    """float64[B, K, K] products of the candidates of each item with each other, 0 where there is none."""
+    out = np.zeros((*who.shape, who.shape[1]))
+    for place, items in enumerate(who):
+        held = items[items >= 0]
+        out[place, : len(held), : len(held)] = whole[held][:, held].toarray()
+    return out
+
+
+def gram_of_pairs(whole: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """float64[m] entries of a matrix; 0 for columns of -1."""
+    values = np.asarray(whole[rows, np.maximum(columns, 0)], np.float64).ravel()
+    return np.where(columns >= 0, values, 0)
+
+
+def elastic_net(gram: np.ndarray, right: np.ndarray, l1: float, l2: float, sweeps: int) -> np.ndarray:
+    """float64[B, K] argmin over w ≥ 0 of ½ wᵀ G w − rᵀ w + ½ l2 ‖w‖² + l1 Σ w, for B problems side by side.
+
+    gram: float64[B, K, K], right: float64[B, K]. Coordinates with an empty diagonal stay 0.
+    """
+    weights, pull = np.zeros_like(right), np.zeros_like(right)
+    own = np.einsum("bkk->bk", gram)
+    scale = np.where(own > 0, own + l2, np.inf)
+    for _ in range(sweeps):
+        for k in range(right.shape[1]):
+            best = np.maximum(right[:, k] - (pull[:, k] - own[:, k] * weights[:, k]) - l1, 0) / scale[:, k]
+            pull += (best - weights[:, k])[:, None] * gram[:, k]
+            weights[:, k] = best
+    return weights
