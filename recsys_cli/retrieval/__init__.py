@@ -11,19 +11,30 @@ from pydantic import Field
 from recsys_cli.retrieval.als import Als
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
 from recsys_cli.retrieval.content import Content
+from recsys_cli.retrieval.factorisation import Bpr, Nmf, Svd
 from recsys_cli.retrieval.graph_filter import GraphFilter
 from recsys_cli.retrieval.in_network import InNetwork
+from recsys_cli.retrieval.lightgcn import LightGcn
+from recsys_cli.retrieval.linear import Ease, Slim
 from recsys_cli.retrieval.neighbours import ItemNeighbours
 from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
+from recsys_cli.retrieval.twhin import Twhin
 from recsys_cli.retrieval.two_tower import TwoTower
 from recsys_cli.retrieval.uniform import Random
 
 __all__ = [
-    "OPTIONAL", "SOURCES", "Reason", "Retriever", "RetrieverConfig", "RetrieverSettings", "Window", "default_retrieval",
+    "OPTIONAL",
+    "SOURCES",
+    "Reason",
+    "Retriever",
+    "RetrieverConfig",
+    "RetrieverSettings",
+    "Window",
+    "default_retrieval",
     "make",
 ]
 
@@ -36,21 +47,41 @@ SOURCES: dict[str, type[Retriever]] = {
     "als": Als,
     "two_tower": TwoTower,
     "graph_filter": GraphFilter,
+    "ease": Ease,
+    "slim": Slim,
     "two_hop": TwoHop,
     "random_walk": RandomWalk,
     "real_graph": RealGraph,
     "content": Content,
     "simclusters": SimClusters,
+    "bpr": Bpr,
+    "svd": Svd,
+    "nmf": Nmf,
+    "twhin": Twhin,
+    "lightgcn": LightGcn,
     "random": Random,
 }
 """`kind` → class."""
 
-OPTIONAL = frozenset({"random", "graph_filter", "two_hop", "random_walk", "real_graph", "content", "simclusters"})
+OPTIONAL = frozenset(
+    {
+        "random",
+        "graph_filter",
+        "ease",
+        "slim",
+        "two_hop",
+        "random_walk",
+        "real_graph",
+        "content",
+        "simclusters",
+        "bpr",
+        "svd",
+        "nmf",
+    }
+)
 """Kinds that wait to be enabled."""
 
-RetrieverSettings = Annotated[
-    reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")
-]
+RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")]
 
 
 def default_retrieval() -> dict[str, RetrieverConfig]:

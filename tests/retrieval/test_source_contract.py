@@ -19,6 +19,11 @@ from recsys_cli.retrieval.base import chunks
 from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs
 
 SMALL = {
+    "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
+    "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
+    "bpr": {"factors": 16},
+    "svd": {"factors": 8},
+    "nmf": {"factors": 8},
     "als": {"factors": 16, "iterations": 5},
     "two_tower": {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
