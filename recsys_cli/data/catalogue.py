@@ -46,6 +46,8 @@ class Catalogue:
     names: dict[str, list[str]] = field(default_factory=dict)
     """"topics" and each categorical attribute ("item.media_type", "user.country", "surface", "device")
     → the names of its codes"""
+    before: dict[str, Ragged] = field(default_factory=dict)
+    """action → int32 items of each user before the log begins, oldest first; their times are unknown"""
 
     @property
     def n_items(self) -> int:
@@ -92,17 +94,21 @@ class Catalogue:
         }
         for group in ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers"):
             arrays.update({f"{group}/{k}": v for k, v in getattr(self, group).items()})
+        for action, rows in self.before.items():
+            arrays |= {f"before/{action}.offsets": rows.offsets, f"before/{action}.values": rows.values}
         return arrays, {"n_users": self.n_users, "n_authors": self.n_authors, "names": self.names}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Catalogue:
         groups: dict[str, dict] = {
-            g: {} for g in ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers")
+            g: {} for g in ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers", "before")
         }
         for name, a in arrays.items():
             group, slash, key = name.partition("/")
             if slash:
                 groups[group][key] = a
+        before = groups.pop("before")
+        actions = [name.removesuffix(".offsets") for name in before if name.endswith(".offsets")]
         return cls(
             n_users=meta["n_users"],
             n_authors=meta["n_authors"],
@@ -113,5 +119,6 @@ class Catalogue:
             item_text=Ragged(arrays["item_text.offsets"], arrays["item_text.values"]),
             user_created=arrays["user_created"],
             author_user=arrays["author_user"],
+            before={a: Ragged(before[f"{a}.offsets"], before[f"{a}.values"]) for a in actions},
             **groups,
         )

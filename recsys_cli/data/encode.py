@@ -43,8 +43,28 @@ def encode_catalogue(dataset: Dataset) -> Catalogue:
         user_codes=user_codes,
         user_numbers=user_numbers,
         names=names,
+        before=_before(dataset),
         **item,
     )
+
+
+def _before(dataset: Dataset) -> dict[str, Ragged]:
+    """Items of each user by action from the table `history`; rows of unknown users and items are left out."""
+    from recsys_cli.data.dataset import lookup
+
+    frame = dataset.table("history")
+    if frame is None:
+        return {}
+    frame = frame.select(
+        pl.Series("user", lookup(dataset.user_ids, frame["user_id"])),
+        pl.Series("item", lookup(dataset.item_ids, frame["item_id"])),
+        pl.col("action").cast(pl.String),
+        "rank",
+    ).filter((pl.col("user") >= 0) & (pl.col("item") >= 0))
+    return {
+        action: Ragged.group(rows["user"].to_numpy(), rows["item"].to_numpy(), dataset.users.height)
+        for (action,), rows in sorted(frame.sort("user", "rank").partition_by("action", as_dict=True).items())
+    }
 
 
 def encode_items(items: pl.DataFrame, author: np.ndarray, names: dict[str, list[str]]) -> dict:

@@ -69,6 +69,19 @@ class FeatureConfig(Section):
         "user_item",
     )
     """What impressions and actions are counted over."""
+    before_families: tuple[FamilyName, ...] = (
+        "user",
+        "author",
+        "item",
+        "topic",
+        "user_author",
+        "user_topic",
+        "user_format",
+        "user_item",
+    )
+    """What the rows of the table `history`, from before the log begins, are counted over."""
+    before_base: str = "watch"
+    """Action of that table whose rows are what the other actions are a share of."""
     attribute_families: tuple[str, ...] = ()
     """Categorical item attributes whose values are counted over as well."""
     smoothing: Smoothing = Smoothing()

@@ -10,6 +10,7 @@ import numpy as np
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.features.before import define_before
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.families import family
 from recsys_cli.features.spec import Feature, actions_of, hours, share_missing, transform_of
@@ -53,6 +54,8 @@ def define(
                 "cosine of the counts of the user's interactions by topic with the item's set of topics",
             )
         )
+    counted = _possible(config.before_families, catalogue, surfaces)
+    out += define_before(catalogue, config.before_base, counted)
     out += _context(config.max_categories, surfaces, devices)
     for name in similarities:
         out.append(
@@ -78,7 +81,8 @@ def _unlike(features: list[Feature]) -> list[Feature]:
     ]
 
 
-def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
+def _possible(families: Sequence[str], catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
+    """Those whose keys the dataset's columns give."""
     has_author, has_topics = bool(catalogue.n_authors), len(catalogue.item_topics.values) > 0
     has_format = "media_type" in catalogue.item_codes or "duration_seconds" in catalogue.item_numbers
     missing = set()
@@ -86,7 +90,11 @@ def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[s
     missing |= set() if has_topics else {"topic", "user_topic"}
     missing |= set() if has_format else {"user_format"}
     missing |= set() if surfaces else {"surface", "user_surface", "item_surface"}
-    out = [f for f in dict.fromkeys(config.families) if f not in missing]
+    return [f for f in dict.fromkeys(families) if f not in missing]
+
+
+def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
+    out = _possible(config.families, catalogue, surfaces)
     for attribute in dict.fromkeys(config.attribute_families):
         if attribute not in catalogue.item_codes:
             close = nearest(attribute, catalogue.item_codes)

@@ -10,6 +10,7 @@ import numpy as np
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.features import formulas
+from recsys_cli.features.before import Before, is_before
 from recsys_cli.features.families import ItemKeys
 from recsys_cli.features.history import Clock, History, View
 from recsys_cli.features.social import Edges, author_of_user
@@ -74,6 +75,7 @@ class Evaluator:
         self.keys = ItemKeys.of(catalogue, spec)
         self.follows = Edges(catalogue, log, ("follow",), follows)
         self.blocks = Edges(catalogue, log, ("block", "mute"), blocks)
+        self.before = Before.build(spec, catalogue, self.keys)
         self._columns: dict[str, np.ndarray] = {}
 
     def column(self, name: str) -> np.ndarray:
@@ -155,6 +157,10 @@ class Evaluator:
             mine = [f for f in features if f.source == source]
             if mine:
                 filler.family(source, mine)
+        if self.before is not None:
+            for source in dict.fromkeys(f.source for f in features if is_before(f)):
+                mine = [f for f in features if f.source == source]
+                filler.write(dict(self.before.values(mine, self.keys, q.user, q.item)))
         rest = [f for f in features if hasattr(filler, f"write_{f.source}")]
         for low in range(0, len(rest), _COLUMNS_AT_ONCE):
             some = rest[low : low + _COLUMNS_AT_ONCE]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.features import formulas
+from recsys_cli.features.before import is_before
 from recsys_cli.features.families import family
 from recsys_cli.features.spec import PLACES, Feature, FeatureSpec
 from recsys_cli.features.store import find
@@ -88,6 +89,7 @@ class Plan:
         self.every = dict(zip(general_names(spec), snapshot.everything, strict=False))
         self.surface_block = _Block(snapshot, "surface", [f.name for f in self.by_source.get("surface", ())])
         self.families = [PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores]
+        self.before = [f for f in self.chosen if is_before(f) and f.place == "pair"]
 
     @staticmethod
     def _slice(at: list[int]) -> slice:
@@ -106,6 +108,9 @@ class Plan:
         for plan in self.families:
             if plan.place == "pair":
                 plan.write(out, users[:, None], items, surface[:, None], context)
+        if self.before:
+            for name, values in self.s.before.values(self.before, self.s.keys, users[:, None], items, batch == 1):
+                out[..., self.at[name]] = values
         self._social(out, users, items)
         for f in self.by_source.get("similarity", ()):
             scores = similarities.get(f.argument)

@@ -12,6 +12,7 @@ import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
+from recsys_cli.features.before import Before
 from recsys_cli.features.evaluate import Evaluator, Questions
 from recsys_cli.features.families import ItemKeys, family
 from recsys_cli.features.plan import Context, Plan, general_names
@@ -64,6 +65,8 @@ class Snapshot:
     author_of_user: np.ndarray
     usual: np.ndarray
     """int16[2] the commonest surface and device, -1 where the log has none"""
+    before: Before | None = None
+    """counts of the time before the log, where the dataset tells of it"""
     _cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -116,6 +119,7 @@ class Snapshot:
             author_user=catalogue.author_user,
             author_of_user=author_of_user(catalogue),
             usual=np.array([_commonest(evaluator.log.surface), _commonest(evaluator.log.device)], np.int16),
+            before=evaluator.before,
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -126,7 +130,11 @@ class Snapshot:
             arrays.update({f"{name}/{k}": getattr(store, k) for k in ("keys", "counts", "last")})
         sizes = {k: int(getattr(self.keys, k)) for k in ("n_users", "n_authors", "n_topics", "n_formats", "n_surfaces")}
         names = {s: [store.count_names, store.last_names] for s, store in self.stores.items()}
-        return arrays, {"spec": self.spec.to_json(), "now": self.now, "sizes": sizes, "stores": names}
+        meta = {"spec": self.spec.to_json(), "now": self.now, "sizes": sizes, "stores": names}
+        if self.before is not None:
+            more, meta["before"] = self.before.to_arrays()
+            arrays.update(more)
+        return arrays, meta
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Snapshot:
@@ -136,6 +144,7 @@ class Snapshot:
         }
         keys = ItemKeys(**{k: arrays[f"keys/{k}"] for k in _KEYS}, values={}, **meta["sizes"])
         given = {name: arrays[name] for name in _ARRAYS}
+        given["before"] = Before.from_arrays(arrays, meta["before"]) if "before" in meta else None
         return cls(spec=FeatureSpec.from_json(meta["spec"]), now=meta["now"], keys=keys, stores=stores, **given)
 
     def features(

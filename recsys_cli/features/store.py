@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.features.evaluate import Evaluator
 from recsys_cli.features.spec import Feature
+
+if TYPE_CHECKING:
+    from recsys_cli.features.evaluate import Evaluator
 
 
 @dataclass(frozen=True)
