@@ -98,7 +98,7 @@ def day_visits(
     start_hours, device_draw = rng.random(n), rng.random((n, 2), np.float32)
     breaks[:, 0] = True
     number = np.cumsum(breaks, axis=1) - 1
-    seconds = _clock(start_hours, people.utc_offset[users], breaks, gaps)
+    seconds = _clock(start_hours, people.utc_offset[users], breaks, gaps, count)
     row, column = np.nonzero(np.arange(most) < count[:, None])
     moment = start + (seconds[row, column].astype(np.float64) * SECOND).astype(np.int64) + column
     moment = np.minimum(np.maximum(moment, people.created[users][row] + column), start + DAY - MAX_REQUESTS + column)
@@ -123,10 +123,13 @@ def _requests(rng: np.random.Generator, n: int, mean: np.ndarray, here: np.ndarr
     return np.where(here, 1 + extra, 0)
 
 
-def _clock(start: np.ndarray, utc_offset: np.ndarray, breaks: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """float64[n, requests] seconds since midnight UTC, ascending in a row and below one day.
+def _clock(
+    start: np.ndarray, utc_offset: np.ndarray, breaks: np.ndarray, gaps: np.ndarray, count: np.ndarray
+) -> np.ndarray:
+    """float64[n, requests] seconds since midnight UTC, ascending in a row; the first `count` are below one day.
 
-    The first session begins at an hour drawn from the local rhythm; a new session follows hours later.
+    The first session begins at an hour drawn from the local rhythm; a new session follows hours later. The
+    longer a day's visits take, the earlier they begin, so that none runs past midnight; too long ones are drawn together.
     """
     edges = np.concatenate([[0.0], np.cumsum(HOURS) / HOURS.sum()])
     hour = np.interp(start, edges, np.arange(25))
@@ -134,9 +137,11 @@ def _clock(start: np.ndarray, utc_offset: np.ndarray, breaks: np.ndarray, gaps: 
     steps = np.where(breaks, 60 * gaps.astype(np.float64), gaps.astype(np.float64))
     steps[:, 0] = 0
     passed = np.cumsum(steps, axis=1)
-    left = (86400 - first)[:, None]
-    # what would run past midnight is drawn together before it
-    return first[:, None] + left * (1 - np.exp(-passed / left))
+    day = 86_399.0 - MAX_REQUESTS / SECOND
+    last = np.take_along_axis(passed, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
+    scale = np.minimum(1, day / np.maximum(last, 1))
+    first = first * (1 - last * scale / day)
+    return first[:, None] + passed * scale[:, None]
 
 
 def _devices(usual: np.ndarray, draw: np.ndarray) -> np.ndarray:
