@@ -128,8 +128,8 @@ def _clock(
 ) -> np.ndarray:
     """float64[n, requests] seconds since midnight UTC, ascending in a row; the first `count` are below one day.
 
-    The first session begins at an hour drawn from the local rhythm; a new session follows hours later. The
-    longer a day's visits take, the earlier they begin, so that none runs past midnight; too long ones are drawn together.
+    The first session begins at an hour drawn from the local rhythm; a new session follows hours later. The longer a
+    day's visits take, the earlier they begin, so that none runs past midnight; too long ones are drawn together.
     """
     edges = np.concatenate([[0.0], np.cumsum(HOURS) / HOURS.sum()])
     hour = np.interp(start, edges, np.arange(25))
