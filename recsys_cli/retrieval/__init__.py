@@ -77,6 +77,8 @@ OPTIONAL = frozenset(
         "bpr",
         "svd",
         "nmf",
+        "twhin",
+        "lightgcn",
     }
 )
 """Kinds that wait to be enabled."""

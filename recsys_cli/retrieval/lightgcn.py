@@ -1,0 +1,170 @@
+"""LightGCN: embeddings smoothed over the user–item graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recsys_cli.arrays import save_arrays
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.state import State
+from recsys_cli.progress import Progress
+from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
+
+ROWS_AT_ONCE = 200_000
+_ARRAYS = ("items", "known", "adds", "own")
+
+
+class LightGcnConfig(RetrieverConfig):
+    """LightGCN (He et al., SIGIR 2020)."""
+
+    kind: Literal["lightgcn"] = "lightgcn"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
+    dim: PositiveInt = 64
+    """Width of the embeddings."""
+    layers: NonNegativeInt = 3
+    """Times that embeddings spread to their neighbours; 0 is plain matrix factorisation."""
+    loss: Literal["softmax", "bpr"] = "softmax"
+    """Sampled softmax of cosines with the batch's other items as negatives, or pairs with one negative each."""
+    temperature: PositiveFloat = 0.3
+    """Cosines are divided by it before the softmax."""
+    epochs: PositiveInt = 10
+    """Passes over the interactions."""
+    batch_size: PositiveInt = 2048
+    """Interactions in a step; each step spreads over the whole graph."""
+    uniform_negatives: NonNegativeInt = 256
+    """Further negatives of each 512 interactions in the softmax, drawn evenly from all items."""
+    learning_rate: PositiveFloat = 0.02
+    """Step size of Adam."""
+    regularisation: NonNegativeFloat = 1e-4
+    """Weight of the squared norm of the embeddings in a batch."""
+
+
+class LightGcn(Retriever):
+    """score = x_u · y_i, of unit length both where trained by softmax.
+
+    Final embeddings are the mean over layers, each layer the neighbours' of the one before, weighed by
+    1 / √(degree × degree). A user's vector takes the history as of the State: what the items spread to the user is
+    computed anew, which gives the vector of the fit for the history of the fit, follows new interactions, and folds
+    in people who were not in training.
+    """
+
+    config_type: ClassVar = LightGcnConfig
+    learns: ClassVar = True
+    config: LightGcnConfig
+
+    def __init__(self, config: LightGcnConfig):
+        super().__init__(config)
+        none = np.zeros((0, config.dim), np.float32)
+        self._set({"items": none, "known": np.zeros(0, bool), "adds": none, "own": none})
+
+    def _set(self, arrays: dict[str, np.ndarray]) -> None:
+        self._arrays = arrays
+        self.index = ItemIndex(arrays["items"], arrays["known"], self.config.max_age_days)
+
+    def missing(self, window: Window) -> str | None:
+        return None if len(window.interactions[0]) else "needs interactions"
+
+    def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
+        n_users, n_items = window.catalogue.n_users, window.catalogue.n_items
+        if not len(window.interactions[0]):
+            self._set(
+                {
+                    **self._arrays,
+                    "items": np.zeros((n_items, self.config.dim), np.float32),
+                    "known": np.zeros(n_items, bool),
+                }
+            )
+            return
+        from recsys_cli.retrieval.epochs import digest, run_epochs
+        from recsys_cli.retrieval.lightgcn_trainer import LightGcnTrainer
+
+        users, items, _ = window.interactions
+        edges = Ragged.group(users, items, n_users).sorted_rows()
+        users, items = edges.rows.astype(np.int64), edges.values.astype(np.int64)
+        trainer = LightGcnTrainer(self.config, window.seed, users, items, n_users, n_items)
+        key = f"{self.config.model_dump_json()} {window.seed} {window.end} {digest(users, items)}"
+        run_epochs(trainer, "lightgcn", self.config.epochs, window.seed, progress, resume, key)
+        final, adds, own = trainer.export()
+        known = np.bincount(items, minlength=n_items) > 0
+        final[~known] = adds[~known] = 0
+        own[np.bincount(users, minlength=n_users) == 0] = 0
+        self._set({"items": self._scaled(final), "known": known, "adds": adds, "own": own})
+
+    def _scaled(self, vectors: np.ndarray) -> np.ndarray:
+        if self.config.loss == "bpr":
+            return vectors.astype(np.float32)
+        return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+    def checkpoint(self) -> dict:
+        import torch
+
+        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
+
+    def restore(self, checkpoint: dict) -> None:
+        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder / "lightgcn.bin", self._arrays)
+
+    @classmethod
+    def load(cls, config: LightGcnConfig, folder: Path) -> LightGcn:
+        out = cls(config)
+        out._set(read_part(folder / "lightgcn.bin", *_ARRAYS)[0])
+        return out
+
+    def _spread(self, histories: Ragged, own: np.ndarray) -> np.ndarray:
+        """float32[B, D] own + Σ adds / √(items), of histories whose items are known and distinct."""
+        out = own.astype(np.float32, copy=True)
+        lengths = histories.lengths
+        filled = np.flatnonzero(lengths)
+        if len(filled):
+            sums = np.add.reduceat(self._arrays["adds"][histories.values], histories.offsets[filled], axis=0)
+            out[filled] += sums / np.sqrt(lengths[filled]).astype(np.float32)[:, None]
+        return self._scaled(out)
+
+    def _known(self, places: np.ndarray, items: np.ndarray, batch: int) -> Ragged:
+        """Distinct items with an embedding, by place."""
+        held = (items >= 0) & (items < len(self._arrays["known"]))
+        held[held] = self._arrays["known"][items[held]]
+        return Ragged.group(places[held], items[held], batch).sorted_rows()
+
+    def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[B, D] vectors and bool[B], False where the user has no history of known items."""
+        users, own = np.asarray(users), self._arrays["own"]
+        out, known = np.zeros((len(users), self.config.dim), np.float32), np.zeros(len(users), bool)
+        for part in chunks(np.full(len(users), 64), ROWS_AT_ONCE):
+            people = users[part]
+            histories = self._known(*state.history.take(people), len(people))
+            inside = (people >= 0) & (people < len(own))
+            base = np.zeros((len(people), self.config.dim), np.float32)
+            base[inside] = own[people[inside]]
+            out[part] = self._spread(histories, base)
+            known[part] = histories.lengths > 0
+        out[~known] = 0
+        return out, known
+
+    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        users = np.asarray(users)
+        vectors, known = self.vectors(state, users)
+        return self.index.search(state, users, vectors, known, k, self.config.exclude_seen)
+
+    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        people, at = unique_users(users)
+        vectors, known = self.vectors(state, people)
+        return self.index.pair_products(at, vectors, known, np.asarray(items))
+
+    def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
+        """What the items of each history spread to somebody new."""
+        rows = ragged_of(histories)
+        known = self._known(rows.rows, rows.values, len(rows))
+        return self._spread(known, np.zeros((len(rows), self.config.dim), np.float32))
+
+    def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
+        return self.index.nearest_in_history(state, user, items, at_least=0.5)

@@ -1,0 +1,220 @@
+"""TwHIN: users, authors and items in one space, learnt from several relations at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recsys_cli.arrays import save_arrays
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.state import State
+from recsys_cli.progress import Progress
+from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, read_part
+from recsys_cli.retrieval.dense import ItemIndex, history_weights, ragged_of, unique_users
+
+_ARRAYS = ("items", "item_known", "users", "user_known", "authors", "author_known")
+
+
+class TwhinConfig(RetrieverConfig):
+    """TwHIN: translations over a heterogeneous graph (El-Kishky et al., KDD 2022)."""
+
+    kind: Literal["twhin"] = "twhin"
+    max_age_days: MaxAge = "auto"
+    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
+    matters in the data at all. Items of unknown age always pass."""
+    relations: list[str] = ["follow", "click", "like"]
+    """What joins users to authors (follow) and to items (actions); those that the data lacks are left out, and where
+    no action is left every positive one is taken."""
+    authorship: bool = True
+    """Join authors to their items too, which gives items that nobody engaged with a place."""
+    dim: PositiveInt = 128
+    """Width of the space."""
+    temperature: PositiveFloat = 0.2
+    """Cosines are divided by it before the softmax."""
+    epochs: PositiveInt = 5
+    """Passes over the edges."""
+    batch_size: PositiveInt = 1024
+    """Edges in a step; each serves the others as a negative."""
+    uniform_negatives: NonNegativeInt = 512
+    """Further negatives in each step, drawn evenly from all of the target's kind."""
+    learning_rate: PositiveFloat = 0.01
+    """Step size of Adam."""
+    history: PositiveInt = 30
+    """Latest interactions that add to the user's vector."""
+    history_weight: NonNegativeFloat = 1.0
+    """Weight of their mean beside the learnt vector; people who were not in training have the mean alone."""
+    half_life_days: PositiveFloat = 7.0
+    """Time after which an interaction of the history counts half."""
+
+
+class Twhin(Retriever):
+    """score = cos(unit(θ_user + r_action) + history_weight × mean of the recent items' θ, θ_item).
+
+    Each entity has a vector θ and each relation a translation r; an edge is likely where θ_source + r points to
+    θ_target. r_action is that of the first action in `relations`. An item without engagement stands where its
+    author's own relation points, unit(θ_author + r_writes), and so do items that come after the fit.
+    """
+
+    config_type: ClassVar = TwhinConfig
+    learns: ClassVar = True
+    config: TwhinConfig
+
+    def __init__(self, config: TwhinConfig):
+        super().__init__(config)
+        none = np.zeros((0, config.dim), np.float32)
+        self._set({name: np.zeros(0, bool) if name.endswith("known") else none for name in _ARRAYS})
+
+    def _set(self, arrays: dict[str, np.ndarray]) -> None:
+        self._arrays = arrays
+        self.index = ItemIndex(arrays["items"], arrays["item_known"], self.config.max_age_days)
+
+    def missing(self, window: Window) -> str | None:
+        return None if len(window.interactions[0]) else "needs interactions"
+
+    def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
+        from recsys_cli.retrieval.epochs import digest, run_epochs
+        from recsys_cli.retrieval.twhin_trainer import TwhinTrainer
+
+        catalogue, n_users = window.catalogue, window.catalogue.n_users
+        # an author who is a user is one entity with that user
+        extra = np.cumsum(catalogue.author_user < 0) - 1
+        author_row = np.where(catalogue.author_user >= 0, catalogue.author_user, n_users + extra).astype(np.int64)
+        first_item = n_users + int((catalogue.author_user < 0).sum())
+        relations = self._relations(window, author_row, first_item)
+        trainer = TwhinTrainer(self.config, window.seed, first_item + catalogue.n_items, relations)
+        edges = [digest(r.source, r.target) for r in relations]
+        key = f"{self.config.model_dump_json()} {window.seed} {window.end} {edges}"
+        run_epochs(trainer, "twhin", self.config.epochs, window.seed, progress, resume, key)
+        entities, actions = trainer.entities(), [r.name for r in relations if r.name not in ("follow", "writes")]
+        touched = np.zeros(len(entities), bool)
+        for r in relations:
+            touched[r.source] = touched[r.target] = True
+        authors = _unit(entities[author_row] + trainer.translation("writes"))
+        items, known = _unit(entities[first_item:]), touched[first_item:]
+        arrays = {
+            "items": items,
+            "item_known": known,
+            "users": _unit(entities[:n_users] + trainer.translation(actions[0] if actions else "")),
+            "user_known": touched[:n_users],
+            "authors": authors,
+            "author_known": touched[author_row] & any(r.name == "writes" for r in relations),
+        }
+        arrays["items"], arrays["item_known"] = _with_authors(arrays, items, known, catalogue.item_author)
+        self._set(arrays)
+
+    def _relations(self, window: Window, author_row: np.ndarray, first_item: int) -> list:
+        from recsys_cli.retrieval.twhin_trainer import Relation
+
+        log, catalogue, state = window.log, window.catalogue, window.state
+        if not len(window.interactions[0]):
+            return []
+        stop = first_item + catalogue.n_items
+        actions = [a for a in self.config.relations if a in log.positive_actions and a != "follow"]
+        actions = actions or [a for a in log.positive_actions if a != "follow"] or list(log.positive_actions)
+        found = []
+        for action in actions:
+            rows = np.flatnonzero(log.actions[action])
+            items = first_item + log.item[rows].astype(np.int64)
+            found.append(Relation(action, log.user[rows], items, first_item, stop))
+        if "follow" in self.config.relations and len(catalogue.author_user):
+            # entities behind the authors may be any user or author
+            found.append(Relation("follow", state.follows.rows, author_row[state.follows.values], 0, first_item))
+        if self.config.authorship:
+            items = np.flatnonzero((catalogue.item_author >= 0) & (catalogue.item_created < window.end))
+            writers = author_row[catalogue.item_author[items]] if len(items) else items
+            found.append(Relation("writes", writers, first_item + items, first_item, stop))
+        for relation in found:
+            relation.source = np.asarray(relation.source, np.int64)
+        return [r for r in found if len(r.source)]
+
+    def checkpoint(self) -> dict:
+        import torch
+
+        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
+
+    def restore(self, checkpoint: dict) -> None:
+        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder / "twhin.bin", self._arrays)
+
+    @classmethod
+    def load(cls, config: TwhinConfig, folder: Path) -> Twhin:
+        out = cls(config)
+        out._set(read_part(folder / "twhin.bin", *_ARRAYS)[0])
+        return out
+
+    def adapt(self, catalogue: Catalogue) -> None:
+        """Give appended items the place that their author's items have."""
+        fitted = len(self._arrays["items"])
+        if catalogue.n_items > fitted:
+            none = np.zeros((catalogue.n_items - fitted, self.config.dim), np.float32)
+            items = np.concatenate([self._arrays["items"], none])
+            known = np.concatenate([self._arrays["item_known"], np.zeros(len(none), bool)])
+            items, known = _with_authors(self._arrays, items, known, catalogue.item_author)
+            self.index = ItemIndex(items, known, self.config.max_age_days)
+
+    def _blend(self, learnt: np.ndarray, histories: Ragged, since: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[B, D] unit vectors and bool[B], from unit vectors (0 where unknown) and histories of known items."""
+        out = learnt.astype(np.float32, copy=True)
+        filled = np.flatnonzero(histories.lengths)
+        if len(filled):
+            weights = history_weights(histories.rows, since, len(histories), self.config.half_life_days)
+            mean = np.add.reduceat(self.index.vectors[histories.values] * weights[:, None], histories.offsets[filled])
+            alone = ~learnt[filled].any(axis=1, keepdims=True)
+            out[filled] += mean * np.where(alone, 1.0, self.config.history_weight).astype(np.float32)
+        return _unit(out), out.any(axis=1)
+
+    def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[B, D] unit vectors and bool[B], False where nothing is known of the user."""
+        users, n = np.asarray(users), len(self._arrays["users"])
+        inside = np.clip(users, 0, max(n - 1, 0))
+        learnt = np.zeros((len(users), self.config.dim), np.float32)
+        trained = (users == inside) & self._arrays["user_known"][inside] if n else np.zeros(len(users), bool)
+        learnt[trained] = self._arrays["users"][users[trained]]
+        items = state.history.last(users, self.config.history)
+        times = state.history_time.last(users, self.config.history)
+        bounded = np.clip(items, 0, max(len(self.index.known) - 1, 0))
+        held = (items == bounded) & self.index.known[bounded] if len(self.index.known) else np.zeros(items.shape, bool)
+        rows, columns = np.nonzero(held)
+        since = np.minimum(times[rows, columns] - times[rows, 0], 0)
+        return self._blend(learnt, Ragged.group(rows, items[rows, columns], len(users)), since)
+
+    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        users = np.asarray(users)
+        vectors, known = self.vectors(state, users)
+        return self.index.search(state, users, vectors, known, k, self.config.exclude_seen)
+
+    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        people, at = unique_users(users)
+        vectors, known = self.vectors(state, people)
+        return self.index.pair_products(at, vectors, known, np.asarray(items))
+
+    def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
+        """Vectors of people who were not in training: the mean of the known items of each history."""
+        rows = ragged_of([np.asarray(h)[-self.config.history :] for h in histories])
+        held = (rows.values >= 0) & (rows.values < len(self.index.known))
+        held[held] = self.index.known[rows.values[held]]
+        known = Ragged.group(rows.rows[held], rows.values[held], len(rows))
+        nobody = np.zeros((len(rows), self.config.dim), np.float32)
+        return self._blend(nobody, known, np.zeros(len(known.values), np.int64))[0]
+
+    def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
+        return self.index.nearest_in_history(state, user, items, at_least=0.5)
+
+
+def _with_authors(arrays: dict, items: np.ndarray, known: np.ndarray, authors: np.ndarray):
+    """(vectors, known) with unknown items where their known author's items are."""
+    held = np.flatnonzero(~known & (authors >= 0) & (authors < len(arrays["author_known"])))
+    held = held[arrays["author_known"][authors[held]]]
+    items, known = items.copy(), known.copy()
+    items[held], known[held] = arrays["authors"][authors[held]], True
+    return items, known
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
