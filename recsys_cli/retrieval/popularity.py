@@ -43,7 +43,7 @@ class TrendingConfig(RetrieverConfig):
     """Trending items that a user's topics may reorder."""
 
 
-class _Ranking(NamedTuple):
+class Ranking(NamedTuple):
     """One order of items for everybody."""
 
     items: np.ndarray
@@ -58,14 +58,15 @@ class _Ranking(NamedTuple):
     """int32[t] topic codes beside it"""
 
 
-def _ranking(state: State, weights: np.ndarray, max_age_days: MaxAge, width: int | None = None) -> _Ranking:
+def ranking_of(state: State, weights: np.ndarray, max_age_days: MaxAge, width: int | None = None) -> Ranking:
+    """The order of items by weights float32[n_items], above 0 only, at most `width` of them."""
     weights = np.where(eligible(state, max_age_days), weights, 0).astype(np.float32)
     items = np.flatnonzero(weights > 0)
     items = items[np.argsort(-weights[items], kind="stable")][:width].astype(np.int32)
     rank = np.full(len(weights), -1, np.int32)
     rank[items] = np.arange(len(items))
     topic_rank, topics = state.catalogue.item_topics.take(items)
-    return _Ranking(items, weights[items], rank, topic_rank, topics)
+    return Ranking(items, weights[items], rank, topic_rank, topics)
 
 
 class Popularity(Retriever):
@@ -76,7 +77,7 @@ class Popularity(Retriever):
 
     def __init__(self, config: PopularityConfig):
         super().__init__(config)
-        self._ranking = PerState(lambda state: _ranking(state, state.interactions, config.max_age_days))
+        self._ranking = PerState(lambda state: ranking_of(state, state.interactions, config.max_age_days))
 
     def missing(self, window: Window) -> str | None:
         return None if window.state.interactions.any() else "needs interactions"
@@ -84,21 +85,21 @@ class Popularity(Retriever):
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users, ranking = np.asarray(users), self._ranking(state)
         if not self.config.exclude_seen:
-            return _first_unseen(ranking, np.zeros(0, np.int64), np.zeros(0, np.int64), len(users), k)
+            return first_unseen(ranking, np.zeros(0, np.int64), np.zeros(0, np.int64), len(users), k)
         known = np.maximum(users, 0)
         seen = np.where(users >= 0, state.seen.offsets[known + 1] - state.seen.offsets[known], 0)
         items, scores = np.empty((len(users), k), np.int32), np.empty((len(users), k), np.float32)
         for part in chunks(seen + k, CELLS_AT_ONCE):
             places, shown = state.seen.take(users[part])
-            items[part], scores[part] = _first_unseen(ranking, places, ranking.rank[shown], part.stop - part.start, k)
+            items[part], scores[part] = first_unseen(ranking, places, ranking.rank[shown], part.stop - part.start, k)
         return items, scores
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return [Reason("popular")] * len(items)
 
 
-def _first_unseen(
-    ranking: _Ranking, places: np.ndarray, ranks: np.ndarray, batch: int, k: int
+def first_unseen(
+    ranking: Ranking, places: np.ndarray, ranks: np.ndarray, batch: int, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first k of the order for each place, without the ranks that are seen there."""
     held = ranks >= 0
@@ -126,7 +127,7 @@ class Trending(Retriever):
     def __init__(self, config: TrendingConfig):
         super().__init__(config)
         self._ranking = PerState(
-            lambda state: _ranking(state, self._weights(state), config.max_age_days, config.pool)
+            lambda state: ranking_of(state, self._weights(state), config.max_age_days, config.pool)
         )
 
     def missing(self, window: Window) -> str | None:
@@ -157,7 +158,7 @@ class Trending(Retriever):
             items[part] = np.where(at >= 0, np.append(ranking.items, -1)[at], -1)
         return items, scores
 
-    def _match(self, state: State, users: np.ndarray, ranking: _Ranking) -> np.ndarray:
+    def _match(self, state: State, users: np.ndarray, ranking: Ranking) -> np.ndarray:
         """float32[B, m] in [0, 1]: mean over an item's topics of their share in the user's history,
         the favourite topic's share being 1."""
         out = np.zeros((len(users), len(ranking.items)), np.float32)
