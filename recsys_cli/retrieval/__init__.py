@@ -12,6 +12,7 @@ from recsys_cli.retrieval.als import Als
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
 from recsys_cli.retrieval.content import Content
 from recsys_cli.retrieval.factorisation import Bpr, Nmf, Svd
+from recsys_cli.retrieval.fresh import Fresh
 from recsys_cli.retrieval.graph_filter import GraphFilter
 from recsys_cli.retrieval.in_network import InNetwork
 from recsys_cli.retrieval.lightgcn import LightGcn
@@ -19,12 +20,14 @@ from recsys_cli.retrieval.linear import Ease, Slim
 from recsys_cli.retrieval.neighbours import ItemNeighbours
 from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
+from recsys_cli.retrieval.segment import SegmentTrending
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
 from recsys_cli.retrieval.twhin import Twhin
 from recsys_cli.retrieval.two_tower import TwoTower
 from recsys_cli.retrieval.uniform import Random
+from recsys_cli.retrieval.user_neighbours import UserNeighbours
 
 __all__ = [
     "OPTIONAL",
@@ -49,6 +52,7 @@ SOURCES: dict[str, type[Retriever]] = {
     "graph_filter": GraphFilter,
     "ease": Ease,
     "slim": Slim,
+    "user_neighbours": UserNeighbours,
     "two_hop": TwoHop,
     "random_walk": RandomWalk,
     "real_graph": RealGraph,
@@ -59,6 +63,8 @@ SOURCES: dict[str, type[Retriever]] = {
     "nmf": Nmf,
     "twhin": Twhin,
     "lightgcn": LightGcn,
+    "fresh": Fresh,
+    "segment_trending": SegmentTrending,
     "random": Random,
 }
 """`kind` → class."""
@@ -69,6 +75,7 @@ OPTIONAL = frozenset(
         "graph_filter",
         "ease",
         "slim",
+        "user_neighbours",
         "two_hop",
         "random_walk",
         "real_graph",
@@ -79,6 +86,8 @@ OPTIONAL = frozenset(
         "nmf",
         "twhin",
         "lightgcn",
+        "fresh",
+        "segment_trending",
     }
 )
 """Kinds that wait to be enabled."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import expand
@@ -41,8 +41,11 @@ class ItemNeighboursConfig(RetrieverConfig):
     max_age_days: MaxAge = "auto"
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
-    similarity: Literal["cosine", "tfidf", "bm25"] = "cosine"
-    """How co-occurrence is weighted."""
+    similarity: Literal["cosine", "tfidf", "bm25", "asymmetric"] = "cosine"
+    """How co-occurrence is weighted; "asymmetric" divides by |history item|^a · |candidate|^(1 − a)
+    (Aiolli, RecSys 2013)."""
+    asymmetry: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The a of "asymmetric": 1 is the share of the history item's people who have the candidate too."""
     neighbours: PositiveInt = 100
     """Neighbours kept for each item."""
     history: PositiveInt = 50
@@ -82,6 +85,10 @@ class ItemNeighbours(Retriever):
             (np.ones(len(users)), (users, items)), shape=(window.catalogue.n_users, n_items), dtype=np.float64
         )
         touched.data[:] = 1
+        if self.config.similarity == "asymmetric":
+            with progress.step("item neighbours"):
+                self._take(self._asymmetric(touched).tocoo(), n_items)
+            return
         with progress.step("item neighbours"):
             # one more, since each item is its own closest neighbour
             model = kinds[self.config.similarity](K=min(self.config.neighbours + 1, max(n_items, 1)), num_threads=0)
@@ -93,6 +100,14 @@ class ItemNeighbours(Retriever):
                 self._take(model.similarity.tocoo(), n_items)
             else:
                 self.ids, self.weights = np.zeros((n_items, 0), np.int32), np.zeros((n_items, 0), np.float32)
+
+    def _asymmetric(self, touched):
+        from recsys_cli.retrieval.graph_filter import co_occurrence, degrees, powered
+
+        count, power = degrees(touched)[1], self.config.asymmetry
+        return co_occurrence(
+            touched, powered(count, -power), powered(count, power - 1), self.config.neighbours, diagonal=False
+        )
 
     def _take(self, similarity, n_items: int) -> None:
         row, column, value = similarity.row.astype(np.int64), similarity.col, similarity.data
