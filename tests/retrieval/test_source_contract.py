@@ -22,6 +22,7 @@ SMALL = {
     "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
     "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
     "bpr": {"factors": 16},
+    "fresh": {"max_age_days": 60, "max_impressions": 1_000_000},
     "svd": {"factors": 8},
     "nmf": {"factors": 8},
     "als": {"factors": 16, "iterations": 5},
@@ -173,11 +174,11 @@ def test_nothing_in_the_log_gives_empty_rows(kind):
     catalogue = make_catalogue(3, [0, 1], [NOW - 5, NOW - 5])
     window = make_window(catalogue, make_log([]))
     source = make(small(kind))
-    assert source.missing(window) is not None or kind == "random"
+    assert source.missing(window) is not None or kind in ("random", "fresh")
     source.fit(window, Progress())
     items, scores = source.retrieve(window.state, np.array([0, -1], np.int32), 4)
     assert items.shape == (2, 4)
-    if kind not in ("random", "two_tower"):
+    if kind not in ("random", "fresh", "two_tower"):
         assert (items == -1).all() and np.isneginf(scores).all()
 
 
