@@ -38,6 +38,7 @@ COMMANDS = (
     "train",
     "recommend",
     "similar",
+    "features",
     "evaluate",
     "ab_test",
     "benchmark",

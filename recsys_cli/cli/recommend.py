@@ -50,7 +50,7 @@ def recommend(
     engine = RecommendationEngine.load(
         config.paths.artifacts, run, config.pipeline, threads=config.threads, trace=call.trace
     )
-    values = _context(context or [])
+    values = parse_context(context or [])
     if history is not None:
         _recommend_from(call, engine, history, number, values, explain)
         return
@@ -112,7 +112,8 @@ def _read_ids(path: Path) -> list[str]:
     return ids
 
 
-def _context(pairs: list[str]) -> dict[str, str]:
+def parse_context(pairs: list[str]) -> dict[str, str]:
+    """KEY=VALUE pairs of the command line; raises UsageError for anything else."""
     out = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
