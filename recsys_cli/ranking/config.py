@@ -110,7 +110,74 @@ class MmoeConfig(HeavyNetworkConfig):
     """Width of a hidden layer in each head; 0 for none."""
 
 
-HeavyRankerConfig = Annotated[SharedBottomConfig | MmoeConfig, Field(discriminator="kind")]
+class PleConfig(HeavyNetworkConfig):
+    """Progressive layered extraction (Tang et al., RecSys 2020)."""
+
+    kind: Literal["ple"] = "ple"
+    shared_experts: PositiveInt = 2
+    """Expert layers a level that all tasks share, beside one of each task."""
+    hidden: list[PositiveInt] = Field([128, 32], min_length=1)
+    """Width of the experts of each level."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+class DcnConfig(HeavyNetworkConfig):
+    """Deep and cross network, version 2, with cross layers of low rank (Wang et al., WWW 2021)."""
+
+    kind: Literal["dcn_v2"] = "dcn_v2"
+    cross_layers: PositiveInt = 2
+    """Layers that multiply the input with what came before."""
+    rank: PositiveInt = 32
+    """Rank of their matrices."""
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of the MLP beside them."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+class MaskNetConfig(HeavyNetworkConfig):
+    """Parallel MaskNet (Wang et al., DLP-KDD 2021), as in the heavy ranker that Twitter published."""
+
+    kind: Literal["masknet"] = "masknet"
+    blocks: PositiveInt = 3
+    """Mask blocks side by side."""
+    mask_width: PositiveInt = 64
+    """Width of the hidden layer that makes a mask."""
+    block_width: PositiveInt = 64
+    """Width of a block's output."""
+    hidden: list[PositiveInt] = [128, 64]
+    """Widths of the layers over all blocks."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+class WideDeepConfig(HeavyNetworkConfig):
+    """Wide and deep (Cheng et al., DLRS 2016)."""
+
+    kind: Literal["wide_deep"] = "wide_deep"
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of the deep side."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 keeps the wide side linear."""
+
+
+class DeepFmConfig(HeavyNetworkConfig):
+    """Factorisation machine and MLP on one input (Guo et al., IJCAI 2017)."""
+
+    kind: Literal["deepfm"] = "deepfm"
+    factors: PositiveInt = 16
+    """Factors of each input."""
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of the deep side."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+HeavyRankerConfig = Annotated[
+    SharedBottomConfig | MmoeConfig | PleConfig | DcnConfig | MaskNetConfig | WideDeepConfig | DeepFmConfig,
+    Field(discriminator="kind"),
+]
 
 
 class RankingConfig(Section):

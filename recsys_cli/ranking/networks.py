@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from recsys_cli.ranking.config import HeavyNetworkConfig, MmoeConfig, SharedBottomConfig
+from recsys_cli.ranking.config import HeavyNetworkConfig
+from recsys_cli.ranking.trunks import TRUNKS
 
 LOG_VARIANCE_RANGE = (-6.0, 4.0)
 
@@ -79,51 +80,6 @@ class InputLayer(nn.Module):
             return numbers, None
         embedded = self.embedding(codes)
         return torch.cat([numbers, embedded.flatten(1)], dim=1), embedded
-
-
-def mlp(width: int, hidden: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
-    """Linear → batch norm → ReLU → dropout, for each width of `hidden`."""
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers.append(nn.Linear(width, size, bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(size))
-        layers += [nn.ReLU(), nn.Dropout(dropout)]
-        width = size
-    return nn.Sequential(*layers)
-
-
-class SharedBottom(nn.Module):
-    """One representation for all tasks; output [tasks, n, hidden[-1]]."""
-
-    def __init__(self, config: SharedBottomConfig, width: int, tasks: int):
-        super().__init__()
-        self.layers = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x).unsqueeze(0).expand(self.tasks, -1, -1)
-
-
-class Mmoe(nn.Module):
-    """Experts shared by all tasks, mixed per task by a softmax gate on the input; output [tasks, n, hidden[-1]]."""
-
-    def __init__(self, config: MmoeConfig, width: int, tasks: int):
-        super().__init__()
-        self.experts = nn.ModuleList(
-            mlp(width, config.hidden, config.dropout, config.batch_norm) for _ in range(config.experts)
-        )
-        self.gate = nn.Linear(width, tasks * config.experts)
-        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        outputs = torch.stack([expert(x) for expert in self.experts], dim=1)
-        gates = torch.softmax(self.gate(x).view(-1, self.tasks, len(self.experts)), dim=2)
-        return torch.matmul(gates, outputs).transpose(0, 1)
-
-
-TRUNKS: dict[str, type[nn.Module]] = {"shared_bottom": SharedBottom, "mmoe": Mmoe}
-"""`kind` of the configuration → trunk; a trunk takes (config, input width, tasks) and has `width` of its output."""
 
 
 class Heads(nn.Module):

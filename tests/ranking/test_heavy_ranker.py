@@ -12,13 +12,26 @@ from recsys_cli.errors import ArtifactError, DataError, RecsysError
 from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
 from recsys_cli.ranking import loop
-from recsys_cli.ranking.config import MmoeConfig, SharedBottomConfig
+from recsys_cli.ranking.config import (
+    DcnConfig,
+    DeepFmConfig,
+    MaskNetConfig,
+    MmoeConfig,
+    PleConfig,
+    SharedBottomConfig,
+    WideDeepConfig,
+)
 from recsys_cli.ranking.heavy import HeavyRanker
-from recsys_cli.ranking.networks import TRUNKS
+from recsys_cli.ranking.networks import HeavyNetwork, InputSpec
+from recsys_cli.ranking.serving import ServedRanker
 from recsys_cli.ranking.trainer import fit_heavy, input_spec
+from recsys_cli.ranking.trunks import TRUNKS
 
 SMALL = {"hidden": [32, 16], "epochs": 4, "min_steps": 0, "batch_size": 256, "learning_rate": 5e-3}
-KINDS = {"shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig}
+KINDS = {
+    "shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig, "ple": PleConfig, "dcn_v2": DcnConfig,
+    "masknet": MaskNetConfig, "wide_deep": WideDeepConfig, "deepfm": DeepFmConfig,
+}
 
 
 class Said(Progress):
@@ -59,6 +72,47 @@ def test_each_network_overfits_200_rows(kind):
         assert roc_auc(table.labels[task], predicted[task]) > 0.99, task
     known = np.isfinite(table.dwell)
     assert np.corrcoef(np.log1p(predicted["dwell"][known]), np.log1p(table.dwell[known]))[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_graph_of_each_network_says_what_torch_says(kind, tmp_path):
+    config = KINDS[kind](epochs=1, min_steps=0, batch_size=256, members=2)
+    ranker = fit_heavy(config, make_table(600), make_table(200, 1), seed=0)
+    ranker.export(tmp_path)
+    values = make_table(300, 2).values
+    expected, served = ranker.predict(values), ServedRanker.load(tmp_path).predict(values)
+    assert expected.keys() == served.keys()
+    for task in ranker.tasks:
+        np.testing.assert_allclose(served[task], expected[task], atol=1e-5)
+    np.testing.assert_allclose(served["dwell"], expected["dwell"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_each_network_are_those_of_finite_differences(kind):
+    torch.manual_seed(3)
+    small = {"hidden": [5, 3], "dropout": 0, "head": 2, "embedding_dim": 2}
+    spec = InputSpec([0, 1, 2], [False, False, True], [0.0] * 3, [1.0] * 3, [3], [4])
+    network = HeavyNetwork(KINDS[kind](**small), spec, 2, True).double().train()
+    numbers, codes = torch.randn(6, 3, dtype=torch.float64), torch.randint(0, 4, (6, 1))
+
+    def loss() -> torch.Tensor:
+        logits, mean, log_variance, _ = network.raw(numbers, codes)
+        return (torch.sigmoid(logits).square().sum() + (mean * 0.3).sin().sum() + log_variance.tanh().sum()).sum()
+
+    network.zero_grad()
+    loss().backward()
+    rng, compared = np.random.default_rng(0), 0
+    for name, parameter in network.named_parameters():
+        at = int(rng.integers(parameter.numel()))
+        flat, step, kept = parameter.data.view(-1), 1e-6, parameter.data.view(-1)[at].item()
+        found = []
+        for value in (kept + step, kept - step):
+            flat[at] = value
+            found.append(loss().item())
+        flat[at] = kept
+        assert float(parameter.grad.view(-1)[at]) == pytest.approx((found[0] - found[1]) / 2e-6, abs=2e-5), name
+        compared += 1
+    assert compared > 5
 
 
 def test_it_ranks_unseen_rows_nearly_as_well_as_the_truth(fitted):

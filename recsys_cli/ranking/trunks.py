@@ -1,0 +1,206 @@
+"""Trunks of the heavy ranker: from the input vector to one representation a task.
+
+A trunk takes (config, input width, number of tasks), maps float32[n, width] to float32[tasks, n, `width`], and any
+heads go on any trunk.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recsys_cli.ranking.config import (
+    DcnConfig,
+    DeepFmConfig,
+    MaskNetConfig,
+    MmoeConfig,
+    PleConfig,
+    SharedBottomConfig,
+    WideDeepConfig,
+)
+
+
+def mlp(width: int, hidden: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
+    """Linear → batch norm → ReLU → dropout, for each width of `hidden`."""
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers.append(nn.Linear(width, size, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(size))
+        layers += [nn.ReLU(), nn.Dropout(dropout)]
+        width = size
+    return nn.Sequential(*layers)
+
+
+def _for_all(x: torch.Tensor, tasks: int) -> torch.Tensor:
+    """One representation for every task."""
+    return x.unsqueeze(0).expand(tasks, -1, -1)
+
+
+class SharedBottom(nn.Module):
+    """One representation for all tasks."""
+
+    def __init__(self, config: SharedBottomConfig, width: int, tasks: int):
+        super().__init__()
+        self.layers = mlp(width, config.hidden, config.dropout, config.batch_norm)
+        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _for_all(self.layers(x), self.tasks)
+
+
+class Mmoe(nn.Module):
+    """Experts shared by all tasks, mixed per task by a softmax gate on the input."""
+
+    def __init__(self, config: MmoeConfig, width: int, tasks: int):
+        super().__init__()
+        self.experts = nn.ModuleList(
+            mlp(width, config.hidden, config.dropout, config.batch_norm) for _ in range(config.experts)
+        )
+        self.gate = nn.Linear(width, tasks * config.experts)
+        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = torch.stack([expert(x) for expert in self.experts], dim=1)
+        gates = torch.softmax(self.gate(x).view(-1, self.tasks, len(self.experts)), dim=2)
+        return torch.matmul(gates, outputs).transpose(0, 1)
+
+
+class _ExtractionLevel(nn.Module):
+    """Shared experts and one own expert a task; a gate a task mixes its own with the shared ones.
+
+    Below the top a gate over all experts mixes what the shared experts of the next level take.
+    """
+
+    def __init__(self, config: PleConfig, width: int, size: int, tasks: int, top: bool):
+        super().__init__()
+        self.tasks, self.shared_experts = tasks, config.shared_experts
+
+        def expert() -> nn.Module:
+            return mlp(width, [size], config.dropout, config.batch_norm)
+
+        self.shared = nn.ModuleList(expert() for _ in range(config.shared_experts))
+        self.own = nn.ModuleList(expert() for _ in range(tasks))
+        self.gates = nn.ModuleList(nn.Linear(width, config.shared_experts + 1) for _ in range(tasks))
+        self.shared_gate = None if top else nn.Linear(width, config.shared_experts + tasks)
+
+    def forward(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """inputs: of each task, then of the shared experts; [n, width] each. Likewise its output."""
+        shared = [expert(inputs[-1]) for expert in self.shared]
+        own = [expert(x) for expert, x in zip(self.own, inputs[:-1], strict=True)]
+        out = []
+        for task in range(self.tasks):
+            gate = torch.softmax(self.gates[task](inputs[task]), dim=1)
+            out.append(_mix(gate, [own[task], *shared]))
+        if self.shared_gate is not None:
+            out.append(_mix(torch.softmax(self.shared_gate(inputs[-1]), dim=1), [*own, *shared]))
+        return out
+
+
+def _mix(gate: torch.Tensor, experts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.matmul(gate.unsqueeze(1), torch.stack(experts, dim=1)).squeeze(1)
+
+
+class Ple(nn.Module):
+    """Progressive layered extraction: experts of each task beside shared ones, level upon level."""
+
+    def __init__(self, config: PleConfig, width: int, tasks: int):
+        super().__init__()
+        widths = [width, *config.hidden]
+        levels = len(config.hidden)
+        self.levels = nn.ModuleList(
+            _ExtractionLevel(config, widths[i], widths[i + 1], tasks, i == levels - 1) for i in range(levels)
+        )
+        self.tasks, self.width = tasks, widths[-1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [x] * (self.tasks + 1)
+        for level in self.levels:
+            values = level(values)
+        return torch.stack(values[: self.tasks])
+
+
+class Dcn(nn.Module):
+    """Cross layers of low rank beside an MLP: x ← x₀ ⊙ (U·V·x + b) + x, so that a layer adds one order of crosses."""
+
+    def __init__(self, config: DcnConfig, width: int, tasks: int):
+        super().__init__()
+        self.down = nn.ModuleList(nn.Linear(width, config.rank, bias=False) for _ in range(config.cross_layers))
+        self.up = nn.ModuleList(nn.Linear(config.rank, width) for _ in range(config.cross_layers))
+        for layer in self.up:  # crosses begin small, so that products of clipped numbers do not run away
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+        self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
+        self.tasks, self.width = tasks, width + (config.hidden[-1] if config.hidden else 0)
+        self.has_deep = bool(config.hidden)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        crossed = x
+        for down, up in zip(self.down, self.up, strict=True):
+            crossed = x * up(down(crossed)) + crossed
+        out = torch.cat([crossed, self.deep(x)], dim=1) if self.has_deep else crossed
+        return _for_all(out, self.tasks)
+
+
+class MaskNet(nn.Module):
+    """Parallel mask blocks: each weighs the normalised input by a mask made of that very input, then one MLP."""
+
+    def __init__(self, config: MaskNetConfig, width: int, tasks: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.masks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, config.mask_width), nn.ReLU(), nn.Linear(config.mask_width, width))
+            for _ in range(config.blocks)
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, config.block_width, bias=False), nn.LayerNorm(config.block_width), nn.ReLU())
+            for _ in range(config.blocks)
+        )
+        joined = config.blocks * config.block_width
+        self.layers = mlp(joined, config.hidden, config.dropout, config.batch_norm)
+        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else joined
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normal = self.norm(x)
+        parts = [block(normal * mask(x)) for mask, block in zip(self.masks, self.blocks, strict=True)]
+        return _for_all(self.layers(torch.cat(parts, dim=1)), self.tasks)
+
+
+class WideDeep(nn.Module):
+    """The input itself beside an MLP: with heads of one layer a linear model and a network in one."""
+
+    def __init__(self, config: WideDeepConfig, width: int, tasks: int):
+        super().__init__()
+        self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
+        self.tasks, self.width = tasks, width + (config.hidden[-1] if config.hidden else width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _for_all(torch.cat([x, self.deep(x)], dim=1), self.tasks)
+
+
+class DeepFm(nn.Module):
+    """The input, the products of its factors and an MLP: ½((xV)² − x²V²) holds every pair in linear time."""
+
+    def __init__(self, config: DeepFmConfig, width: int, tasks: int):
+        super().__init__()
+        self.factors = nn.Parameter(torch.randn(width, config.factors) * 0.01)
+        self.norm = nn.BatchNorm1d(config.factors)
+        self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
+        self.tasks = tasks
+        self.width = width + config.factors + (config.hidden[-1] if config.hidden else width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pairs = torch.matmul(x, self.factors).square() - torch.matmul(x.square(), self.factors.square())
+        return _for_all(torch.cat([x, self.norm(0.5 * pairs), self.deep(x)], dim=1), self.tasks)
+
+
+TRUNKS: dict[str, type[nn.Module]] = {
+    "shared_bottom": SharedBottom,
+    "mmoe": Mmoe,
+    "ple": Ple,
+    "dcn_v2": Dcn,
+    "masknet": MaskNet,
+    "wide_deep": WideDeep,
+    "deepfm": DeepFm,
+}
+"""`kind` of the configuration → trunk."""
