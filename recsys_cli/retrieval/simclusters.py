@@ -27,6 +27,7 @@ from recsys_cli.retrieval.base import (
     read_part,
 )
 from recsys_cli.retrieval.dense import ragged_of, unique_users
+from recsys_cli.retrieval.graph import Pairs
 from recsys_cli.retrieval.pairs import best_pairs, sum_pairs, without_pairs
 
 CELLS_AT_ONCE = 4_000_000
@@ -267,18 +268,42 @@ class SimClusters(Retriever):
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
         reach = self.config.active * self.config.per_community * 2 + self.count + k
         for part in chunks(np.full(len(users), reach), CELLS_AT_ONCE):
-            interested, size = self.interested_in(state, users[part]), part.stop - part.start
-            at, community = np.nonzero(interested.ids >= 0)
-            place, found = table.strongest.take(interested.ids[at, community])
-            keys = np.unique(at[place] * np.int64(state.catalogue.n_items) + found)
-            places, found = keys // state.catalogue.n_items, (keys % state.catalogue.n_items).astype(np.int32)
-            values = _products(self._dense(interested), places, table.sparse, found)
-            keep = values > 0
-            pairs = places[keep], found[keep], values[keep]
+            pairs = self._near(self.interested_in(state, users[part]), table, table.sparse)
             if self.config.exclude_seen:
                 pairs = without_pairs(state.seen, users[part], *pairs)
-            items[part], scores[part] = best_pairs(*pairs, size, k)
+            items[part], scores[part] = best_pairs(*pairs, part.stop - part.start, k)
         return items, scores
+
+    def _near(self, sparse: _Sparse, table: _Items, measured: _Sparse) -> Pairs:
+        """(place, item, product with `measured`) of what is strong in the communities of some vectors."""
+        n = np.int64(max(len(measured.ids), 1))
+        at, column = np.nonzero(sparse.ids >= 0)
+        place, found = table.strongest.take(sparse.ids[at, column])
+        keys = np.unique(at[place] * n + found)
+        places, found = keys // n, (keys % n).astype(np.int32)
+        values = _products(self._dense(sparse), places, measured, found)
+        keep = values > 0
+        return places[keep], found[keep], values[keep]
+
+    def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[B, communities] U of users, and bool[B], False where it is empty."""
+        dense = self._dense(self.interested_in(state, users))[:, :-1]
+        return dense, dense.any(axis=1)
+
+    def similar_items(self, state: State, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k items of nearest communities (cosine) to each of the given ones, without itself."""
+        items, table = np.asarray(items), self._items(state)
+        unit = _unit(table.sparse)
+        inside = (items >= 0) & (items < len(unit.ids))
+        mine = _Sparse(
+            *(
+                np.where(inside[:, None], part[np.where(inside, items, 0)], fill)
+                for part, fill in zip(unit, (-1, np.float32(0)), strict=True)
+            )
+        )
+        places, found, values = self._near(mine, table, unit)
+        other = found != items[places]
+        return best_pairs(places[other], found[other], values[other], len(items), k)
 
     def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         items, table = np.asarray(items), self._items(state)

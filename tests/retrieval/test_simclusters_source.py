@@ -141,3 +141,14 @@ def test_folding_in_a_known_history_comes_close_to_the_user(world):
     folded = source.fold_in([window.state.history[u] for u in users])
     assert folded.shape == own.shape and np.mean((own * folded).sum(axis=1)) > 0.9
     assert not source.fold_in([np.zeros(0, np.int32), np.array([9999, -1])]).any()
+
+
+def test_the_nearest_users_and_items_share_the_community(world):
+    window, _, home = world
+    source = fit(window)
+    users, _ = source.similar_users(window.state, np.array([17]), 10)
+    assert (home[users[0]] == home[17]).mean() > 0.8 and 17 not in users
+    topic = window.catalogue.item_topics.values
+    items, scores = source.similar_items(window.state, np.array([30, -1]), 20)
+    assert (topic[items[0]] == topic[30]).mean() > 0.7 and 30 not in items[0] and (items[1] == -1).all()
+    assert (np.diff(scores[0]) <= 1e-6).all() and scores[0, 0] <= 1 + 1e-5
