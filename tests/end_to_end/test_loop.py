@@ -80,7 +80,7 @@ def test_a_user_gets_the_same_slate_alone_and_in_a_batch(engine):
 
 
 def test_no_slate_holds_what_the_filters_forbid(engine):
-    slates = engine.slates(np.arange(150))
+    slates = engine.slates(np.arange(150), keep_sourced=True)
     state, catalogue = engine.state, engine.bundle.catalogue
     filled = slates.items >= 0
     assert filled.all()
@@ -91,7 +91,9 @@ def test_no_slate_holds_what_the_filters_forbid(engine):
     assert (catalogue.item_created[slates.items] < state.now).all()
     for row in range(150):
         assert len(set(slates.items[row])) == 10
-        assert np.bincount(author[row]).max() <= 2
+        # a full slate comes first: where the ranked candidates have too few authors the cap gives way
+        writers = np.unique(catalogue.item_author[slates.ranked.items[row]])
+        assert np.bincount(author[row]).max() <= 2 or len(writers) < 10
 
 
 def test_the_python_interface_of_the_readme(trained):
