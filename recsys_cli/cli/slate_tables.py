@@ -27,6 +27,8 @@ _SHORT = {
 
 HEADS_SHOWN = 6
 """Positive actions that the scores table has room for; `--explain` shows all."""
+SIMILARITIES_SHOWN = 5
+"""Similarities that fit beside the predictions."""
 SOURCES_SHOWN = 4
 """Sources named beside an item; further ones are counted."""
 
@@ -39,7 +41,9 @@ def render_slate(console: Console, answer: Recommendations, *, explain: bool) ->
     if not answer.items:
         console.print("no item left to recommend")
         return
-    console.print(_slate(answer), "", _scores(answer))
+    console.print(_slate(answer))
+    for table in _scores(answer):
+        console.print("", table)
     if explain:
         _render_details(console, answer)
     _render_mix_and_funnel(console, answer)
@@ -78,8 +82,11 @@ def _sources(names: list[str]) -> str:
     return shown + (f",+{len(names) - SOURCES_SHOWN}" if len(names) > SOURCES_SHOWN else "")
 
 
-def _scores(answer: Recommendations) -> Table:
-    """Predictions (negative actions added up), similarities and the combined safety score of each item."""
+def _scores(answer: Recommendations) -> list[Table]:
+    """Predictions (negative actions added up), similarities and the combined safety score of each item.
+
+    More than SIMILARITIES_SHOWN similarities stand in a table of their own.
+    """
     first = answer.items[0]
     heads = [a for a in first.predictions if a != "dwell_seconds" and a not in NEGATIVE_ACTIONS][:HEADS_SHOWN]
     negative = [a for a in first.predictions if a in NEGATIVE_ACTIONS]
@@ -88,9 +95,14 @@ def _scores(answer: Recommendations) -> Table:
         columns.append(("neg", [_short(sum(i.predictions[a] for a in negative)) for i in answer.items]))
     if "dwell_seconds" in first.predictions:
         columns.append(("dwell", [f"{i.predictions['dwell_seconds']:.0f}s" for i in answer.items]))
-    columns += [(f"~{_SHORT.get(s, s)}", [_short(i.similarities[s]) for i in answer.items]) for s in first.similarities]
-    if first.safety:
-        columns.append(("safe", [_short(_safety(i)) for i in answer.items]))
+    alike = [(f"~{_SHORT.get(s, s)}", [_short(i.similarities[s]) for i in answer.items]) for s in first.similarities]
+    safe = [("safe", [_short(_safety(i)) for i in answer.items])] if first.safety else []
+    if len(alike) > SIMILARITIES_SHOWN:
+        return [_by_rank(answer, columns + safe), _by_rank(answer, alike)]
+    return [_by_rank(answer, columns + alike + safe)]
+
+
+def _by_rank(answer: Recommendations, columns: list[tuple[str, list[str]]]) -> Table:
     table = _table("#", *(name for name, _ in columns), right=True)
     for row, item in enumerate(answer.items):
         table.add_row(str(item.rank), *(cells[row] for _, cells in columns))

@@ -188,7 +188,7 @@ class _Bipartite(NamedTuple):
 
 
 class RandomWalk(Retriever):
-    """score = share of the walks' visits that fall on the item, by its degree to the power −degree_power.
+    """score = visits in a thousand that fall on the item, times its degree to the power −degree_power.
 
     A walk goes from a user to one of the user's recent items, from the item to one of those who engaged with it and
     so on, each edge being as likely as any other (the transitions of SALSA: Lempel and Moran, 2000). It starts, and
@@ -227,7 +227,7 @@ class RandomWalk(Retriever):
         return (mix(person[:, None] + mix(counter)) >> np.uint64(11)) * 2.0**-53
 
     def _visits(self, state: State, users: np.ndarray) -> Pairs:
-        """(place, item, 1 / (visits possible × degree^power)) of each visit."""
+        """(place, item, 1000 / (visits made × degree^power)) of each visit."""
         graph, users = self._graph(state), np.asarray(users)
         known = (users >= 0) & (users < len(graph.degree))
         self_degree = np.where(known, graph.degree[np.where(known, users, 0)], 0)
@@ -261,7 +261,7 @@ class RandomWalk(Retriever):
         keep = graph.allowed[items]
         row, items = row[keep], items[keep]
         total = self.config.walks * self.config.steps
-        return row, items, graph.engaged.lengths[items] ** -self.config.degree_power / total
+        return row, items, 1000 / total * graph.engaged.lengths[items] ** -self.config.degree_power
 
     def _costs(self, users: np.ndarray) -> np.ndarray:
         return np.full(len(users), self.config.walks * self.config.steps)
