@@ -29,7 +29,7 @@ class SourcingConfig(Section):
     merge: Literal["quota", "rrf", "weighted"] = "quota"
     """How lists become one: "quota" takes from each in proportion to its share and lets the others go deeper where
     one runs dry; "rrf" ranks by share × reciprocal rank, "weighted" by share × score scaled to [0, 1]."""
-    deepen: Annotated[float, Field(ge=1)] = 2.5
+    deepen: Annotated[float, Field(ge=1)] = 4.0
     """Each source is asked for so many times its share, so that it can fill in for those that run dry."""
     fallback: list[str] = ["trending", "popularity"]
     """Sources asked, in this order, for users whom the others leave with less than a slate."""
@@ -67,7 +67,8 @@ class HeavyStageConfig(Section):
 
 
 class UtilityConfig(Section):
-    """Utility: sum of weight × P(positive action) + dwell × E(dwell seconds) − sum of weight × P(negative)."""
+    """Utility: sum of weight × P(positive action) + dwell × E(dwell seconds) − sum of weight × P(negative), times
+    the relevance of the candidate to a power."""
 
     weights: dict[str, float] = {
         "click": 0.5,
@@ -88,6 +89,9 @@ class UtilityConfig(Section):
     """Weight of each action; negative actions are subtracted. Actions that a dataset lacks are left out."""
     dwell: float = 0.01
     """Weight of a second of expected dwell time."""
+    relevance: NonNegativeFloat = 0.0
+    """The utility is multiplied by the predicted relevance to this power; 0 ranks by the actions alone. Needs
+    `ranking.candidate_use` to name relevance."""
 
 
 class ExplorationConfig(Section):

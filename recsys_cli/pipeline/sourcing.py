@@ -45,9 +45,9 @@ def merge(
     """Each item once a row, with the bits of all its proposals together and their weights summed.
 
     items: int32[B, K] with -1 fillers. bits: uint32[B, K]. weights: float32[B, K]. order: float32[B, K] place in
-    which a proposal is taken, the smallest of an item counting; limit: items of a row that are kept, the first
-    by `order` (ties go to the lower item position). The result is ordered by item position; the sum stands in
-    scores["rrf"].
+    which a proposal is taken, the smallest of an item counting; each of the three may be [K], the same for every
+    row. limit: items of a row that are kept, the first by `order` (ties go to the lower item position). The
+    result is ordered by item position; the sum stands in scores["rrf"].
     """
     b, width = items.shape
     if not items.size:
@@ -63,17 +63,22 @@ def merge(
     starts = np.flatnonzero(first)
     if not len(starts):
         return _empty(b)
-    bits = np.where(empty, np.uint32(0), np.take_along_axis(bits, columns, axis=1))
-    weights = np.where(empty, np.float32(0), np.take_along_axis(weights, columns, axis=1))
+    bits = np.where(empty, np.uint32(0), _at(bits, columns))
+    weights = np.where(empty, np.float32(0), _at(weights, columns))
     # fillers sort to the front of the next row and carry no bits, no weight and the last place in the order, so
     # segments may span them
     rows, found = starts // width, items.ravel()[starts]
     bits, weights = np.bitwise_or.reduceat(bits.ravel(), starts), np.add.reduceat(weights.ravel(), starts)
     if limit is not None and order is not None:
-        order = np.where(empty, np.float32(np.inf), np.take_along_axis(order, columns, axis=1))
+        order = np.where(empty, np.float32(np.inf), _at(order, columns))
         chosen = _first(rows, np.minimum.reduceat(order.ravel(), starts), b, limit)
         rows, found, bits, weights = rows[chosen], found[chosen], bits[chosen], weights[chosen]
     return _grid(rows, found, bits, weights, b)
+
+
+def _at(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Values of [B, K] or [K] at columns int[B, J]."""
+    return values[columns] if values.ndim == 1 else np.take_along_axis(values, columns, axis=1)
 
 
 def _first(rows: np.ndarray, order: np.ndarray, b: int, limit: int) -> np.ndarray:
@@ -140,18 +145,18 @@ def propose(
         proposed, scores = sources[name].retrieve(query.state, query.users, depth)
         rank = np.arange(1, proposed.shape[1] + 1, dtype=np.float32)
         items.append(proposed)
-        marks.append(np.full(proposed.shape, 1 << bits[name], np.uint32))
+        marks.append(np.full(len(rank), 1 << bits[name], np.uint32))
         weight = 1 / (RRF_CONSTANT + rank)
         if config is not None and config.merge != "quota":
             share = np.float32(k / config.candidates)
             weight = share * (weight if config.merge == "rrf" else _scaled(scores))
-        weights.append(np.broadcast_to(weight, proposed.shape))
-        order.append(np.broadcast_to(rank / k, proposed.shape))
-    every = [np.concatenate(part, 1) for part in (items, marks, weights)]
+        weights.append(weight)
+        order.append(rank / np.float32(k))
+    every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
     if config is None:
         return merge(*every)
     if config.merge == "quota":
-        return merge(*every, np.concatenate(order, 1), config.candidates)
+        return merge(*every, np.concatenate(order), config.candidates)
     merged = merge(*every)
     best = np.where(merged.filled, np.float32(1) / (1 + merged.scores["rrf"]), np.float32(np.inf))
     rows, columns = np.nonzero(merged.filled)
