@@ -29,7 +29,24 @@ class LightRankerConfig(Section):
     """Training rows used at most, the latest ones."""
 
 
-class HeavyNetworkConfig(Section):
+class HeavyConfig(Section):
+    """What every kind of heavy ranker takes."""
+
+    min_positives: PositiveInt = 5
+    """Actions with fewer positives in the training window get no head."""
+    task_weights: dict[str, NonNegativeFloat] = {}
+    """Weight of a task's loss, 1 where not named, 0 for no head; `dwell` is the dwell head."""
+    dwell: bool = True
+    """Whether to learn dwell time where the dataset has it."""
+    max_rows: PositiveInt = 20_000_000
+    """Training rows used at most, the latest ones."""
+    calibration: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
+    """How probabilities are corrected on validation rows; auto takes what has the best cross-fitted log loss."""
+    calibration_min_positives: PositiveInt = 30
+    """Heads with fewer positives on validation stay uncorrected."""
+
+
+class HeavyNetworkConfig(HeavyConfig):
     """What every network of the heavy ranker takes."""
 
     embedding_dim: PositiveInt = 4
@@ -62,14 +79,8 @@ class HeavyNetworkConfig(Section):
     """Epochs without a better validation metric before training stops."""
     min_delta: NonNegativeFloat = 1e-4
     """By how much the metric must rise to count as better."""
-    min_positives: PositiveInt = 5
-    """Actions with fewer positives in the training window get no head."""
     min_valid_positives: PositiveInt = 50
     """Tasks with at least so many positives on validation count in the early-stopping metric (their mean ROC-AUC)."""
-    task_weights: dict[str, NonNegativeFloat] = {}
-    """Weight of a task's loss, 1 where not named; `dwell` is the dwell head."""
-    dwell: bool = True
-    """Whether to learn dwell time where the dataset has it."""
     dwell_weight: NonNegativeFloat = 0.05
     """Weight of the dwell head's loss."""
     average: bool = True
@@ -78,12 +89,6 @@ class HeavyNetworkConfig(Section):
     """Decay of that average, a step."""
     members: PositiveInt = 1
     """Networks trained from different seeds whose logits are averaged."""
-    max_rows: PositiveInt = 20_000_000
-    """Training rows used at most, the latest ones."""
-    calibration: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
-    """How probabilities are corrected on validation rows; auto takes what has the best cross-fitted log loss."""
-    calibration_min_positives: PositiveInt = 30
-    """Heads with fewer positives on validation stay uncorrected."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
 
@@ -174,8 +179,43 @@ class DeepFmConfig(HeavyNetworkConfig):
     """Width of a hidden layer in each head; 0 for none."""
 
 
+class LightGbmConfig(HeavyConfig):
+    """Gradient-boosted trees, one LightGBM model an action (Ke et al., NeurIPS 2017); numbers and codes alike."""
+
+    kind: Literal["lightgbm"] = "lightgbm"
+    leaves: PositiveInt = Field(15, ge=2)
+    """Leaves a tree."""
+    leaves_rare: PositiveInt = Field(7, ge=2)
+    """Leaves a tree for actions of less than a tenth of the rows."""
+    learning_rate: PositiveFloat = 0.08
+    """Weight of each tree."""
+    rounds: PositiveInt = 400
+    """Most trees of a model."""
+    patience: PositiveInt = 60
+    """Trees without a better validation figure before a model stops."""
+    min_rows_in_leaf: PositiveInt = 100
+    """Fewest rows in a leaf."""
+    feature_share: float = Field(0.4, gt=0, le=1)
+    """Share of the features that a tree may use."""
+    row_share: float = Field(0.8, gt=0, le=1)
+    """Share of the rows that a tree sees."""
+    l2: NonNegativeFloat = 10.0
+    """Ridge penalty on the leaves."""
+    bins: PositiveInt = Field(63, ge=2, le=65_535)
+    """Values of a feature that are told apart."""
+    bags: PositiveInt = 1
+    """Models of different seeds whose scores are averaged."""
+
+
 HeavyRankerConfig = Annotated[
-    SharedBottomConfig | MmoeConfig | PleConfig | DcnConfig | MaskNetConfig | WideDeepConfig | DeepFmConfig,
+    SharedBottomConfig
+    | MmoeConfig
+    | PleConfig
+    | DcnConfig
+    | MaskNetConfig
+    | WideDeepConfig
+    | DeepFmConfig
+    | LightGbmConfig,
     Field(discriminator="kind"),
 ]
 

@@ -16,12 +16,13 @@ from recsys_cli.metrics import expected_calibration_error, log_loss, summarise
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import fit_calibration
-from recsys_cli.ranking.config import HeavyNetworkConfig
+from recsys_cli.ranking.config import HeavyConfig, HeavyNetworkConfig, LightGbmConfig
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
 from recsys_cli.ranking.light import check_finite, moments
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.loop import TrainingLoop, TrainingRows
 from recsys_cli.ranking.networks import InputLayer, InputSpec, ServedNetwork
+from recsys_cli.ranking.trees import TreeRanker, fit_trees
 
 MOMENT_ROWS = 500_000
 """Means and standard deviations of features are taken from about so many rows, evenly spread."""
@@ -34,16 +35,16 @@ COLLAPSED = 1e-4
 
 
 def fit_heavy(
-    config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, *, seed: int,
+    config: HeavyConfig, train: FeatureTable, valid: FeatureTable, *, seed: int,
     progress: Progress | None = None, resume: Path | None = None, threads: int = 0,
-) -> HeavyRanker:
+) -> HeavyRanker | TreeRanker:
     """Train, calibrate and measure a heavy ranker.
 
     train, valid: tables with the same columns; `valid` may be empty (then every epoch is run and nothing is
     calibrated). seed: of the initial weights, the order of rows and dropout. resume: a checkpoint written after
-    every epoch; where it holds the same training, interrupted, that goes on from there and ends with the same
-    weights. threads: torch threads for wide networks, 0 leaves them as they are; a network of less than
-    PARALLEL_STEP runs on one, so that the same seed gives the same weights whatever the number of cores.
+    every epoch (every model of the trees); where it holds the same training, interrupted, that goes on from there
+    and ends with the same weights. threads: torch threads for wide networks, 0 leaves them as they are; a network of
+    less than PARALLEL_STEP runs on one, so that the same seed gives the same weights whatever the number of cores.
 
     The result's `metrics` hold, per task, the figures of `metrics.summarise` on the validation rows after
     calibration (cross-fitted over users, so that the correction is not measured on the rows it was fitted on),
@@ -69,27 +70,39 @@ def fit_heavy(
         )
     if dropped:
         progress.message("no head for " + ", ".join(f"{a} ({why})" for a, why in dropped.items()))
-    device = _device(config)
-    spec = input_spec(train)
-    dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
-    data = _tensors(config, spec, train, tasks, dwell, device)
-    loop = TrainingLoop(
-        config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume,
-        fingerprint=_fingerprint(config, train, valid, seed),
-    )
-    with torch_threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
-        members, history = loop.run()
-    network = ServedNetwork(members, float(np.nanmax(train.dwell)) if dwell else 0.0).to(device).eval()
-    ranker = HeavyRanker(config, train.names, tasks, spec, network, dwell, dropped=dropped, history=history)
+    fingerprint = _fingerprint(config, train, valid, seed)
+    given = {"seed": seed, "progress": progress, "resume": resume, "fingerprint": fingerprint, "threads": threads}
+    fit = fit_trees if isinstance(config, LightGbmConfig) else _fit_network
+    ranker = fit(config, train, valid, tasks, dropped, **given)
     _check_alive(ranker, valid if len(valid) else train)
     _measure(ranker, valid)
+    history = ranker.history
     ranker.metrics["training"] = {
         "rows": len(train), "valid_rows": len(valid), "features": len(train.names), "epochs": len(history),
         "best_epoch": [h["epoch"] for h in history if h["best"]][-1] if history else 0,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    ranker.network.cpu()
+    if isinstance(ranker, HeavyRanker):
+        ranker.network.cpu()
     return ranker
+
+
+def _fit_network(
+    config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, tasks: tuple[str, ...],
+    dropped: dict[str, str], *, seed: int, progress: Progress, resume: Path | None, fingerprint: str, threads: int,
+) -> HeavyRanker:
+    """The network of a configuration, trained and not yet calibrated."""
+    device = _device(config)
+    spec = input_spec(train)
+    dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
+    data = _tensors(config, spec, train, tasks, dwell, device)
+    loop = TrainingLoop(
+        config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume, fingerprint=fingerprint
+    )
+    with torch_threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
+        members, history = loop.run()
+    network = ServedNetwork(members, float(np.nanmax(train.dwell)) if dwell else 0.0).to(device).eval()
+    return HeavyRanker(config, train.names, tasks, spec, network, dwell, dropped=dropped, history=history)
 
 
 def _latest(table: FeatureTable, rows: int) -> FeatureTable:
@@ -103,7 +116,7 @@ def _latest(table: FeatureTable, rows: int) -> FeatureTable:
     )
 
 
-def choose_tasks(config: HeavyNetworkConfig, train: FeatureTable) -> tuple[tuple[str, ...], dict[str, str]]:
+def choose_tasks(config: HeavyConfig, train: FeatureTable) -> tuple[tuple[str, ...], dict[str, str]]:
     """Actions that get a head, and for the others the reason why not."""
     tasks, dropped = [], {}
     for action, labels in train.labels.items():
@@ -159,7 +172,7 @@ def _tensors(
     return TrainingRows(features, prepared, tensor(labels), tensor(log_dwell), tensor(train.weight))
 
 
-def _fingerprint(config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:
+def _fingerprint(config: HeavyConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:
     """Of everything that the training depends on, so that a checkpoint of another training is not continued."""
     digest = hashlib.blake2b(digest_size=16)
     settings = [config.model_dump(mode="json"), seed, train.names, train.categories, torch.__version__]
@@ -171,7 +184,7 @@ def _fingerprint(config: HeavyNetworkConfig, train: FeatureTable, valid: Feature
     return digest.hexdigest()
 
 
-def _check_alive(ranker: HeavyRanker, table: FeatureTable) -> None:
+def _check_alive(ranker: HeavyRanker | TreeRanker, table: FeatureTable) -> None:
     """Raises RecsysError where every head gives every row the same prediction although rows differ."""
     sample = table.values[:PREDICT_ROWS]
     logits = ranker.logits(sample)[0]
@@ -183,7 +196,7 @@ def _check_alive(ranker: HeavyRanker, table: FeatureTable) -> None:
         )
 
 
-def _measure(ranker: HeavyRanker, valid: FeatureTable) -> None:
+def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
     """Calibrate on the validation rows and put their figures into `ranker.metrics`."""
     if len(valid) == 0:
         return
