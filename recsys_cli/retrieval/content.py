@@ -43,7 +43,7 @@ class ContentConfig(RetrieverConfig):
     topic_weight: NonNegativeFloat = 1.0
     """Weight of the topics."""
     attribute_weight: NonNegativeFloat = 0.5
-    """Weight of the author, of categories and of numbers (in ten bins)."""
+    """Weight of the author and of categories, but for those that more than a quarter of the items share."""
     history: PositiveInt = 50
     """Latest interactions of the user that are looked at."""
     half_life_days: PositiveFloat = 7.0
@@ -79,7 +79,10 @@ class ItemTokens:
             part = slice(first, first + tokens.sizes[field])
             scale[part] = kinds.get(field, config.attribute_weight) * (1 if field == "text" else idf[part])
             if field not in kinds:
-                scale[first] = 0  # what is unknown of two items is not alike
+                # what is unknown of two items is not alike; what everybody shares costs most and tells least
+                scale[part][frequency[part] > n / 4] = scale[first] = 0
+            if field.startswith("number/"):
+                scale[part] = 0
         weights = (weights * scale[rows.values]).astype(np.float32)
         # a token that one item alone has is like nothing, and only shortens the others
         keep = (weights > 0) & (frequency[rows.values] > 1)
@@ -112,7 +115,7 @@ class Content(Retriever):
     def missing(self, window: Window) -> str | None:
         catalogue = window.catalogue
         described = len(catalogue.item_text.values) or len(catalogue.item_topics.values) or catalogue.n_authors
-        if not (described or catalogue.item_codes or catalogue.item_numbers):
+        if not (described or catalogue.item_codes):
             return "needs items with text, topics or attributes"
         return None if len(window.interactions[0]) else "needs interactions"
 
