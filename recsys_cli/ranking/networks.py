@@ -83,7 +83,7 @@ class InputLayer(nn.Module):
 
 
 class Heads(nn.Module):
-    """One small head a task, all computed together: [tasks, n, width] → [tasks, n, outputs]."""
+    """One small head a task, all computed together: [tasks, n, width], or [n, width] for all → [tasks, n, outputs]."""
 
     def __init__(self, tasks: int, width: int, hidden: int, outputs: int):
         super().__init__()
@@ -99,8 +99,18 @@ class Heads(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(self.hidden):
-            x = torch.relu(torch.matmul(x, self.hidden[0]) + self.hidden[1])
-        return torch.matmul(x, self.weight) + self.bias
+            x = torch.relu(_each(x, self.hidden[0]) + self.hidden[1])
+        return _each(x, self.weight) + self.bias
+
+
+def _each(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Products of [tasks, n, width] or [n, width] with [tasks, width, outputs]: [tasks, n, outputs]."""
+    if x.ndim == 3:
+        return torch.matmul(x, weight)
+    # one product for all tasks: a wide representation repeated for each would not fit in the cache
+    tasks, width, outputs = weight.shape
+    joined = torch.matmul(x, weight.permute(1, 0, 2).reshape(width, tasks * outputs))
+    return joined.view(-1, tasks, outputs).transpose(0, 1)
 
 
 class HeavyNetwork(nn.Module):
@@ -125,10 +135,11 @@ class HeavyNetwork(nn.Module):
         """Logits [n, T]; mean and log-variance of ln(1+dwell) [n] or None; embeddings [n, C, D] or None."""
         x, embedded = self.input(numbers, codes)
         x = self.trunk(x)
-        logits = self.heads(x[: self.tasks]).squeeze(2).transpose(0, 1)
+        shared = x.ndim == 2
+        logits = self.heads(x if shared else x[: self.tasks]).squeeze(2).transpose(0, 1)
         if self.dwell_head is None:
             return logits, None, None, embedded
-        dwell = self.dwell_head(x[self.tasks :])[0]
+        dwell = self.dwell_head(x if shared else x[self.tasks :])[0]
         return logits, dwell[:, 0], torch.clamp(dwell[:, 1], *LOG_VARIANCE_RANGE), embedded
 
     def set_base_rates(self, rates: torch.Tensor, log_dwell: tuple[float, float] | None) -> None:

@@ -1,7 +1,7 @@
 """Trunks of the heavy ranker: from the input vector to one representation a task.
 
-A trunk takes (config, input width, number of tasks), maps float32[n, width] to float32[tasks, n, `width`], and any
-heads go on any trunk.
+A trunk takes (config, input width, number of tasks) and maps float32[n, input width] to float32[tasks, n, `width`],
+or to float32[n, `width`] where all tasks share one representation. Any heads go on any trunk.
 """
 
 from __future__ import annotations
@@ -32,21 +32,16 @@ def mlp(width: int, hidden: list[int], dropout: float, batch_norm: bool) -> nn.S
     return nn.Sequential(*layers)
 
 
-def _for_all(x: torch.Tensor, tasks: int) -> torch.Tensor:
-    """One representation for every task."""
-    return x.unsqueeze(0).expand(tasks, -1, -1)
-
-
 class SharedBottom(nn.Module):
     """One representation for all tasks."""
 
     def __init__(self, config: SharedBottomConfig, width: int, tasks: int):
         super().__init__()
         self.layers = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+        self.width = config.hidden[-1] if config.hidden else width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _for_all(self.layers(x), self.tasks)
+        return self.layers(x)
 
 
 class Mmoe(nn.Module):
@@ -131,15 +126,14 @@ class Dcn(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
         self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.tasks, self.width = tasks, width + (config.hidden[-1] if config.hidden else 0)
+        self.width = width + (config.hidden[-1] if config.hidden else 0)
         self.has_deep = bool(config.hidden)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         crossed = x
         for down, up in zip(self.down, self.up, strict=True):
             crossed = x * up(down(crossed)) + crossed
-        out = torch.cat([crossed, self.deep(x)], dim=1) if self.has_deep else crossed
-        return _for_all(out, self.tasks)
+        return torch.cat([crossed, self.deep(x)], dim=1) if self.has_deep else crossed
 
 
 class MaskNet(nn.Module):
@@ -158,12 +152,12 @@ class MaskNet(nn.Module):
         )
         joined = config.blocks * config.block_width
         self.layers = mlp(joined, config.hidden, config.dropout, config.batch_norm)
-        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else joined
+        self.width = config.hidden[-1] if config.hidden else joined
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         normal = self.norm(x)
         parts = [block(normal * mask(x)) for mask, block in zip(self.masks, self.blocks, strict=True)]
-        return _for_all(self.layers(torch.cat(parts, dim=1)), self.tasks)
+        return self.layers(torch.cat(parts, dim=1))
 
 
 class WideDeep(nn.Module):
@@ -172,10 +166,10 @@ class WideDeep(nn.Module):
     def __init__(self, config: WideDeepConfig, width: int, tasks: int):
         super().__init__()
         self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.tasks, self.width = tasks, width + (config.hidden[-1] if config.hidden else width)
+        self.width = width + (config.hidden[-1] if config.hidden else width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _for_all(torch.cat([x, self.deep(x)], dim=1), self.tasks)
+        return torch.cat([x, self.deep(x)], dim=1)
 
 
 class DeepFm(nn.Module):
@@ -186,12 +180,11 @@ class DeepFm(nn.Module):
         self.factors = nn.Parameter(torch.randn(width, config.factors) * 0.01)
         self.norm = nn.BatchNorm1d(config.factors)
         self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.tasks = tasks
         self.width = width + config.factors + (config.hidden[-1] if config.hidden else width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pairs = torch.matmul(x, self.factors).square() - torch.matmul(x.square(), self.factors.square())
-        return _for_all(torch.cat([x, self.norm(0.5 * pairs), self.deep(x)], dim=1), self.tasks)
+        return torch.cat([x, self.norm(0.5 * pairs), self.deep(x)], dim=1)
 
 
 TRUNKS: dict[str, type[nn.Module]] = {
