@@ -12,7 +12,7 @@ from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.base import MaxAge, PerState, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Factorisation(Retriever):
 
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
         self._arrays = arrays
+        self._latest = PerState(lambda state: {})
         self.index = ItemIndex(arrays["answer"], arrays["known"], self.config.max_age_days)
 
     def missing(self, window: Window) -> str | None:
@@ -141,8 +142,13 @@ class Factorisation(Retriever):
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D'] vectors and bool[B], False where nothing of the history is known."""
         users = np.asarray(users)
-        places, items = state.history.take(users)
-        return self._represent(Ragged.group(places, items, len(users)))
+        # a request asks for proposals, then for similarities: the second finds what the first folded in
+        kept, asked = self._latest(state), users.tobytes()
+        last = kept.get("last")
+        if last is None or last[0] != asked:
+            places, items = state.history.take(users)
+            last = kept["last"] = (asked, self._represent(Ragged.group(places, items, len(users))))
+        return last[1]
 
     def _represent(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
         held = (histories.values >= 0) & (histories.values < len(self._arrays["query"]))

@@ -85,6 +85,25 @@ def test_sources_measure_a_guest_like_a_known_user_with_the_same_history(engine)
         assert np.corrcoef(*scores)[0, 1] > at_least, name
 
 
+def test_a_large_catalogue_travels_with_its_index(trained, engine, tmp_path, monkeypatch):
+    from recsys_cli.pipeline.bundle import read_bundle, write_bundle
+    from recsys_cli.retrieval import dense
+    from recsys_cli.retrieval.index import FILE
+
+    users = np.arange(150, dtype=np.int32)
+    exact = engine.bundle.retrievers["two_tower"].retrieve(engine.state, users, 100)[0]
+    monkeypatch.setattr(dense, "LARGE", 200)
+    bundle_folder = trained.folder / "artifacts" / "runs" / engine.manifest.id / "bundle"
+    (tmp_path / "bundle").mkdir()
+    report = write_bundle(tmp_path / "bundle", read_bundle(bundle_folder), None)
+    assert report["two_tower"]["kind"].startswith("inverted lists") and report["two_tower"]["recall@100"] >= 0.98
+    assert (tmp_path / "bundle/retrieval/two_tower" / FILE).is_file()
+    source = read_bundle(tmp_path / "bundle").retrievers["two_tower"]
+    found = source.retrieve(engine.state, users, 100)[0]
+    overlap = [len(np.intersect1d(a, b)) / 100 for a, b in zip(found, exact, strict=True)]
+    assert np.mean(overlap) >= 0.97
+
+
 def test_retrievers_are_compared_with_their_union(trained):
     report = json.loads(trained.ok("evaluate", "--retrievers", "--format", "json"))
     rows = {row["name"]: row for row in report["retrievers"]}
