@@ -21,6 +21,7 @@ import polars as pl
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Windows, make_windows
@@ -28,12 +29,12 @@ from recsys_cli.errors import ArtifactError, DataError, RecsysError, UsageError,
 from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
-from recsys_cli.features.table import FeatureTable
+from recsys_cli.features.table import FeatureTable, with_relevance
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.light import fit_light
-from recsys_cli.ranking.negatives import with_negatives
+from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
@@ -152,7 +153,9 @@ class _Job:
         with self.step("training table"):
             train_table, valid_table = self._tables(spec, early)
         with self.step("light ranker"):
-            light = fit_light(self.settings.ranking.light, train_table, self.dataset.log.positive_actions)
+            rows = train_table if "light" in self.settings.ranking.candidate_use else train_table.logged()
+            light = fit_light(self.settings.ranking.light, rows, self.dataset.log.positive_actions)
+            del rows
             self.metrics["light"] = {"any positive action": {"train_roc_auc": light.auc}}
         with self.step("heavy ranker"):
             heavy = self._heavy(train_table, valid_table)
@@ -253,7 +256,7 @@ class _Job:
         )
 
     def _tables(self, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:
-        log, w = self.dataset.log, self.windows
+        log, w, ranking = self.dataset.log, self.windows, self.settings.ranking
         state = State.build(self.dataset.catalogue, log, w.history_end, **self.edges)
 
         def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
@@ -265,15 +268,30 @@ class _Job:
                 touched = Ragged.group(log.user, log.item, self.dataset.catalogue.n_users).sorted_rows()
                 rows = rows.take(rows.positive)
                 rows = with_negatives(
-                    rows, sources, state, self.settings.ranking.sampled_negatives, self.settings.seed, touched
+                    rows, sources, state, ranking.sampled_negatives, self.settings.seed, touched
                 )
+            elif ranking.candidate_negatives and ranking.candidate_use:
+                drawn = candidate_negatives(
+                    rows, sources, state_at, ranking.candidate_negatives, self.settings.seed, shown
+                )
+                return with_relevance(built(rows), built(drawn), log.positive_actions)
+            return built(rows)
+
+        def built(rows: Log) -> FeatureTable:
             return build_table(spec, self.dataset.catalogue, log, rows, **self.edges, similarity=similarity)
 
+        def state_at(now: int) -> State:
+            return State.build(self.dataset.catalogue, log, now, **self.edges)
+
+        shown = Ragged.group(log.user, log.item, self.dataset.catalogue.n_users).sorted_rows()
         with self.progress.step("training table"):
             return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
 
     def _heavy(self, train_table: FeatureTable, valid_table: FeatureTable):
-        path = self.work / "checkpoints" / "heavy.pt"
+        path, use = self.work / "checkpoints" / "heavy.pt", self.settings.ranking.candidate_use
+        if "relevance" not in use:
+            train_table = train_table.all_known() if "actions" in use else train_table.logged()
+            valid_table = valid_table.logged()
         heavy = fit_heavy(
             self.settings.ranking.heavy,
             train_table,

@@ -54,7 +54,7 @@ class LightRanking:
 
 
 class HeavyRanking:
-    """Predicts every action and dwell: scores "p_<action>" and "dwell" (seconds)."""
+    """Predicts every action, dwell and relevance: scores "p_<action>", "dwell" (seconds) and "relevance"."""
 
     name = "heavy"
 
@@ -81,7 +81,7 @@ class HeavyRanking:
         for name, column in predicted.items():
             grid = np.zeros(items.shape, np.float32)
             grid[filled] = column
-            out["dwell" if name == "dwell" else f"p_{name}"] = grid
+            out[name if name in ("dwell", "relevance") else f"p_{name}"] = grid
         return out
 
 
@@ -112,4 +112,8 @@ class Utility:
             total += np.float32(-weight if action in negative else weight) * p
         if "dwell" in candidates.scores:
             total += np.float32(self._config.dwell) * candidates.scores["dwell"]
+        if "relevance" in candidates.scores and self._config.relevance:
+            factor = np.maximum(candidates.scores["relevance"], 1e-6) ** np.float32(self._config.relevance)
+            # what is unlikely to matter must fall, also where the utility is negative
+            total = np.where(total >= 0, total * factor, total / factor)
         return total

@@ -37,6 +37,8 @@ class TrainingRows:
     """float32[n] ln(1+seconds), NaN unknown; None for no dwell head"""
     weight: torch.Tensor | None
     """float32[n], None for all one"""
+    mask: torch.Tensor | None = None
+    """float32[n, T], 0 where the label is unknown; None where all are known"""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -108,7 +110,11 @@ class TrainingLoop:
         if self.rows.log_dwell is not None:
             known = self.rows.log_dwell[~torch.isnan(self.rows.log_dwell)]
             log_dwell = (float(known.mean()), float(known.var()))
-        network.set_base_rates(self.rows.labels.mean(dim=0).cpu(), log_dwell)
+        rates = self.rows.labels.mean(dim=0)
+        if self.rows.mask is not None:
+            known = self.rows.mask.sum(dim=0).clamp_min(1)
+            rates = (self.rows.labels * self.rows.mask).sum(dim=0) / known
+        network.set_base_rates(rates.cpu(), log_dwell)
         return network.to(self.device)
 
     def _seed_of(self, number: int, epoch: int) -> int:
@@ -203,7 +209,8 @@ class TrainingLoop:
             numbers, codes = (None if part is None else part[batch] for part in rows.prepared)
         logits, mean, log_variance, embedded = network.raw(numbers, codes)
         weight = None if rows.weight is None else rows.weight[batch]
-        loss = (weighted_bce(logits, rows.labels[batch], weight) * self.task_weights).sum()
+        mask = None if rows.mask is None else rows.mask[batch]
+        loss = (weighted_bce(logits, rows.labels[batch], weight, mask) * self.task_weights).sum()
         if mean is not None:
             loss = loss + config.dwell_weight * gaussian_nll(mean, log_variance, rows.log_dwell[batch], weight)
         if embedded is not None and config.embedding_l2:
@@ -228,12 +235,13 @@ class TrainingLoop:
             raise RecsysError(
                 "the heavy ranker predicts values that are not numbers", "lower ranking.heavy.learning_rate"
             )
-        auc = {task: roc_auc(valid.labels[task], logits[:, t]) for t, task in enumerate(self.tasks)}
+        rows = {task: valid.known(task) for task in self.tasks}
+        auc = {t: roc_auc(valid.labels[t][rows[t]], logits[rows[t], i]) for i, t in enumerate(self.tasks)}
         counted = [
             auc[task] for task in self.tasks
             if valid.labels[task].sum() >= config.min_valid_positives and np.isfinite(auc[task])
         ]
-        losses = [log_loss(valid.labels[task], sigmoid(logits[:, t])) for t, task in enumerate(self.tasks)]
+        losses = [log_loss(valid.labels[t][rows[t]], sigmoid(logits[rows[t], i])) for i, t in enumerate(self.tasks)]
         metric = float(np.mean(counted)) if counted else -float(np.mean(losses))
         auc = {task: None if np.isnan(value) else value for task, value in auc.items()}
         return metric, {"auc": auc, "log_loss": float(np.mean(losses))}

@@ -11,7 +11,7 @@ import orjson
 import torch
 
 from recsys_cli.errors import DataError, RecsysError
-from recsys_cli.features.table import FeatureTable
+from recsys_cli.features.table import RELEVANCE, FeatureTable
 from recsys_cli.metrics import expected_calibration_error, log_loss, summarise
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
@@ -113,6 +113,7 @@ def _latest(table: FeatureTable, rows: int) -> FeatureTable:
         table.values[keep], table.names, table.categories, {k: v[keep] for k, v in table.labels.items()},
         None if table.dwell is None else table.dwell[keep], table.user[keep], table.item[keep], table.time[keep],
         None if table.weight is None else table.weight[keep],
+        None if table.candidate is None else table.candidate[keep],
     )
 
 
@@ -169,7 +170,10 @@ def _tensors(
         prepared = torch.cat(numbers), torch.cat(codes).to(torch.int32) if spec.categorical else None
     labels = np.stack([train.labels[task] for task in tasks], axis=1)
     log_dwell = np.log1p(np.maximum(train.dwell, 0)) if dwell else None
-    return TrainingRows(features, prepared, tensor(labels), tensor(log_dwell), tensor(train.weight))
+    mask = None
+    if train.candidate is not None:
+        mask = np.stack([(t == RELEVANCE) | ~train.candidate for t in tasks], axis=1)
+    return TrainingRows(features, prepared, tensor(labels), tensor(log_dwell), tensor(train.weight), tensor(mask))
 
 
 def _fingerprint(config: HeavyConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:
@@ -204,11 +208,13 @@ def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
     logits, mean, _ = ranker.logits(valid.values)
     calibration = {}
     for t, task in enumerate(ranker.tasks):
-        labels = valid.labels[task]
-        raw = sigmoid(logits[:, t].astype(np.float64))
+        rows = valid.known(task)
+        labels, mine = valid.labels[task][rows], logits[rows, t]
+        raw = sigmoid(mine.astype(np.float64))
         enough = min(labels.sum(), len(labels) - labels.sum()) >= config.calibration_min_positives
-        method = config.calibration if enough else "none"
-        calibration[task], corrected = fit_calibration(logits[:, t], labels, valid.user, method)
+        # how often candidates are relevant depends on how many are drawn: there is no rate to be right about
+        method = config.calibration if enough and task != RELEVANCE else "none"
+        calibration[task], corrected = fit_calibration(mine, labels, valid.user[rows], method)
         ranker.metrics[task] = summarise(labels, corrected) | {
             "log_loss_raw": log_loss(labels, raw), "ece_raw": expected_calibration_error(labels, raw),
             "calibration": calibration[task].kind,

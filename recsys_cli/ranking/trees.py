@@ -196,7 +196,9 @@ def _fit_task(
 
     def rows_of(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         if task != "dwell":
-            return table.values, table.labels[task].astype(np.float32), table.weight
+            rows = table.known(task)
+            weight = None if table.weight is None else table.weight[rows]
+            return table.values[rows], table.labels[task][rows].astype(np.float32), weight
         keep = np.isfinite(table.dwell)
         weight = None if table.weight is None else table.weight[keep]
         return table.values[keep], np.log1p(np.maximum(table.dwell[keep], 0)), weight

@@ -1,0 +1,47 @@
+"""The replayed rate weighs what was shown by how rarely it was shown."""
+
+import numpy as np
+import pytest
+
+from recsys_cli.data.log import Log
+from recsys_cli.evaluation.replay import replayed_rate
+
+
+def make_log(rows):
+    user, item, propensity, click = zip(*rows, strict=True)
+    return Log(
+        user=np.array(user, np.int32), item=np.array(item, np.int32), time=np.arange(len(rows), dtype=np.int64),
+        actions={"click": np.array(click, bool)}, positive_actions=("click",), negative_actions=(),
+        propensity=np.array(propensity, np.float32),
+    )
+
+
+def test_a_row_counts_by_the_inverse_of_its_propensity():
+    # listed and shown: item 1 (p 0.5, clicked), item 2 (p 0.1, not); item 9 was shown but is on no list
+    log = make_log([(0, 1, 0.5, True), (0, 2, 0.1, False), (0, 9, 0.01, True), (3, 1, np.nan, True)])
+    value, low, high = replayed_rate(
+        np.array([[1, 2, 5], [1, -1, -1]], np.int32), np.array([0, 3], np.int32), log, 10, 3, resamples=100, seed=0
+    )
+    assert value == pytest.approx(2 / (2 + 10))
+    assert low <= value <= high
+
+
+def test_items_beyond_k_do_not_count_and_nothing_matched_is_unknown():
+    log = make_log([(0, 1, 0.5, True), (0, 2, 0.5, False)])
+    lists, users = np.array([[1, 2]], np.int32), np.array([0], np.int32)
+    assert replayed_rate(lists, users, log, 10, 1, resamples=100, seed=0)[0] == 1.0
+    assert replayed_rate(lists, users, log, 10, 2, resamples=100, seed=0)[0] == 0.5
+    assert np.isnan(replayed_rate(lists + 5, users, log, 10, 2, resamples=100, seed=0)[0])
+
+
+def test_uniform_logging_finds_the_better_list_that_a_biased_log_hides():
+    rng = np.random.default_rng(0)
+    n, chance = 4000, np.array([0.2, 0.6])  # item 1 is liked more, and shown a tenth as often
+    shown = (rng.random(n) < 1 / 11).astype(np.int32)
+    click = rng.random(n) < chance[shown]
+    log = make_log([(u, i, (10 / 11, 1 / 11)[i], c) for u, (i, c) in enumerate(zip(shown, click, strict=True))])
+    users = np.arange(n, dtype=np.int32)
+    both = np.tile(np.array([0, 1], np.int32), (n, 1))
+    value = replayed_rate(both, users, log, 2, 2, resamples=100, seed=0)[0]
+    assert value == pytest.approx(0.4, abs=0.05)
+    assert click.mean() < 0.27
