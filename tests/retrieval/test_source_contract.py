@@ -13,6 +13,7 @@ from planted import NOW, edges, make_catalogue, make_log, make_window, planted
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ArtifactError
+from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import OPTIONAL, SOURCES, default_retrieval, make
 from recsys_cli.retrieval.base import chunks
@@ -115,6 +116,22 @@ def test_score_agrees_with_retrieve(world, fitted, kind):
     np.testing.assert_allclose(pairs.reshape(items.shape), given, rtol=1e-5, atol=1e-6)
     nobody = fitted[kind].score(world[0].state, np.array([-1], np.int32), items[:1])
     assert not nobody.any()
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_somebody_who_is_not_in_the_data_is_served_from_a_history(world, fitted, kind):
+    window, _ = world
+    history = window.state.history[7]
+    state = with_guest(window.state, history)
+    guest = np.array([window.catalogue.n_users], np.int32)
+    items, scores = fitted[kind].retrieve(state, guest, 20)
+    assert items.shape == scores.shape == (1, 20) and not np.isin(items, history).any()
+    if fitted[kind].score(state, guest, items) is not None:
+        assert fitted[kind].score(state, guest, items).shape == (1, 20)
+    assert len(fitted[kind].explain(state, int(guest[0]), items[0, :3])) == 3
+    if kind in LEARNED and kind not in ("real_graph",):
+        topic = window.catalogue.item_topics.values
+        assert (topic[items[items >= 0]] == 7 % 5).mean() > 0.5
 
 
 @pytest.mark.parametrize("kind", LEARNED)
