@@ -31,6 +31,8 @@ from recsys_cli.retrieval.graph import Pairs
 from recsys_cli.retrieval.pairs import best_pairs, sum_pairs, without_pairs
 
 CELLS_AT_ONCE = 4_000_000
+ENOUGH = 0.5
+"""Share of the authors engaged with that must have followers for follows to be the graph."""
 Producers = Literal["follows", "authors", "items"]
 
 
@@ -43,7 +45,7 @@ class SimClustersConfig(RetrieverConfig):
     matters in the data at all. Items of unknown age always pass."""
     graph: Literal["auto", "follows", "authors", "items"] = "auto"
     """Whose audience makes producers alike: followers of authors, those who engaged with authors, or those who
-    engaged with items; "auto" takes the first that the data has."""
+    engaged with items; "auto" takes follows where most authors have some, else authors, else items."""
     communities: PositiveInt = 150
     """Communities at most; fewer where there are less than five producers for each."""
     neighbours: PositiveInt = 50
@@ -122,7 +124,13 @@ class SimClusters(Retriever):
             return self.config.graph
         if not (window.catalogue.item_author >= 0).any():
             return "items"
-        return "follows" if len(window.state.follows.values) else "authors"
+        known = {}
+        for producers in ("follows", "authors"):
+            people, followed = self._audience(window, producers)
+            pairs = np.unique(people * np.int64(window.catalogue.n_authors) + followed)
+            size = np.bincount(pairs % window.catalogue.n_authors, minlength=1)
+            known[producers] = int((size >= self.config.min_followers).sum())
+        return "follows" if known["follows"] >= max(known["authors"] * ENOUGH, 1) else "authors"
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         from scipy.sparse import csr_matrix
@@ -132,7 +140,7 @@ class SimClusters(Retriever):
         catalogue = window.catalogue
         self.producers = self._choose(window)
         self._author = np.array(catalogue.item_author)
-        people, followed = self._audience(window)
+        people, followed = self._audience(window, self.producers)
         n = catalogue.n_items if self.producers == "items" else catalogue.n_authors
         audience = csr_matrix((np.ones(len(people), np.float64), (people, followed)), shape=(catalogue.n_users, n))
         audience.data[:] = 1
@@ -147,12 +155,13 @@ class SimClusters(Retriever):
             self.known_for = self._affiliations(graph, audience)
             step.advance()
 
-    def _audience(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    @staticmethod
+    def _audience(window: Window, producers: Producers) -> tuple[np.ndarray, np.ndarray]:
         """(user, producer) pairs."""
-        if self.producers == "follows":
+        if producers == "follows":
             return window.state.follows.rows, window.state.follows.values
         users, items, _ = window.interactions
-        producer = items if self.producers == "items" else window.catalogue.item_author[items]
+        producer = items if producers == "items" else window.catalogue.item_author[items]
         return users[producer >= 0], producer[producer >= 0]
 
     def _similarities(self, audience, size: np.ndarray):

@@ -78,6 +78,8 @@ def test_the_graph_is_chosen_by_what_the_data_has(world):
     window = world[0]
     assert fit(window).producers == "follows"
     assert fit(make_window(window.catalogue, window.log, window.end)).producers == "authors"
+    few = edges([(u, 3) for u in range(10)])
+    assert fit(make_window(window.catalogue, window.log, window.end, few)).producers == "authors"
     nothing = make_window(window.catalogue, make_log([]))
     assert SimClusters(SimClustersConfig()).missing(nothing) == "needs follows or interactions"
     assert SimClusters(SimClustersConfig(graph="follows")).missing(nothing) == "needs follows of authors"
