@@ -48,7 +48,6 @@ class Als(Retriever):
 
     def __init__(self, config: AlsConfig):
         super().__init__(config)
-        self._latest = PerState(lambda state: {})
         self._set({
             "items": np.zeros((0, config.factors), np.float32), "known": np.zeros(0, bool),
             "users": np.zeros((0, config.factors), np.float32), "last": np.zeros(0, np.int64),
@@ -56,6 +55,7 @@ class Als(Retriever):
 
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
         self._arrays = arrays
+        self._latest = PerState(lambda state: {})
         items = arrays["items"]
         self.index = ItemIndex(items, arrays["known"], self.config.max_age_days)
         gram = items.T @ items
