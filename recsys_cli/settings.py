@@ -10,8 +10,8 @@ from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
-from recsys_cli.world.config import WorldConfig
 from recsys_cli.retrieval import RetrieverSettings, default_retrieval
+from recsys_cli.world.config import WorldConfig
 
 
 class Paths(Section):
