@@ -32,6 +32,8 @@ class EaseConfig(RetrieverConfig):
     item_exponent: NonNegativeFloat = 0.0
     """Power of an item's number of users by which the item's column is divided before the regression; what is
     predicted is multiplied by it again."""
+    popularity_exponent: float = 0.0
+    """Further power of an item's number of users by which its score is multiplied; above 0 favours the popular."""
     exact_up_to: PositiveInt = 8_000
     """Items up to which the whole matrix is inverted; above, it is solved in the leading space, see `factors`."""
     factors: PositiveInt = 512
@@ -60,7 +62,7 @@ class Ease(ItemFilter):
         edges = (
             diags_array(powered(users, -c.user_exponent)) @ touched @ diags_array(powered(items, -c.item_exponent))
         ).tocsr()
-        back, forth = powered(items, -c.item_exponent), powered(items, c.item_exponent)
+        back, forth = powered(items, -c.item_exponent), powered(items, c.item_exponent + c.popularity_exponent)
         if edges.shape[1] <= c.exact_up_to:
             return self._exact(edges, back, forth)
         return self._split(edges, back, forth, seed)

@@ -68,6 +68,13 @@ def test_ease_of_weighted_rows_and_columns_is_that_of_the_weighted_matrix(window
         np.testing.assert_allclose(found[np.ix_(known, known)], expected[np.ix_(known, known)], atol=3e-4)
 
 
+def test_popularity_lifts_the_scores_of_popular_items_by_its_power(window):
+    plain = weights_of(fitted(Ease(EaseConfig(regularisation=9, neighbours=None)), window))
+    lifted = weights_of(fitted(Ease(EaseConfig(regularisation=9, neighbours=None, popularity_exponent=0.2)), window))
+    count = touched_of(window).sum(axis=0)
+    np.testing.assert_allclose(lifted, plain * count**0.2, rtol=1e-5, atol=1e-9)
+
+
 def test_a_few_directions_come_near_the_whole_solution(window):
     whole = direct(touched_of(window), 40)
     found = weights_of(fitted(Ease(EaseConfig(regularisation=40, neighbours=None, exact_up_to=1, factors=15)), window))
