@@ -17,6 +17,7 @@ from recsys_cli.errors import ArtifactError, DataError
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.impressions import measure_impressions
 from recsys_cli.evaluation.lists import Popularity, Random, source_lists
+from recsys_cli.evaluation.replay import replayed_rate
 from recsys_cli.evaluation.targets import check_targets
 from recsys_cli.evaluation.truth import Truth, find_truth
 from recsys_cli.progress import Progress
@@ -62,7 +63,7 @@ def evaluate(
         )
     truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
-        rankings = _Rankings(past, log, truth, config, seed, progress).measure()
+        rankings = _Rankings(past, log, truth, config, seed, progress, windows.end).measure()
     with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
         impressions = measure_impressions(past, dataset, edges, config, seed)
     document = {
@@ -118,6 +119,8 @@ class _Rankings:
     config: EvaluationConfig
     seed: int
     progress: Progress
+    end: int
+    """of the test window, µs"""
 
     def measure(self) -> dict[str, Any]:
         """The parts "systems", "sourced", "by_source", "groups", "fallback" and "funnel" of the report."""
@@ -201,6 +204,7 @@ class _Rankings:
         rows = np.flatnonzero(window.positive)
         pairs = np.unique(window.user[rows].astype(np.int64) * state.catalogue.n_items + window.item[rows])
         audience = np.bincount(pairs % max(state.catalogue.n_items, 1), minlength=state.catalogue.n_items)
+        test = self.log.window(state.now, self.end)
         available = state.available
         popularity = np.where(available, state.interactions, -1)
         columns, names = [], []
@@ -227,6 +231,12 @@ class _Rankings:
                 shown = by_k[k][:, :k]
                 exposure = np.bincount(shown[shown >= 0], minlength=state.catalogue.n_items)[available]
                 metrics[f"gini@{k}"] = _interval(rm.gini(exposure), np.nan, np.nan)
+                if test.propensity is not None:
+                    rate = replayed_rate(
+                        by_k[k], self.truth.users, test, state.catalogue.n_items, k,
+                        resamples=self.config.resamples, seed=self.seed,
+                    )
+                    metrics[f"replay@{k}"] = _interval(*rate)
             out.append({"name": name, "kind": kind, "metrics": metrics})
         return out
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN = ("recall", "ndcg", "precision", "map", "mrr", "hit_rate", "coverage")
+SHOWN_WITH_PROPENSITIES = ("recall", "ndcg", "replay", "precision", "mrr", "hit_rate", "coverage")
 HEADINGS = {
     "recall": "Recall",
     "ndcg": "NDCG",
@@ -42,10 +43,9 @@ def render(console: Console, document: dict[str, Any]) -> None:
         f"{'left out' if document['truths'] == 'reachable' else 'kept'}; {truth['seen_before']:,} shown before)",
         highlight=False,
     )
-    candidates = document["sourced"]["candidates"]
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
-        (_systems(document, k), f"all sources: what they propose together before ranking, {candidates:,.0f} a user"),
+        (_systems(document, k), _notes_on_systems(document, k)),
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
         *((table, None) for table in _actions(document)),
@@ -90,13 +90,22 @@ def half_width(figure: dict[str, float], digits: int = 3) -> str:
     return f"{value:.{digits}f} ±{max(value - low, high - value):.{digits}f}"
 
 
+def _notes_on_systems(document: dict, k: int) -> str:
+    text = f"all sources: what they propose together before ranking, {document['sourced']['candidates']:,.0f} a user"
+    if f"replay@{k}" in document["systems"][0]["metrics"]:
+        text += "\n Replay: interactions among the listed items that were shown, by inverse propensity (SNIPS)"
+    return text
+
+
 def _systems(document: dict, k: int) -> Table:
-    table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in SHOWN))
+    replayed = f"replay@{k}" in document["systems"][0]["metrics"]
+    shown = SHOWN_WITH_PROPENSITIES if replayed else SHOWN
+    table = _table(f"Ranking at {k}", "", *(("Replay" if m == "replay" else HEADINGS[m]) for m in shown))
     for system in document["systems"]:
-        figures = [system["metrics"][f"{m}@{k}"] for m in SHOWN]
+        figures = [system["metrics"][f"{m}@{k}"] for m in shown]
         cells = [
-            half_width(f) if m in ("recall", "ndcg") else number(f["value"])
-            for m, f in zip(SHOWN, figures, strict=True)
+            half_width(f, 2 if m == "replay" else 3) if m in ("recall", "ndcg", "replay") else number(f["value"])
+            for m, f in zip(shown, figures, strict=True)
         ]
         table.add_row(
             system["name"],
@@ -104,7 +113,7 @@ def _systems(document: dict, k: int) -> Table:
             style="bold" if system["kind"] == "pipeline" else "dim" if system["kind"] == "baseline" else None,
         )
     sourced = document["sourced"]
-    table.add_row("all sources", half_width(sourced["recall"]), *[""] * (len(SHOWN) - 1))
+    table.add_row("all sources", half_width(sourced["recall"]), *[""] * (len(shown) - 1))
     return table
 
 
