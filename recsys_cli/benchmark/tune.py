@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the benchmark")
     parser.add_argument("--from", dest="folder", type=Path, required=True, help="folder of its files")
     parser.add_argument("--model", required=True, help="name of the model under `models` and `search`")
-    parser.add_argument("--users", type=int, default=5000, help="users measured in each attempt")
+    parser.add_argument("--users", type=int, default=20_000, help="users measured in each attempt")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
