@@ -89,7 +89,7 @@ class UtilityConfig(Section):
     """Weight of each action; negative actions are subtracted. Actions that a dataset lacks are left out."""
     dwell: float = 0.01
     """Weight of a second of expected dwell time."""
-    relevance: NonNegativeFloat = 1.0
+    relevance: NonNegativeFloat = 0.0
     """The utility is multiplied by the predicted relevance to this power; 0 ranks by the actions alone. Needs
     `ranking.candidate_use` to name relevance."""
 

@@ -230,6 +230,6 @@ class RankingConfig(Section):
     """Negatives drawn for each positive, from what the sources propose, where the data has no non-engagement."""
     candidate_negatives: NonNegativeInt = 4
     """Candidates that were never shown drawn for each interaction, where non-engagement was observed; 0 for none."""
-    candidate_use: list[Literal["light", "relevance", "actions"]] = ["relevance"]
-    """What learns from them: "light", the light ranker; "relevance", a head of the heavy ranker that tells
+    candidate_use: list[Literal["light", "relevance", "actions"]] = []
+    """What learns from them, by default nothing: "light", the light ranker; "relevance", a head of the heavy ranker that tells
     interactions from all else; "actions", every head of the heavy ranker, which then underrates what was shown."""
