@@ -231,5 +231,6 @@ class RankingConfig(Section):
     candidate_negatives: NonNegativeInt = 4
     """Candidates that were never shown drawn for each interaction, where non-engagement was observed; 0 for none."""
     candidate_use: list[Literal["light", "relevance", "actions"]] = []
-    """What learns from them, by default nothing: "light", the light ranker; "relevance", a head of the heavy ranker that tells
-    interactions from all else; "actions", every head of the heavy ranker, which then underrates what was shown."""
+    """What learns from them, by default nothing: "light", the light ranker; "relevance", a head of the heavy ranker
+    that tells interactions from all else; "actions", every head of the heavy ranker, which then underrates what was
+    shown."""
