@@ -127,7 +127,8 @@ class _Rankings:
         users = self.truth.users
         # users with equally much to leave out stand in one batch: a source's list is only as deep as it must be
         order = np.argsort(self.engine.state.seen.lengths[users], kind="stable")
-        size = self.engine.pipeline.batch_size
+        # the engine serves as many batches at once as it has threads
+        size = self.engine.pipeline.batch_size * self.engine.threads
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         width = max(*self.config.k, self.engine.pipeline.slate_size)
         makers = self._makers()
