@@ -18,4 +18,4 @@ def test_every_shipped_configuration_is_valid():
     from recsys_cli.config import resolve
 
     for path in DEFAULT.parent.glob("*.yaml"):
-        resolve(Settings, file=path)
+        assert isinstance(resolve(Settings, file=path).config, Settings)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -385,8 +384,7 @@ _verbose = "--verbose" in sys.argv or "-v" in sys.argv
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are one or two lines on stderr."""
     for module in COMMANDS:
-        if importlib.util.find_spec(f"recsys_cli.cli.{module}"):
-            importlib.import_module(f"recsys_cli.cli.{module}")  # scaffolding
+        importlib.import_module(f"recsys_cli.cli.{module}")
     try:
         code = app(arguments, prog_name="recsys", standalone_mode=True)
         return code or 0
