@@ -348,22 +348,19 @@ class _Import:
         out = self.writer.table("impressions")
         spans: dict[str, tuple[int, int]] = {}
         seen = np.zeros(0, np.uint64)
-        has_time, row = self.has_time, 0
+        has_time, places = self.has_time, _Places()
         for part, files in self.parts["impressions"]:
             latest = self._order_start
             for batch, frame in self._batches("impressions", part, files, step):
-                if part.columns.timestamp is None:
-                    order = pl.int_range(row, row + frame.height, eager=True) * SECOND + self._order_start
-                    frame, row = (
-                        frame.with_columns(order.cast(pl.Datetime("us", "UTC")).alias("timestamp")),
-                        row + frame.height,
-                    )
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
                 if self.mapping.drop_exact_repeats:
                     frame, seen = self._without_repeats(frame, seen)
                 if frame.height == 0:
                     continue
+                if part.columns.timestamp is None:
+                    order = places.of(frame["user_id"]) * SECOND + self._order_start
+                    frame = frame.with_columns(order.cast(pl.Datetime("us", "UTC")).alias("timestamp"))
                 out.write(frame)
                 first, last = (int(v) for v in frame["timestamp"].cast(pl.Int64).sort().gather([0, -1]))
                 latest = max(latest, last)
@@ -372,7 +369,7 @@ class _Import:
                     spans[part.split] = (min(low, first), max(high, last + 1))
             if part.split and not has_time:
                 spans[part.split] = (self._order_start, latest + SECOND)
-                self._order_start, row = latest + SECOND, 0
+                self._order_start, places = latest + SECOND, _Places()
         return _windows(spans) if spans else None
 
     def _without_repeats(self, frame: pl.DataFrame, seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
@@ -434,6 +431,27 @@ class _Import:
             "rejects": [asdict(r) for r in self.rejects.reasons],
             "seconds": round(seconds, 3),
         }
+
+
+class _Places:
+    """Where a row stands among its user's, over all batches: what stands for time where a source has none.
+
+    The order of the file would put whole users into one window and leave them without a history.
+    """
+
+    def __init__(self) -> None:
+        self._counts: pl.DataFrame | None = None
+
+    def of(self, users: pl.Series) -> pl.Series:
+        """int64 places, counted from 0, of the rows of the next batch."""
+        frame = users.to_frame("user").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64).over("user"))
+        here = frame.group_by("user").agg(n=pl.len().cast(pl.Int64))
+        if self._counts is None:
+            self._counts = here
+            return frame["place"]
+        before = frame.join(self._counts, on="user", how="left", maintain_order="left")["n"].fill_null(0)
+        self._counts = pl.concat([self._counts, here]).group_by("user").agg(pl.col("n").sum())
+        return frame["place"] + before
 
 
 def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
