@@ -8,11 +8,17 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, PerState, Reason, Retriever, RetrieverConfig, Window, read_part
+from recsys_cli.retrieval.base import (
+    ArrayRetriever,
+    MaxAge,
+    PerState,
+    Reason,
+    RetrieverConfig,
+    Window,
+)
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
 
 USERS_AT_ONCE = 256
@@ -35,7 +41,7 @@ class AlsConfig(RetrieverConfig):
     """Confidence of an interaction; that of no interaction is 1."""
 
 
-class Als(Retriever):
+class Als(ArrayRetriever):
     """score = x_u · y_i, with x_u = (YᵀY + (α − 1) Y_uᵀY_u + λI)⁻¹ α Y_uᵀ1 over the items Y_u of the user.
 
     A user whose history is the one of the fit has the vector of the fit; anybody else with a history is
@@ -43,7 +49,8 @@ class Als(Retriever):
     """
 
     config_type: ClassVar = AlsConfig
-    learns: ClassVar = True
+    part: ClassVar = "als.bin"
+    parts: ClassVar = ("items", "known", "users", "last")
     config: AlsConfig
 
     def __init__(self, config: AlsConfig):
@@ -107,23 +114,6 @@ class Als(Retriever):
             matrix = self._base + (alpha - 1) * (vectors.transpose(0, 2, 1) @ vectors)
             right = alpha * vectors.sum(axis=1)
             out[rows] = np.linalg.solve(matrix, right[..., None])[..., 0]
-        return out
-
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "als.bin", self._arrays)
-
-    @classmethod
-    def load(cls, config: AlsConfig, folder: Path) -> Als:
-        out = cls(config)
-        out._set(read_part(folder / "als.bin", "items", "known", "users", "last")[0])
         return out
 
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

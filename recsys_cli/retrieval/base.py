@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
-from recsys_cli.arrays import load_arrays
+from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.config import Section
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import ArtifactError
@@ -175,6 +175,38 @@ class Retriever:
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """One reason for each of a few items of one user."""
         return [Reason("taste")] * len(items)
+
+
+class ArrayRetriever(Retriever):
+    """A source whose fit is a dictionary of arrays: its checkpoint and its bundle part hold just those."""
+
+    learns: ClassVar[bool] = True
+    part: ClassVar[str]
+    """file of the bundle part"""
+    parts: ClassVar[tuple[str, ...]]
+    """names of the arrays"""
+    _arrays: dict[str, np.ndarray]
+
+    def _set(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take the arrays up, and whatever follows from them."""
+        self._arrays = arrays
+
+    def checkpoint(self) -> dict:
+        import torch
+
+        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
+
+    def restore(self, checkpoint: dict) -> None:
+        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder / self.part, self._arrays)
+
+    @classmethod
+    def load(cls, config: RetrieverConfig, folder: Path) -> ArrayRetriever:
+        out = cls(config)
+        out._set(read_part(folder / cls.part, *cls.parts)[0])
+        return out
 
 
 class PerState:

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, PerState, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.base import (
+    ArrayRetriever,
+    MaxAge,
+    PerState,
+    Reason,
+    RetrieverConfig,
+    Window,
+    chunks,
+)
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
 
 if TYPE_CHECKING:
@@ -72,14 +79,14 @@ class NmfConfig(FactorConfig):
     """Multiplicative steps in which the parts of a history are found."""
 
 
-class Factorisation(Retriever):
+class Factorisation(ArrayRetriever):
     """score = x_u · a_i, with x_u folded in from the user's history by vectors q_i of its items.
 
     Arrays: "query" float32[n, D] q_i, "answer" float32[n, D'] a_i, "known" bool[n]. A family gives `_learn`, which
     makes them, and `_fold`, which makes x_u.
     """
 
-    learns: ClassVar = True
+    part: ClassVar = "factors.bin"
     parts: ClassVar = ("query", "answer", "known")
 
     def __init__(self, config: FactorConfig):
@@ -121,23 +128,6 @@ class Factorisation(Retriever):
     def _fold(self, histories: Ragged) -> np.ndarray:
         """float32[B, D'] vectors; each item of a history counts once and has a vector; rows may be empty."""
         raise NotImplementedError
-
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "factors.bin", self._arrays)
-
-    @classmethod
-    def load(cls, config: FactorConfig, folder: Path) -> Factorisation:
-        out = cls(config)
-        out._set(read_part(folder / "factors.bin", *cls.parts)[0])
-        return out
 
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D'] vectors and bool[B], False where nothing of the history is known."""

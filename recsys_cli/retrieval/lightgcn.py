@@ -8,11 +8,17 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, read_part
+from recsys_cli.retrieval.base import (
+    ArrayRetriever,
+    MaxAge,
+    Reason,
+    RetrieverConfig,
+    Window,
+    chunks,
+)
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
 
 ROWS_AT_ONCE = 200_000
@@ -46,7 +52,7 @@ class LightGcnConfig(RetrieverConfig):
     """Weight of the squared norm of the embeddings in a batch."""
 
 
-class LightGcn(Retriever):
+class LightGcn(ArrayRetriever):
     """score = x_u · y_i, of unit length both where trained by softmax.
 
     Final embeddings are the mean over layers, each layer the neighbours' of the one before, weighed by
@@ -56,7 +62,8 @@ class LightGcn(Retriever):
     """
 
     config_type: ClassVar = LightGcnConfig
-    learns: ClassVar = True
+    part: ClassVar = "lightgcn.bin"
+    parts: ClassVar = _ARRAYS
     config: LightGcnConfig
 
     def __init__(self, config: LightGcnConfig):
@@ -101,23 +108,6 @@ class LightGcn(Retriever):
         if self.config.loss == "bpr":
             return vectors.astype(np.float32)
         return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "lightgcn.bin", self._arrays)
-
-    @classmethod
-    def load(cls, config: LightGcnConfig, folder: Path) -> LightGcn:
-        out = cls(config)
-        out._set(read_part(folder / "lightgcn.bin", *_ARRAYS)[0])
-        return out
 
     def _spread(self, histories: Ragged, own: np.ndarray) -> np.ndarray:
         """float32[B, D] own + Σ adds / √(items), of histories whose items are known and distinct."""

@@ -8,12 +8,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, read_part
+from recsys_cli.retrieval.base import ArrayRetriever, MaxAge, Reason, RetrieverConfig, Window
 from recsys_cli.retrieval.dense import ItemIndex, history_weights, ragged_of, unique_users
 
 _ARRAYS = ("items", "item_known", "users", "user_known", "authors", "author_known")
@@ -51,7 +50,7 @@ class TwhinConfig(RetrieverConfig):
     """Time after which an interaction of the history counts half."""
 
 
-class Twhin(Retriever):
+class Twhin(ArrayRetriever):
     """score = cos(unit(θ_user + r_action) + history_weight × mean of the recent items' θ, θ_item).
 
     Each entity has a vector θ and each relation a translation r; an edge is likely where θ_source + r points to
@@ -60,7 +59,8 @@ class Twhin(Retriever):
     """
 
     config_type: ClassVar = TwhinConfig
-    learns: ClassVar = True
+    part: ClassVar = "twhin.bin"
+    parts: ClassVar = _ARRAYS
     config: TwhinConfig
 
     def __init__(self, config: TwhinConfig):
@@ -130,23 +130,6 @@ class Twhin(Retriever):
         for relation in found:
             relation.source = np.asarray(relation.source, np.int64)
         return [r for r in found if len(r.source)]
-
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "twhin.bin", self._arrays)
-
-    @classmethod
-    def load(cls, config: TwhinConfig, folder: Path) -> Twhin:
-        out = cls(config)
-        out._set(read_part(folder / "twhin.bin", *_ARRAYS)[0])
-        return out
 
     def adapt(self, catalogue: Catalogue) -> None:
         """Give appended items the place that their author's items have."""
