@@ -543,8 +543,8 @@ def test_every_shipped_mapping_is_right(path):
 
 def test_rows_without_time_take_their_place_among_their_users_rows():
     """Also over batches; a file sorted by user must not put whole users into one window."""
-    from recsys_cli.data.importer.run import _Places
+    from recsys_cli.data.importer.places import Places
 
-    places = _Places()
+    places = Places()
     assert places.of(pl.Series([7, 7, 8, 7])).to_list() == [0, 1, 0, 2]
     assert places.of(pl.Series([8, 9, 7, 8])).to_list() == [1, 0, 3, 2]

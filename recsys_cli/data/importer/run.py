@@ -17,6 +17,7 @@ from recsys_cli.data.importer.convert import ORDER_START, Bounds, Target, conver
 from recsys_cli.data.importer.joins import add_columns, load_joins
 from recsys_cli.data.importer.keys import Keys, ids_are_integers
 from recsys_cli.data.importer.mapping import Column, Mapping, Part, Source
+from recsys_cli.data.importer.places import Places
 from recsys_cli.data.importer.readers import (
     LINE,
     Batch,
@@ -348,7 +349,7 @@ class _Import:
         out = self.writer.table("impressions")
         spans: dict[str, tuple[int, int]] = {}
         seen = np.zeros(0, np.uint64)
-        has_time, places = self.has_time, _Places()
+        has_time, places = self.has_time, Places()
         for part, files in self.parts["impressions"]:
             latest = self._order_start
             for batch, frame in self._batches("impressions", part, files, step):
@@ -369,7 +370,7 @@ class _Import:
                     spans[part.split] = (min(low, first), max(high, last + 1))
             if part.split and not has_time:
                 spans[part.split] = (self._order_start, latest + SECOND)
-                self._order_start, places = latest + SECOND, _Places()
+                self._order_start, places = latest + SECOND, Places()
         return _windows(spans) if spans else None
 
     def _without_repeats(self, frame: pl.DataFrame, seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
@@ -431,27 +432,6 @@ class _Import:
             "rejects": [asdict(r) for r in self.rejects.reasons],
             "seconds": round(seconds, 3),
         }
-
-
-class _Places:
-    """Where a row stands among its user's, over all batches: what stands for time where a source has none.
-
-    The order of the file would put whole users into one window and leave them without a history.
-    """
-
-    def __init__(self) -> None:
-        self._counts: pl.DataFrame | None = None
-
-    def of(self, users: pl.Series) -> pl.Series:
-        """int64 places, counted from 0, of the rows of the next batch."""
-        frame = users.to_frame("user").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64).over("user"))
-        here = frame.group_by("user").agg(n=pl.len().cast(pl.Int64))
-        if self._counts is None:
-            self._counts = here
-            return frame["place"]
-        before = frame.join(self._counts, on="user", how="left", maintain_order="left")["n"].fill_null(0)
-        self._counts = pl.concat([self._counts, here]).group_by("user").agg(pl.col("n").sum())
-        return frame["place"] + before
 
 
 def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
