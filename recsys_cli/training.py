@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,8 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Windows, make_windows
-from recsys_cli.errors import ArtifactError, DataError, RecsysError, UsageError, nearest
+from recsys_cli.earlier import category_names, taken_over, warm_start
+from recsys_cli.errors import DataError, RecsysError
 from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
@@ -36,8 +37,9 @@ from recsys_cli.progress import Progress
 from recsys_cli.ranking.light import fit_light
 from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.base import Retriever, Window
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -54,6 +56,7 @@ def train(
     final: bool = False,
     resume: bool = False,
     only: Sequence[str] = (),
+    warm: str | None = None,
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
 ) -> Run:
@@ -61,7 +64,8 @@ def train(
 
     final: after measuring, refit on everything; such a run cannot be evaluated. resume: go on from where a
     killed training of the same settings and data stopped. only: fit these sources and take the others over from
-    the run in use (see `taken_over`). Raises DataError where the data cannot be trained on, and leaves every
+    the run in use (see `taken_over`). warm: id of a run with whose rankers these begin ("current": the one in use);
+    ArtifactError where they do not fit. Raises DataError where the data cannot be trained on, and leaves every
     earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
@@ -74,6 +78,7 @@ def train(
         settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
     )
     taken = taken_over(job, only) if only else {}
+    job.warm = None if warm is None else warm_start(job, warm)
     with _alone(job.work):
         return job.run(resume, taken)
 
@@ -105,6 +110,7 @@ class _Job:
     final: bool
     progress: Progress
     trace: TraceLog
+    warm: WarmStart | None = None
     durations: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, dict] = field(default_factory=dict)
@@ -117,7 +123,8 @@ class _Job:
     def work(self) -> Path:
         """Where checkpoints are kept until the run is published; the same for the same settings and data."""
         learned = self.settings.model_dump(mode="json", exclude={"pipeline", "paths", "threads", "evaluation", "world"})
-        text = orjson.dumps([learned, self.dataset.manifest.digest, self.final], option=orjson.OPT_SORT_KEYS)
+        start = [] if self.warm is None else [self.warm.run]
+        text = orjson.dumps([learned, self.dataset.manifest.digest, self.final, *start], option=orjson.OPT_SORT_KEYS)
         return self.store.folder / "work" / hashlib.blake2b(text, digest_size=8).hexdigest()
 
     @cached_property
@@ -150,11 +157,14 @@ class _Job:
         with self.step("recall of sources"):
             self.metrics["sources"] = self._recall(early, window)
         spec = self._spec(early)
+        if self.warm is not None:
+            self.warm = replace(self.warm, now=category_names(spec, self.dataset.catalogue.names))
         with self.step("training table"):
             train_table, valid_table = self._tables(spec, early)
         with self.step("light ranker"):
             rows = train_table if "light" in self.settings.ranking.candidate_use else train_table.logged()
-            light = fit_light(self.settings.ranking.light, rows, self.dataset.log.positive_actions)
+            before = None if self.warm is None else self.warm.light
+            light = fit_light(self.settings.ranking.light, rows, self.dataset.log.positive_actions, before)
             del rows
             self.metrics["light"] = {"any positive action": {"train_roc_auc": light.auc}}
         with self.step("heavy ranker"):
@@ -300,6 +310,7 @@ class _Job:
             progress=self.progress,
             resume=self.work / "progress" / "heavy.pt",
             threads=self.settings.threads,
+            warm=self.warm,
         )
         save_checkpoint(path, heavy.checkpoint())
         self.metrics["heavy"] = heavy.metrics
@@ -339,72 +350,13 @@ class _Job:
             "final": self.final,
             "dataset": {"path": str(self.dataset.path), "name": m.name, "digest": m.digest},
             "windows": self.windows,
+            "warm_start": None if self.warm is None else self.warm.run,
             "models_end": self.windows.test_start,
             "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
             "durations": self.durations,
             "metrics": self.metrics,
             "notes": self.notes,
         }
-
-
-def taken_over(job: _Job, only: Sequence[str]) -> dict[Path, str]:
-    """Checkpoints of the sources that `only` leaves out, in the run in use → their places in a work folder.
-
-    Raises UsageError where `only` names no enabled source, and ArtifactError where the run in use was trained on
-    other data, other windows, another seed or other settings of a source that would be taken over.
-    """
-    enabled = {name: config for name, config in job.settings.retrieval.items() if config.enabled}
-    for name in only:
-        if name not in enabled:
-            close = nearest(name, enabled)
-            hint = f"did you mean {close!r}?" if close else f"enabled are: {', '.join(enabled)}"
-            raise UsageError(f"--only names {name!r}, which is no enabled source", hint)
-    run = job.store.open()
-    _same_ground(job, run)
-    out = {}
-    for name, config in enabled.items():
-        if name in only or not SOURCES[config.kind].learns:
-            continue
-        before = run.manifest.settings.get("retrieval", {}).get(name)
-        if before != config.model_dump(mode="json"):
-            raise ArtifactError(
-                f"source {name} cannot be taken over from run {run.id}: {_difference(before, config)}",
-                f"name it too (--only {','.join([*only, name])}), or leave out --only",
-            )
-        stepped_aside = any(note.startswith(f"source {name} steps aside") for note in run.manifest.notes)
-        for folder in () if stepped_aside else ("history", "checkpoints"):
-            path = run.folder / folder / f"{name}.pt"
-            if not path.is_file():
-                raise ArtifactError(
-                    f"run {run.id} has no {folder}/{path.name} to take over", f"name {name} in --only too"
-                )
-            out[path] = f"{folder}/{path.name}"
-    return out
-
-
-def _same_ground(job: _Job, run: Run) -> None:
-    """Raises ArtifactError where the run was trained on anything else than the job would be."""
-    m = run.manifest
-    for what, theirs, ours in (
-        ("dataset", m.dataset.digest[:12], job.dataset.manifest.digest[:12]),
-        ("--final", m.final, job.final),
-        ("windows", m.windows, job.windows),
-        ("seed", m.seed, job.settings.seed),
-    ):
-        if theirs != ours:
-            told = "" if what == "windows" else f" ({theirs}, now {ours})"
-            raise ArtifactError(
-                f"nothing can be taken over from run {run.id}: it was trained with another {what}{told}",
-                "train everything once without --only",
-            )
-
-
-def _difference(before: dict | None, config: RetrieverConfig) -> str:
-    if before is None:
-        return "that run has no such source"
-    now = config.model_dump(mode="json")
-    changed = [f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in now if before.get(k) != now.get(k)]
-    return "its settings differ: " + ", ".join(changed[:3])
 
 
 def _labels(dataset: Dataset) -> Labels:

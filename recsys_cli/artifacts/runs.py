@@ -62,6 +62,8 @@ class RunManifest(BaseModel):
     """Whether the models were refitted on everything after measuring."""
     dataset: DatasetReference
     windows: Windows
+    warm_start: str | None = None
+    """Id of the run with whose rankers these began."""
     models_end: int
     """Moment (µs) up to which the served models were fitted."""
     packages: dict[str, str]

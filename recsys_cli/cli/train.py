@@ -23,6 +23,15 @@ def train(
         list[str] | None,
         typer.Option("--only", metavar="NAME,NAME,…", help="Fit these sources, take the others from the run in use"),
     ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start",
+            metavar="RUN",
+            help="Begin the rankers with the weights of this run (id, or current)",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Fit the candidate sources and the rankers, and publish them as the run in use."""
     config = call.config
@@ -31,13 +40,16 @@ def train(
     names = [name.strip() for part in only or () for name in part.split(",") if name.strip()]
     if only and not names:
         raise UsageError("--only names no source", "give names of `retrieval`, e.g. --only two_tower,als")
-    run = run_training(config, final=final, resume=resume, only=names, progress=call.progress, trace=call.trace)
+    run = run_training(
+        config, final=final, resume=resume, only=names, warm=warm_start, progress=call.progress, trace=call.trace
+    )
     manifest = run.manifest
     document = {
         "run": run.id,
         "folder": str(run.folder),
         "dataset": manifest.dataset.model_dump(),
         "final": manifest.final,
+        "warm_start": manifest.warm_start,
         "windows": manifest.windows.model_dump(),
         "durations": manifest.durations,
         "metrics": manifest.metrics,
@@ -90,6 +102,8 @@ def _render(console, document: dict) -> None:
         for name, row in heads.items():
             table.add_row(name, *(_number(row.get(c)) for c in columns))
         console.print(table, "")
+    if document["warm_start"] is not None:
+        console.print(f"the rankers began with those of run {document['warm_start']}", highlight=False)
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)

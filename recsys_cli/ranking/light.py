@@ -17,6 +17,7 @@ from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
 from recsys_cli.ranking.config import LightRankerConfig
 from recsys_cli.ranking.logistic import fit_logistic, sigmoid
+from recsys_cli.ranking.warm import light_start
 
 LIGHT_VERSION = 1
 LOG_ABOVE = 10.0
@@ -84,7 +85,8 @@ def standardise(values: np.ndarray, logged: np.ndarray, mean, std) -> np.ndarray
 
 
 def fit_light(
-    config: LightRankerConfig, table: FeatureTable, positive_actions: Collection[str] | None = None
+    config: LightRankerConfig, table: FeatureTable, positive_actions: Collection[str] | None = None,
+    start: LightRanker | None = None,
 ) -> LightRanker:
     """Fit on a training table; the target is any of `positive_actions` (by default all but the negative ones).
 
@@ -115,7 +117,10 @@ def fit_light(
     weight = None if table.weight is None else table.weight[rows]
     penalty = np.full(design.shape[1], config.l2)
     penalty[-1] = 0
-    beta = fit_logistic(design, target, penalty=penalty, weight=weight, max_iterations=config.max_iterations)
+    beta = fit_logistic(
+        design, target, penalty=penalty, weight=weight, max_iterations=config.max_iterations,
+        start=light_start(start, names, logged, mean, std),
+    )
     return LightRanker(
         tuple(names), tuple(logged.tolist()), tuple(mean.tolist()), tuple(std.tolist()), tuple(beta[:-1].tolist()),
         float(beta[-1]), roc_auc(target, design @ beta),

@@ -17,6 +17,7 @@ from recsys_cli.ranking.config import HeavyNetworkConfig
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.losses import gaussian_nll, weighted_bce
 from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork
+from recsys_cli.ranking.warm import WarmStart
 
 VALIDATION_ROWS = 16_384
 """Rows scored at once."""
@@ -68,9 +69,11 @@ class TrainingLoop:
     def __init__(
         self, config: HeavyNetworkConfig, spec: InputSpec, tasks: tuple[str, ...], rows: TrainingRows,
         valid: FeatureTable, *, seed: int, progress: Progress, resume: Path | None, fingerprint: str,
+        warm: WarmStart | None = None,
     ):
         self.config, self.spec, self.tasks, self.rows, self.valid = config, spec, tasks, rows, valid
         self.seed, self.progress, self.resume, self.fingerprint = seed, progress, resume, fingerprint
+        self.warm = warm
         self.device = rows.features.device
         self.task_weights = torch.tensor([config.task_weights.get(t, 1.0) for t in tasks], device=self.device)
         # batch normalisation needs two rows
@@ -115,6 +118,8 @@ class TrainingLoop:
             known = self.rows.mask.sum(dim=0).clamp_min(1)
             rates = (self.rows.labels * self.rows.mask).sum(dim=0) / known
         network.set_base_rates(rates.cpu(), log_dwell)
+        if self.warm is not None:
+            network.load_state_dict(self.warm.weights(self.config, network, self.spec, self.valid.names, number))
         return network.to(self.device)
 
     def _seed_of(self, number: int, epoch: int) -> int:

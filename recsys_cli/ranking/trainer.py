@@ -23,6 +23,7 @@ from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.loop import TrainingLoop, TrainingRows
 from recsys_cli.ranking.networks import InputLayer, InputSpec, ServedNetwork
 from recsys_cli.ranking.trees import TreeRanker, fit_trees
+from recsys_cli.ranking.warm import WarmStart
 
 MOMENT_ROWS = 500_000
 """Means and standard deviations of features are taken from about so many rows, evenly spread."""
@@ -36,7 +37,7 @@ COLLAPSED = 1e-4
 
 def fit_heavy(
     config: HeavyConfig, train: FeatureTable, valid: FeatureTable, *, seed: int,
-    progress: Progress | None = None, resume: Path | None = None, threads: int = 0,
+    progress: Progress | None = None, resume: Path | None = None, threads: int = 0, warm: WarmStart | None = None,
 ) -> HeavyRanker | TreeRanker:
     """Train, calibrate and measure a heavy ranker.
 
@@ -45,6 +46,7 @@ def fit_heavy(
     every epoch (every model of the trees); where it holds the same training, interrupted, that goes on from there
     and ends with the same weights. threads: torch threads for wide networks, 0 leaves them as they are; a network of
     less than PARALLEL_STEP runs on one, so that the same seed gives the same weights whatever the number of cores.
+    warm: what an earlier run leaves; networks begin with its weights, trees are added to its trees.
 
     The result's `metrics` hold, per task, the figures of `metrics.summarise` on the validation rows after
     calibration (cross-fitted over users, so that the correction is not measured on the rows it was fitted on),
@@ -52,7 +54,7 @@ def fit_heavy(
     seconds and the correlation of ln(1+dwell); under "training" rows, epochs, the best one and seconds.
 
     Raises DataError for numbers that are not finite and where no action can be learned, RecsysError where the loss
-    is no longer a number or every prediction is the same.
+    is no longer a number or every prediction is the same, ArtifactError where `warm` does not fit.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -70,10 +72,12 @@ def fit_heavy(
         )
     if dropped:
         progress.message("no head for " + ", ".join(f"{a} ({why})" for a, why in dropped.items()))
-    fingerprint = _fingerprint(config, train, valid, seed)
+    if warm is not None:
+        warm.check(config, train, tasks)
+    fingerprint = _fingerprint(config, train, valid, seed) + ("" if warm is None else warm.digest)
     given = {"seed": seed, "progress": progress, "resume": resume, "fingerprint": fingerprint, "threads": threads}
     fit = fit_trees if isinstance(config, LightGbmConfig) else _fit_network
-    ranker = fit(config, train, valid, tasks, dropped, **given)
+    ranker = fit(config, train, valid, tasks, dropped, **given, warm=warm)
     _check_alive(ranker, valid if len(valid) else train)
     _measure(ranker, valid)
     history = ranker.history
@@ -90,14 +94,16 @@ def fit_heavy(
 def _fit_network(
     config: HeavyNetworkConfig, train: FeatureTable, valid: FeatureTable, tasks: tuple[str, ...],
     dropped: dict[str, str], *, seed: int, progress: Progress, resume: Path | None, fingerprint: str, threads: int,
+    warm: WarmStart | None = None,
 ) -> HeavyRanker:
     """The network of a configuration, trained and not yet calibrated."""
     device = _device(config)
-    spec = input_spec(train)
+    spec = input_spec(train) if warm is None else warm.input_spec(input_spec(train), train.names)
     dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
     data = _tensors(config, spec, train, tasks, dwell, device)
     loop = TrainingLoop(
-        config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume, fingerprint=fingerprint
+        config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume, fingerprint=fingerprint,
+        warm=warm,
     )
     with torch_threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
         members, history = loop.run()

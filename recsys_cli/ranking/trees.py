@@ -21,6 +21,7 @@ from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import LightGbmConfig
 from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE
+from recsys_cli.ranking.warm import WarmStart
 
 RARE = 0.1
 """Actions with a smaller share of positives take trees of `leaves_rare`."""
@@ -147,11 +148,12 @@ class TreeRanker:
 def fit_trees(
     config: LightGbmConfig, train: FeatureTable, valid: FeatureTable, tasks: tuple[str, ...], dropped: dict[str, str],
     *, seed: int, progress: Progress, resume: Path | None, fingerprint: str, threads: int,
+    warm: WarmStart | None = None,
 ) -> TreeRanker:
     """One LightGBM model an action (and one of ln(1+dwell)), each stopped on the validation rows.
 
     The rounds of the first bag are those of the others. A checkpoint after every model lets an interrupted
-    training go on.
+    training go on. warm: trees are added to those of an earlier run, bag by bag.
     """
     known = np.isfinite(train.dwell) if train.dwell is not None else np.zeros(0, bool)
     has_dwell = config.dwell and known.sum() >= 2
@@ -161,7 +163,8 @@ def fit_trees(
         step.advance(len(models))
         for task in wanted[len(models) :]:
             started = time.perf_counter()
-            models[task], rounds = _fit_task(config, train, valid, task, seed, threads)
+            before = [] if warm is None else warm.heavy["models"].get(task, [])
+            models[task], rounds = _fit_task(config, train, valid, task, seed, threads, before)
             history.append({
                 "task": task, "epoch": rounds, "best": True, "seconds": round(time.perf_counter() - started, 3)
             })
@@ -189,9 +192,10 @@ def _interrupted(resume: Path | None, fingerprint: str) -> tuple[dict[str, list[
 
 
 def _fit_task(
-    config: LightGbmConfig, train: FeatureTable, valid: FeatureTable, task: str, seed: int, threads: int
+    config: LightGbmConfig, train: FeatureTable, valid: FeatureTable, task: str, seed: int, threads: int,
+    before: list[str],
 ) -> tuple[list[str], int]:
-    """LightGBM's text of each bag, and the rounds kept."""
+    """LightGBM's text of each bag, and the rounds kept. before: texts of the bags that it begins with, or none."""
     import lightgbm
 
     def rows_of(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -217,14 +221,16 @@ def _fit_task(
     texts, rounds = [], config.rounds
     for bag in range(config.bags):
         given = settings | {"seed": seed * 1000 + bag}
+        model = lightgbm.Booster(model_str=before[bag % len(before)]) if before else None
+        held_trees = model.num_trees() if model else 0  # LightGBM counts its rounds on from those
         if held is not None and len(held[1]) and bag == 0:
             compared = lightgbm.Dataset(held[0], held[1], weight=held[2], reference=data)
             stop = lightgbm.early_stopping(config.patience, verbose=False)
-            booster = lightgbm.train(given, data, rounds, valid_sets=[compared], callbacks=[stop])
-            rounds = max(booster.best_iteration, 1)
+            booster = lightgbm.train(given, data, rounds, valid_sets=[compared], callbacks=[stop], init_model=model)
+            rounds = max(booster.best_iteration - held_trees, 1)
         else:
-            booster = lightgbm.train(given, data, rounds)
-        texts.append(booster.model_to_string(num_iteration=rounds))
+            booster = lightgbm.train(given, data, rounds, init_model=model)
+        texts.append(booster.model_to_string(num_iteration=held_trees + rounds))
     return texts, rounds
 
 
