@@ -38,6 +38,7 @@ COMMANDS = (
     "recommend",
     "similar",
     "features",
+    "explain",
     "evaluate",
     "ab_test",
     "benchmark",

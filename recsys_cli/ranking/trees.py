@@ -13,16 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.errors import ArtifactError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import write_bytes
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import Calibration
-from recsys_cli.ranking.config import LightGbmConfig
+from recsys_cli.ranking.config import HeavyRankerConfig, LightGbmConfig
 from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE
 from recsys_cli.ranking.warm import WarmStart
 
+TREE_KINDS = ("lightgbm",)
+"""Kinds of the heavy ranker that are trees."""
 RARE = 0.1
 """Actions with a smaller share of positives take trees of `leaves_rare`."""
 
@@ -50,6 +54,14 @@ class TreeRanker:
 
     def set_calibration(self, calibration: dict[str, Calibration]) -> None:
         self.calibration = calibration
+
+    def model_of(self, task: str) -> str:
+        """The entry of `models` that a task's logit comes from."""
+        return task
+
+    def line(self, task: str) -> tuple[float, float]:
+        """Slope and shift that turn the trees' score into the task's logit (or ln(1+dwell)) before calibration."""
+        return 1.0, 0.0
 
     @cached_property
     def _attributes(self) -> dict[str, list]:
@@ -133,6 +145,26 @@ class TreeRanker:
             "dwell_variance": self.dwell_variance, "dropped": self.dropped, "metrics": self.metrics,
             "calibration": {task: asdict(c) for task, c in self.calibration.items()}, "history": self.history,
         }
+
+    @classmethod
+    def restore(cls, content: dict) -> TreeRanker:
+        """From what `load_checkpoint` gives; raises ArtifactError where it holds no trees of this version."""
+        try:
+            if content["ranker_version"] != RANKER_VERSION:
+                raise ArtifactError(
+                    f"the heavy ranker's checkpoint is of version {content['ranker_version']}, "
+                    f"this program reads {RANKER_VERSION}", "train again",
+                )
+            config = TypeAdapter(HeavyRankerConfig).validate_python(content["config"])
+            calibration = {task: Calibration(**c) for task, c in content["calibration"].items()}
+            names, tasks = tuple(content["names"]), tuple(content["tasks"])
+            return cls(
+                config, names, tasks, content["models"], content["dwell_max"], content["dwell_variance"],
+                calibration, content["dropped"], content["metrics"], content["history"],
+            )
+        except (KeyError, TypeError, AttributeError, ValidationError) as error:
+            reason = f"{type(error).__name__} {(str(error).splitlines() or [''])[0]}"
+            raise ArtifactError(f"not a checkpoint of trees: {reason}", "train again") from None
 
     def export(self, folder: Path) -> None:
         """Write `heavy.onnx` and `heavy.json` into a folder, from which `ServedRanker.load` reads them."""

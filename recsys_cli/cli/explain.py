@@ -1,0 +1,160 @@
+"""`recsys explain`: why a user and an item got their score, feature by feature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command
+
+if TYPE_CHECKING:
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.ranking.attribution import Attribution
+
+
+@command(app, "explain")
+def explain(
+    call: Invocation,
+    user: Annotated[str, typer.Option("--user", "-u", help="User id")],
+    item: Annotated[str, typer.Option("--item", "-i", help="Item id")],
+    action: Annotated[
+        str | None,
+        typer.Option(
+            "--action", metavar="ACTION", help="Head to explain, or dwell  [default: what adds most to the utility]",
+            show_default=False,
+        ),
+    ] = None,
+    ranker: Annotated[
+        Literal["heavy", "light"], typer.Option("--ranker", help="Whose score", show_default=True)
+    ] = "heavy",
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Count the log before this time (ISO 8601)  [default: as served]"),
+    ] = None,
+    context: Annotated[
+        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface or device (repeatable)")
+    ] = None,
+    top: Annotated[int, typer.Option("-n", "--top", min=1, help="Features to show in the table")] = 15,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
+    ] = None,
+) -> None:
+    """Attribute a ranker's score of one user and one item to its features."""
+    from recsys_cli.cli.recommend import parse_context
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.errors import UsageError
+    from recsys_cli.features.case import case_of, reading
+
+    config = call.config
+    if ranker == "light" and action is not None:
+        raise UsageError("the light ranker has one score, of any positive action", "leave out --action")
+    engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
+    values = parse_context(context or []) | ({} if at is None else {"time": at})
+    dataset = None if at is None else Dataset.open(config.paths.data)
+    case = case_of(engine, user, item, engine.context(values), dataset)
+    predictions = {} if engine.bundle.heavy is None else engine.bundle.heavy.predict(case.values[None])
+    predictions = {name: float(column[0]) for name, column in predictions.items()}
+    if ranker == "light":
+        told, head = _light(engine, case), "any positive action"
+    else:
+        head = action or _leading(engine, predictions)
+        told = _heavy(call, engine, run, case, head)
+    features = {f.name: f for f in case.features}
+    at_names = {f.name: float(v) for f, v in zip(case.features, case.values, strict=True)}
+    rows = [
+        {
+            "name": name, "group": features[name].group, "value": at_names[name],
+            "reading": reading(features[name], at_names[name], engine.bundle.catalogue.names),
+            "contribution": float(part), "meaning": features[name].meaning,
+        }
+        for name, part in zip(told.names, told.contributions, strict=True)
+    ]
+    rows.sort(key=lambda r: -abs(r["contribution"]))
+    document = {
+        "user": case.user, "item": case.item, "time": _time(case.now), "run": engine.manifest.id, "ranker": ranker,
+        "action": head, "method": told.method, "baseline": told.baseline, "unit": told.unit, "base": told.base,
+        "base_prediction": told.base_prediction, "score": told.score, "prediction": told.prediction,
+        "calibration_curve": told.curve, "completeness_error": told.error, "predictions": predictions,
+        "features": rows,
+    }
+    call.emit(document, lambda console: _render(console, document, top), rows)
+
+
+def _light(engine: RecommendationEngine, case) -> Attribution:
+    from recsys_cli.errors import ArtifactError
+    from recsys_cli.ranking.attribution import explain_light
+
+    light = engine.bundle.light
+    if light is None:
+        raise ArtifactError(f"run {engine.manifest.id} has no light ranker", "explain the heavy one")
+    columns = [engine.bundle.spec.column[name] for name in light.names]
+    return explain_light(light, case.values[columns])
+
+
+def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case, action: str) -> Attribution:
+    from recsys_cli.artifacts.checkpoint import load_checkpoint
+    from recsys_cli.artifacts.runs import RunStore
+    from recsys_cli.ranking.attribution import explain_heavy
+    from recsys_cli.ranking.restore import restore_ranker
+
+    opened = RunStore(call.config.paths.artifacts).open(run, verify=False)
+    return explain_heavy(restore_ranker(load_checkpoint(opened.checkpoints / "heavy.pt")), case.values, action)
+
+
+def _leading(engine: RecommendationEngine, predictions: dict[str, float]) -> str:
+    """The action that adds most to the utility of this case."""
+    weights = engine.pipeline.utility.weights
+    actions = [a for a in predictions if a not in ("dwell", "relevance")]
+    if not actions:
+        from recsys_cli.errors import ArtifactError
+
+        raise ArtifactError(f"run {engine.manifest.id} has no heavy ranker", "explain --ranker light")
+    return max(actions, key=lambda a: abs(weights.get(a, 0.0)) * predictions[a])
+
+
+def _render(console, document: dict, top: int) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows, dwell = document["features"], document["unit"] != "log-odds"
+    who = f"User {escape(str(document['user']))}, item {escape(str(document['item']))}"
+    said = f"{document['prediction']:.1f} s" if dwell else f"{document['prediction']:.4f}"
+    title = f"[bold]{who}[/] · {document['ranker']} ranker, {escape(document['action'])}: [bold]{said}[/] · "
+    console.print(title + f"counted before {document['time']}", highlight=False)
+    table = Table("feature", "group", "says", document["unit"], box=None, header_style="bold", pad_edge=False)
+    if not dwell:
+        table.add_column("odds ×", justify="right")
+    table.columns[2].justify = table.columns[3].justify = "right"
+
+    def add(name: str, group: str, says: str, part: float, style: str | None = None, odds: bool = True) -> None:
+        more = [] if dwell else [_times(part) if odds else ""]
+        table.add_row(escape(name), group, escape(says), f"{part:+.4f}", *more, style=style)
+
+    base = "" if dwell else f"{document['base_prediction']:.4f}"
+    add("baseline", "", base, document["base"], "dim", odds=False)
+    for row in rows[:top]:
+        add(row["name"], row["group"], row["reading"], row["contribution"])
+    rest = rows[top:]
+    if rest:
+        add(f"{len(rest)} others", "", "", sum(r["contribution"] for r in rest), "dim")
+    add("score", "", said, document["score"], "bold", odds=False)
+    console.print(table)
+    curve = "; a calibration curve turns the score into the probability" if document["calibration_curve"] else ""
+    console.print(
+        f"{document['method']}; baseline: {document['baseline']}; the sum misses the score by "
+        f"{document['completeness_error']:+.1e}{curve}", style="dim", highlight=False,
+    )
+
+
+def _times(part: float) -> str:
+    import math
+
+    return f"{math.exp(part):.2f}" if abs(part) < 7 else f"{math.exp(max(min(part, 50), -50)):.1e}"
+
+
+def _time(now: int) -> str:
+    import datetime as dt
+
+    return dt.datetime.fromtimestamp(now / 1e6, dt.UTC).isoformat(timespec="seconds")
