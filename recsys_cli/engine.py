@@ -106,6 +106,11 @@ class RecommendationEngine:
         return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, threads=threads, trace=trace)
 
     @property
+    def notes(self) -> list[str]:
+        """What the stages of this pipeline could not take as it was given."""
+        return [note for stage in self._stages for note in getattr(stage, "notes", ())]
+
+    @property
     def source_names(self) -> tuple[str, ...]:
         """Source of each bit in `SlateBatch.sources`."""
         return self.bundle.configured

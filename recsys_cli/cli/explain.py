@@ -105,7 +105,9 @@ def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case
 
 def _leading(engine: RecommendationEngine, predictions: dict[str, float]) -> str:
     """The action that adds most to the utility of this case."""
-    weights = engine.pipeline.utility.weights
+    from recsys_cli.pipeline.utility import weights_of
+
+    weights = weights_of(engine.pipeline.utility)
     actions = [a for a in predictions if a not in ("dwell", "relevance")]
     if not actions:
         from recsys_cli.errors import ArtifactError

@@ -9,11 +9,13 @@ from recsys_cli.pipeline.filters import Safety, prefilters
 from recsys_cli.pipeline.scoring import HeavyRanking, Hydrate, LightRanking, Utility
 from recsys_cli.pipeline.selection import Caps, Explore, Select
 from recsys_cli.pipeline.sourcing import Fallback, Sourcing
+from recsys_cli.pipeline.utility import multipliers
 
 
 def build_stages(config: PipelineConfig, bundle: Bundle) -> list[Stage]:
     """Sources, filters, light ranking, hydration, heavy ranking, utility, exploration, caps, safety,
-    selection; raises ConfigError where the configuration names a source that is not defined."""
+    selection; raises ConfigError where the configuration names a source or an attribute that is not defined, and
+    DataError where a file of personal weights is not one."""
     filters = prefilters(config.filters)
     stages: list[Stage] = [
         Sourcing(config.sourcing, bundle.retrievers, bundle.bits, bundle.configured),
@@ -22,7 +24,7 @@ def build_stages(config: PipelineConfig, bundle: Bundle) -> list[Stage]:
         Hydrate(),
         LightRanking(config.light),
         HeavyRanking(config.heavy),
-        Utility(config.utility, config.heavy, config.safety),
+        Utility(config.utility, config.heavy, config.safety, multipliers(config.utility, bundle)),
     ]
     if config.exploration.enabled and config.exploration.epsilon > 0:
         stages.append(Explore(config.exploration))

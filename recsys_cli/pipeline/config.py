@@ -66,10 +66,21 @@ class HeavyStageConfig(Section):
     """Candidates that go on to re-ranking."""
 
 
+class SegmentWeights(Section):
+    """Weights for users of one kind."""
+
+    attribute: str
+    """A column of the users."""
+    multiply: dict[str, dict[str, NonNegativeFloat]]
+    """Value of the column → action (or dwell) → what the weight is multiplied by."""
+
+
 class UtilityConfig(Section):
     """Utility: sum of weight × P(positive action) + dwell × E(dwell seconds) − sum of weight × P(negative), times
     the relevance of the candidate to a power."""
 
+    preset: Literal["own", "twitter"] = "own"
+    """"own" takes `weights` and `dwell`; "twitter" the weights that Twitter published in April 2023 instead."""
     weights: dict[str, float] = {
         "click": 0.5,
         "like": 1.0,
@@ -89,6 +100,10 @@ class UtilityConfig(Section):
     """Weight of each action; negative actions are subtracted. Actions that a dataset lacks are left out."""
     dwell: float = 0.01
     """Weight of a second of expected dwell time."""
+    segments: list[SegmentWeights] = []
+    """Weights by an attribute of the user, e.g. {attribute: country, multiply: {de: {reply: 2}}}."""
+    personal: str | None = None
+    """CSV file of multipliers a user: `user_id` and a column an action (or dwell); an empty cell is 1."""
     relevance: NonNegativeFloat = 0.0
     """The utility is multiplied by the predicted relevance to this power; 0 ranks by the actions alone. Needs
     `ranking.candidate_use` to name relevance."""

@@ -102,7 +102,7 @@ def describe_slate(engine: RecommendationEngine, batch: SlateBatch, row: int, us
         items=listed,
         mix={s: share for s, share in mix.items() if share > 0},
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
-        notes=list(bundle.notes),
+        notes=[*bundle.notes, *engine.notes],
     )
 
 

@@ -12,6 +12,7 @@ from recsys_cli.pipeline.config import (
     UtilityConfig,
 )
 from recsys_cli.pipeline.filters import safety_factor
+from recsys_cli.pipeline.utility import Multipliers, weights_of
 
 ROWS_AT_ONCE = 64 * 1024
 """Candidates scored at once by the heavy ranker; bounds the memory of a large batch."""
@@ -90,8 +91,12 @@ class Utility:
 
     name = "utility"
 
-    def __init__(self, config: UtilityConfig, heavy: HeavyStageConfig, safety: SafetyConfig):
+    def __init__(
+        self, config: UtilityConfig, heavy: HeavyStageConfig, safety: SafetyConfig, personal: Multipliers | None = None
+    ):
         self._config, self._heavy, self._safety = config, heavy, safety
+        self._weights, self._personal = weights_of(config), personal
+        self.notes = () if personal is None else personal.notes
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         utility = self._weighted(query, candidates)
@@ -101,6 +106,12 @@ class Utility:
             utility = np.where(utility >= 0, utility * factor, utility / np.maximum(factor, 1e-3))
         return candidates.with_scores(utility=utility.astype(np.float32)).best("utility", self._heavy.keep)
 
+    def _weight(self, query: Query, action: str, negative: bool = False) -> np.ndarray | np.float32:
+        """Weight of an action, or float32[B, 1] where users have their own; below zero where it is subtracted."""
+        weight = np.float32(self._weights.get(action, 0.0) * (-1 if negative else 1))
+        personal = None if self._personal is None else self._personal.of(query.users, action)
+        return weight if personal is None else weight * personal[:, None]
+
     def _weighted(self, query: Query, candidates: Candidates) -> np.ndarray:
         predicted = {n[2:]: s for n, s in candidates.scores.items() if n.startswith("p_")}
         if not predicted:
@@ -108,10 +119,9 @@ class Utility:
         negative = query.bundle.negative_actions
         total = np.zeros(candidates.items.shape, np.float32)
         for action, p in predicted.items():
-            weight = self._config.weights.get(action, 0.0)
-            total += np.float32(-weight if action in negative else weight) * p
+            total += self._weight(query, action, action in negative) * p
         if "dwell" in candidates.scores:
-            total += np.float32(self._config.dwell) * candidates.scores["dwell"]
+            total += self._weight(query, "dwell") * candidates.scores["dwell"]
         if "relevance" in candidates.scores and self._config.relevance:
             factor = np.maximum(candidates.scores["relevance"], 1e-6) ** np.float32(self._config.relevance)
             # what is unlikely to matter must fall, also where the utility is negative
