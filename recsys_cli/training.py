@@ -74,7 +74,7 @@ def train(
             f"{dataset.path}: no impression carries a positive action",
             "there is nothing to learn from; check the actions of the import mapping",
         )
-    job = _Job(
+    job = TrainingJob(
         settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
     )
     taken = taken_over(job, only) if only else {}
@@ -101,7 +101,7 @@ def _alone(work: Path):
 
 
 @dataclass
-class _Job:
+class TrainingJob:
     """One training: its inputs, and what its steps have made so far."""
 
     settings: Settings
@@ -109,7 +109,7 @@ class _Job:
     windows: Windows
     final: bool
     progress: Progress
-    trace: TraceLog
+    trace: TraceLog = SILENT
     warm: WarmStart | None = None
     durations: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

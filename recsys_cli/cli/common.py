@@ -40,6 +40,7 @@ COMMANDS = (
     "features",
     "explain",
     "evaluate",
+    "tune",
     "ab_test",
     "benchmark",
     "config",

@@ -1,0 +1,111 @@
+"""`recsys tune`: settings chosen by data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command
+
+group = typer.Typer(no_args_is_help=True, help="Settings chosen by data.", rich_markup_mode=None)
+app.add_typer(group, name="tune")
+
+
+@command(group, "utility")
+def utility(
+    call: Invocation,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="TARGET",
+            help="next_day_return, next_day_dwell, session_length, dwell, or an action such as follow",
+        ),
+    ],
+    on: Annotated[
+        Literal["observed", "predicted"],
+        typer.Option("--on", help="Regress on what people did, or on what the ranker foretold"),
+    ] = "observed",
+    resamples: Annotated[int, typer.Option("--resamples", min=20, help="Bootstrap resamples of users")] = 200,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
+    ] = None,
+) -> None:
+    """Fit the weights of the utility to a long-term target; prints YAML to paste, and what it changes."""
+    config = call.config
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.evaluation.offline import check_run
+    from recsys_cli.evaluation.utility import tune_utility
+
+    engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
+    dataset = Dataset.open(config.paths.data)
+    check_run(engine, dataset)
+    given = {}
+    if on == "predicted":
+        from recsys_cli.windowed import validation_rows
+
+        with call.progress.step("rows of the validation window"):
+            table, log = validation_rows(dataset, config.paths.artifacts, engine.manifest.id)
+        given = {"predicted": engine.bundle.heavy.predict(table.values), "predicted_log": log}
+    with call.trace.timed("tune.utility", target=target, on=on):
+        document = tune_utility(
+            engine, dataset, target, resamples=resamples, seed=config.seed, progress=call.progress, **given
+        )
+    call.emit(document, lambda console: _render(console, document), document["weights"])
+
+
+def _render(console, document: dict) -> None:
+    import yaml
+    from rich.table import Table
+
+    what = "people's actions" if document["on"] == "observed" else "the ranker's predictions"
+    told = f"{document['target']} by {what}: {document['rows']:,} impressions of {document['users']:,} users"
+    console.print(told, highlight=False, style="bold")
+    table = Table("action", "rate", "now", "fitted", "95 %", "share", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in document["weights"]:
+        sign = -1 if row["polarity"] == "negative" else 1
+        now, fitted, low, high = (sign * row[k] + 0.0 for k in ("now", "fitted", "low", "high"))
+        table.add_row(
+            row["action"], f"{row['rate']:.4f}", f"{now:.4g}", f"{fitted:.4g}",
+            f"{min(low, high):.3g} to {max(low, high):.3g}", f"{100 * row['share']:.1f} %",
+        )
+    console.print(table)
+    console.print(
+        f"mean of the target {document['target_mean']:.4g}; the actions explain {100 * document['explained']:.2f} % of "
+        "what the user's past leaves open; intervals by resampling users", style="dim", highlight=False,
+    )
+    if document["effect"] is not None:
+        console.print("")
+        console.print(_effect(document))
+    console.print("")
+    console.print(yaml.safe_dump(document["settings"], sort_keys=False, default_flow_style=None, width=96).rstrip(),
+                  highlight=False, markup=False, soft_wrap=True)
+
+
+def _effect(document: dict):
+    from rich.table import Table
+
+    effect = document["effect"]
+    table = Table(
+        f"on {effect['rows']:,} impressions of the test window", "now", "fitted", box=None, header_style="bold",
+        pad_edge=False,
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def add(name: str, values: list, digits: int = 4) -> None:
+        table.add_row(name, *("–" if v is None or v != v else f"{v:.{digits}f}" for v in values))
+
+    both = ("now", "fitted")
+    metric = "roc_auc" if "roc_auc" in effect["now"] else "spearman"
+    add(f"{document['target']} ({'ROC-AUC' if metric == 'roc_auc' else 'Spearman'})", [effect[s][metric] for s in both])
+    for action in effect["auc"]["now"]:
+        if action != document["target"]:
+            add(f"{action} (ROC-AUC)", [effect["auc"][s][action] for s in both])
+    for name, said in (("interactions", "interactions a shown item, better half"), ("dwell", "seconds, better half")):
+        if effect["now"]["replay"] is not None and name in effect["now"]["replay"]:
+            add(said, [effect[s]["replay"][name] for s in both])
+    return table

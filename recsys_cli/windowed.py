@@ -1,0 +1,78 @@
+"""Feature tables of the windows of a dataset, as training makes them, for those who measure rankers on them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recsys_cli.artifacts.runs import RunStore
+from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.log import Log
+from recsys_cli.data.state import State
+from recsys_cli.data.windows import make_windows
+from recsys_cli.features.build import build_table
+from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.progress import Progress
+from recsys_cli.retrieval.base import Retriever
+from recsys_cli.settings import Settings
+from recsys_cli.training import TrainingJob
+
+
+@dataclass(frozen=True)
+class WindowTables:
+    """Features of the ranker's window and of the test window, and the log of the latter."""
+
+    train: FeatureTable
+    valid: FeatureTable
+    test: FeatureTable
+    test_log: Log
+
+
+def window_tables(settings: Settings, dataset: Dataset, progress: Progress | None = None) -> WindowTables:
+    """Tables as `train` and `evaluate` have them; similarities of the test window are those of the served sources."""
+    windows = make_windows(settings.windows, dataset)
+    job = TrainingJob(settings, dataset, windows, False, progress or Progress())
+    with tempfile.TemporaryDirectory() as name:
+        job.__dict__["work"] = Path(name)
+        for folder in ("checkpoints", "history", "progress"):
+            (job.work / folder).mkdir()
+        sources = job._sources()
+        early = job._fit(sources, job._window(windows.history_end), "history")
+        spec = job._spec(early)
+        train, valid = job._tables(spec, early)
+        late = job._fit(sources, job._window(windows.test_start), "checkpoints")
+    test = dataset.log.window(windows.test_start, windows.end)
+    return WindowTables(train, valid, _rows(job, spec, late, test, windows.test_start), test)
+
+
+def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[FeatureTable, Log]:
+    """The validation rows of a run as its ranker saw them in training, and their log.
+
+    The sources that measure similarities are those of the run's `history` checkpoints, which never saw these rows.
+    """
+    run = RunStore(artifacts).open(run_id)
+    windows = run.manifest.windows
+    job = TrainingJob(Settings.model_validate(run.manifest.settings), dataset, windows, run.manifest.final, Progress())
+    with tempfile.TemporaryDirectory() as name:
+        job.__dict__["work"] = Path(name)
+        (job.work / "progress").mkdir()
+        shutil.copytree(run.folder / "history", job.work / "history")
+        sources = job._fit(job._sources(), job._window(windows.history_end), "history")
+    rows = dataset.log.window(windows.validation_start, windows.test_start)
+    return _rows(job, job._spec(sources), sources, rows, windows.history_end), rows
+
+
+def _rows(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever], rows: Log, known: int) -> FeatureTable:
+    """Features of rows as of each; similarities by the sources and what they knew at the moment `known` (µs)."""
+    dataset = job.dataset
+    state = State.build(dataset.catalogue, dataset.log, known, **job.edges)
+
+    def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
+        return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
+
+    return build_table(spec, dataset.catalogue, dataset.log, rows, **job.edges, similarity=similarity)
