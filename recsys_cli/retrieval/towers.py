@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recsys_cli.data.ragged import expand
+from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.files import atomic_file
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.dense import history_weights
@@ -97,19 +97,22 @@ def log_q(counts: np.ndarray, batch: int, uniform: int) -> np.ndarray:
 
 def sampled_softmax(
     users: torch.Tensor, candidates: torch.Tensor, candidate_items: torch.Tensor, correction: torch.Tensor,
-    temperature: float,
+    temperature: float, hard: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean −log softmax of each user's own item among the candidates, corrected for sampling.
 
     users: [B, D]; candidates: [B + M, D], row b < B being what user b engaged with; candidate_items: [B + M]
     item positions; correction: [B + M] log expected count (`log_q`), taken off every logit (Bengio and
     Senécal, IEEE TNN 2008; Yi et al., RecSys 2019). Further copies of a user's own item are left out.
+    hard: [B, H, D] negatives of each user alone; they are there for certain, so nothing is taken off their logits.
     """
     # the correction rides along as one more dimension, which saves a pass over the whole matrix
     left = torch.cat([users / temperature, torch.ones(len(users), 1)], dim=1)
     logits = left @ torch.cat([candidates, -correction[:, None]], dim=1).T
     row, column = _copies(candidate_items.numpy(), len(users))
     logits = logits.index_put((torch.from_numpy(row), torch.from_numpy(column)), torch.tensor(-torch.inf))
+    if hard is not None:
+        logits = torch.cat([logits, torch.einsum("bd,bhd->bh", users, hard) / temperature], dim=1)
     return F.cross_entropy(logits, torch.arange(len(users)))
 
 
@@ -170,6 +173,7 @@ class TowerTrainer:
         counts = np.bincount(examples.item[self.train_rows], minlength=len(item_row))
         self.batch = min(config.batch_size, max(len(self.train_rows), 1))
         self.correction = torch.from_numpy(log_q(counts, self.batch, config.uniform_negatives))
+        self.touched = Ragged.group(examples.user, examples.item, len(user_row)).sorted_rows()
         self.epoch, self.step, self.best, self.best_epoch = 0, 0, -1.0, 0
         self.best_state = self._weights()
 
@@ -223,22 +227,49 @@ class TowerTrainer:
         # every epoch has its own stream of random numbers, so that it can be repeated alone
         rng = np.random.default_rng([self.seed & (2**63 - 1), self.epoch])
         rows = rng.permutation(self.train_rows)
+        mined = self._mine(rows, rng) if self.config.hard_negatives and self.epoch else None
         self.model.train()
         for start in range(0, len(rows), self.batch):
             part = rows[start : start + self.batch]
             negatives = rng.integers(0, len(self.item_row), self.config.uniform_negatives)
             items = np.concatenate([self.examples.item[part], negatives])
+            shared = len(items)
+            if mined is not None:
+                items = np.concatenate([items, mined[start : start + self.batch].ravel()])
             keep_item = rng.random(len(items)) >= self.config.id_dropout
             keep_user = rng.random(len(part)) >= self.config.id_dropout
-            users, candidates = self._forward(part, items, keep_item, keep_user)
-            at = torch.from_numpy(items)
-            loss = sampled_softmax(users, candidates, at, self.correction[at], self.config.temperature)
+            users, vectors = self._forward(part, items, keep_item, keep_user)
+            at = torch.from_numpy(items[:shared])
+            hard = None if mined is None else vectors[shared:].view(len(part), -1, self.config.dim)
+            loss = sampled_softmax(
+                users, vectors[:shared], at, self.correction[at], self.config.temperature, hard
+            )
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
             self.step += 1
             for table in self.model.tables:
                 table.update(self.config.learning_rate, self.step)
+
+    def _mine(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """int64[len(rows), hard_negatives] items ranked high for each example that its user did not turn to."""
+        depth = min(self.config.hard_depth, len(self.candidates))
+        # who turned to nearly all of what ranks high gets any candidates in the places left over
+        out = rng.choice(self.candidates, (len(rows), self.config.hard_negatives))
+        self.model.eval()
+        with torch.no_grad():
+            vectors = self.model.item_tower(self.item_inputs())[torch.from_numpy(self.candidates)]
+            for start in range(0, len(rows), self.batch):
+                part = rows[start : start + self.batch]
+                shown = np.ones(len(part), bool)
+                users, _ = self._forward(part, self.examples.item[part], shown, shown)
+                high = self.candidates[(users @ vectors.T).topk(depth, sorted=False).indices.numpy()]
+                high = high[:, rng.permutation(depth)]
+                theirs = self.touched.contains(self.examples.user[part], high)
+                first = np.argsort(theirs, axis=1, kind="stable")[:, : out.shape[1]]
+                mined, bad = (np.take_along_axis(a, first, axis=1) for a in (high, theirs))
+                np.copyto(out[start : start + len(part), : first.shape[1]], mined, where=~bad)
+        return out
 
     def _forward(
         self, rows: np.ndarray, items: np.ndarray, keep_item: np.ndarray, keep_user: np.ndarray

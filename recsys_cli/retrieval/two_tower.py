@@ -49,6 +49,11 @@ class TwoTowerConfig(RetrieverConfig):
     """Interactions in a step; each serves the others as a negative."""
     uniform_negatives: NonNegativeInt = 0
     """Further negatives in each step, drawn evenly from all items (mixed negatives)."""
+    hard_negatives: NonNegativeInt = 0
+    """Further negatives of each interaction alone, drawn before each pass but the first from the items that the towers
+    rank highest for it and that its user did not turn to (Xiong et al., ICLR 2021)."""
+    hard_depth: PositiveInt = 100
+    """Items, the highest ranked, that hard negatives are drawn from."""
     learning_rate: PositiveFloat = 0.003
     """Step size of Adam."""
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

@@ -47,6 +47,40 @@ def test_sampled_softmax_by_hand():
     assert loss.item() == pytest.approx(-(first + second) / 2, rel=1e-5)
 
 
+def test_hard_negatives_stand_beside_their_own_user_alone():
+    users = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    candidates = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    hard = torch.tensor([[[0.8, 0.6]], [[1.0, 0.0]]])
+    loss = sampled_softmax(users, candidates, torch.tensor([4, 7]), torch.zeros(2), 0.5, hard)
+    logits = np.array([[1.0, 0.6, 0.8], [0.0, 0.8, 0.0]]) / 0.5
+    own = logits[0, 0] + logits[1, 1]
+    assert loss.item() == pytest.approx(-(own - np.log(np.exp(logits).sum(axis=1)).sum()) / 2, rel=1e-5)
+
+
+def test_mined_negatives_rank_high_and_were_not_turned_to(window):
+    users, items, _ = window.interactions
+    config = SMALL.model_copy(update={"hard_negatives": 3, "hard_depth": 20})
+    kept = []
+    run = TowerTrainer.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TowerTrainer, "run", lambda self, *args: (kept.append(self), run(self, *args)))
+        TwoTower(config).fit(window, Progress())
+    trainer = kept[0]
+    mined = trainer._mine(trainer.train_rows, np.random.default_rng(0))
+    seen = set(zip(users.tolist(), items.tolist(), strict=True))
+    people = trainer.examples.user[trainer.train_rows]
+    assert not any((int(u), int(i)) in seen for u, row in zip(people, mined, strict=True) for i in row)
+    with torch.no_grad():
+        vectors = trainer.model.item_tower(trainer.item_inputs())
+        rows = trainer.train_rows
+        shown = np.ones(len(rows), bool)
+        vector, _ = trainer._forward(rows, trainer.examples.item[rows], shown, shown)
+        scores = (vector @ vectors.T).numpy()[:, trainer.candidates]
+    high = np.take_along_axis(-np.sort(-scores, axis=1), np.full((len(rows), 1), 19), axis=1)
+    place = np.searchsorted(trainer.candidates, mined)
+    assert (np.take_along_axis(scores, place, axis=1) >= high - 1e-5).mean() > 0.95
+
+
 def test_table_updates_as_sparse_adam_of_torch():
     torch.manual_seed(0)
     table = Table(6, 3, 1.0)
