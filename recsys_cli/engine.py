@@ -24,7 +24,10 @@ from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates, Query, StageRecord, run_stages
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.explain import Recommendations, describe_slate
+from recsys_cli.pipeline.filters import Policy
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
+from recsys_cli.safety.accounts import author_scores
+from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -45,7 +48,8 @@ class SlateBatch:
     items: np.ndarray
     """int32[B, n], -1 where a slate is short"""
     scores: dict[str, np.ndarray]
-    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "safety" → float32[B, n]"""
+    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "safety", "safety_factor",
+    "interstitial" → float32[B, n]"""
     sources: np.ndarray
     """uint32[B, n], bit s is `RecommendationEngine.source_names[s]`"""
     fallback: list[str | None]
@@ -111,6 +115,11 @@ class RecommendationEngine:
         return [note for stage in self._stages for note in getattr(stage, "notes", ())]
 
     @property
+    def safety_rules(self) -> SafetyRules | None:
+        """The rules that act in this pipeline; None where none can."""
+        return next((stage.rules for stage in self._stages if isinstance(stage, Policy)), None)
+
+    @property
     def source_names(self) -> tuple[str, ...]:
         """Source of each bit in `SlateBatch.sources`."""
         return self.bundle.configured
@@ -136,6 +145,8 @@ class RecommendationEngine:
             for retriever in self.bundle.retrievers.values():
                 retriever.adapt(catalogue)
         catalogue = self.bundle.catalogue if catalogue is None else catalogue
+        authors = author_scores(catalogue, log, now, self.bundle.safety, follows, blocks)
+        catalogue = replace(catalogue, author_safety=authors)
         state = State.build(catalogue, log, now, follows, blocks)
         snapshot = Snapshot.build(self.bundle.spec, catalogue, log, now, follows, blocks)
         return replace(self, state=state, snapshot=snapshot)
@@ -186,6 +197,7 @@ class RecommendationEngine:
             context=context,
             seed=self.seed,
             salt=salt,
+            journal=[] if self.trace.recording else None,
         )
         kept: dict[str, Any] = {}
 
@@ -223,7 +235,25 @@ class RecommendationEngine:
             fallback=sum(reason is not None for reason in batch.fallback),
             short=int((final.counts < n).sum()),
         )
+        for actions in query.journal or ():
+            self._log_safety(batch, actions)
         return batch
+
+    def _log_safety(self, batch: SlateBatch, actions: Actions) -> None:
+        if not len(actions.row) and not actions.unknown:
+            return
+        users = batch.users[actions.row]
+        known = np.where(users < len(self.bundle.user_ids), users, -1)
+        shown = (batch.items[actions.row] == actions.item[:, None]).any(axis=1)
+        ids = self.bundle.item_ids.external(actions.item), self.bundle.user_ids.external(known)
+        self.trace.event(
+            "safety",
+            request=batch.request,
+            run=self.manifest.id if self.manifest else None,
+            unknown=actions.unknown,
+            models=self.bundle.safety.versions,
+            **trace_fields(self.safety_rules, actions, *ids, shown),
+        )
 
     def _fallback(self, users: np.ndarray, counts: np.ndarray, n: int) -> list[str | None]:
         known = np.maximum(users, 0)

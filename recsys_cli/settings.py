@@ -11,6 +11,7 @@ from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
 from recsys_cli.retrieval import RetrieverSettings, default_retrieval
+from recsys_cli.safety.config import SafetyModelsConfig
 from recsys_cli.world.config import WorldConfig
 
 
@@ -38,4 +39,5 @@ class Settings(Section):
     features: FeatureConfig = FeatureConfig()
     pipeline: PipelineConfig = PipelineConfig()
     ranking: RankingConfig = RankingConfig()
+    safety: SafetyModelsConfig = SafetyModelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

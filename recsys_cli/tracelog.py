@@ -23,6 +23,11 @@ class TraceLog:
         self._day = ""
         self.process = uuid.uuid4().hex[:12]
 
+    @property
+    def recording(self) -> bool:
+        """Whether events are kept: what is costly to gather may be left out otherwise."""
+        return self._folder is not None
+
     def event(self, name: str, **fields) -> None:
         """Record one event. A log that cannot be written never stops the work that it describes."""
         if self._folder is None:

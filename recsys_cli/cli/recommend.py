@@ -138,6 +138,7 @@ def _rows(answer: dict) -> list[dict]:
             **{f"p_{k}" if k != "dwell_seconds" else k: v for k, v in item["predictions"].items()},
             **{f"sim_{k}": v for k, v in item["similarities"].items()},
             **{f"safety_{k}": v for k, v in item["safety"].items()},
+            "interstitial": ";".join(item["interstitial"]),
         }
         for item in answer["items"]
     ]

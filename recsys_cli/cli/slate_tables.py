@@ -64,7 +64,7 @@ def _slate(answer: Recommendations) -> Table:
             "–" if item.author_id is None else str(item.author_id),
             f"{item.score:.3f}",
             _sources(item.sources),
-            item.reason,
+            f"(notice: {', '.join(item.interstitial)}) {item.reason}" if item.interstitial else item.reason,
         )
         for item in answer.items
     ]
@@ -96,7 +96,7 @@ def _scores(answer: Recommendations) -> list[Table]:
     if "dwell_seconds" in first.predictions:
         columns.append(("dwell", [f"{i.predictions['dwell_seconds']:.0f}s" for i in answer.items]))
     alike = [(f"~{_SHORT.get(s, s)}", [_short(i.similarities[s]) for i in answer.items]) for s in first.similarities]
-    safe = [("safe", [_short(_safety(i)) for i in answer.items])] if first.safety else []
+    safe = [("safe", [_short(_safety(i)) for i in answer.items])] if any(i.safety for i in answer.items) else []
     if len(alike) > SIMILARITIES_SHOWN:
         return [_by_rank(answer, columns + safe), _by_rank(answer, alike)]
     return [_by_rank(answer, columns + alike + safe)]
@@ -110,11 +110,13 @@ def _by_rank(answer: Recommendations, columns: list[tuple[str, list[str]]]) -> T
 
 
 def _safety(item: Recommendation) -> float:
-    return item.safety.get("combined", 1 - max(item.safety.values(), default=0.0))
+    return item.safety.get("combined", 1 - max(item.safety.values(), default=float("nan")))
 
 
 def _short(value: float) -> str:
     """Three digits without the leading zero: many columns have to fit."""
+    if value != value:
+        return "–"
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
@@ -124,14 +126,14 @@ def _render_details(console: Console, answer: Recommendations) -> None:
     for title, names in (
         ("All predictions", list(first.predictions)),
         ("Similarities", list(first.similarities)),
-        ("Safety scores", list(first.safety)),
+        ("Safety scores", list(dict.fromkeys(name for item in answer.items for name in item.safety))),
     ):
         if not names:
             continue
         console.print(f"\n[bold]{title}[/]")
         table = _table("#", "item", *names, right=True)
         for item in answer.items:
-            held = item.safety if names == list(first.safety) else {**item.predictions, **item.similarities}
+            held = item.safety if title == "Safety scores" else {**item.predictions, **item.similarities}
             values = ("–" if n not in held else _short(held[n]) for n in names)
             table.add_row(str(item.rank), escape(str(item.item_id)), *values)
         console.print(table)

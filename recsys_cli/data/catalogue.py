@@ -10,6 +10,7 @@ from recsys_cli.data.ragged import Ragged
 
 TEXT_BUCKETS = 2**15
 """Words and hashtags of an item's text are hashed into this many buckets."""
+_GROUPS = ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers", "author_safety")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Catalogue:
     → the names of its codes"""
     before: dict[str, Ragged] = field(default_factory=dict)
     """action → int32 items of each user before the log begins, oldest first; their times are unknown"""
+    author_safety: dict[str, np.ndarray] = field(default_factory=dict)
+    """task → float32[n_authors] in [0, 1] as of the moment served, NaN unknown"""
 
     @property
     def n_items(self) -> int:
@@ -92,7 +95,7 @@ class Catalogue:
             "user_created": self.user_created,
             "author_user": self.author_user,
         }
-        for group in ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers"):
+        for group in _GROUPS:
             arrays.update({f"{group}/{k}": v for k, v in getattr(self, group).items()})
         for action, rows in self.before.items():
             arrays |= {f"before/{action}.offsets": rows.offsets, f"before/{action}.values": rows.values}
@@ -101,7 +104,7 @@ class Catalogue:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Catalogue:
         groups: dict[str, dict] = {
-            g: {} for g in ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers", "before")
+            g: {} for g in (*_GROUPS, "before")
         }
         for name, a in arrays.items():
             group, slash, key = name.partition("/")

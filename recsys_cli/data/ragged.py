@@ -73,6 +73,12 @@ class Ragged:
         Values must be ascending within a row (see `sorted_rows`); rows or values of -1 give False.
         """
         rows, values = np.asarray(rows), np.asarray(values)
+        if len(rows) == 1:  # a request for one user must not pay for the bookkeeping of a batch
+            held = self[int(rows[0])] if rows[0] >= 0 else self.values[:0]
+            if not len(held):
+                return np.zeros(values.shape, bool)
+            at = np.minimum(np.searchsorted(held, values), len(held) - 1)
+            return (held[at] == values) & (values >= 0)
         places, held = self.take(rows)
         if not len(held):
             return np.zeros(values.shape, bool)

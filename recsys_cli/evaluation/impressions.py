@@ -14,23 +14,28 @@ if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.ranking.serving import ServedRanker
 
 
 def measure_impressions(
-    engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any], config: EvaluationConfig, seed: int
+    engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any], config: EvaluationConfig, seed: int,
+    baseline: ServedRanker | None = None,
 ) -> dict[str, Any] | None:
     """Figures of every action and of dwell time on the logged test impressions; None without a heavy ranker.
 
-    engine: as of the start of the test window. Features are as of each impression, as in training.
+    engine: as of the start of the test window. Features are as of each impression, as in training. baseline: the
+    trees that the heavy ranker is compared with.
     """
-    predicted, log = predict_impressions(engine, dataset, edges)
-    if predicted is None:
+    values, log = impression_features(engine, dataset, edges)
+    if values is None:
         return None
+    predicted = engine.bundle.heavy.predict(values)
+    trees = {} if baseline is None else baseline.predict(values)
     return {
         "rows": len(log),
         "users": len(np.unique(log.user)),
         "views": [
-            {"view": name, "rows": int(mask.sum()), **_view(log, mask, predicted, config.auc_resamples, seed)}
+            {"view": name, "rows": int(mask.sum()), **_view(log, mask, predicted, config.auc_resamples, seed, trees)}
             for name, mask in views(log, dataset.categories.get("surface"))
         ],
     }
@@ -40,6 +45,14 @@ def predict_impressions(
     engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray] | None, Log]:
     """Predictions of the heavy ranker (action → probability, "dwell" → seconds) and the rows they are for."""
+    values, test = impression_features(engine, dataset, edges)
+    return None if values is None else engine.bundle.heavy.predict(values), test
+
+
+def impression_features(
+    engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any]
+) -> tuple[np.ndarray | None, Log]:
+    """float32[n, F] features of the test impressions as of each, and the impressions; None without a heavy ranker."""
     from recsys_cli.features.build import build_table
 
     bundle, windows, log = engine.bundle, engine.manifest.windows, dataset.log
@@ -57,8 +70,8 @@ def predict_impressions(
         }
 
     low, high = (int(i) for i in np.searchsorted(log.time, [windows.test_start, windows.end]))
-    table = build_table(bundle.spec, dataset.catalogue, log, slice(low, high), **edges, similarity=similarity)
-    return bundle.heavy.predict(table.values), test
+    table = build_table(bundle.spec, bundle.catalogue, log, slice(low, high), **edges, similarity=similarity)
+    return table.values, test
 
 
 def views(log: Log, surfaces: list[str] | None) -> list[tuple[str, np.ndarray]]:
@@ -93,7 +106,10 @@ def exact_repeats(log: Log) -> np.ndarray:
     return out
 
 
-def _view(log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray], resamples: int, seed: int) -> dict[str, Any]:
+def _view(
+    log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray], resamples: int, seed: int,
+    trees: dict[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
     user = log.user[mask]
     actions = []
     for action, labels in log.actions.items():
@@ -103,6 +119,7 @@ def _view(log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray], resample
         figures = metrics.summarise(label, probability)
         low, high = bootstrap_auc(label, probability, user, resamples=resamples, seed=seed)
         figures["roc_auc"] = {"value": figures["roc_auc"], "low": low, "high": high}
+        figures["baseline_roc_auc"] = metrics.roc_auc(label, trees[action][mask]) if action in (trees or {}) else None
         figures["rate"] = figures["positives"] / max(figures["rows"], 1)
         figures["mean_prediction"] = float(probability.mean()) if len(probability) else float("nan")
         figures["reliability"] = metrics.reliability(label, probability)

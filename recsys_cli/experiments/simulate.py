@@ -82,7 +82,7 @@ def simulate(
     member = assign(ids, config.name, shares, traffic=config.traffic, salt=config.salt)
     if artifacts is None:
         with threadpool_limits(1), (progress or Progress()).step("simulated days", total=config.days * 2) as bar:
-            catalogue = with_future(dataset, world, config.days)
+            catalogue = with_future(engine, dataset, world, config.days)
             lives = [
                 _Arm(engine.with_pipeline(pipeline), dataset, world, member == a, catalogue).live(config.days, bar)
                 for a, pipeline in enumerate((experiment.control, experiment.treatment))
@@ -91,7 +91,7 @@ def simulate(
         away = ArmWork(dataset.path, artifacts, engine.manifest.id, experiment.treatment, member == 1, config.days)
         bars = (progress or Progress()).step("simulated days", total=config.days)
         with Elsewhere(away) as other, threadpool_limits(1), bars as bar:
-            catalogue = with_future(dataset, world, config.days)
+            catalogue = with_future(engine, dataset, world, config.days)
             arm = _Arm(engine.with_pipeline(experiment.control), dataset, world, member == 0, catalogue)
             lives = [arm.live(config.days, bar), other.result()]
     available = int((catalogue.item_created < world.end + config.days * DAY).sum())
@@ -129,24 +129,26 @@ class ArmWork:
 
         engine = RecommendationEngine.load(self.artifacts, self.run, self.pipeline)
         dataset, world = Dataset.open(self.data), World.open(self.data)
-        arm = _Arm(engine, dataset, world, self.mine, with_future(dataset, world, self.days))
+        arm = _Arm(engine, dataset, world, self.mine, with_future(engine, dataset, world, self.days))
         return arm.live(self.days, Step())
 
 
-def with_future(dataset: Dataset, world: World, days: int) -> Catalogue:
-    """The catalogue with all items that the simulated days bring; they become available as they are published."""
+def with_future(engine: RecommendationEngine, dataset: Dataset, world: World, days: int) -> Catalogue:
+    """The catalogue with all items that the simulated days bring; they become available as they are published, with
+    the safety scores that the run's classifiers give those which bring none."""
     import polars as pl
 
     from recsys_cli.data.dataset import lookup
     from recsys_cli.data.encode import encode_items
 
     tables = [table for day in range(days) if (table := world.future_items(day)).num_rows]
-    catalogue = dataset.catalogue
+    catalogue = engine.bundle.catalogue
     if not tables:
         return catalogue
     items = pl.concat([pl.DataFrame(pl.from_arrow(t)) for t in tables])
     fields = encode_items(items, lookup(dataset.author_ids, items["author_id"]), dict(catalogue.names))
-    return catalogue.append_items(replace(catalogue, **fields))
+    longer = catalogue.append_items(replace(catalogue, **fields))
+    return engine.bundle.safety.fill(longer, items, first=catalogue.n_items)[0]
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def _counted(engine: RecommendationEngine, dataset: Dataset, users, items, conte
     codes = {k: given.get(k, np.array([usual[k]], np.int16)) for k in usual}
     values = np.zeros((1, len(spec.features)), np.float32)
     question = Questions.at(context.now, 1, user=users, item=items, **codes)
-    Evaluator(spec, dataset.catalogue, log, edges["follows"], edges["blocks"]).fill(question, spec.features, values)
-    state = State.build(dataset.catalogue, log, context.now, **edges)
+    Evaluator(spec, bundle.catalogue, log, edges["follows"], edges["blocks"]).fill(question, spec.features, values)
+    state = State.build(bundle.catalogue, log, context.now, **edges)
     for name, source in bundle.measuring.items():
         values[0, spec.column[f"sim_{name}"]] = source.score(state, users, items[:, None])[0, 0]
     return values[0]

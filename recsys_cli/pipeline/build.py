@@ -5,18 +5,20 @@ from __future__ import annotations
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.candidates import Stage
 from recsys_cli.pipeline.config import PipelineConfig
-from recsys_cli.pipeline.filters import Safety, prefilters
+from recsys_cli.pipeline.filters import LastChecks, Policy, prefilters
 from recsys_cli.pipeline.scoring import HeavyRanking, Hydrate, LightRanking, Utility
 from recsys_cli.pipeline.selection import Caps, Explore, Select
 from recsys_cli.pipeline.sourcing import Fallback, Sourcing
 from recsys_cli.pipeline.utility import multipliers
+from recsys_cli.safety.policy import SafetyRules
 
 
 def build_stages(config: PipelineConfig, bundle: Bundle) -> list[Stage]:
-    """Sources, filters, light ranking, hydration, heavy ranking, utility, exploration, caps, safety,
-    selection; raises ConfigError where the configuration names a source or an attribute that is not defined, and
-    DataError where a file of personal weights is not one."""
+    """Sources, filters, light ranking, hydration, heavy ranking, safety policy, utility, exploration, caps, the last
+    checks, selection; raises ConfigError where the configuration names a source, a score or an attribute that is not
+    there, and DataError where a file of personal weights is not one."""
     filters = prefilters(config.filters)
+    rules = SafetyRules.of(config.safety, bundle.catalogue, bundle.safety)
     stages: list[Stage] = [
         Sourcing(config.sourcing, bundle.retrievers, bundle.bits, bundle.configured),
         *filters,
@@ -24,13 +26,12 @@ def build_stages(config: PipelineConfig, bundle: Bundle) -> list[Stage]:
         Hydrate(),
         LightRanking(config.light),
         HeavyRanking(config.heavy),
-        Utility(config.utility, config.heavy, config.safety, multipliers(config.utility, bundle)),
+        *([] if rules is None else [Policy(rules)]),
+        Utility(config.utility, config.heavy, multipliers(config.utility, bundle)),
     ]
     if config.exploration.enabled and config.exploration.epsilon > 0:
         stages.append(Explore(config.exploration))
     if config.diversity.enabled:
         stages.append(Caps(config.diversity, config.reserve))
-    if config.safety.enabled and bundle.catalogue.item_safety:
-        stages.append(Safety(config.safety))
-    stages.append(Select())
+    stages += [LastChecks(filters, rules), Select()]
     return stages

@@ -19,6 +19,7 @@ from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.safety.models import FOLDER, SafetyModels
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
@@ -63,6 +64,8 @@ class Bundle:
     heavy: ServedRanker | None
     negative_actions: tuple[str, ...]
     labels: Labels
+    safety: SafetyModels = field(default_factory=SafetyModels)
+    """classifiers that score items and accounts"""
     notes: tuple[str, ...] = field(default=())
     """what stepped aside and why"""
 
@@ -98,6 +101,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> dict[str, dict]:
             retriever.index.write(place)
         sources[name] = retriever.config.model_dump(mode="json")
     (folder / "ranking").mkdir()
+    bundle.safety.copy_to(folder / FOLDER)
     if bundle.light is not None:
         bundle.light.save(folder / "ranking" / "light.json")
     if export_heavy is not None:
@@ -160,5 +164,6 @@ def read_bundle(folder: Path) -> Bundle:
         heavy=ServedRanker.load(folder / "ranking") if document["heavy"] else None,
         negative_actions=tuple(document["negative_actions"]),
         labels=Labels(**labels),
+        safety=SafetyModels.load(folder / FOLDER),
         notes=tuple(document["notes"]),
     )

@@ -32,6 +32,8 @@ class Query:
     seed: int
     salt: int = 0
     """changes what exploration draws from one request of a user to the next"""
+    journal: list | None = None
+    """takes what the safety policy did (`safety.policy.Actions`); None where nobody will read it"""
 
     def __len__(self) -> int:
         return len(self.users)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_cli.config import Section
+from recsys_cli.safety.config import SafetyConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -129,31 +130,6 @@ class DiversityConfig(Section):
     """Largest share of a slate that may carry the same topic (at least one item); null for no cap."""
 
 
-class Downrank(Section):
-    """Scores above a threshold multiply the utility."""
-
-    above: Share
-    """Threshold."""
-    factor: Share
-    """Multiplier of the utility."""
-
-
-class SafetyConfig(Section):
-    """Safety on the labels or scores that items carry."""
-
-    enabled: bool = True
-    """Whether to act on safety scores."""
-    threshold: Share = 0.7
-    """Items whose combined safety score (1 − weighted mean of the scores) is lower are dropped."""
-    weights: dict[str, NonNegativeFloat] = {"toxicity": 0.3, "nsfw": 0.3, "spam": 0.2, "misinformation": 0.2}
-    """Weights in the combined score; scores that a dataset lacks are left out."""
-    downrank: dict[str, list[Downrank]] = {
-        "nsfw": [Downrank(above=0.8, factor=0.1), Downrank(above=0.5, factor=0.7)],
-        "toxicity": [Downrank(above=0.7, factor=0.1), Downrank(above=0.5, factor=0.8)],
-    }
-    """Score → thresholds with their factors; the highest threshold passed counts."""
-
-
 class PipelineConfig(Section):
     """The pipeline from candidates to a slate."""
 
@@ -170,4 +146,4 @@ class PipelineConfig(Section):
     diversity: DiversityConfig = DiversityConfig()
     safety: SafetyConfig = SafetyConfig()
     reserve: NonNegativeInt = 10
-    """Further items ranked behind the slate, from which the safety filter refills it."""
+    """Further items ranked behind the slate, from which it is refilled where the last checks take some out."""

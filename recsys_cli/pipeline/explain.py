@@ -30,7 +30,9 @@ class Recommendation:
     similarities: dict[str, float]
     """source → similarity of user and item"""
     safety: dict[str, float]
-    """safety score of the item, and the combined one as "combined"; empty where the data has none"""
+    """safety score of the item, and the combined one as "combined"; empty where none is known"""
+    interstitial: list[str]
+    """rules of the safety policy that put a notice before it"""
     explored: bool
     """drawn at random by exploration"""
     reason: str
@@ -87,6 +89,7 @@ def describe_slate(engine: RecommendationEngine, batch: SlateBatch, row: int, us
             },
             similarities={n[4:]: _number(s[i]) for n, s in scores.items() if n.startswith("sim_")},
             safety=_safety(state.catalogue.item_safety, int(items[i]), scores.get("safety"), i),
+            interstitial=_notices(engine, scores.get("interstitial"), i),
             explored=bool(scores["explored"][i]) if "explored" in scores else False,
             reason=reasons[i],
         )
@@ -113,9 +116,14 @@ def _number(value) -> float:
 
 def _safety(safety: dict[str, np.ndarray], item: int, combined: np.ndarray | None, slot: int) -> dict[str, float]:
     out = {name: _number(column[item]) for name, column in safety.items() if np.isfinite(column[item])}
-    if combined is not None:
+    if combined is not None and np.isfinite(combined[slot]):
         out["combined"] = _number(combined[slot])
     return out
+
+
+def _notices(engine: RecommendationEngine, bits: np.ndarray | None, slot: int) -> list[str]:
+    held = 0 if bits is None else int(bits[slot])
+    return [rule.name for n, rule in enumerate(engine.safety_rules.rules) if held >> n & 1] if held else []
 
 
 # a source nearer to the person comes first when several proposed the item

@@ -1,12 +1,15 @@
-"""Filters before ranking: what a user must not or need not see."""
+"""What a user must not or need not see: filters before ranking, the safety policy, and both again after it."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from recsys_cli.data.schema import DAY
 from recsys_cli.pipeline.candidates import Candidates, Query
-from recsys_cli.pipeline.config import FilterConfig, SafetyConfig
+from recsys_cli.pipeline.config import FilterConfig
+from recsys_cli.safety.policy import SafetyRules
 
 
 class Published:
@@ -79,42 +82,58 @@ def prefilters(config: FilterConfig) -> list:
     return stages
 
 
-def safety_score(config: SafetyConfig, safety: dict[str, np.ndarray], items: np.ndarray) -> np.ndarray:
-    """float32 combined safety of items: 1 − weighted mean of their scores; unknown scores count as 0 risk.
+class Policy:
+    """Applies the safety rules to what will be ranked: drops items, and leaves factors for the utility.
 
-    items: int32, -1 gives 1.
+    Scores: "safety_factor", where any rule lowers a utility. What was done goes to the query's journal. Dropped items
+    leave holes, which the utility's cut closes: to move every column here would cost more than the rules.
     """
-    weights = {name: w for name, w in config.weights.items() if name in safety and w > 0}
-    risk = np.zeros(items.shape, np.float32)
-    for name, weight in weights.items():
-        risk += np.float32(weight) * np.nan_to_num(safety[name][items])
-    total = sum(weights.values())
-    return np.where(items >= 0, 1 - risk / total if total else 1.0, 1.0).astype(np.float32)
+
+    name = "policy"
+
+    def __init__(self, rules: SafetyRules):
+        self.rules = rules
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        verdicts = self.rules.verdicts(query.state.catalogue)
+        followed = verdicts.followed(query.state, query.users, candidates.items)
+        if query.journal is not None:
+            query.journal.append(verdicts.journal(candidates.items, followed))
+        if verdicts.factors is not None:
+            factor = verdicts.pick(verdicts.factors, candidates.items, followed)
+            candidates = candidates.with_scores(safety_factor=factor)
+        if verdicts.drops is None:
+            return candidates
+        dropped = verdicts.pick(verdicts.drops, candidates.items, followed)
+        return replace(candidates, items=np.where(dropped, np.int32(-1), candidates.items))
 
 
-def safety_factor(config: SafetyConfig, safety: dict[str, np.ndarray], items: np.ndarray) -> np.ndarray:
-    """float32 multiplier of the utility from the thresholds passed (1 where none is)."""
-    factor = np.ones(items.shape, np.float32)
-    for name, rules in config.downrank.items():
-        if name not in safety:
-            continue
-        score = np.where(items >= 0, np.nan_to_num(safety[name][items]), 0)
-        passed = np.ones(items.shape, np.float32)
-        for rule in sorted(rules, key=lambda r: r.above):
-            passed = np.where(score > rule.above, np.float32(rule.factor), passed)
-        factor *= passed
-    return factor
+class LastChecks:
+    """Runs the filters and the drops of the safety rules again on the slate and its reserve, which moves up.
 
-
-class Safety:
-    """Drops items whose combined safety score is below the threshold."""
+    Exploration, caps and whatever else stands between ranking and the slate cannot bring back what must not be
+    shown. Scores: "safety", the combined score, and "interstitial", bit r set where the r-th rule puts a notice before
+    the item.
+    """
 
     name = "safety"
 
-    def __init__(self, config: SafetyConfig):
-        self._config = config
+    def __init__(self, filters: list, rules: SafetyRules | None):
+        self._filters, self._rules = filters, rules
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        score = safety_score(self._config, query.state.catalogue.item_safety, candidates.items)
-        kept = candidates.with_scores(safety=score)
-        return kept.keep(candidates.filled & (score >= self._config.threshold))
+        for check in self._filters:
+            candidates = check(query, candidates)
+        if self._rules is None:
+            return candidates
+        verdicts = self._rules.verdicts(query.state.catalogue)
+        followed = verdicts.followed(query.state, query.users, candidates.items)
+        if verdicts.drops is not None:
+            kept = candidates.filled & ~verdicts.pick(verdicts.drops, candidates.items, followed)
+            if not kept.all():
+                candidates = candidates.keep(kept)
+                followed = verdicts.followed(query.state, query.users, candidates.items)
+        scores = {"safety": verdicts.combined[candidates.items]} if self._rules.weights else {}
+        if verdicts.notices is not None:
+            scores["interstitial"] = verdicts.pick(verdicts.notices, candidates.items, followed).astype(np.float32)
+        return candidates.with_scores(**scores)

@@ -8,10 +8,8 @@ from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import (
     HeavyStageConfig,
     LightStageConfig,
-    SafetyConfig,
     UtilityConfig,
 )
-from recsys_cli.pipeline.filters import safety_factor
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 
 ROWS_AT_ONCE = 64 * 1024
@@ -87,21 +85,19 @@ class HeavyRanking:
 
 
 class Utility:
-    """Combines the predictions into one number, downranks by safety scores, keeps the best."""
+    """Combines the predictions into one number, lowers it as the safety policy says, keeps the best."""
 
     name = "utility"
 
-    def __init__(
-        self, config: UtilityConfig, heavy: HeavyStageConfig, safety: SafetyConfig, personal: Multipliers | None = None
-    ):
-        self._config, self._heavy, self._safety = config, heavy, safety
+    def __init__(self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None):
+        self._config, self._heavy = config, heavy
         self._weights, self._personal = weights_of(config), personal
         self.notes = () if personal is None else personal.notes
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         utility = self._weighted(query, candidates)
-        if self._safety.enabled and query.state.catalogue.item_safety:
-            factor = safety_factor(self._safety, query.state.catalogue.item_safety, candidates.items)
+        factor = candidates.scores.get("safety_factor")
+        if factor is not None:
             # a factor below one must push down, also where the utility is negative
             utility = np.where(utility >= 0, utility * factor, utility / np.maximum(factor, 1e-3))
         return candidates.with_scores(utility=utility.astype(np.float32)).best("utility", self._heavy.keep)

@@ -66,6 +66,7 @@ def test_recommend_as_json_carries_what_the_readme_documents(trained):
         "predictions",
         "similarities",
         "safety",
+        "interstitial",
         "explored",
         "reason",
     }

@@ -1,20 +1,16 @@
 """Filters leave out what they name and nothing else."""
 
 import numpy as np
-import pytest
 
 from recsys_cli.data.schema import DAY
-from recsys_cli.pipeline.config import FilterConfig, SafetyConfig
+from recsys_cli.pipeline.config import FilterConfig
 from recsys_cli.pipeline.filters import (
     Blocked,
     Fresh,
     Own,
     Published,
-    Safety,
     Seen,
     prefilters,
-    safety_factor,
-    safety_score,
 )
 
 NOW = 100 * DAY
@@ -60,27 +56,3 @@ def test_each_filter_can_be_switched_off():
     off = FilterConfig(seen=False, own=False, blocked=False, max_age_days=None)
     assert [s.name for s in prefilters(off)] == ["published"]
     assert {s.name for s in prefilters(FilterConfig())} == {"published", "fresh", "not own", "not blocked", "not seen"}
-
-
-LABELS = {"toxicity": [0.0, 0.6, 0.9, np.nan], "nsfw": [0.0, 0.0, 0.9, 0.6]}
-
-
-def test_the_combined_score_is_one_minus_the_weighted_mean():
-    config = SafetyConfig(weights={"toxicity": 0.3, "nsfw": 0.1, "spam": 5.0})
-    safety = {k: np.array(v, np.float32) for k, v in LABELS.items()}
-    score = safety_score(config, safety, np.array([[0, 1, 2, 3, -1]]))
-    np.testing.assert_allclose(score, [[1, 1 - 0.18 / 0.4, 0.1, 1 - 0.06 / 0.4, 1]], atol=1e-6)
-
-
-def test_downranking_takes_the_highest_threshold_passed_and_multiplies_over_scores():
-    safety = {k: np.array(v, np.float32) for k, v in LABELS.items()}
-    factor = safety_factor(SafetyConfig(), safety, np.array([[0, 1, 2, 3, -1]]))
-    np.testing.assert_allclose(factor, [[1, 0.8, 0.1 * 0.1, 0.7, 1]], rtol=1e-6)
-
-
-@pytest.mark.parametrize(("threshold", "left"), [(0.7, [[0, 1, 3]]), (0.05, [[0, 1, 2, 3]]), (0.95, [[0]])])
-def test_items_below_the_threshold_are_dropped(make, threshold, left):
-    catalogue = make.catalogue([0] * 4, safety={"toxicity": [0, 0.25, 0.9, 0.2], "nsfw": [0, 0.25, 0.9, 0.3]})
-    stage = Safety(SafetyConfig(threshold=threshold))
-    out = stage(make.query(make.state(catalogue), [0]), make.candidates([[0, 1, 2, 3]]))
-    assert out.items.tolist() == left

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys_cli.pipeline.config import HeavyStageConfig, SafetyConfig, UtilityConfig
+from recsys_cli.pipeline.config import HeavyStageConfig, UtilityConfig
 from recsys_cli.pipeline.scoring import Utility
 
 
@@ -11,7 +11,7 @@ def utilities(make, power):
     candidates = make.candidates(
         [[0, 1, 2]], p_like=[[0.5, 0.5, 0.0]], p_hide=[[0.0, 0.0, 0.1]], relevance=[[0.04, 0.64, 0.25]]
     )
-    stage = Utility(UtilityConfig(relevance=power), HeavyStageConfig(), SafetyConfig(enabled=False))
+    stage = Utility(UtilityConfig(relevance=power), HeavyStageConfig())
     out = stage(query, candidates)
     return dict(zip(out.items[0].tolist(), out.scores["utility"][0].tolist(), strict=True))
 

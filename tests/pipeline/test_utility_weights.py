@@ -8,7 +8,7 @@ import pytest
 
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import ConfigError, DataError
-from recsys_cli.pipeline.config import HeavyStageConfig, SafetyConfig, UtilityConfig
+from recsys_cli.pipeline.config import HeavyStageConfig, UtilityConfig
 from recsys_cli.pipeline.scoring import Utility
 from recsys_cli.pipeline.utility import multipliers, weights_of
 
@@ -20,7 +20,7 @@ SCORES = {
 
 def utility(make, config, personal=None, user=0):
     query = make.query(make.state(make.catalogue([0, 0])), [user])
-    stage = Utility(config, HeavyStageConfig(), SafetyConfig(enabled=False), personal)
+    stage = Utility(config, HeavyStageConfig(), personal)
     out = stage(query, make.candidates([[0, 1]], **SCORES))
     return dict(zip(out.items[0].tolist(), out.scores["utility"][0].tolist(), strict=True))
 

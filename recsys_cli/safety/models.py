@@ -1,0 +1,174 @@
+"""The classifiers of a folder together: kept under `artifacts/safety`, copied into a bundle, asked for scores."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.errors import ArtifactError, UsageError, nearest
+from recsys_cli.files import atomic_dir, file_digest
+from recsys_cli.safety.config import AUTHOR, COMBINED
+from recsys_cli.safety.served import CLASSIFIER_VERSION, MANIFEST_FILE, ServedClassifier
+from recsys_cli.safety.text import grams, join_fields
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FOLDER = "safety"
+"""Below the artifacts folder, and below a bundle."""
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+def check_task(task: str) -> str:
+    """The name of a task; raises UsageError where it cannot be one."""
+    if not _NAME.fullmatch(task) or task == COMBINED or task.startswith(AUTHOR):
+        raise UsageError(
+            f"--task {task}: a task is named in lower case, and neither {COMBINED} nor {AUTHOR}…",
+            "for example toxicity, nsfw, spam, misinformation or brand_safety",
+        )
+    return task
+
+
+def publish(artifacts: str | os.PathLike, task: str, of: str, manifest: dict, write: Callable[[Path], None]) -> Path:
+    """Put a classifier in the place of the earlier one of its task, whole or not at all; returns its folder.
+
+    of: "texts" or "accounts". write: writes the served files into an empty folder.
+    """
+    target = Path(artifacts) / FOLDER / (task if of == "texts" else f"{AUTHOR}{task}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_dir(target) as folder:
+        write(folder)
+        complete = {
+            "classifier_version": CLASSIFIER_VERSION,
+            "task": task,
+            "of": of,
+            "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "packages": {name: version(name) for name in ("numpy", "scikit-learn", "onnx", "recsys-cli")},
+            "files": {path.name: file_digest(path) for path in sorted(folder.iterdir())},
+            **manifest,
+        }
+        (folder / MANIFEST_FILE).write_bytes(
+            orjson.dumps(complete, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        )
+    return target
+
+
+@dataclass(frozen=True)
+class SafetyModels:
+    """Classifiers by name: of texts by their task, of accounts by author_TASK."""
+
+    classifiers: dict[str, ServedClassifier] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, names: str | Iterable[str] = "all") -> SafetyModels:
+        """The classifiers in a folder, or those named; none where the folder is missing and none is named.
+
+        Raises ArtifactError where one that is named is missing, or one is damaged.
+        """
+        folder = Path(folder)
+        there = sorted(p.name for p in folder.iterdir() if (p / MANIFEST_FILE).is_file()) if folder.is_dir() else []
+        wanted = there if names == "all" else list(names)
+        for name in wanted:
+            if name not in there:
+                close = nearest(name, there)
+                hint = f"did you mean {close!r}?" if close else "train it with `recsys train-safety`"
+                raise ArtifactError(f"no safety classifier {name!r} in {folder}", hint)
+        return cls({name: ServedClassifier.load(folder / name) for name in wanted})
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the files of every classifier below a folder that has none yet."""
+        for name, classifier in self.classifiers.items():
+            shutil.copytree(classifier.folder, folder / name)
+
+    @property
+    def texts(self) -> dict[str, ServedClassifier]:
+        """task → classifier of texts"""
+        return {c.task: c for c in self.classifiers.values() if c.of == "texts"}
+
+    @property
+    def accounts(self) -> dict[str, ServedClassifier]:
+        """task → classifier of accounts"""
+        return {c.task: c for c in self.classifiers.values() if c.of == "accounts"}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Name → digest of the model."""
+        return {name: classifier.version for name, classifier in self.classifiers.items()}
+
+    def score(self, items: pl.DataFrame) -> dict[str, np.ndarray]:
+        """Task → float32[n] probabilities of items, NaN for one whose text a model knows nothing of.
+
+        A classifier of several columns reads those of them that the items have.
+        """
+        out, together = {}, {}
+        for task, model in self.texts.items():
+            together.setdefault(tuple(model.manifest["labels"]["text"][1:]), []).append(task)
+            out[task] = np.full(items.height, np.nan, np.float32)
+        for columns, tasks in together.items():
+            for first, end, found in grams(texts_of(items, columns)):
+                for task in tasks:
+                    out[task][first:end] = self.texts[task].scores_of(found, end - first)
+        return out
+
+    def fill(self, catalogue: Catalogue, items: pl.DataFrame, first: int = 0) -> tuple[Catalogue, dict]:
+        """The catalogue with scores of the items from `first` on that have none, and where scores come from.
+
+        items: the rows of those items. Report: task → "items" they are, with a score of the "dataset", of the "model"
+        ("version"), and "unknown". A number that the items have under a task's name is a score of the dataset.
+        """
+        given = dict(catalogue.item_safety)
+        for task in self.texts:
+            if task not in given and task in catalogue.item_numbers:
+                given[task] = _scores(catalogue.item_numbers[task])
+        found = self.score(items)
+        safety, report = {}, {}
+        for task in (*given, *(t for t in found if t not in given)):
+            column = given.get(task)
+            column = np.full(catalogue.n_items, np.nan, np.float32) if column is None else column.astype(np.float32)
+            mine = column[first:]
+            blank = np.isnan(mine)
+            row = {"items": len(mine), "dataset": int((~blank).sum()), "model": 0}
+            if task in found:
+                mine = np.where(blank, found[task], mine)
+                row["model"] = int((blank & ~np.isnan(found[task])).sum())
+                row["version"] = self.texts[task].version
+            row["unknown"] = int(np.isnan(mine).sum())
+            safety[task] = np.concatenate([column[:first], mine])
+            report[task] = row
+        return replace(catalogue, item_safety=safety), report
+
+
+def _scores(numbers: np.ndarray) -> np.ndarray:
+    """Numbers as scores: those outside [0, 1] are unknown."""
+    return np.where((numbers >= 0) & (numbers <= 1), numbers, np.float32(np.nan)).astype(np.float32)
+
+
+def texts_of(items: pl.DataFrame, more: Sequence[str] = ()) -> list[str | None]:
+    """The text of every item: `text`, else the title or name, with the words of further columns where they are there;
+    None where an item has none."""
+    column = next((c for c in ("text", "title", "name") if c in items.columns), None)
+    texts = [None] * items.height if column is None else _words(items[column])
+    names = [name for name in more if name in items.columns]
+    if not names:
+        return texts
+    rows = zip(texts, *(_words(items[name]) for name in names), strict=True)
+    return [join_fields(["text", *names], row) for row in rows]
+
+
+def _words(column: pl.Series) -> list[str | None]:
+    import polars as pl
+
+    if column.dtype.base_type() in (pl.List, pl.Array):
+        column = column.list.eval(pl.element().cast(pl.String)).list.join(" ")
+    return column.cast(pl.String).to_list()
