@@ -150,6 +150,7 @@ def _whole(catalogue: Catalogue, log: Log, now: int) -> State:
         State.build(catalogue, log, now),
         history=Ragged.group(log.user, log.item, catalogue.n_users),
         history_time=Ragged.group(log.user, log.time, catalogue.n_users),
+        history_actions=Ragged.group(log.user, log.action_bits, catalogue.n_users),
     )
 
 

@@ -53,6 +53,14 @@ class Log:
         """bool[n]: at least one negative action."""
         return self._any("negative", self.negative_actions)
 
+    @property
+    def action_bits(self) -> np.ndarray:
+        """uint32[n]: bit a is set where the user took the a-th of `positive_actions`."""
+        out = np.zeros(len(self), np.uint32)
+        for a, name in enumerate(self.positive_actions):
+            out |= self.actions[name].astype(np.uint32) << np.uint32(a)
+        return out
+
     def _any(self, key: str, names: tuple[str, ...]) -> np.ndarray:
         if key not in self._cache:
             out = np.zeros(len(self), bool)

@@ -53,6 +53,8 @@ class State:
     """float32[n_items] interactions decayed with TREND_HALF_LIFE"""
     author_followers: np.ndarray
     """int32[n_authors]"""
+    history_actions: Ragged | None = None
+    """uint32 what the user did in those interactions (`Log.action_bits`), by user; None where it was not kept"""
 
     @property
     def available(self) -> np.ndarray:
@@ -76,7 +78,7 @@ class State:
         n_users, n_items, n_authors = catalogue.n_users, catalogue.n_items, catalogue.n_authors
         positive = np.flatnonzero(log.positive)
         user, item, time = log.user[positive], log.item[positive], log.time[positive]
-        history, history_time = _latest(user, item, time, n_users)
+        history, history_time, history_actions = _latest(user, (item, time, log.action_bits[positive]), n_users)
         author = catalogue.item_author[item]
         decay = np.exp2(-(now - time) / TIE_HALF_LIFE)
         ties, tie_strength = _sums(user, author, decay, n_users, n_authors)
@@ -97,6 +99,7 @@ class State:
             impressions=np.bincount(log.item, minlength=n_items).astype(np.int32),
             trending=np.bincount(item, weights=trend, minlength=n_items).astype(np.float32),
             author_followers=np.bincount(followed.values, minlength=n_authors).astype(np.int32),
+            history_actions=history_actions,
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -121,15 +124,12 @@ class State:
         return cls(**values)
 
 
-def _latest(user: np.ndarray, item: np.ndarray, time: np.ndarray, n_users: int) -> tuple[Ragged, Ragged]:
-    """The last HISTORY_LENGTH interactions a user; rows come in time order."""
-    items, times = Ragged.group(user, item, n_users), Ragged.group(user, time, n_users)
-    count = np.minimum(items.lengths, HISTORY_LENGTH)
-    start = items.offsets[1:] - count
-    offsets = offsets_of(count)
-    return Ragged(offsets, expand(start, count, items.values)[1]), Ragged(
-        offsets, expand(start, count, times.values)[1]
-    )
+def _latest(user: np.ndarray, columns: tuple[np.ndarray, ...], n_users: int) -> tuple[Ragged, ...]:
+    """The last HISTORY_LENGTH interactions a user, one Ragged a column; rows come in time order."""
+    groups = [Ragged.group(user, column, n_users) for column in columns]
+    count = np.minimum(groups[0].lengths, HISTORY_LENGTH)
+    start, offsets = groups[0].offsets[1:] - count, offsets_of(count)
+    return tuple(Ragged(offsets, expand(start, count, group.values)[1]) for group in groups)
 
 
 def _sums(row: np.ndarray, column: np.ndarray, weight: np.ndarray, n: int, width: int) -> tuple[Ragged, Ragged]:

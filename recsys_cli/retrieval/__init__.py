@@ -21,6 +21,7 @@ from recsys_cli.retrieval.neighbours import ItemNeighbours
 from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
 from recsys_cli.retrieval.segment import SegmentTrending
+from recsys_cli.retrieval.sequential import Bert4Rec, Gru4Rec, SasRec
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
@@ -63,6 +64,9 @@ SOURCES: dict[str, type[Retriever]] = {
     "nmf": Nmf,
     "twhin": Twhin,
     "lightgcn": LightGcn,
+    "gru4rec": Gru4Rec,
+    "sasrec": SasRec,
+    "bert4rec": Bert4Rec,
     "fresh": Fresh,
     "segment_trending": SegmentTrending,
     "random": Random,
@@ -86,6 +90,9 @@ OPTIONAL = frozenset(
         "nmf",
         "twhin",
         "lightgcn",
+        "gru4rec",
+        "sasrec",
+        "bert4rec",
         "fresh",
         "segment_trending",
     }

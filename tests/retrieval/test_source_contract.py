@@ -19,6 +19,7 @@ from recsys_cli.retrieval import OPTIONAL, SOURCES, default_retrieval, make
 from recsys_cli.retrieval.base import chunks
 from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs
 
+SMALL_NETWORK = {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
 SMALL = {
     "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
     "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
@@ -30,9 +31,16 @@ SMALL = {
     "two_tower": {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
     },
+    "sasrec": SMALL_NETWORK, "bert4rec": SMALL_NETWORK, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
+    **{
+        kind: {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
+        for kind in ("gru4rec", "sasrec", "bert4rec")
+    },
 }
 OTHER_WORLDS = {"real_graph": 1.1}
 """Sources that learn something else than taste, and how far they lead here all the same."""
+GRAPHS = ("sasrec", "bert4rec", "gru4rec")
+"""Sources that serve from an ONNX graph."""
 LEARNED = [kind for kind, cls in SOURCES.items() if cls.learns]
 CUT = NOW - 4 * 86_400_000_000
 
@@ -174,13 +182,15 @@ from recsys_cli.retrieval import SOURCES
 catalogue, log, follows = planted()
 state = make_window(catalogue, log, {CUT}, follows).state
 configs = {SMALL!r}
-for kind, cls in SOURCES.items():
+libraries = {{"torch", "implicit", "sklearn", "scipy", "polars", "onnxruntime"}}
+for kind in sorted(SOURCES, key=lambda kind: kind in {GRAPHS!r}):
+    cls, allowed = SOURCES[kind], {{"onnxruntime"}} if kind in {GRAPHS!r} else set()
     source = cls.load(cls.config_type(**configs.get(kind, {{}})), Path({str(tmp_path)!r}) / kind)
     items, _ = source.retrieve(state, np.array([3], np.int32), 20)
     source.score(state, np.array([3], np.int32), items)
     source.explain(state, 3, items[0, :3])
     source.adapt(catalogue)
-print(*sorted({{"torch", "implicit", "sklearn", "scipy", "polars", "onnxruntime"}} & set(sys.modules)))
+    print(*sorted((libraries & set(sys.modules)) - allowed), end="")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
