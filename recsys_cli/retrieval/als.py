@@ -1,12 +1,15 @@
-"""Matrix factorisation of implicit feedback by alternating least squares."""
+"""Matrix factorisation of implicit feedback by alternating least squares, each solved exactly."""
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
@@ -19,9 +22,10 @@ from recsys_cli.retrieval.base import (
     RetrieverConfig,
     Window,
 )
-from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
+from recsys_cli.retrieval.dense import ItemIndex, product, ragged_of, unique_users
 
-USERS_AT_ONCE = 256
+CELLS_AT_ONCE = 250_000
+"""Numbers of the vectors gathered for a piece of work: memory that stays in the cache and is used again."""
 
 
 class AlsConfig(RetrieverConfig):
@@ -36,16 +40,20 @@ class AlsConfig(RetrieverConfig):
     iterations: PositiveInt = 10
     """Times that users and items are each solved for."""
     regularisation: PositiveFloat = 10.0
-    """Weight of the squared norm of the vectors."""
-    alpha: PositiveFloat = 10.0
+    """Weight λ of the squared norm of the vectors."""
+    regularisation_exponent: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Power ν of the summed confidences of a row (α a touched, 1 any other) by which its λ is multiplied: at 0 all
+    rows have the same, at 1 what is minimised is a mean over the row (Rendle et al., RecSys 2022). λ is then smaller
+    by orders of magnitude."""
+    alpha: Annotated[float, Field(ge=1)] = 10.0
     """Confidence of an interaction; that of no interaction is 1."""
 
 
 class Als(ArrayRetriever):
-    """score = x_u · y_i, with x_u = (YᵀY + (α − 1) Y_uᵀY_u + λI)⁻¹ α Y_uᵀ1 over the items Y_u of the user.
+    """score = x_u · y_i, with x_u = (YᵀY + (α − 1) Y_uᵀY_u + λ_u I)⁻¹ α Y_uᵀ1 over the items Y_u of the user.
 
-    A user whose history is the one of the fit has the vector of the fit; anybody else with a history is
-    folded in by the same equation.
+    λ_u = λ (α |Y_u| + others)^ν. A user whose history is the one of the fit has the vector of the fit; anybody else
+    with a history is folded in by the same equation.
     """
 
     config_type: ClassVar = AlsConfig
@@ -63,58 +71,51 @@ class Als(ArrayRetriever):
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
         self._arrays = arrays
         self._latest = PerState(lambda state: {})
-        items = arrays["items"]
-        self.index = ItemIndex(items, arrays["known"], self.config.max_age_days)
-        gram = items.T @ items
-        self._base = gram + self.config.regularisation * np.eye(gram.shape[0], dtype=np.float32)
+        self.index = ItemIndex(arrays["items"], arrays["known"], self.config.max_age_days)
+        self._system = self._facing(arrays["items"], int(np.count_nonzero(arrays["known"])))
+
+    def _facing(self, vectors: np.ndarray, others: int) -> RidgeSystem:
+        c = self.config
+        return RidgeSystem.of(vectors, c.alpha, c.regularisation, c.regularisation_exponent, others)
 
     def missing(self, window: Window) -> str | None:
         return None if len(window.interactions[0]) else "needs interactions"
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
-        from implicit.cpu.als import AlternatingLeastSquares
-        from scipy.sparse import csr_matrix
         from threadpoolctl import threadpool_limits
 
         users, items, times = window.interactions
-        shape = (window.catalogue.n_users, window.catalogue.n_items)
-        touched = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=shape)
-        touched.data[:] = 1
-        factors = np.zeros((shape[1], self.config.factors), np.float32)
-        if touched.nnz:
-            with progress.step("als", self.config.iterations) as step, threadpool_limits(1, "blas"):
-                model = AlternatingLeastSquares(
-                    factors=self.config.factors, regularization=self.config.regularisation, alpha=self.config.alpha,
-                    iterations=self.config.iterations, random_state=window.seed, calculate_training_loss=False,
-                )
-                model.fit(touched, show_progress=False, callback=lambda *_: step.advance())
-            factors = np.asarray(model.item_factors, np.float32)
-        known = np.bincount(items, minlength=shape[1]) > 0
+        n_users, n_items = window.catalogue.n_users, window.catalogue.n_items
+        by_user = Ragged.group(users, items, n_users).sorted_rows()
+        by_item = Ragged.group(by_user.values, by_user.rows.astype(np.int32), n_items)
+        known, active = by_item.lengths > 0, int(np.count_nonzero(by_user.lengths))
+        width = self.config.factors
+        factors = np.random.default_rng(window.seed).standard_normal((n_items, width), np.float32)
+        factors *= np.float32(0.1 / np.sqrt(width))
         factors[~known] = 0
-        last = np.full(shape[0], -1, np.int64)
+        if active:
+            with (
+                progress.step("als", self.config.iterations) as step,
+                threadpool_limits(1, "blas"),
+                ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+            ):
+                for _ in range(self.config.iterations):
+                    people = self._facing(factors, int(np.count_nonzero(known))).solve(by_user, pool)
+                    factors = self._facing(people, active).solve(by_item, pool)
+                    step.advance()
+        last = np.full(n_users, -1, np.int64)
         np.maximum.at(last, users, times)
         self._set({**self._arrays, "items": factors, "known": known, "last": last})
-        # implicit's own user vectors are half an iteration older than its item vectors
-        self._arrays["users"] = self._solve(Ragged(touched.indptr.astype(np.int64), touched.indices))
+        # the vectors of people are solved for once more, so that they belong to the final ones of items
+        self._arrays["users"] = self._solve(by_user)
 
     def _solve(self, histories: Ragged) -> np.ndarray:
         """float32[B, D]; each item of a history counts once, items without a vector not at all."""
-        width, alpha = self.config.factors, np.float32(self.config.alpha)
-        out = np.zeros((len(histories), width), np.float32)
-        factors = self._arrays["items"]
-        lengths = histories.lengths
-        # users of like length side by side waste little on padding
-        order = np.argsort(lengths, kind="stable")
-        order = order[lengths[order] > 0]
-        for start in range(0, len(order), USERS_AT_ONCE):
-            rows = order[start : start + USERS_AT_ONCE]
-            items = histories.last(rows, int(lengths[rows].max()))
-            held = (items >= 0) & (items < len(factors))
-            vectors = factors[np.where(held, items, 0)] * held[..., None]
-            matrix = self._base + (alpha - 1) * (vectors.transpose(0, 2, 1) @ vectors)
-            right = alpha * vectors.sum(axis=1)
-            out[rows] = np.linalg.solve(matrix, right[..., None])[..., 0]
-        return out
+        held = (histories.values >= 0) & (histories.values < len(self._arrays["known"]))
+        held[held] = self._arrays["known"][histories.values[held]]
+        return self._system.solve(
+            Ragged.group(histories.rows[held], histories.values[held], len(histories)).sorted_rows()
+        )
 
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D] vectors and bool[B], False where the user has no history."""
@@ -141,7 +142,7 @@ class Als(ArrayRetriever):
         others = np.flatnonzero(others)
         if len(others):
             places, items = state.history.take(users[others])
-            out[others] = self._solve(Ragged.group(places, items, len(others)).sorted_rows())
+            out[others] = self._solve(Ragged.group(places, items, len(others)))
         return out, has & (out != 0).any(axis=1)
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +156,84 @@ class Als(ArrayRetriever):
         return self.index.pair_products(at, vectors, known, np.asarray(items))
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
-        return self._solve(ragged_of(histories).sorted_rows())
+        return self._solve(ragged_of(histories))
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return self.index.nearest_in_history(state, user, items, at_least=0.5)
+
+
+@dataclass(frozen=True)
+class RidgeSystem:
+    """(YᵀY + (α − 1) Y_uᵀY_u + λ_u I) x_u = α Y_uᵀ1 for rows u that name some of the vectors Y.
+
+    In the basis of the eigenvectors of YᵀY everything but the middle term is diagonal, D_u. A row of n vectors, Z_u
+    there, then takes a system of size n, not of the width, by the identity
+    (D + (α − 1) ZᵀZ)⁻¹ Zᵀ = D⁻¹ Zᵀ (I + (α − 1) Z D⁻¹ Zᵀ)⁻¹; most rows are far shorter than vectors are wide.
+    """
+
+    turned: np.ndarray
+    """float32[n, D] Y in the basis of the eigenvectors"""
+    basis: np.ndarray
+    """float32[D, D] the eigenvectors, one a column"""
+    spectrum: np.ndarray
+    """float32[D] the eigenvalues"""
+    alpha: float
+    regularisation: float
+    exponent: float
+    others: int
+    """rows of Y that take part: what a vector is compared with"""
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, alpha: float, regularisation: float, exponent: float, others: int) -> RidgeSystem:
+        values, basis = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
+        basis = basis.astype(np.float32)
+        spectrum = np.maximum(values, 0).astype(np.float32)
+        return cls(vectors @ basis, basis, spectrum, alpha, regularisation, exponent, others)
+
+    def penalty(self, lengths: np.ndarray) -> np.ndarray:
+        """float32[B] λ_u of rows of so many vectors."""
+        confidence = self.alpha * lengths + np.maximum(self.others - lengths, 0)
+        return (self.regularisation * confidence.astype(np.float64) ** self.exponent).astype(np.float32)
+
+    def solve(self, rows: Ragged, pool: ThreadPoolExecutor | None = None) -> np.ndarray:
+        """float32[B, D] x_u of rows that name each vector once; 0 for empty rows.
+
+        Rows are padded to one of a few lengths, which depends on the row alone: whoever else is solved for, the
+        result is the same to the last bit.
+        """
+        lengths, width = rows.lengths, self.basis.shape[0]
+        # eight steps to the doubling: at most an eighth of the work is padding
+        step = np.maximum(2.0 ** (np.floor(np.log2(np.maximum(lengths, 1))) - 3), 1)
+        padded = (np.ceil(lengths / step) * step).astype(np.int64)
+        out = np.zeros((len(rows), width), np.float32)
+        pieces = []
+        for length in np.unique(padded[lengths > 0]):
+            places = np.flatnonzero(padded == length)
+            count = -(-len(places) * int(length) * width // CELLS_AT_ONCE)
+            pieces += [(part, int(length)) for part in np.array_split(places, min(count, len(places)))]
+
+        def work(piece: tuple[np.ndarray, int]) -> None:
+            places, length = piece
+            out[places] = self._piece(rows, places, length)
+
+        for _ in map(work, pieces) if pool is None else pool.map(work, pieces):
+            pass
+        return product(out, self.basis.T)
+
+    def _piece(self, rows: Ragged, places: np.ndarray, length: int) -> np.ndarray:
+        """float32[b, D] solutions, in the basis of the eigenvectors, of rows of at most `length`."""
+        alpha, width = np.float32(self.alpha), self.turned.shape[1]
+        lengths = rows.lengths[places]
+        held = np.arange(length) < lengths[:, None]
+        at = np.where(held, rows.offsets[places][:, None] + np.arange(length), 0)
+        vectors = self.turned[np.where(held, rows.values[at], 0)] * held[..., None]
+        diagonal = self.spectrum + self.penalty(lengths)[:, None]
+        if length < width:
+            scaled = vectors / np.sqrt(diagonal)[:, None, :]
+            matrix = (alpha - 1) * (scaled @ scaled.transpose(0, 2, 1))
+            matrix[:, np.arange(length), np.arange(length)] += 1
+            shares = np.linalg.solve(matrix, held[..., None].astype(np.float32))
+            return alpha * (vectors.transpose(0, 2, 1) @ shares)[..., 0] / diagonal
+        matrix = (alpha - 1) * (vectors.transpose(0, 2, 1) @ vectors)
+        matrix[:, np.arange(width), np.arange(width)] += diagonal
+        return np.linalg.solve(matrix, alpha * vectors.sum(axis=1)[..., None])[..., 0]

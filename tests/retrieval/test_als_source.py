@@ -5,8 +5,9 @@ import pytest
 from planted import NOW, make_log, make_window, planted
 
 from recsys_cli.data.log import Log
+from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.als import Als, AlsConfig
+from recsys_cli.retrieval.als import Als, AlsConfig, RidgeSystem
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +48,67 @@ def test_own_history_folds_in_to_the_own_vector(window, fitted):
     np.testing.assert_allclose(fitted.fold_in([window.state.history[u] for u in users]), stored, atol=1e-5)
 
 
-def test_vectors_are_close_to_those_of_implicit(window):
-    """Our user vectors solve for implicit's final item vectors; its own are half an iteration behind."""
+def lengths_around(width: int) -> list[np.ndarray]:
+    """Histories shorter and longer than vectors are wide, and an empty one."""
+    rng = np.random.default_rng(3)
+    return [rng.choice(400, n, replace=False) for n in (0, 1, 3, width - 1, width, width + 1, 40, 150)]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_regularisation_by_frequency_equals_the_direct_solution(window, exponent):
+    """λ_u = λ (α |H| + the other items)^ν, whichever of the two systems is solved."""
+    config = AlsConfig(
+        factors=8, iterations=2, regularisation=0.02, alpha=7.0, regularisation_exponent=exponent
+    )
+    source = Als(config)
+    source.fit(window, Progress())
+    known = int(source.index.known.sum())
+    for history in lengths_around(8):
+        history = history[source.index.known[history]]
+        weight = 0.02 * (7.0 * len(history) + known - len(history)) ** exponent
+        expected = direct_solution(source.index.vectors, history.tolist(), 7.0, weight)
+        np.testing.assert_allclose(source.fold_in([history])[0], expected, rtol=2e-3, atol=2e-5)
+
+
+def test_a_row_is_solved_for_to_the_same_bits_alone_and_among_others(fitted):
+    histories = lengths_around(8)
+    together = fitted.fold_in(histories)
+    for vector, history in zip(together, histories, strict=True):
+        np.testing.assert_array_equal(fitted.fold_in([history])[0], vector)
+
+
+@pytest.fixture(scope="module")
+def implicit_model(window):
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
 
     users, items, _ = window.interactions
     touched = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=(120, 400))
-    source = Als(AlsConfig(factors=8, iterations=5, regularisation=2.0, alpha=7.0))
-    source.fit(window, Progress())
-    model = AlternatingLeastSquares(8, regularization=2.0, alpha=7.0, iterations=5, random_state=window.seed)
+    touched.data[:] = 1
+    model = AlternatingLeastSquares(8, regularization=2.0, alpha=7.0, iterations=30, random_state=window.seed)
     model.fit(touched, show_progress=False)
-    np.testing.assert_allclose(
-        source.fold_in([touched[u].indices for u in range(120)]),
-        model.recalculate_user(np.arange(120), touched), rtol=2e-3, atol=1e-4,
-    )
+    return model, touched
+
+
+def test_rows_are_solved_for_as_implicit_does(implicit_model):
+    model, touched = implicit_model
+    rows = Ragged(touched.indptr.astype(np.int64), touched.indices)
+    solved = RidgeSystem.of(np.asarray(model.item_factors), 7.0, 2.0, 0.0, 400).solve(rows)
+    np.testing.assert_allclose(solved, model.recalculate_user(np.arange(120), touched), rtol=2e-3, atol=1e-4)
+
+
+def test_the_fit_is_as_good_as_that_of_implicit(window, implicit_model):
+    model, touched = implicit_model
+    wanted = touched.toarray()
+
+    def loss(people: np.ndarray, items: np.ndarray) -> float:
+        errors = np.where(wanted > 0, 7.0, 1.0) * (wanted - people @ items.T) ** 2
+        return float(errors.sum() + 2.0 * ((people**2).sum() + (items**2).sum()))
+
+    source = Als(AlsConfig(factors=8, iterations=30, regularisation=2.0, alpha=7.0))
+    source.fit(window, Progress())
+    people = source.vectors(window.state, np.arange(120, dtype=np.int32))[0]
+    assert loss(people, source.index.vectors) <= 1.02 * loss(model.user_factors, model.item_factors)
 
 
 def test_a_history_that_grew_is_folded_in(window, fitted):
