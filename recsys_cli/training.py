@@ -34,9 +34,12 @@ from recsys_cli.features.table import FeatureTable, with_relevance
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.progress import Progress
+from recsys_cli.ranking.baseline import FOLDER as BASELINE
+from recsys_cli.ranking.baseline import fit_baseline
 from recsys_cli.ranking.light import fit_light
 from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees import TreeRanker
 from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, Window
@@ -168,12 +171,15 @@ class TrainingJob:
             del rows
             self.metrics["light"] = {"any positive action": {"train_roc_auc": light.auc}}
         with self.step("heavy ranker"):
-            heavy = self._heavy(train_table, valid_table)
+            heavy, rows = self._heavy(train_table, valid_table)
+        with self.step("baseline"):
+            baseline = self._baseline(heavy, *rows)
+        del rows
         del train_table, valid_table
         with self.step("sources on everything before the test window"):
             late = self._fit(sources, self._window(self.windows.test_start), "checkpoints")
         with self.step("bundle"):
-            self._bundle(spec, late, light, heavy)
+            self._bundle(spec, late, light, heavy, baseline)
         self.durations["total"] = round(time.perf_counter() - started, 3)
         shutil.rmtree(self.work / "progress")
         return self.store.publish(self.work, self._manifest())
@@ -315,9 +321,21 @@ class TrainingJob:
         save_checkpoint(path, heavy.checkpoint())
         self.metrics["heavy"] = heavy.metrics
         self.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
-        return heavy
+        return heavy, (train_table, valid_table)
 
-    def _bundle(self, spec: FeatureSpec, sources: dict[str, Retriever], light, heavy) -> None:
+    def _baseline(self, heavy, train_table: FeatureTable, valid_table: FeatureTable) -> TreeRanker | None:
+        """Quick trees on the heavy ranker's rows, for reports to compare it with; None where it is itself of trees."""
+        config = self.settings.ranking.baseline
+        if not config.enabled or heavy.config.kind == "lightgbm":
+            return None
+        baseline = fit_baseline(
+            config, train_table, valid_table, heavy.tasks, seed=self.settings.seed, progress=self.progress,
+            threads=self.settings.threads,
+        )
+        self.metrics["baseline"] = baseline.metrics
+        return baseline
+
+    def _bundle(self, spec: FeatureSpec, sources: dict[str, Retriever], light, heavy, baseline) -> None:
         dataset, log = self.dataset, self.dataset.log
         now = int(log.time[-1]) + 1
         bundle = Bundle(
@@ -340,7 +358,11 @@ class TrainingJob:
         folder = self.work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        self.metrics["index"] = write_bundle(folder, bundle, None if heavy is None else heavy.export)
+        self.metrics["index"] = write_bundle(folder, bundle, heavy.export)
+        if baseline is not None:
+            place = folder / "ranking" / BASELINE
+            place.mkdir()
+            baseline.export(place)
 
     def _manifest(self) -> dict:
         m = self.dataset.manifest

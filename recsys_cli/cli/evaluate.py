@@ -58,7 +58,15 @@ def evaluate(
     if retrievers:
         _retrievers(call, engine, dataset, settings, k)
         return
-    document = measure(engine, dataset, settings, seed=config.seed, progress=call.progress, trace=call.trace)
+    document = measure(
+        engine,
+        dataset,
+        settings,
+        seed=config.seed,
+        progress=call.progress,
+        trace=call.trace,
+        baseline=_baseline(call, engine.manifest.id),
+    )
     page = evaluation_page(document).encode()
     folder = Path(config.paths.artifacts) / "reports" / document["run"]
     write_bytes(folder / "evaluation.json", json_bytes(document))
@@ -71,6 +79,15 @@ def evaluate(
         return
     call.emit(document, lambda console: render(console, document), report_rows(document))
     call.say(f"report: {folder / 'evaluation.html'}")
+
+
+def _baseline(call: Invocation, run: str):
+    """The trees that the run's heavy ranker is compared with; None where it has none."""
+    from recsys_cli.artifacts.runs import RunStore
+    from recsys_cli.ranking.serving import ServedRanker
+
+    folder = RunStore(call.config.paths.artifacts).folder / "runs" / run / "bundle" / "ranking" / "baseline"
+    return ServedRanker.load(folder, threads=call.config.threads or os.cpu_count() or 1) if folder.is_dir() else None
 
 
 def _retrievers(call: Invocation, engine, dataset, settings, depths: list[int] | None) -> None:

@@ -91,16 +91,19 @@ def _render(console, document: dict) -> None:
     heads = {name: row for name, row in heavy.items() if isinstance(row, dict) and "roc_auc" in row}
     if heads:
         columns = ("positives", "roc_auc", "log_loss_raw", "log_loss", "ece_raw", "ece")
+        trees = document["metrics"].get("baseline", {})
         table = Table(
             "head",
             *columns,
+            *(("roc_auc of LightGBM",) if trees else ()),
             title="Heavy ranker, on the validation window",
             title_justify="left",
             box=None,
             header_style="bold",
         )
         for name, row in heads.items():
-            table.add_row(name, *(_number(row.get(c)) for c in columns))
+            beside = (_number(trees.get(name, {}).get("roc_auc")),) if trees else ()
+            table.add_row(name, *(_number(row.get(c)) for c in columns), *beside)
         console.print(table, "")
     if document["warm_start"] is not None:
         console.print(f"the rankers began with those of run {document['warm_start']}", highlight=False)

@@ -145,6 +145,7 @@ def _impressions(impressions: dict) -> str:
             {
                 **{c: a[c] for c in ("action", "polarity", "positives", "rate", "pr_auc", "log_loss", "rce", "ece")},
                 "roc_auc": half_width(a["roc_auc"], 4),
+                "baseline_roc_auc": a.get("baseline_roc_auc"),
             }
             for a in view["actions"]
         ]
@@ -154,6 +155,7 @@ def _impressions(impressions: dict) -> str:
             "positives": "positives",
             "rate": "rate",
             "roc_auc": "ROC-AUC",
+            **({"baseline_roc_auc": "ROC-AUC of LightGBM"} if any(r["baseline_roc_auc"] for r in rows) else {}),
             "pr_auc": "PR-AUC",
             "log_loss": "log loss",
             "rce": "RCE, %",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.ranking.serving import ServedRanker
 
 FUNNEL = "funnel"
 """The whole pipeline among the systems of a report."""
@@ -42,8 +43,11 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
+    baseline: ServedRanker | None = None,
 ) -> dict[str, Any]:
     """Measure a run on the test window of its dataset and return the report (see the README for its fields).
+
+    baseline: the trees that predictions are compared with.
 
     Raises ArtifactError where the run was trained on other data or refitted on everything, and DataError
     where the test window holds no interaction to find.
@@ -65,7 +69,7 @@ def evaluate(
     with trace.timed("evaluate.rankings", users=len(truth.users)):
         rankings = _Rankings(past, log, truth, config, seed, progress, windows.end).measure()
     with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-        impressions = measure_impressions(past, dataset, edges, config, seed)
+        impressions = measure_impressions(past, dataset, edges, config, seed, baseline)
     document = {
         "run": engine.manifest.id,
         "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},

@@ -47,6 +47,7 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
                 "rate",
                 "mean_prediction",
                 "roc_auc",
+                "baseline_roc_auc",
                 "pr_auc",
                 "log_loss",
                 "rce",

@@ -144,6 +144,7 @@ def _actions(document: dict) -> list[Table]:
         return []
     out = []
     for view in document["impressions"]["views"]:
+        compared = any(row.get("baseline_roc_auc") is not None for row in view["actions"])
         name = "Logged test impressions" if view["view"] == "all" else f"Logged test impressions, {view['view']}"
         table = _table(
             f"{name} ({view['rows']:,} rows)",
@@ -151,6 +152,7 @@ def _actions(document: dict) -> list[Table]:
             "positives",
             "rate",
             "ROC-AUC (95 %)",
+            *(("LightGBM",) if compared else ()),
             "PR-AUC",
             "log loss",
             "RCE %",
@@ -164,6 +166,7 @@ def _actions(document: dict) -> list[Table]:
                 f"{row['positives']:,}",
                 f"{row['rate']:.2%}",
                 f"{number(auc['value'], 4)}{interval}",
+                *((number(row.get("baseline_roc_auc"), 4),) if compared else ()),
                 number(row["pr_auc"], 4),
                 number(row["log_loss"], 4),
                 number(row["rce"], 2),

@@ -207,6 +207,37 @@ class LightGbmConfig(HeavyConfig):
     """Models of different seeds whose scores are averaged."""
 
 
+class LambdaMartConfig(LightGbmConfig):
+    """LambdaMART (Burges, MSR-TR-2010-82): one LightGBM ensemble that orders what a user saw together by what it was
+    worth; the probability of each action is a logistic of its score."""
+
+    kind: Literal["lambdamart"] = "lambdamart"
+    group: Literal["moment", "day"] = "moment"
+    """What is ordered: what a user was shown at one moment (a request), or on one day."""
+    gains: dict[str, NonNegativeFloat] = {
+        "click": 0.5, "like": 1.0, "repost": 1.5, "reply": 3.0, "follow": 4.0, "share": 2.0, "profile_click": 2.0,
+        "long_view": 1.0, "favorite": 2.0, "purchase": 5.0, "hide": 5.0, "mute": 10.0, "block": 15.0, "report": 20.0,
+    }
+    """Worth of each action; negative actions are subtracted, and nothing is worth less than nothing."""
+    truncation: PositiveInt = 10
+    """Places of the order that count."""
+
+
+class BaselineConfig(Section):
+    """Boosted trees beside the heavy ranker: what every report compares it with."""
+
+    enabled: bool = True
+    """Whether to fit them."""
+    rounds: PositiveInt = 80
+    """Most trees an action."""
+    learning_rate: PositiveFloat = 0.2
+    """Weight of each tree."""
+    patience: PositiveInt = 10
+    """Trees without a better validation figure before an action's stop."""
+    max_rows: PositiveInt = 200_000
+    """Training rows used at most, the latest ones."""
+
+
 HeavyRankerConfig = Annotated[
     SharedBottomConfig
     | MmoeConfig
@@ -215,7 +246,8 @@ HeavyRankerConfig = Annotated[
     | MaskNetConfig
     | WideDeepConfig
     | DeepFmConfig
-    | LightGbmConfig,
+    | LightGbmConfig
+    | LambdaMartConfig,
     Field(discriminator="kind"),
 ]
 
@@ -226,6 +258,7 @@ class RankingConfig(Section):
     light: LightRankerConfig = LightRankerConfig()
     heavy: HeavyRankerConfig = SharedBottomConfig()
     """The heavy ranker, by kind."""
+    baseline: BaselineConfig = BaselineConfig()
     sampled_negatives: PositiveInt = 4
     """Negatives drawn for each positive, from what the sources propose, where the data has no non-engagement."""
     candidate_negatives: NonNegativeInt = 4

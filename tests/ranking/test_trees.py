@@ -8,7 +8,7 @@ import pytest
 from ranking_tables import make_table
 
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking import trees
+from recsys_cli.ranking import boosting, trees
 from recsys_cli.ranking.config import LightGbmConfig
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.serving import ServedRanker
@@ -46,7 +46,7 @@ def test_values_that_lie_on_a_threshold_go_the_way_lightgbm_sends_them(grown):
     splits = [
         (node["split_feature"], node["threshold"])
         for tree in booster.dump_model()["tree_info"]
-        for _, node, _, _ in trees._nodes(tree["tree_structure"])
+        for _, node, _, _ in boosting._nodes(tree["tree_structure"])
         if "threshold" in node
     ]
     rows = np.repeat(valid.values[:1], 3 * len(splits), axis=0)

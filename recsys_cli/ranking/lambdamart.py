@@ -1,0 +1,91 @@
+"""LambdaMART: one ensemble that orders what a user saw together by what it was worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.data.schema import DAY, NEGATIVE_ACTIONS
+from recsys_cli.errors import DataError
+from recsys_cli.ranking.boosting import Rows, boost, tree_settings
+from recsys_cli.ranking.config import LambdaMartConfig
+from recsys_cli.ranking.logistic import fit_logistic
+
+if TYPE_CHECKING:
+    from recsys_cli.features.table import FeatureTable
+    from recsys_cli.ranking.trees import TreeRanker
+
+SCORE = "score"
+"""Its entry among the models of a ranker."""
+LEVELS = 31
+"""Grades of worth that LightGBM tells apart."""
+GROUP_ROWS = 10_000
+"""Rows of a group at most, by LightGBM's own limit."""
+LINE_ROWS = 200_000
+"""Rows on which the logistic of each action is fitted at most."""
+
+
+def fit_order(
+    config: LambdaMartConfig, train: FeatureTable, valid: FeatureTable, tasks: tuple[str, ...], seed: int,
+    threads: int, before: list[str],
+) -> tuple[list[str], int]:
+    """LightGBM's text of each bag, and the rounds kept. Raises DataError where no group has anything to order."""
+    worth = worth_of(config, train, tasks)
+    grades = np.unique(worth)
+    if len(grades) > LEVELS:  # the commonest worth, nothing, stays a grade of its own
+        grades = np.unique(np.r_[grades[0], np.quantile(worth[worth > 0], np.linspace(0, 1, LEVELS - 1))])
+    rows = _grouped(config, train, worth, grades)
+    if rows is None:
+        raise DataError(
+            f"no two rows of one user and {config.group} differ in what they were worth: nothing can be ordered",
+            "set ranking.heavy.group to day, or take another kind of ranker",
+        )
+    held = _grouped(config, valid, worth_of(config, valid, tasks), grades) if len(valid) else None
+    settings = tree_settings(config, threads) | {
+        "objective": "lambdarank", "metric": "ndcg", "eval_at": [config.truncation],
+        "lambdarank_truncation_level": config.truncation, "label_gain": grades.tolist(),
+    }
+    return boost(config, settings, rows, held, seed, before)
+
+
+def worth_of(config: LambdaMartConfig, table: FeatureTable, tasks: tuple[str, ...]) -> np.ndarray:
+    """float64[n]: what each row's actions were worth together, at least 0."""
+    out = np.zeros(len(table))
+    for task in tasks:
+        gain = config.gains.get(task, 0.0)
+        out += (-gain if task in NEGATIVE_ACTIONS else gain) * table.labels[task]
+    return np.maximum(out, 0)
+
+
+def _grouped(config: LambdaMartConfig, table: FeatureTable, worth: np.ndarray, grades: np.ndarray) -> Rows | None:
+    """Rows of groups with something to order, group by group; None where there is no such group."""
+    moment = table.time // DAY if config.group == "day" else table.time
+    order = np.lexsort((moment, table.user))
+    user, moment = table.user[order], moment[order]
+    new = np.r_[True, (user[1:] != user[:-1]) | (moment[1:] != moment[:-1])] if len(order) else np.zeros(0, bool)
+    group = np.cumsum(new) - 1
+    place = np.arange(len(order)) - np.flatnonzero(new)[group] if len(order) else np.zeros(0, int)
+    low, high = np.full(new.sum(), np.inf), np.full(new.sum(), -np.inf)
+    np.minimum.at(low, group, worth[order])
+    np.maximum.at(high, group, worth[order])
+    keep = (high > low)[group] & (place < GROUP_ROWS)
+    if not keep.any():
+        return None
+    rows = order[keep]
+    sizes = np.unique(group[keep], return_counts=True)[1]
+    grade = np.clip(np.searchsorted(grades, worth[rows], "right") - 1, 0, None).astype(np.float32)
+    return table.values[rows], grade, None if table.weight is None else table.weight[rows], sizes
+
+
+def score_lines(ranker: TreeRanker, train: FeatureTable) -> dict[str, tuple[float, float]]:
+    """Action → slope and shift of the logistic regression of the action on the score."""
+    rows = slice(max(len(train) - LINE_ROWS, 0), None)
+    ranker.lines = dict.fromkeys(ranker.tasks, (1.0, 0.0))
+    score = ranker.logits(train.values[rows])[0][:, 0].astype(float)
+    design = np.column_stack([score, np.ones(len(score))])
+    lines = {}
+    for task in ranker.tasks:
+        found = fit_logistic(design, train.labels[task][rows], penalty=np.array([1e-3, 1e-6]))
+        lines[task] = (float(found[0]), float(found[1]))
+    return lines
