@@ -88,13 +88,17 @@ def reading(f: Feature, value: float, names: dict[str, list[str]]) -> str:
     """A feature's value in plain units: a share in per cent, a count, a length of time, a name."""
     if f.measure == "rate":
         return f"{100 * float(sigmoid(value)):.2f} %"
-    if f.measure == "latest":
+    if f.measure in ("latest", "session_positive"):
         return f"{100 * value:.1f} %"
-    if f.measure in ("since_shown", "since_positive"):
+    if f.measure in ("since_shown", "since_positive", "since_visit"):
         return "never" if value > NEVER - 1e-4 else f"{_span(np.expm1(value))} ago"
     if f.measure == "age":
         return _span(60 * np.expm1(value))
-    if f.measure == "dwell":
+    if f.measure == "session_minutes":
+        return _span(np.expm1(value))
+    if f.measure in ("burst", "author_credibility"):
+        return f"{np.exp(value):.2f} times" if value else "unknown" if f.measure == "author_credibility" else "as usual"
+    if f.measure in ("dwell", "latest_dwell"):
         return f"{np.expm1(value):.1f} s"
     if f.formula.startswith("ln(1 + "):
         return f"{np.expm1(value):,.4g}"

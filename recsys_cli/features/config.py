@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_cli.config import Section
 
@@ -50,6 +50,8 @@ class Smoothing(Section):
     """Of a user's rate on an item's topics."""
     user_format: PositiveFloat = 10.0
     """Of a user's rate on items of one media type and length."""
+    cross: PositiveFloat = 10.0
+    """Of the rate of one of `crosses`."""
 
 
 class FeatureConfig(Section):
@@ -84,6 +86,17 @@ class FeatureConfig(Section):
     """Action of that table whose rows are what the other actions are a share of."""
     attribute_families: tuple[str, ...] = ()
     """Categorical item attributes whose values are counted over as well."""
+    crosses: tuple[tuple[str, str], ...] = (("user", "item.language"), ("user", "daypart"))
+    """Pairs that impressions and actions are counted over as well. A part is user, item, author, surface, daypart (4
+    hours of the day) or a categorical attribute: user.NAME, item.NAME. Those that a dataset lacks are left out."""
+    cross_actions: tuple[str, ...] = ("positive",)
+    """Actions whose rates the crosses give; "positive" is any positive one, "negative" any negative one."""
+    before_tastes: tuple[str, ...] = ("watch", "long_view")
+    """Actions of the table `history` of which users' and items' tastes are made."""
+    before_taste_dims: NonNegativeInt = 64
+    """Numbers of such a taste; 0 for none."""
+    text_dims: NonNegativeInt = 8
+    """Numbers of an item's text vector; 0 for none."""
     smoothing: Smoothing = Smoothing()
     """Strengths of the priors."""
     base_rate: float = Field(0.05, gt=0, lt=1)
@@ -92,8 +105,14 @@ class FeatureConfig(Section):
     """How many impressions the prior of a mean dwell time is worth."""
     item_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0)
     """Spans over which an item's latest impressions and interactions are counted."""
-    user_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0, 168.0)
+    user_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0, 168.0, 720.0)
     """Spans over which a user's latest impressions are counted."""
+    session_gap_minutes: PositiveFloat = 30.0
+    """A visit ends when so long nothing was shown."""
+    posting_days: PositiveFloat = 7.0
+    """Span over which the items that an author published are counted."""
+    burst_hours: PositiveFloat = 24.0
+    """Span whose interactions with an item are compared with its own average."""
     trend_half_life_hours: PositiveFloat = 6.0
     """Half-life of an interaction in an item's trend."""
     tie_half_life_days: PositiveFloat = 14.0

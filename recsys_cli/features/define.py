@@ -11,9 +11,15 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.features.before import define_before
+from recsys_cli.features.circle import define_circle
 from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.families import family
-from recsys_cli.features.spec import Feature, actions_of, hours, share_missing, transform_of
+from recsys_cli.features.families import CROSS, cross_name, family
+from recsys_cli.features.interests import define_interests
+from recsys_cli.features.sessions import define_sessions
+from recsys_cli.features.spec import Feature, actions_of, hours, share_missing, strength_of, transform_of
+from recsys_cli.features.tastes import define_tastes
+from recsys_cli.features.text import define_text
+from recsys_cli.features.works import define_works
 
 SINCE = "ln(1 + minutes since then), a year where never"
 
@@ -34,12 +40,18 @@ def define(
     out: list[Feature] = []
     for source in families:
         if source != "user_item":
-            out += _rates(config, source, actions_of(positive, negative, source))
+            taken = actions_of(positive, negative, source)
+            if CROSS in source:
+                taken = tuple(a for a in config.cross_actions if a in actions_of(positive, negative, "user"))
+            out += _rates(config, source, taken)
         out += _shown(source)
         if has_dwell and source in ("user", "author", "item", "topic", "user_surface"):
             out += _dwell(source, has_length)
     out += _recency(families)
-    out += _windows(config, families, positive)
+    if "user" in families:
+        out += define_sessions(config)
+        out += define_interests(families)
+    out += _windows(config, families, positive, has_dwell)
     out += _attributes(config, catalogue)
     out += _social(catalogue, negative)
     if "user_topic" in families:
@@ -54,6 +66,11 @@ def define(
                 "cosine of the counts of the user's interactions by topic with the item's set of topics",
             )
         )
+    out += define_works(config, catalogue)
+    out += define_circle(catalogue)
+    out += define_text(config, catalogue)
+    out += _same(catalogue)
+    out += define_tastes(config, catalogue)
     counted = _possible(config.before_families, catalogue, surfaces)
     out += define_before(catalogue, config.before_base, counted)
     out += _context(config.max_categories, surfaces, devices)
@@ -105,12 +122,31 @@ def _available(config: FeatureConfig, catalogue: Catalogue, surfaces: Sequence[s
                 else f"they have {', '.join(sorted(catalogue.item_codes)) or 'none'}",
             )
         out.append(f"value_{attribute}")
-    return out
+    return out + [cross_name(c) for c in dict.fromkeys(config.crosses) if _crossable(c, catalogue, surfaces)]
+
+
+def _crossable(parts: tuple[str, str], catalogue: Catalogue, surfaces: Sequence[str]) -> bool:
+    """Whether the dataset has both; raises ConfigError where a part can be none of any dataset."""
+    there = {
+        "user": True, "item": True, "author": bool(catalogue.n_authors), "surface": bool(surfaces), "daypart": True
+    }
+    for part in parts:
+        side, dot, name = part.partition(".")
+        if dot and side in ("user", "item") and name:
+            there[part] = name in getattr(catalogue, f"{side}_codes")
+        elif part not in there:
+            raise ConfigError(
+                f"features.crosses: {part!r} is nothing to count over",
+                f"a part is one of {', '.join(there)}, user.ATTRIBUTE, item.ATTRIBUTE",
+            )
+    if parts[0] == parts[1]:
+        raise ConfigError(f"features.crosses: {parts[0]!r} is crossed with itself", "name two different parts")
+    return all(there[p] for p in parts)
 
 
 def _rates(config: FeatureConfig, source: str, actions: tuple[str, ...]) -> Iterator[Feature]:
     f = family(source)
-    strength = getattr(config.smoothing, "attribute" if source.startswith("value_") else source)
+    strength = strength_of(config.smoothing, source)
     prior = " + ".join(f.parents) or "everything"
     for action in actions:
         yield Feature(
@@ -157,6 +193,14 @@ def _dwell(source: str, has_length: bool) -> Iterator[Feature]:
         )
 
 
+def _same(catalogue: Catalogue) -> Iterator[Feature]:
+    for name in catalogue.user_codes:
+        if name in catalogue.item_codes and all(f"{s}.{name}" in catalogue.names for s in ("user", "item")):
+            yield Feature(
+                f"same_{name}", "pair", "pair", "same", "same", f"user and item have the same {name}", "1 or 0", name
+            )
+
+
 def _recency(families: list[str]) -> Iterator[Feature]:
     for source, measures in {
         "user": ("since_shown", "since_positive"),
@@ -165,6 +209,11 @@ def _recency(families: list[str]) -> Iterator[Feature]:
         "user_item": ("since_shown",),
     }.items():
         f = family(source)
+        if source in ("user_author", "user_topic") and source in families and "user" in families:
+            yield Feature(
+                f"{source}_session", f.group, f.place, source, "session",
+                f"impressions of {f.of} in this visit so far", "ln(1 + impressions)",
+            )
         for measure in measures if source in families else ():
             what = "impression" if measure == "since_shown" else "interaction"
             yield Feature(
@@ -172,7 +221,9 @@ def _recency(families: list[str]) -> Iterator[Feature]:
             )
 
 
-def _windows(config: FeatureConfig, families: list[str], positive: tuple[str, ...]) -> Iterator[Feature]:
+def _windows(
+    config: FeatureConfig, families: list[str], positive: tuple[str, ...], has_dwell: bool
+) -> Iterator[Feature]:
     def window(source: str, name: str, span: int, action: str) -> Feature:
         f = family(source)
         what = {"": "impressions", "positive": "interactions"}[action]
@@ -204,10 +255,22 @@ def _windows(config: FeatureConfig, families: list[str], positive: tuple[str, ..
                     action,
                     count,
                 )
+            if has_dwell:
+                yield Feature(
+                    f"user_dwell_last_{count}", "user", "user", "user", "latest_dwell",
+                    f"mean time spent with the user's last {count} impressions",
+                    f"(sum of ln(1 + seconds) + 2·mean) / (known + 2) over the last {count}", "", count,
+                )
     if "item" in families:
         for name, span in hours(config.item_windows_hours):
             yield window("item", name, span, "")
             yield window("item", name, span, "positive")
+        [(name, span)] = hours([config.burst_hours])
+        yield Feature(
+            "item_burst", "item", "item", "item", "burst", "interactions with the item against its own average",
+            f"ln((1 + interactions in the last {name}) / (1 + what its mean since the first impression brings))",
+            "positive", span,
+        )
         yield Feature(
             "item_trend",
             "item",

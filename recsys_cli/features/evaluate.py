@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -11,10 +12,16 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.features import formulas
 from recsys_cli.features.before import Before, is_before
+from recsys_cli.features.circle import CircleHistory
 from recsys_cli.features.families import ItemKeys
 from recsys_cli.features.history import Clock, History, View
+from recsys_cli.features.interests import profile_column, spread
+from recsys_cli.features.sessions import Visits
 from recsys_cli.features.social import Edges, author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec
+from recsys_cli.features.tastes import Tastes
+from recsys_cli.features.text import interest, match, text_vectors
+from recsys_cli.features.works import Credibility, Works
 
 _ROWS_AT_ONCE = 2048
 _COLUMNS_AT_ONCE = 16
@@ -76,7 +83,34 @@ class Evaluator:
         self.follows = Edges(catalogue, log, ("follow",), follows)
         self.blocks = Edges(catalogue, log, ("block", "mute"), blocks)
         self.before = Before.build(spec, catalogue, self.keys)
+        self.tastes = Tastes.build(spec, catalogue)
         self._columns: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def works(self) -> Works:
+        return Works(self.catalogue)
+
+    @cached_property
+    def credibility(self) -> Credibility:
+        return Credibility(self.catalogue, self.log, self.follows)
+
+    @cached_property
+    def circle(self) -> CircleHistory:
+        return CircleHistory(self.catalogue, self.log, self.follows)
+
+    @cached_property
+    def text_vectors(self) -> np.ndarray:
+        return text_vectors(self.catalogue, self.spec.config.text_dims)
+
+    def visits(self, user: np.ndarray, time: np.ndarray) -> Visits:
+        """The latest visit of each user before a moment, -1 is unknown."""
+        view = self.history("user").view(user.astype(np.int64), time)
+        return Visits.of(view, self.column("positive"), self.session_gap)
+
+    @property
+    def session_gap(self) -> int:
+        """µs"""
+        return round(self.spec.config.session_gap_minutes * formulas.MINUTE)
 
     def column(self, name: str) -> np.ndarray:
         """A column of the log by the name of an action or a quantity; [n] Boolean, or float without NaN."""
@@ -93,8 +127,7 @@ class Evaluator:
                 "completion": self._completion,
                 "dwell_known": lambda: ~np.isnan(self._seconds()),
                 "completion_known": lambda: ~np.isnan(self._shares()),
-                "profile_square": self._profile_square,
-            }
+            } | {f"profile_{p}": partial(self._profile, p) for p in ("square", "entropy", "topics", "total")}
             self._columns[name] = make[name]()
         return self._columns[name]
 
@@ -111,28 +144,31 @@ class Evaluator:
     def _completion(self) -> np.ndarray:
         return np.nan_to_num(self._shares())
 
-    def _profile_square(self) -> np.ndarray:
-        """What each row adds to the squared length of its user's topic profile: a count of c becomes c + 1."""
+    def _profile(self, what: str) -> np.ndarray:
         log = self.log
         keys = self.keys.key("user_topic", log.user, log.item, None)
         keys[~log.positive] = -1
-        width, flat = keys.shape[1], keys.ravel()
+        flat = keys.ravel()
         events = np.flatnonzero(flat >= 0)
-        order = events[np.argsort(flat[events], kind="stable")]
-        key = flat[order]
-        fresh = np.ones(len(key), bool)
-        fresh[1:] = key[1:] != key[:-1]
-        first = np.flatnonzero(fresh)
-        before = np.arange(len(key)) - np.repeat(first, np.diff(np.append(first, len(key))))
-        return np.bincount(order // width, weights=2.0 * before + 1, minlength=len(log))
+        return profile_column(what, flat[events], events // keys.shape[1], len(log))
 
     def history(self, source: str) -> History:
+        """The log by one family's keys; that of users, which many features read, is kept."""
+        if source == "user":
+            return self._of_users
+        return self._history(source)
+
+    @cached_property
+    def _of_users(self) -> History:
+        return self._history("user")
+
+    def _history(self, source: str) -> History:
         log = self.log
         surface = log.surface if log.surface is not None else np.full(len(log), -1, np.int16)
-        return History(self.keys.key(source, log.user, log.item, surface), self.clock)
+        return History(self.keys.key(source, log.user, log.item, surface, log.time), self.clock)
 
     def ask(self, history: History, source: str, q: Questions) -> View:
-        return history.view(self.keys.key(source, q.user, q.item, q.surface), q.time)
+        return history.view(self.keys.key(source, q.user, q.item, q.surface, q.time), q.time)
 
     def everything(self, moments: np.ndarray) -> dict[str, np.ndarray]:
         """Log-odds of each action and the mean dwell over all impressions before each moment; float32[n]."""
@@ -228,6 +264,15 @@ class _Filler:
             count, of = view.latest(e.column(f.argument), f.span)
             prior = self.values.get(f"user_{f.argument}_logodds")
             return formulas.share(count, of, self.everything(f.argument) if prior is None else prior)
+        if f.measure == "latest_dwell":
+            count, of = view.latest(e.column("dwell_known"), f.span)[0], view.latest(e.column("dwell"), f.span)[0]
+            return formulas.mean(of, count, self.everything("dwell"), 2.0)
+        if f.measure == "burst":
+            mask = e.column(f.argument)
+            total, recent = (n.astype(np.float32) for n in (view.sum(mask), view.window(mask, f.span)))
+            return formulas.burst(recent, total, self.q.time - view.first(), f.span)
+        if f.measure == "session":
+            return formulas.size(view.since(self.visits.begins(self.q.time, e.session_gap)))
         if f.measure == "decayed":
             return formulas.size(view.decayed(e.column(f.argument), f.span))
         if f.measure == "match":
@@ -254,6 +299,44 @@ class _Filler:
 
     def topics(self) -> np.ndarray:
         return (self.evaluator.keys.key("topic", self.q.user, self.q.item, None) >= 0).sum(axis=1)
+
+    @cached_property
+    def visits(self) -> Visits:
+        return self.evaluator.visits(self.q.user, self.q.time)
+
+    @cached_property
+    def _user_view(self) -> View:
+        return self.evaluator.ask(self.evaluator.history("user"), "user", self.q)
+
+    def write_session(self, f: Feature) -> np.ndarray:
+        return self.visits.value(f, self.q.time, self.read(["user_positive_logodds"])["user_positive_logodds"])
+
+    def write_interests(self, f: Feature) -> np.ndarray:
+        return spread(self._user_view, self.evaluator.column, f.measure)
+
+    def write_works(self, f: Feature) -> np.ndarray:
+        author = known(self.evaluator.keys.author, self.q.item, -1)
+        if f.measure == "author_credibility":
+            return self.evaluator.credibility.value(author, self.q.time)
+        return self.evaluator.works.value(f, author, self.q.time)
+
+    def write_circle(self, f: Feature) -> np.ndarray:
+        return self.evaluator.circle.value(f.measure, self.q.user, self.q.item, self.q.time)
+
+    def write_text(self, f: Feature) -> np.ndarray:
+        vectors = self.evaluator.text_vectors
+        if f.measure == "vector":
+            return known(vectors[:, f.span], self.q.item, 0)
+        log = self.evaluator.log
+        mine = interest(self._user_view, vectors, log.item, log.positive)
+        return match(mine, np.where(self.q.item[:, None] >= 0, vectors[np.maximum(self.q.item, 0)], 0))
+
+    def write_tastes(self, f: Feature) -> np.ndarray:
+        return self.evaluator.tastes.value(f, self.q.user, self.q.item)
+
+    def write_same(self, f: Feature) -> np.ndarray:
+        users, items = same_codes(self.evaluator.catalogue, f.argument)
+        return known(users, self.q.user, -1) == known(items, self.q.item, -2)
 
     def who(self, place: str) -> np.ndarray:
         return self.q.user if place == "user" else self.q.item
@@ -294,6 +377,14 @@ class _Filler:
         if f.measure == "follows_author":
             return forth
         return forth & e.follows.before(known(e.catalogue.author_user, author, -1), own, q.time)
+
+
+def same_codes(catalogue: Catalogue, attribute: str) -> tuple[np.ndarray, np.ndarray]:
+    """int32[n_users] and int32[n_items] codes that are equal where an attribute's value is; -1 and -2 unknown."""
+    names = catalogue.names[f"user.{attribute}"]
+    place = {name: i for i, name in enumerate(names)}
+    into = np.array([place.get(n, -2) for n in catalogue.names[f"item.{attribute}"]] + [-2], np.int32)
+    return catalogue.user_codes[attribute].astype(np.int32), into[catalogue.item_codes[attribute]]
 
 
 def known(values: np.ndarray, at: np.ndarray, missing) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.schema import DAY, HOUR
 
 Place = str
 """Where a feature varies: "user" (one value a user), "context" (a request), "item" (an item), "pair"."""
@@ -40,13 +42,41 @@ FAMILIES: dict[str, Family] = {
         Family("user_item", "pair", "pair", (), "the user with this very item"),
     )
 }
+_PAIRS = {
+    "user_surface": ("user", "surface"), "item_surface": ("item", "surface"), "user_item": ("user", "item"),
+    "user_author": ("user", "author"), "user_topic": ("user", "topic"), "user_format": ("user", "format"),
+}
 CROSSES = ("user_surface", "item_surface", "user_author", "user_topic", "user_format")
+DAYPART = 4 * HOUR
+"""Length of the parts of the day that "daypart" tells apart."""
+CROSS = ":"
+_WORDS = {"user": "the user", "item": "the item", "author": "the item's author", "surface": "this surface",
+          "daypart": "this part of the day (4 hours, UTC)"}
 
 
+def cross_name(parts: tuple[str, str]) -> str:
+    """Name of the family that counts over two things at once."""
+    return CROSS.join(parts)
+
+
+def place_of(part: str) -> Place:
+    """Where one part of a cross varies."""
+    head = part.partition(".")[0]
+    return "item" if head in ("item", "author") else "user" if head == "user" else "context"
+
+
+@cache
 def family(name: str) -> Family:
-    """A family by name; "value_<attribute>" counts over an item attribute."""
+    """A family by name; "value_<attribute>" counts over an item attribute, "A:B" over two things at once."""
     if name in FAMILIES:
         return FAMILIES[name]
+    if CROSS in name:
+        parts = name.split(CROSS)
+        places = {place_of(p) for p in parts}
+        place = places.pop() if len(places) == 1 else "pair" if "item" in places else "context"
+        told = [_WORDS.get(p) or f"{p.partition('.')[0]}s of this {p.partition('.')[2]}" for p in parts]
+        parents = tuple(p for p in parts if p in ("user", "item", "author"))
+        return Family(name, place, place, parents, " with ".join(told))
     return Family(name, "item", "item", (), f"items whose {name.removeprefix('value_')} is the item's")
 
 
@@ -67,6 +97,10 @@ class ItemKeys:
     n_topics: int
     n_formats: int
     n_surfaces: int
+    user_values: dict[str, np.ndarray] = field(default_factory=dict)
+    """categorical attribute of users in a cross → int32[n_users]"""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """part of a cross → how many values it has"""
 
     @classmethod
     def of(cls, catalogue: Catalogue, spec) -> ItemKeys:
@@ -78,12 +112,21 @@ class ItemKeys:
         length = none if seconds is None else np.where(np.isnan(seconds), -1, np.searchsorted(edges, seconds, "right"))
         lengths = len(edges) + 2
         n_media = len(catalogue.names.get("item.media_type", ())) + 1
+        parts = [p.split(".", 1) for name in spec.crosses for p in name.split(CROSS) if "." in p]
+        of_users = {a for side, a in parts if side == "user"}
+        of_items = {a for side, a in parts if side == "item"} | set(spec.value_families)
+        values = {a: catalogue.item_codes[a] for a in sorted(of_items)}
+        user_values = {a: catalogue.user_codes[a] for a in sorted(of_users)}
+        sizes = {f"item.{a}": _top(v) for a, v in values.items()}
+        sizes |= {f"user.{a}": _top(v) for a, v in user_values.items()}
         code = ((media + 1) * lengths + length + 1).astype(np.int32)
         return cls(
             author=catalogue.item_author,
             format=np.where((media < 0) & (length < 0), -1, code).astype(np.int32),
             topics=first_values(catalogue.item_topics, spec.config.max_topics),
-            values={a: catalogue.item_codes[a] for a in spec.value_families},
+            values=values,
+            user_values=user_values,
+            sizes=sizes,
             n_users=catalogue.n_users,
             n_authors=catalogue.n_authors,
             n_topics=max(catalogue.n_topics, _top(catalogue.item_topics.values)),
@@ -91,37 +134,53 @@ class ItemKeys:
             n_surfaces=max(spec.n_surfaces, 1),
         )
 
-    def key(self, name: str, user, item, surface) -> np.ndarray:
-        """Keys of a family for users, items and surfaces of any shapes that broadcast.
+    def key(self, name: str, user, item, surface, time=None) -> np.ndarray:
+        """Keys of a family for users, items, surfaces and moments (µs) of any shapes that broadcast.
 
-        int64, with a further last axis over topics for the topic families; -1 where there is no key.
+        int64, with a further last axis over topics for the topic families; -1 where there is no key. time is asked
+        for by families with "daypart" alone.
         """
         user, item = np.asarray(user), np.asarray(item)
         if name == "everything":
             return np.zeros(item.shape, np.int64)
-        if name == "user":
-            return user.astype(np.int64)
-        if name == "item":
-            return item.astype(np.int64)
-        if name == "surface":
-            return np.asarray(surface).astype(np.int64)
-        if name == "user_surface":
-            return _pair(user, surface, self.n_surfaces)
-        if name == "item_surface":
-            return _pair(item, surface, self.n_surfaces)
-        if name == "user_item":
-            return _pair(user, item, len(self.author))
-        if name == "author":
-            return _of(self.author, item).astype(np.int64)
-        if name == "user_author":
-            return _pair(user, _of(self.author, item), self.n_authors)
-        if name == "user_format":
-            return _pair(user, _of(self.format, item), self.n_formats)
         if name == "topic":
             return _of(self.topics, item).astype(np.int64)
         if name == "user_topic":
             return _pair(user[..., None], _of(self.topics, item), self.n_topics)
-        return _of(self.values[name.removeprefix("value_")], item).astype(np.int64)
+        if name in _PAIRS:
+            first, second = _PAIRS[name]
+        elif CROSS in name:
+            first, second = name.split(CROSS)
+        else:
+            return self._part(name, user, item, surface, time).astype(np.int64)
+        asked = (user, item, surface, time)
+        return _pair(self._part(first, *asked), self._part(second, *asked), self.width(name))
+
+    def width(self, name: str) -> int:
+        """Keys of a family of two things are first · width + second."""
+        second = _PAIRS[name][1] if name in _PAIRS else name.rpartition(CROSS)[2]
+        fixed = {
+            "user": self.n_users, "item": len(self.author), "author": self.n_authors, "topic": self.n_topics,
+            "format": self.n_formats, "surface": self.n_surfaces, "daypart": DAY // DAYPART,
+        }
+        return max(fixed[second] if second in fixed else self.sizes[second], 1)
+
+    def _part(self, name: str, user, item, surface, time) -> np.ndarray:
+        if name == "user":
+            return user
+        if name == "item":
+            return item
+        if name == "surface":
+            return np.asarray(surface)
+        if name == "daypart":
+            return np.asarray(time) % DAY // DAYPART
+        if name == "author":
+            return _of(self.author, item)
+        if name == "format":
+            return _of(self.format, item)
+        if name.startswith("user."):
+            return _of(self.user_values[name.removeprefix("user.")], user)
+        return _of(self.values[name.removeprefix("value_").removeprefix("item.")], item)
 
 
 def first_values(rows, most: int) -> np.ndarray:

@@ -57,6 +57,13 @@ def share(count, shown, prior_log_odds, strength: float = 2.0):
     return (count + np.float32(strength) * sigmoid(prior_log_odds)) / (shown + np.float32(strength))
 
 
+def burst(recent, total, since_first, span: int):
+    """ln((1 + recent) / (1 + what `span` µs of the item's own average bring)), of `total` since its first impression
+    `since_first` µs ago; 0 where it was never shown."""
+    expected = total * np.minimum(np.float32(span) / np.maximum(since_first, 1).astype(np.float32), 1)
+    return np.log((1 + recent) / (1 + expected)).astype(np.float32)
+
+
 def cosine(shared, norm, topics):
     """Cosine of a topic profile (its counts on the item's topics summed to `shared`, its length `norm`) and an
     item's set of topics; 0 where either is empty."""

@@ -128,6 +128,11 @@ class View:
         low = self._low[width]
         return self._pool(self.end - low) if values is None else self._between(values, low, self.end)
 
+    def since(self, start: np.ndarray) -> np.ndarray:
+        """How many rows at or after the moments `start`, int64[q] µs."""
+        low = np.maximum(self.history.find(self.keys, self._ranks(start), self.order), self.start)
+        return self._pool(np.maximum(self.end - low, 0))
+
     def latest(self, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum of a column over the last `count` rows, and how many rows these are."""
         low = np.maximum(self.start, self.end - count)
@@ -145,6 +150,14 @@ class View:
         time = np.where(at >= self.start, self.history.clock.time[row[np.maximum(at, 0)]], 0)
         time[self.end == self.start] = 0
         return time.reshape(-1, self.width).max(axis=1) if self.width > 1 else time
+
+    def first(self) -> np.ndarray:
+        """int64 µs of the first row, 0 for none."""
+        row = self.history.row
+        if not len(row):
+            return np.zeros(len(self.time), np.int64)
+        time = self.history.clock.time[row[np.minimum(self.start, len(row) - 1)]]
+        return np.where(self.end > self.start, time, 0)
 
     def decayed(self, mask: np.ndarray, half_life: int) -> np.ndarray:
         """Rows where `mask` holds, each weighing 2^(−age / half-life)."""

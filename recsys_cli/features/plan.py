@@ -9,9 +9,12 @@ import numpy as np
 
 from recsys_cli.features import formulas
 from recsys_cli.features.before import is_before
-from recsys_cli.features.families import family
+from recsys_cli.features.families import CROSS, family
+from recsys_cli.features.sessions import SOURCE as SESSION
+from recsys_cli.features.sessions import Visits
 from recsys_cli.features.spec import PLACES, Feature, FeatureSpec
 from recsys_cli.features.store import find
+from recsys_cli.features.text import match
 
 if TYPE_CHECKING:
     from recsys_cli.features.snapshot import Snapshot
@@ -89,6 +92,8 @@ class Plan:
         self.every = dict(zip(general_names(spec), snapshot.everything, strict=False))
         self.surface_block = _Block(snapshot, "surface", [f.name for f in self.by_source.get("surface", ())])
         self.families = [PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores]
+        of_users = [f.name for f in spec.features if f.place == "user"]
+        self.prior = of_users.index("user_positive_logodds") if SESSION in {f.source for f in spec.features} else 0
         self.before = [f for f in self.chosen if is_before(f) and f.place == "pair"]
 
     @staticmethod
@@ -112,6 +117,8 @@ class Plan:
             for name, values in self.s.before.values(self.before, self.s.keys, users[:, None], items, batch == 1):
                 out[..., self.at[name]] = values
         self._social(out, users, items)
+        self._circle(out, users, items)
+        self._likeness(out, users, items)
         for f in self.by_source.get("similarity", ()):
             scores = similarities.get(f.argument)
             out[..., self.at[f.name]] = 0 if scores is None else scores
@@ -131,7 +138,17 @@ class Plan:
                 time = self.s.user_times[which].take(users, mode="wrap")
                 formula = formulas.recency if which else formulas.age
                 block[:, self.at[f.name] - part.start] = formula(context.now, time)
+        sessions = self.by_source.get(SESSION, ())
+        if sessions:
+            visits = self.visits(users)
+            prior = self.s.user_block[:, self.prior].take(users, mode="wrap")
+            for f in sessions:
+                block[:, self.at[f.name] - part.start] = visits.value(f, context.now, prior)
         out[..., part] = block[:, None, :]
+
+    def visits(self, users: np.ndarray) -> Visits:
+        """The latest visits of the users."""
+        return Visits.held(self.s.visit_times, self.s.visit_counts, users)
 
     def _item(self, out: np.ndarray, items: np.ndarray, context: Context) -> None:
         part = self.part["item"]
@@ -179,6 +196,30 @@ class Plan:
             value = {"follows_author": forth, "follows_user": back}.get(f.measure)
             out[..., self.at[f.name]] = forth & back if value is None else value
 
+    def _circle(self, out: np.ndarray, users: np.ndarray, items: np.ndarray) -> None:
+        measures = [f.measure for f in self.by_source.get("circle", ())]
+        if measures:
+            s, width = self.s, max(self.s.keys.n_authors, 1)
+            low = s.follow_keys.searchsorted(users.astype(np.int64) * width)
+            high = s.follow_keys.searchsorted((users.astype(np.int64) + 1) * width)
+            followed = [s.follow_keys[a:b] % width for a, b in zip(low, high, strict=True)]
+            author = s.keys.key("author", users, items, None)
+            for name, values in s.circle.values(measures, users, items, s.author_user, author, followed).items():
+                out[..., self.at[name]] = values
+
+    def _likeness(self, out: np.ndarray, users: np.ndarray, items: np.ndarray) -> None:
+        """Of user and item by what they are like: words, tastes before the log, attributes of the same value."""
+        s = self.s
+        for f in self.by_source.get("text", ()):
+            if f.measure == "match":
+                mine = s.text_interests.take(users, axis=0, mode="wrap")[:, None, :]
+                out[..., self.at[f.name]] = match(mine, s.text_vectors.take(items, axis=0, mode="wrap"))
+        for f in self.by_source.get("tastes", ()):
+            out[..., self.at[f.name]] = s.tastes.value(f, users[:, None], items)
+        for f in self.by_source.get("same", ()):
+            of_users, of_items = s.same[f.argument]
+            out[..., self.at[f.name]] = of_users.take(users, mode="wrap")[:, None] == of_items.take(items, mode="wrap")
+
     def _follows(self, users: np.ndarray, authors: np.ndarray) -> np.ndarray:
         held = self.s.follow_keys
         keys = np.where(
@@ -197,6 +238,7 @@ class PairPlan:
         self.rates = [f for f in features if f.measure == "rate"]
         self.others = [f for f in features if f.measure != "rate"]
         self.strength = spec.strength(source) if self.rates else 0.0
+        self.session_gap = round(spec.config.session_gap_minutes * formulas.MINUTE)
         columns = [self.store.count[f.argument] for f in self.rates]
         self.count_at = _span(columns)
         self.out_at = _span([plan.at[f.name] for f in self.rates])
@@ -217,12 +259,9 @@ class PairPlan:
             for f in self.others
             if f.measure in ("dwell", "completion")
         }
-        self.width = {
-            "user_author": snapshot.keys.n_authors,
-            "user_topic": snapshot.keys.n_topics,
-            "user_format": snapshot.keys.n_formats,
-            "user_item": len(snapshot.keys.author),
-        }.get(source)
+        # one user's keys stand together
+        of_user = source.startswith(("user_", f"user{CROSS}"))
+        self.width = snapshot.keys.width(source) if of_user else None
 
     def _who(self, parent: str, users, items, surface) -> np.ndarray:
         place = family(parent).place
@@ -232,7 +271,7 @@ class PairPlan:
         self, out: np.ndarray, users: np.ndarray, items: np.ndarray, surface: np.ndarray, context: Context
     ) -> None:
         """users, surface: [B, 1]. items: [B, K]. Writes into `out`, [B, K, columns of the plan]."""
-        keys = self.s.keys.key(self.source, users, items, surface)
+        keys = self.s.keys.key(self.source, users, items, surface, context.now)
         bounds = ()
         if self.width is not None and len(users) == 1:
             low = int(users[0, 0]) * self.width
@@ -265,6 +304,9 @@ class PairPlan:
         if f.measure in ("since_shown", "since_positive"):
             last = self.store.last[self.store.last_names.index(f.measure)].take(at)
             return formulas.recency(context.now, last.max(axis=2) if at.ndim == 3 else last)
+        if f.measure == "session":
+            current = self.plan.visits(users[:, 0]).current(context.now, self.session_gap)
+            return formulas.size(counts[..., column["session"]] * current[:, None])
         if f.measure == "decayed":
             later = max(context.now - self.s.now, 0)
             return formulas.size(counts[..., column["decayed"]] * np.float32(2 ** (-later / f.span)))

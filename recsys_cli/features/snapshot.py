@@ -13,14 +13,19 @@ import numpy as np
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.features.before import Before
-from recsys_cli.features.evaluate import Evaluator, Questions
+from recsys_cli.features.circle import Circle
+from recsys_cli.features.evaluate import Evaluator, Questions, same_codes
 from recsys_cli.features.families import ItemKeys, family
 from recsys_cli.features.plan import Context, Plan, general_names
+from recsys_cli.features.sessions import Visits
 from recsys_cli.features.social import author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec
 from recsys_cli.features.store import PairStore
+from recsys_cli.features.tastes import Tastes
+from recsys_cli.features.text import interest
 
 _KEYS = ("author", "format", "topics")
+_SIZES = ("n_users", "n_authors", "n_topics", "n_formats", "n_surfaces")
 _ARRAYS = (
     "user_block",
     "item_block",
@@ -29,6 +34,10 @@ _ARRAYS = (
     "user_times",
     "item_created",
     "profile_norm",
+    "visit_times",
+    "visit_counts",
+    "text_vectors",
+    "text_interests",
     "follow_keys",
     "author_user",
     "author_of_user",
@@ -59,6 +68,14 @@ class Snapshot:
     """int64[n_items + 1] µs"""
     profile_norm: np.ndarray
     """float32[n_users + 1] length of the user's topic profile"""
+    visit_times: np.ndarray
+    """int64[3, n_users + 1], see `sessions.Visits`"""
+    visit_counts: np.ndarray
+    """float32[2, n_users + 1], likewise"""
+    text_vectors: np.ndarray
+    """float32[n_items + 1, D], no columns where no feature reads them; so the next"""
+    text_interests: np.ndarray
+    """float32[n_users + 1, D]"""
     follow_keys: np.ndarray
     """int64 user · n_authors + author, ascending"""
     author_user: np.ndarray
@@ -67,6 +84,12 @@ class Snapshot:
     """int16[2] the commonest surface and device, -1 where the log has none"""
     before: Before | None = None
     """counts of the time before the log, where the dataset tells of it"""
+    tastes: Tastes | None = None
+    """tastes from that time, likewise"""
+    circle: Circle | None = None
+    """what people's follows did, where authors are users"""
+    same: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """attribute → codes of users and of items, see `same_codes`, the last of each unknown"""
     _cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -91,15 +114,22 @@ class Snapshot:
 
         users = np.append(np.arange(catalogue.n_users), -1)
         mine = evaluator.history("user").view(users, np.int64(now))
+        visits = Visits.of(mine, evaluator.column("positive"), evaluator.session_gap)
+        sources, log = {f.source for f in spec.features}, evaluator.log
+        text = np.zeros((catalogue.n_items + 1, 0), np.float32)
+        interests = np.zeros((len(users), 0), np.float32)
+        if "text" in sources:
+            text = np.concatenate([evaluator.text_vectors, np.zeros((1, spec.config.text_dims), np.float32)])
+            interests = interest(mine, text, log.item, log.positive)
         norm = (
             np.sqrt(mine.sum(evaluator.column("profile_square")))
             if "user_topic" in spec.sources
             else np.zeros(len(users))
         )
         stores = {
-            s: PairStore.build(evaluator, s, [f for f in spec.features if f.source == s], now)
+            s: PairStore.build(evaluator, s, [f for f in spec.features if f.source == s], now, visits)
             for s in spec.sources
-            if family(s).place == "pair" or s == "user_surface"
+            if family(s).place in ("pair", "context") and s != "surface"
         }
         return cls(
             spec=spec,
@@ -115,11 +145,24 @@ class Snapshot:
             ).astype(np.int64),
             item_created=np.append(catalogue.item_created, 0).astype(np.int64),
             profile_norm=norm.astype(np.float32),
+            **dict(zip(("visit_times", "visit_counts"), visits.arrays(), strict=True)),
+            text_vectors=text,
+            text_interests=interests,
             follow_keys=evaluator.follows.keys_before(now),
             author_user=catalogue.author_user,
             author_of_user=author_of_user(catalogue),
             usual=np.array([_commonest(evaluator.log.surface), _commonest(evaluator.log.device)], np.int16),
             before=evaluator.before,
+            tastes=evaluator.tastes,
+            circle=evaluator.circle.now(now) if "circle" in sources else None,
+            same={
+                f.argument: tuple(
+                    np.append(codes, missing).astype(np.int32)
+                    for codes, missing in zip(same_codes(catalogue, f.argument), (-1, -2), strict=True)
+                )
+                for f in spec.features
+                if f.source == "same"
+            },
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -128,7 +171,13 @@ class Snapshot:
         arrays.update({f"keys/{k}": getattr(self.keys, k) for k in _KEYS})
         for name, store in self.stores.items():
             arrays.update({f"{name}/{k}": getattr(store, k) for k in ("keys", "counts", "last")})
-        sizes = {k: int(getattr(self.keys, k)) for k in ("n_users", "n_authors", "n_topics", "n_formats", "n_surfaces")}
+        for side in ("values", "user_values"):
+            arrays.update({f"keys/{side}/{k}": v for k, v in getattr(self.keys, side).items()})
+        for attribute, (users, items) in self.same.items():
+            arrays[f"same/user/{attribute}"], arrays[f"same/item/{attribute}"] = users, items
+        for part in (self.tastes, self.circle):
+            arrays.update({} if part is None else part.to_arrays())
+        sizes = {k: int(getattr(self.keys, k)) for k in _SIZES} | {"sizes": self.keys.sizes}
         names = {s: [store.count_names, store.last_names] for s, store in self.stores.items()}
         meta = {"spec": self.spec.to_json(), "now": self.now, "sizes": sizes, "stores": names}
         if self.before is not None:
@@ -142,9 +191,17 @@ class Snapshot:
             s: PairStore(*(arrays[f"{s}/{k}"] for k in ("keys", "counts", "last")), tuple(counts), tuple(last))
             for s, (counts, last) in meta["stores"].items()
         }
-        keys = ItemKeys(**{k: arrays[f"keys/{k}"] for k in _KEYS}, values={}, **meta["sizes"])
+
+        def under(start: str) -> dict[str, np.ndarray]:
+            return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
+
+        held = {side: under(f"keys/{side}/") for side in ("values", "user_values")}
+        keys = ItemKeys(**{k: arrays[f"keys/{k}"] for k in _KEYS}, **held, **meta["sizes"])
         given = {name: arrays[name] for name in _ARRAYS}
         given["before"] = Before.from_arrays(arrays, meta["before"]) if "before" in meta else None
+        given["tastes"] = Tastes.from_arrays(arrays) if under("tastes/") else None
+        given["circle"] = Circle.from_arrays(arrays) if under("circle/") else None
+        given["same"] = {a: (users, arrays[f"same/item/{a}"]) for a, users in under("same/user/").items()}
         return cls(spec=FeatureSpec.from_json(meta["spec"]), now=meta["now"], keys=keys, stores=stores, **given)
 
     def features(

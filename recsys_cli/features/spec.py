@@ -10,8 +10,8 @@ import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.schema import DAY, HOUR
-from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.families import CROSSES, FAMILIES, family
+from recsys_cli.features.config import FeatureConfig, Smoothing
+from recsys_cli.features.families import CROSS, CROSSES, FAMILIES, family
 
 PLACES = ("user", "context", "item", "pair")
 """Order of the columns: features of one place stand together."""
@@ -31,7 +31,7 @@ class Feature:
     place: str
     """Where it varies, see PLACES."""
     source: str
-    """The family whose counters it reads, or attribute, created, social, profile, clock, request, similarity."""
+    """The family whose counters it reads, or what else it is taken from: attribute, created, social, session, …"""
     measure: str
     """What is read from the source: rate, shown, dwell, …"""
     meaning: str
@@ -106,7 +106,13 @@ class FeatureSpec:
     def sources(self) -> tuple[str, ...]:
         """Families in use, parents first."""
         used = {f.source for f in self.features}
-        return tuple(n for n in FAMILIES if n in used) + tuple(sorted(n for n in used if n.startswith("value_")))
+        told = tuple(sorted(n for n in used if n.startswith("value_")))
+        return tuple(n for n in FAMILIES if n in used) + told + tuple(sorted(n for n in used if CROSS in n))
+
+    @cached_property
+    def crosses(self) -> tuple[str, ...]:
+        """Families that count over two things at once, as `features.crosses` names them."""
+        return tuple(n for n in self.sources if CROSS in n)
 
     @cached_property
     def value_families(self) -> tuple[str, ...]:
@@ -123,11 +129,7 @@ class FeatureSpec:
 
     def strength(self, source: str) -> float:
         """Impressions that the prior of a family's rates is worth."""
-        return getattr(self.config.smoothing, "attribute" if source.startswith("value_") else source)
-
-    def actions_of(self, source: str) -> tuple[str, ...]:
-        """See the function of this name."""
-        return actions_of(self.positive, self.negative, source)
+        return strength_of(self.config.smoothing, source)
 
     def to_json(self) -> dict:
         return {
@@ -149,6 +151,11 @@ class FeatureSpec:
             content["n_surfaces"],
             content["n_devices"],
         )
+
+
+def strength_of(smoothing: Smoothing, source: str) -> float:
+    """Impressions that the prior of a family's rates is worth."""
+    return getattr(smoothing, "attribute" if source.startswith("value_") else "cross" if CROSS in source else source)
 
 
 def actions_of(positive: Sequence[str], negative: Sequence[str], source: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from recsys_cli.features.spec import Feature
 
 if TYPE_CHECKING:
     from recsys_cli.features.evaluate import Evaluator
+    from recsys_cli.features.sessions import Visits
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class PairStore:
     last: np.ndarray
     """int64[L, m + 1] µs, likewise"""
     count_names: tuple[str, ...]
-    """"shown", an action, "dwell", "dwell_known", "decayed", …"""
+    """"shown", an action, "dwell", "dwell_known", "decayed", "session", …"""
     last_names: tuple[str, ...]
     """since_shown, since_positive"""
 
     @classmethod
-    def build(cls, evaluator: Evaluator, source: str, features: Sequence[Feature], now: int) -> PairStore:
-        """Count what the features of one family need, before `now`."""
+    def build(
+        cls, evaluator: Evaluator, source: str, features: Sequence[Feature], now: int, visits: Visits | None
+    ) -> PairStore:
+        """Count what the features of one family need, before `now`. visits: the latest one of every user."""
         history = evaluator.history(source)
         keys = history.distinct()
         view = history.view(keys, np.int64(now))
@@ -45,6 +48,8 @@ class PairStore:
                     columns[name] = view.sum(evaluator.column(name))
             elif f.measure == "decayed":
                 columns["decayed"] = view.decayed(evaluator.column(f.argument), f.span)
+            elif f.measure == "session":
+                columns["session"] = view.since(visits.start[keys // evaluator.keys.width(source)])
             elif f.measure == "match":
                 columns["positive"] = view.sum(evaluator.column("positive"))
             elif f.measure in ("since_shown", "since_positive"):

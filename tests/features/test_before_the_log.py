@@ -18,8 +18,10 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.writer import write_dataset
 from recsys_cli.features.build import build_table
+from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.snapshot import Context, Snapshot
 from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.tastes import Tastes, define_tastes
 
 
 def with_before(seed: int, base: str = "watch"):
@@ -144,3 +146,41 @@ def test_the_table_is_read_in_the_order_of_rank_and_strangers_are_left_out(tiny_
     assert list(before) == ["like", "watch"]
     assert before["watch"][1].tolist() == [9, 4] and before["like"][3].tolist() == [4]
     assert sum(len(rows.values) for rows in before.values()) == 3
+
+
+def test_tastes_are_a_singular_value_decomposition_of_who_did_what():
+    _, catalogue, log = with_before(5)
+    config = FeatureConfig(before_taste_dims=2, before_tastes=("watch", "dream"))
+    spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+    names = [f.name for f in spec.features if f.source == "tastes"]
+    assert names == ["before_watch_dot", "before_watch_cosine"]
+    did = np.zeros((USERS, ITEMS))
+    rows = catalogue.before["watch"]
+    did[rows.rows, rows.values] = 1
+    of_user, of_item = (np.maximum(did.sum(axis=a), 1) for a in (1, 0))
+    left, strength, right = np.linalg.svd(did / np.sqrt(of_user[:, None] * of_item))
+    mine, theirs = left[:, :2] * strength[:2], right[:2].T
+    dot = mine @ theirs.T * np.sqrt(of_item)
+    length = np.linalg.norm(mine, axis=1)[:, None] * np.linalg.norm(theirs, axis=1)
+    table = build_table(spec, catalogue, log)
+    at = log.user, log.item
+    for name, expected_values in (("dot", dot), ("cosine", dot / np.sqrt(of_item) / length)):
+        got = table.values[:, spec.column[f"before_watch_{name}"]]
+        np.testing.assert_allclose(got, expected_values[at], rtol=1e-3, atol=1e-5)
+    snapshot = Snapshot.build(spec, catalogue, log, int(log.time[-1]) + 1)
+    arrays, meta = snapshot.to_arrays()
+    users, items = np.array([0, -1], np.int32), np.array([[0, 3, -1], [1, 2, 3]], np.int32)
+    for s in (snapshot, Snapshot.from_arrays(arrays, meta)):
+        values = s.features(users, items, Context(snapshot.now), columns=tuple(names))
+        np.testing.assert_allclose(values[0, :2, 0], dot[0, [0, 3]], rtol=1e-3, atol=1e-5)
+        assert not values[0, 2].any() and not values[1].any()
+
+
+def test_making_tastes_leaves_the_table_of_history_alone():
+    spec, catalogue, _ = with_before(5)
+    config = spec.config.model_copy(update={"before_taste_dims": 2})
+    spec = replace(spec, config=config, features=tuple(define_tastes(config, catalogue)))
+    before = catalogue.before["watch"].offsets.copy(), catalogue.before["watch"].values.copy()
+    assert Tastes.build(spec, catalogue) is not None
+    np.testing.assert_array_equal(catalogue.before["watch"].offsets, before[0])
+    np.testing.assert_array_equal(catalogue.before["watch"].values, before[1])

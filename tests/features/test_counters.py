@@ -107,10 +107,25 @@ def test_an_attribute_that_the_dataset_lacks_is_refused_with_the_nearest_one():
 
 def test_families_that_are_switched_off_leave_no_feature_and_no_prior():
     _, catalogue, log, _ = make_world(1)
-    config = FeatureConfig(families=("item", "user_author"))
+    config = FeatureConfig(families=("item", "user_author"), crosses=())
     spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
     assert {f.source for f in spec.features if f.measure == "rate"} == {"item", "user_author"}
     from recsys_cli.features.build import build_table
 
     values = build_table(spec, catalogue, log).values
     assert np.isfinite(values).all() and values[:, spec.column["user_author_click_logodds"]].std() > 0
+
+
+@pytest.mark.parametrize("parts", [("user", "iten.language"), ("user", "user"), ("user", "position")])
+def test_a_cross_that_can_be_none_of_any_dataset_is_refused(parts):
+    _, catalogue, log, _ = make_world(1)
+    config = FeatureConfig(crosses=(parts,))
+    with pytest.raises(ConfigError, match=r"features\.crosses"):
+        FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+
+
+def test_a_cross_of_what_a_dataset_lacks_is_left_out():
+    _, catalogue, log, _ = make_world(1)
+    config = FeatureConfig(crosses=(("user", "item.colour"), ("item", "user.country"), ("author", "surface")))
+    spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+    assert spec.crosses == ("item:user.country",)

@@ -17,9 +17,11 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.snapshot import Context, Snapshot
 from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.text import text_vectors
 
 HOUR = 3_600_000_000
 START = 1_700_000_000_000_000
+CROSSES = (("user", "item.language"), ("user", "daypart"), ("item", "user.country"), ("surface", "daypart"))
 USERS, ITEMS, TOPICS, SURFACES = 6, 9, 4, 2
 
 
@@ -36,15 +38,24 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
         item_author=rng.integers(-1, 4, ITEMS).astype(np.int32),
         item_created=START + rng.integers(-50, 10, ITEMS) * HOUR * (rng.random(ITEMS) < 0.8),
         item_topics=Ragged(np.r_[0, lengths.cumsum()], np.concatenate(topics).astype(np.int32)),
-        item_text=Ragged.empty(ITEMS),
-        item_codes={"media_type": rng.integers(-1, 2, ITEMS).astype(np.int32)},
+        item_text=Ragged(np.arange(ITEMS + 1) * 2, rng.integers(0, 5, 2 * ITEMS).astype(np.int32)),
+        item_codes={
+            "media_type": rng.integers(-1, 2, ITEMS).astype(np.int32),
+            "language": rng.integers(-1, 2, ITEMS).astype(np.int32),
+        },
         item_numbers={"duration_seconds": seconds},
-        item_safety={"nsfw": rng.random(ITEMS, np.float32)},
+        item_safety={"nsfw": rng.random(ITEMS, np.float32), "spam": rng.random(ITEMS, np.float32)},
         user_created=START - rng.integers(1, 900, USERS) * 24 * HOUR,
-        user_codes={"country": rng.integers(-1, 3, USERS).astype(np.int32)},
+        user_codes={
+            "country": rng.integers(-1, 3, USERS).astype(np.int32),
+            "language": rng.integers(-1, 2, USERS).astype(np.int32),
+        },
         user_numbers={"age": rng.choice([np.nan, 20, 40], USERS).astype(np.float32)},
         author_user=rng.permutation(USERS)[:4].astype(np.int32),
-        names={"topics": list("abcd"), "item.media_type": ["text", "video"], "user.country": ["de", "fr", "it"]},
+        names={
+            "topics": list("abcd"), "item.media_type": ["text", "video"], "user.country": ["de", "fr", "it"],
+            "item.language": ["en", "de"], "user.language": ["de", "fr"],
+        },
     )
     time = np.sort(START + rng.integers(0, n // 2, n) * int(rng.choice([1, HOUR // 7, 5 * HOUR])))
     click = rng.random(n) < 0.4
@@ -73,7 +84,9 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
         "weight": np.ones(7, np.float32),
     }
     spec = FeatureSpec.create(
-        FeatureConfig(attribute_families=("media_type",)),
+        FeatureConfig(
+            attribute_families=("media_type",), crosses=CROSSES, cross_actions=("positive", "hide"), text_dims=3
+        ),
         catalogue,
         positive=log.positive_actions,
         negative=log.negative_actions,
@@ -95,7 +108,7 @@ class Replay:
     def __init__(self, spec, catalogue, log, edges):
         self.spec, self.c, self.log, self.edges = spec, catalogue, log, edges
 
-    def keys(self, source, user, item, surface) -> list:
+    def keys(self, source, user, item, surface, time) -> list:
         author, topics = int(self.c.item_author[item]), self.c.item_topics[item][: self.spec.config.max_topics].tolist()
         media, seconds = int(self.c.item_codes["media_type"][item]), self.c.item_numbers["duration_seconds"][item]
         length = None if np.isnan(seconds) else sum(edge <= seconds for edge in self.spec.config.length_edges_seconds)
@@ -112,17 +125,29 @@ class Replay:
             "user_format": None if media < 0 and length is None else (user, media, length),
             "value_media_type": media if media >= 0 else None,
         }
+        if ":" in source:
+            parts = {
+                "user": user, "item": item, "surface": surface, "daypart": time // (4 * HOUR) % 6,
+                "item.language": self.c.item_codes["language"][item],
+                "user.country": self.c.user_codes["country"][user],
+            }
+            key = tuple(int(parts[p]) for p in source.split(":"))
+            return [] if min(key) < 0 else [key]
         if source in ("topic", "user_topic"):
             return [t if source == "topic" else (user, t) for t in topics]
         return [] if one[source] is None else [one[source]]
 
+    def topics_of(self, item) -> list[int]:
+        return self.c.item_topics[item][: self.spec.config.max_topics].tolist()
+
     def past(self, source, user, item, surface, now) -> list[int]:
         """Rows before `now` that share a key, one entry a shared key, oldest first."""
-        mine, out = self.keys(source, user, item, surface), []
+        mine, out = self.keys(source, user, item, surface, now), []
         for row in range(len(self.log)):
             if self.log.time[row] >= now:
                 break
-            theirs = self.keys(source, int(self.log.user[row]), int(self.log.item[row]), int(self.log.surface[row]))
+            then = (self.log.user, self.log.item, self.log.surface, self.log.time)
+            theirs = self.keys(source, *(int(column[row]) for column in then))
             out += [row] * len(set(mine) & set(theirs))
         return out
 
@@ -142,6 +167,9 @@ class Replay:
             "user_topic": ["user", "topic"],
             "user_format": ["user"],
             "everything": [],
+            "user:item.language": ["user"],
+            "user:daypart": ["user"],
+            "item:user.country": ["item"],
         }.get(source, ["everything"])
         strength = {
             "everything": 1,
@@ -156,7 +184,7 @@ class Replay:
             "user_topic": 10,
             "user_format": 10,
             "value_media_type": 30,
-        }[source]
+        }.get(source, 10)
         prior = sum(self.rate(p, action, *about) for p in parents) if parents else math.log(0.05 / 0.95)
         if len(parents) == 2:
             prior -= self.rate("everything", action, *about)
@@ -182,6 +210,74 @@ class Replay:
         acted = self.log.actions[action] & (self.log.user == user) & (self.c.item_author[self.log.item] == author)
         return bool(told.any() or (acted & (self.log.time < now)).any())
 
+    def visit(self, user, now) -> tuple[list[int], list[int]]:
+        """Rows of the visit that goes on at a moment, and all rows of the user before it."""
+        rows = [r for r in range(len(self.log)) if self.log.user[r] == user and self.log.time[r] < now]
+        here, until = [], now
+        while rows and until - self.log.time[rows[-1]] <= HOUR // 2:
+            until = self.log.time[rows[-1]]
+            here.insert(0, rows.pop())
+        return here, rows
+
+    def session(self, f, user, now, *about) -> float:
+        here, earlier = self.visit(user, now)
+        time, positive = self.log.time, sum(self.did("positive", r) for r in here)
+        if f.measure == "since_visit":
+            minutes = (now - int(time[earlier[-1]])) / 60e6 if earlier else 525_600
+            return min(math.log1p(minutes), math.log1p(525_600))
+        prior = 1 / (1 + math.exp(-self.rate("user", "positive", user, *about, now)))
+        return {
+            "session_impressions": math.log1p(len(here)),
+            "session_minutes": math.log1p((now - int(time[here[0]])) / 60e6) if here else 0.0,
+            "session_positive": (positive + 2 * prior) / (len(here) + 2),
+        }[f.measure]
+
+    def works(self, f, author, now) -> float:
+        c = self.c
+        if f.measure == "author_credibility":
+            return self.credibility(author, now // (24 * HOUR) * 24 * HOUR)
+        items = [i for i in range(ITEMS) if 0 < c.item_created[i] < now and c.item_author[i] >= 0]
+        worst = {i: max(float(s[i]) for s in c.item_safety.values()) for i in items}
+        mine = [i for i in items if c.item_author[i] == author]
+        if f.measure == "author_posted":
+            return math.log1p(sum(c.item_created[i] >= now - f.span for i in mine))
+        mean = sum(worst.values()) / max(len(worst), 1)
+        return (sum(worst[i] for i in mine) + 5 * mean) / (len(mine) + 5)
+
+    def credibility(self, author, day) -> float:
+        """PageRank told by a dense matrix of users and authors."""
+        if author < 0:
+            return 0.0
+        c, log = self.c, self.log
+        node = {a: int(u) if (u := c.author_user[a]) >= 0 else USERS + a for a in range(4)}
+        nodes = sorted({*range(USERS), *node.values()})
+        weight = np.zeros((len(nodes), len(nodes)))
+        for user in range(USERS):
+            for a in range(4):
+                acted = sum(
+                    log.user[r] == user and c.item_author[log.item[r]] == a and self.did("positive", r)
+                    for r in range(len(log)) if log.time[r] < day
+                )
+                weight[nodes.index(user), nodes.index(node[a])] = math.log1p(acted) + self.follows(user, a, day)
+        if not weight.any():
+            return 0.0
+        total = weight.sum(axis=1, keepdims=True)
+        step = np.where(total > 0, weight / np.where(total > 0, total, 1), 1 / len(nodes))
+        rank = np.full(len(nodes), 1 / len(nodes))
+        for _ in range(20):
+            rank = 0.85 * rank @ step + 0.15 / len(nodes)
+        return math.log(rank[nodes.index(node[author])] * len(nodes))
+
+    def circle(self, f, user, item, author, now) -> float:
+        c, log = self.c, self.log
+        if f.measure == "social_proof":
+            fans = [int(log.user[r]) for r in range(len(log)) if log.time[r] < now and log.item[r] == item
+                    and self.did("positive", r)][-8:]
+            own = [next((a for a in range(4) if c.author_user[a] == u), -1) for u in fans]
+            return math.log1p(sum(self.follows(user, a, now) for a in own))
+        writer = int(c.author_user[author]) if author >= 0 else -1
+        return math.log1p(sum(self.follows(user, a, now) and self.follows(writer, a, now) for a in range(4)))
+
     def value(self, f, user, item, surface, device, now) -> float:
         about, log = (user, item, surface, now), self.log
         author = int(self.c.item_author[item])
@@ -205,6 +301,27 @@ class Replay:
                 "user_blocking": math.log1p(sum(self.follows(user, a, now, "mute") for a in range(4))),
                 "user_followers": math.log1p(sum(self.follows(u, own, now) for u in range(USERS))),
             }[f.measure]
+        if f.source == "session":
+            return self.session(f, user, now, item, surface)
+        if f.source == "works":
+            return self.works(f, author, now)
+        if f.source == "circle":
+            return self.circle(f, user, item, author, now)
+        if f.source == "same":
+            names, codes = self.c.names, (self.c.user_codes["language"][user], self.c.item_codes["language"][item])
+            return min(codes) >= 0 and names["user.language"][codes[0]] == names["item.language"][codes[1]]
+        if f.source == "text":
+            vectors = text_vectors(self.c, self.spec.config.text_dims)
+            if f.measure == "vector":
+                return float(vectors[item, f.span])
+            liked = sum(vectors[log.item[r]] for r in self.past("user", *about) if self.did("positive", r))
+            return float(liked @ vectors[item] / np.linalg.norm(liked)) if np.any(liked) else 0.0
+        if f.source == "interests":
+            liked = [r for r in self.past("user", *about) if self.did("positive", r)]
+            liked = [t for r in liked for t in self.topics_of(log.item[r])]
+            shares = np.bincount(liked, minlength=TOPICS) / max(len(liked), 1)
+            entropy = -sum(p * math.log(p) for p in shares if p)
+            return entropy if f.measure == "entropy" else math.log1p(np.count_nonzero(shares))
         if f.source == "created":
             created = int(self.c.user_created[user] if f.place == "user" else self.c.item_created[item])
             return (
@@ -218,13 +335,9 @@ class Replay:
         if f.source == "request":
             return 1 + (surface if f.argument == "surface" else device)
         if f.source == "attribute":
-            values = {
-                **self.c.user_numbers,
-                **self.c.user_codes,
-                **self.c.item_numbers,
-                **self.c.item_codes,
-                **self.c.item_safety,
-            }
+            of_users = {**self.c.user_numbers, **self.c.user_codes}
+            of_items = {**self.c.item_numbers, **self.c.item_codes, **self.c.item_safety}
+            values = of_users if f.place == "user" else of_items
             value = values[f.argument][user if f.place == "user" else item]
             if f.measure == "category":
                 return 1 + value
@@ -252,6 +365,17 @@ class Replay:
             rows = rows[-f.span :]
             prior = self.rate("user", f.argument, *about)
             return (sum(self.did(f.argument, r) for r in rows) + 2 / (1 + math.exp(-prior))) / (len(rows) + 2)
+        if f.measure == "latest_dwell":
+            known = [math.log1p(log.dwell[r]) for r in rows[-f.span :] if not math.isnan(log.dwell[r])]
+            return (sum(known) + 2 * self.mean("everything", "dwell", *about)) / (len(known) + 2)
+        if f.measure == "burst":
+            liked = [r for r in rows if self.did("positive", r)]
+            lived = max(now - int(log.time[rows[0]]), 1) if rows else 1
+            recent = sum(log.time[r] >= now - f.span for r in liked)
+            return math.log((1 + recent) / (1 + len(liked) * min(f.span / lived, 1)))
+        if f.measure == "session":
+            here = self.visit(user, now)[0]
+            return math.log1p(sum(r in here for r in rows))
         if f.measure == "decayed":
             return math.log1p(sum(2 ** (-(now - int(log.time[r])) / f.span) for r in rows if self.did("positive", r)))
         assert f.measure == "match"

@@ -150,6 +150,7 @@ def test_a_dataset_of_pairs_alone_still_has_features():
         item_author=np.full(ITEMS, -1, np.int32),
         item_created=np.zeros(ITEMS, np.int64),
         item_topics=Ragged.empty(ITEMS),
+        item_text=Ragged.empty(ITEMS),
         item_codes={},
         item_numbers={},
         item_safety={},
@@ -175,6 +176,8 @@ def test_a_dataset_of_pairs_alone_still_has_features():
         "user",
         "item",
         "user_item",
+        "user:daypart",
+        "session",
         "clock",
     }
     now = int(log.time[-1])
