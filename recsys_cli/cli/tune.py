@@ -55,8 +55,45 @@ def utility(
     call.emit(document, lambda console: _render(console, document), document["weights"])
 
 
+@command(group, "sources")
+def sources(call: Invocation) -> None:
+    """Learn how the sources' lists become one; prints YAML to paste, and the recall of each way to merge.
+
+    Every enabled source is fitted on what came before the validation window; nothing is published.
+    """
+    config = call.config
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.evaluation.merging import tune_sources
+
+    dataset = Dataset.open(config.paths.data)
+    with call.trace.timed("tune.sources"):
+        document = tune_sources(config, dataset, call.progress)
+    call.emit(document, lambda console: _render_sources(console, document), document["recall"])
+
+
+def _render_sources(console, document: dict) -> None:
+    from rich.table import Table
+
+    users = document["users"]
+    console.print(
+        f"recall at {document['candidates']:,} candidates, {users['measured_on']:,} users of the validation window",
+        highlight=False, style="bold",
+    )
+    table = Table("lists", "recall", "95 %", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    merges = [row for row in document["recall"] if row["kind"] == "merge"]
+    alone = sorted((r for r in document["recall"] if r["kind"] == "source"), key=lambda r: -r["value"])
+    for row in alone + merges:
+        name = row["name"] if row["kind"] == "source" else f"merged: {row['name']}"
+        table.add_row(name, f"{row['value']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}")
+    console.print(table)
+    console.print(f"learned from {users['learned_from']:,} other users of that window", style="dim", highlight=False)
+    console.print("")
+    _print_yaml(console, document["settings"])
+
+
 def _render(console, document: dict) -> None:
-    import yaml
     from rich.table import Table
 
     what = "people's actions" if document["on"] == "observed" else "the ranker's predictions"
@@ -81,8 +118,14 @@ def _render(console, document: dict) -> None:
         console.print("")
         console.print(_effect(document))
     console.print("")
-    console.print(yaml.safe_dump(document["settings"], sort_keys=False, default_flow_style=None, width=96).rstrip(),
-                  highlight=False, markup=False, soft_wrap=True)
+    _print_yaml(console, document["settings"])
+
+
+def _print_yaml(console, settings: dict) -> None:
+    import yaml
+
+    text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=96).rstrip()
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _effect(document: dict):

@@ -18,7 +18,7 @@ from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.lists import source_lists
 from recsys_cli.evaluation.offline import check_run, iso, sample_users
 from recsys_cli.evaluation.truth import Truth, find_truth
-from recsys_cli.pipeline.sourcing import budgets, merge, propose
+from recsys_cli.pipeline.sourcing import Asking, budgets, merge, propose
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -165,7 +165,7 @@ class _Comparison:
     def _merged(self, users: np.ndarray, k: int) -> np.ndarray:
         engine = self.engine
         config = engine.pipeline.sourcing.model_copy(update={"candidates": k})
-        query = _Asking(users, engine.state)
+        query = Asking(users, engine.state)
         shares = budgets(config, self.sources, engine.bundle.configured)
         return propose(query, shares, self.sources, engine.bundle.bits, config).items
 
@@ -205,17 +205,6 @@ class _Comparison:
                 }
             )
         return out
-
-
-@dataclass(frozen=True)
-class _Asking:
-    """As much of a Query as sources are asked with."""
-
-    users: np.ndarray
-    state: Any
-
-    def __len__(self) -> int:
-        return len(self.users)
 
 
 def _ranks(items: np.ndarray, place: np.ndarray, wanted: np.ndarray) -> np.ndarray:

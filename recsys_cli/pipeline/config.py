@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys_cli.config import Section
+from recsys_cli.pipeline.fusion import KNOTS
 from recsys_cli.safety.config import SafetyConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Curve = Annotated[list[NonNegativeFloat], Field(min_length=len(KNOTS), max_length=len(KNOTS))]
 
 
 class SourcingConfig(Section):
@@ -27,13 +29,23 @@ class SourcingConfig(Section):
         "social_proof": 0.10,
     }
     """Share of each source by its name in `retrieval`; those that stepped aside leave theirs to the others."""
-    merge: Literal["quota", "rrf", "weighted"] = "quota"
+    merge: Literal["quota", "rrf", "weighted", "learned"] = "quota"
     """How lists become one: "quota" takes from each in proportion to its share and lets the others go deeper where
-    one runs dry; "rrf" ranks by share × reciprocal rank, "weighted" by share × score scaled to [0, 1]."""
+    one runs dry; "rrf" ranks by share × reciprocal rank, "weighted" by share × score scaled to [0, 1], "learned" by
+    the sum of `curves`."""
+    curves: dict[str, Curve] = {}
+    """Source → weight of the ranks 1, 3, 10, 30, 100, 300 and 1,000 of its list, straight in log rank between them;
+    `recsys tune sources` learns them. With "learned" the sources named here are asked, whatever their shares."""
     deepen: Annotated[float, Field(ge=1)] = 4.0
     """Each source is asked for so many times its share, so that it can fill in for those that run dry."""
     fallback: list[str] = ["trending", "popularity"]
     """Sources asked, in this order, for users whom the others leave with less than a slate."""
+
+    @model_validator(mode="after")
+    def _curves_to_merge_by(self) -> SourcingConfig:
+        if self.merge == "learned" and not self.curves:
+            raise ValueError("merge: learned needs curves; `recsys tune sources` prints them")
+        return self
 
 
 class FilterConfig(Section):

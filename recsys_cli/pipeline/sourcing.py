@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.pipeline import fusion
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import SourcingConfig
 
 if TYPE_CHECKING:
+    from recsys_cli.data.state import State
     from recsys_cli.retrieval.base import Retriever
 
 RRF_CONSTANT = 60
@@ -18,18 +21,21 @@ RRF_CONSTANT = 60
 
 
 def budgets(config: SourcingConfig, sources: dict[str, Retriever], known: tuple[str, ...]) -> dict[str, int]:
-    """Candidates to ask of each source that is there: its share among those, of `config.candidates`.
+    """Candidates to ask of each source that is there: its share among those, of `config.candidates`; all of them
+    where curves merge the lists.
 
     known: the names of all configured sources, present or not. Raises ConfigError for a share or fallback
     that names no source.
     """
-    for name in [*config.shares, *config.fallback]:
+    for name in [*config.shares, *config.fallback, *config.curves]:
         if name not in known:
             close = nearest(name, known)
             raise ConfigError(
                 f"pipeline.sourcing names a source {name!r} that retrieval does not define",
                 f"did you mean {close!r}?" if close else f"defined are: {', '.join(known)}",
             )
+    if config.merge == "learned":
+        return {name: config.candidates for name in sources if name in config.curves}
     shares = {name: config.shares[name] for name in sources if config.shares.get(name, 0) > 0}
     total = sum(shares.values())
     return {name: max(1, round(config.candidates * share / total)) for name, share in shares.items()}
@@ -112,6 +118,18 @@ def _empty(b: int) -> Candidates:
     return Candidates(np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32), {"rrf": np.zeros((b, 0), np.float32)})
 
 
+@dataclass(frozen=True)
+class Asking:
+    """As much of a Query as sources are asked with."""
+
+    users: np.ndarray
+    """int32[B]"""
+    state: State
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
 class Sourcing:
     """Asks every source and merges the proposals as `merge` of the settings says."""
 
@@ -126,7 +144,7 @@ class Sourcing:
 
 
 def propose(
-    query: Query,
+    query: Query | Asking,
     budgets: dict[str, int],
     sources: dict[str, Retriever],
     bits: dict[str, int],
@@ -147,7 +165,9 @@ def propose(
         items.append(proposed)
         marks.append(np.full(len(rank), 1 << bits[name], np.uint32))
         weight = 1 / (RRF_CONSTANT + rank)
-        if config is not None and config.merge != "quota":
+        if config is not None and config.merge == "learned":
+            weight = fusion.weights(config.curves[name], len(rank))
+        elif config is not None and config.merge != "quota":
             share = np.float32(k / config.candidates)
             weight = share * (weight if config.merge == "rrf" else _scaled(scores))
         weights.append(weight)

@@ -84,6 +84,15 @@ def test_weights_scale_scores_between_sources(make):
     assert set(row(out)) == {4, 5, 1}
 
 
+def test_learned_weights_add_up_over_the_sources_of_an_item(make):
+    sources = {"a": Lists([1, 2, 3]), "b": Lists([4, 2, 5])}
+    curves = {"a": [2.0, 1.0, 0, 0, 0, 0, 0], "b": [1.5, 1.2, 0, 0, 0, 0, 0]}
+    out = sourced(make, sources, candidates=2, shares={}, merge="learned", curves=curves)
+    # at rank 2 a gives 2 − ln 2 / ln 3 and b 1.5 − 0.3 ln 2 / ln 3, together more than either's first
+    assert row(out) == {2: 3, 1: 1}
+    assert out.scores["rrf"][0][out.items[0] == 2] == pytest.approx(3.5 - 1.3 * np.log(2) / np.log(3), abs=0.05)
+
+
 lists = st.lists(st.lists(st.integers(0, 29), unique=True, max_size=30), min_size=3, max_size=3)
 
 

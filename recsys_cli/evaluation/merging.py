@@ -1,0 +1,148 @@
+"""How the sources' lists become one, learned and measured on the validation window."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys_cli.data.state import State
+from recsys_cli.data.windows import make_windows
+from recsys_cli.errors import ConfigError, DataError
+from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.offline import sample_users
+from recsys_cli.evaluation.truth import Truth, find_truth
+from recsys_cli.pipeline.config import SourcingConfig
+from recsys_cli.pipeline.fusion import learn_curves
+from recsys_cli.pipeline.sourcing import Asking, budgets, propose
+from recsys_cli.retrieval import make
+from recsys_cli.retrieval.base import Window
+
+if TYPE_CHECKING:
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.progress import Progress
+    from recsys_cli.retrieval.base import Retriever
+    from recsys_cli.settings import Settings
+
+LEARN_FROM = 2000
+"""Users whose lists the curves are learned from at most."""
+FEWEST = 20
+"""Users with something to find without whom neither half says anything."""
+
+
+def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+    """Learn `pipeline.sourcing.curves` from every enabled source, and compare the ways to merge.
+
+    The sources are fitted on everything before the validation window. On half of the users who turn to new items
+    in it the curves are learned, on the other half every source and every way to merge is measured by its recall
+    at `pipeline.sourcing.candidates`. The test window is not touched. Raises DataError where the validation window
+    holds too little, ConfigError where fewer than two sources can work.
+    """
+    started = time.perf_counter()
+    windows = make_windows(settings.windows, dataset)
+    moment, log = windows.validation_start, dataset.log
+    edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
+    past = log.window(end=moment)
+    state = State.build(dataset.catalogue, past, moment, **edges)
+    truth = find_truth(log, state, moment, windows.test_start)
+    if len(truth.users) < FEWEST:
+        raise DataError(
+            f"{dataset.path}: {len(truth.users)} users turn to something new in the validation window",
+            f"at least {FEWEST} are needed; make `windows.validation_share` larger",
+        )
+    window = Window(dataset, dataset.catalogue, past, moment, state, settings.seed)
+    sources, notes = _fitted(settings, window, progress)
+    if len(sources) < 2:
+        raise ConfigError("fewer than two sources can work on this data", "enable others under `retrieval`")
+    learning, measuring = _halves(truth, settings.seed)
+    lists = _Lists(sources, state, tuple(settings.retrieval), progress)
+    config = settings.pipeline.sourcing
+    curves = _learn(lists, learning, config.candidates, settings.seed)
+    recalls = {name: lists.recall(measuring, name, config) for name in sources}
+    for merge in ("quota", "rrf", "weighted"):
+        shares = {name: config.shares[name] for name in sources if config.shares.get(name, 0) > 0}
+        if shares:
+            recalls[merge] = lists.recall(measuring, merge, config.model_copy(update={"merge": merge}))
+    learned = config.model_copy(update={"merge": "learned", "curves": curves})
+    recalls["learned"] = lists.recall(measuring, "learned", learned)
+    mean, low, high = rm.bootstrap_means(np.stack(list(recalls.values()), axis=1), seed=settings.seed)
+    return {
+        "dataset": {"name": dataset.manifest.name, "digest": dataset.manifest.digest},
+        "candidates": config.candidates,
+        "users": {"learned_from": len(learning.users), "measured_on": len(measuring.users)},
+        "recall": [
+            {
+                "name": name, "kind": "source" if name in sources else "merge", "value": float(mean[i]),
+                "low": float(low[i]), "high": float(high[i]),
+            }
+            for i, name in enumerate(recalls)
+        ],
+        "settings": {"pipeline": {"sourcing": {"merge": "learned", "curves": curves}}},
+        "notes": notes,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _fitted(settings: Settings, window: Window, progress: Progress) -> tuple[dict[str, Retriever], list[str]]:
+    fitted, notes = {}, []
+    enabled = {name: config for name, config in settings.retrieval.items() if config.enabled}
+    with progress.step("sources", total=len(enabled)) as bar:
+        for name, config in enabled.items():
+            bar.describe(name)
+            source = make(config)
+            lack = source.missing(window)
+            if lack is None:
+                source.fit(window, progress)
+                fitted[name] = source
+            else:
+                notes.append(f"source {name} steps aside: {lack}")
+                progress.message(notes[-1])
+            bar.advance()
+    return fitted, notes
+
+
+def _halves(truth: Truth, seed: int) -> tuple[Truth, Truth]:
+    order = np.random.default_rng(seed).permutation(len(truth.users))
+    middle = len(order) // 2
+    learning = truth.take(np.sort(order[:middle]))
+    return sample_users(learning, LEARN_FROM, seed), truth.take(np.sort(order[middle:]))
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """The sources' lists for users, by themselves and merged."""
+
+    sources: dict[str, Retriever]
+    state: State
+    configured: tuple[str, ...]
+    progress: Progress
+
+    def __call__(self, users: np.ndarray, name: str, config: SourcingConfig) -> np.ndarray:
+        """int32[B, K] of the source of that name, else of the merge that the settings tell."""
+        if name in self.sources:
+            k = min(config.candidates, self.state.catalogue.n_items)
+            return self.sources[name].retrieve(self.state, users, k)[0]
+        asked = budgets(config, self.sources, self.configured)
+        bits = {source: bit for bit, source in enumerate(self.configured)}
+        return propose(Asking(users, self.state), asked, self.sources, bits, config).items
+
+    def recall(self, truth: Truth, name: str, config: SourcingConfig, batch: int = 256) -> np.ndarray:
+        """float64[users] share of what each turned to that is among the candidates."""
+        out = []
+        with self.progress.step(f"recall of {name}", total=-(-len(truth.users) // batch)) as bar:
+            for start in range(0, len(truth.users), batch):
+                part = truth.take(np.arange(start, min(start + batch, len(truth.users))))
+                hit = rm.hits(self(part.users, name, config), part.relevant)
+                out.append(rm.recall(hit, part.relevant.lengths, hit.shape[1]))
+                bar.advance()
+        return np.concatenate(out)
+
+
+def _learn(lists: _Lists, truth: Truth, k: int, seed: int) -> dict[str, list[float]]:
+    config = SourcingConfig(candidates=k, shares={}, fallback=[])
+    found = {name: lists(truth.users, name, config) for name in lists.sources}
+    n_items = lists.state.catalogue.n_items
+    wanted = truth.relevant.rows * np.int64(n_items) + truth.relevant.values
+    return learn_curves(found, wanted, n_items, seed)
