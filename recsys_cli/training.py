@@ -43,6 +43,8 @@ from recsys_cli.ranking.trees import TreeRanker
 from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.safety.accounts import author_scores
+from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -77,9 +79,12 @@ def train(
             f"{dataset.path}: no impression carries a positive action",
             "there is nothing to learn from; check the actions of the import mapping",
         )
+    models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
+    dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
     job = TrainingJob(
         settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
     )
+    job.safety, job.metrics["safety"] = models, scored
     taken = taken_over(job, only) if only else {}
     job.warm = None if warm is None else warm_start(job, warm)
     with _alone(job.work):
@@ -117,6 +122,7 @@ class TrainingJob:
     durations: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, dict] = field(default_factory=dict)
+    safety: SafetyModels = field(default_factory=SafetyModels)
 
     @cached_property
     def store(self) -> RunStore:
@@ -127,6 +133,7 @@ class TrainingJob:
         """Where checkpoints are kept until the run is published; the same for the same settings and data."""
         learned = self.settings.model_dump(mode="json", exclude={"pipeline", "paths", "threads", "evaluation", "world"})
         start = [] if self.warm is None else [self.warm.run]
+        start += [self.safety.versions] if self.safety.versions else []
         text = orjson.dumps([learned, self.dataset.manifest.digest, self.final, *start], option=orjson.OPT_SORT_KEYS)
         return self.store.folder / "work" / hashlib.blake2b(text, digest_size=8).hexdigest()
 
@@ -338,20 +345,23 @@ class TrainingJob:
     def _bundle(self, spec: FeatureSpec, sources: dict[str, Retriever], light, heavy, baseline) -> None:
         dataset, log = self.dataset, self.dataset.log
         now = int(log.time[-1]) + 1
+        authors = author_scores(dataset.catalogue, log, now, self.safety, **self.edges)
+        catalogue = replace(dataset.catalogue, author_safety=authors)
         bundle = Bundle(
             user_ids=dataset.user_ids,
             item_ids=dataset.item_ids,
             author_ids=dataset.author_ids,
-            catalogue=dataset.catalogue,
-            state=State.build(dataset.catalogue, log, now, **self.edges),
+            catalogue=catalogue,
+            state=State.build(catalogue, log, now, **self.edges),
             spec=spec,
-            snapshot=Snapshot.build(spec, dataset.catalogue, log, now, **self.edges),
+            snapshot=Snapshot.build(spec, catalogue, log, now, **self.edges),
             retrievers=sources,
             configured=tuple(self.settings.retrieval),
             light=light,
             heavy=None,
             negative_actions=log.negative_actions,
             labels=_labels(dataset),
+            safety=self.safety,
             notes=tuple(self.notes),
         )
         build_stages(self.settings.pipeline, bundle)  # a pipeline that does not fit is refused before publishing

@@ -15,7 +15,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.importer.mapping import Source
 from recsys_cli.data.importer.readers import LINE, column_names, read
 from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
-from recsys_cli.safety.text import join_fields
+from recsys_cli.safety.text import join_fields, words_of
 
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")
 MAX_BAD_SHARE = 0.01
@@ -88,11 +88,15 @@ def from_dataset(dataset: Dataset, options: LabelOptions, table: str = "items") 
     wanted = (options.label,) if table == "users" else (*options.text, options.label)
     for column in wanted:
         _column(column, frame.columns, f"{dataset.path}: table {table}")
-    rows = pl.Series("row", np.arange(1, frame.height + 1))
-    texts = [pl.col(c).cast(pl.String) for c in options.text] if table == "items" else [pl.lit("-").alias("text")]
-    place = pl.lit(f"{dataset.path / table} row ")
-    frame = frame.with_columns(rows).filter(pl.col(options.label).is_not_null())
-    frame = frame.select(_text(frame.select(texts)), _value(frame[options.label]), place.alias("file"), "row")
+    frame = frame.with_columns(pl.Series("row", np.arange(1, frame.height + 1)))
+    frame = frame.filter(pl.col(options.label).is_not_null())
+    texts = (
+        _text(frame.select(words_of(frame[c]) for c in options.text))
+        if table == "items"
+        else pl.Series("text", ["-"] * frame.height)
+    )
+    place = pl.lit(f"{dataset.path / table} row ").alias("file")
+    frame = pl.DataFrame([texts, _value(frame[options.label]), frame["row"]]).with_columns(place)
     if not frame.height:
         raise DataError(f"{dataset.path}: column {options.label!r} of {table} is empty", "name another --label-column")
     out = _labelled(frame, options)
@@ -122,7 +126,7 @@ def _read(file: Path, options: LabelOptions) -> tuple[pl.DataFrame, int]:
             for column in (*options.text, options.label):
                 _column(column, batch.frame.columns, str(file))
             frame = batch.frame
-            texts = frame.select(pl.col(c).cast(pl.String) for c in options.text)
+            texts = frame.select(words_of(frame[c]) for c in options.text)
             value = _value(frame[options.label])
             frames.append(
                 pl.DataFrame([_text(texts), value, frame[LINE].cast(pl.Int64).alias("row")]).with_columns(

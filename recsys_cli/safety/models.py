@@ -20,7 +20,7 @@ from recsys_cli.errors import ArtifactError, UsageError, nearest
 from recsys_cli.files import atomic_dir, file_digest
 from recsys_cli.safety.config import AUTHOR, COMBINED
 from recsys_cli.safety.served import CLASSIFIER_VERSION, MANIFEST_FILE, ServedClassifier
-from recsys_cli.safety.text import grams, join_fields
+from recsys_cli.safety.text import grams, join_fields, words_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -158,17 +158,9 @@ def texts_of(items: pl.DataFrame, more: Sequence[str] = ()) -> list[str | None]:
     """The text of every item: `text`, else the title or name, with the words of further columns where they are there;
     None where an item has none."""
     column = next((c for c in ("text", "title", "name") if c in items.columns), None)
-    texts = [None] * items.height if column is None else _words(items[column])
+    texts = [None] * items.height if column is None else words_of(items[column]).to_list()
     names = [name for name in more if name in items.columns]
     if not names:
         return texts
-    rows = zip(texts, *(_words(items[name]) for name in names), strict=True)
+    rows = zip(texts, *(words_of(items[name]).to_list() for name in names), strict=True)
     return [join_fields(["text", *names], row) for row in rows]
-
-
-def _words(column: pl.Series) -> list[str | None]:
-    import polars as pl
-
-    if column.dtype.base_type() in (pl.List, pl.Array):
-        column = column.list.eval(pl.element().cast(pl.String)).list.join(" ")
-    return column.cast(pl.String).to_list()

@@ -12,10 +12,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.hashing import mix
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MAX_CHARACTERS = 1 << 16
 """Of a longer text the first and the last half of this many are read: a megabyte costs no more than 64 KiB."""
@@ -52,6 +56,15 @@ def join_fields(names: Sequence[str], values: Sequence[str | None]) -> str:
     for name, value in zip(names[1:], values[1:], strict=True):
         parts += [f"{name}__{word}" for word in re.split(r"[\s,;]+", value or "") if word]
     return " ".join(parts)
+
+
+def words_of(column: pl.Series) -> pl.Series:
+    """A column of a table as text, lists as words."""
+    import polars as pl
+
+    if column.dtype.base_type() in (pl.List, pl.Array):
+        column = column.list.eval(pl.element().cast(pl.String)).list.join(" ")
+    return column.cast(pl.String)
 
 
 @dataclass(frozen=True)
