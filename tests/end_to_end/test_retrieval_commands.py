@@ -158,3 +158,17 @@ def test_sources_of_other_settings_data_or_windows_are_not_taken_over(again):
 
 def test_nothing_can_be_taken_over_before_the_first_training(world, tmp_path):
     assert "no trained run" in world.copy(tmp_path / "place").refused(5, "train", "--only", "als")
+
+
+def test_tune_sources_prints_settings_that_the_pipeline_takes(trained, tmp_path):
+    document = json.loads(trained.ok("tune", "sources", "--set", "pipeline.sourcing.candidates=60", "--format", "json"))
+    recall = {row["name"]: row["value"] for row in document["recall"]}
+    alone = [row["value"] for row in document["recall"] if row["kind"] == "source"]
+    assert recall["learned"] > np.mean(alone)
+    import yaml
+
+    settings = tmp_path / "learned.yaml"
+    settings.write_text(yaml.safe_dump(document["settings"]))
+    answer = json.loads(trained.ok("recommend", "--user", "1", "-c", str(settings), "--format", "json"))
+    asked = set(document["settings"]["pipeline"]["sourcing"]["curves"]) | {"trending", "popularity"}
+    assert len(answer["items"]) == 10 and {s for row in answer["items"] for s in row["sources"]} <= asked
