@@ -10,6 +10,7 @@ from pydantic import Field
 
 from recsys_cli.retrieval.als import Als
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.blend import Blend
 from recsys_cli.retrieval.content import Content
 from recsys_cli.retrieval.factorisation import Bpr, Nmf, Svd
 from recsys_cli.retrieval.fresh import Fresh
@@ -53,6 +54,7 @@ SOURCES: dict[str, type[Retriever]] = {
     "graph_filter": GraphFilter,
     "ease": Ease,
     "slim": Slim,
+    "blend": Blend,
     "user_neighbours": UserNeighbours,
     "two_hop": TwoHop,
     "random_walk": RandomWalk,
@@ -79,6 +81,7 @@ OPTIONAL = frozenset(
         "graph_filter",
         "ease",
         "slim",
+        "blend",
         "user_neighbours",
         "two_hop",
         "random_walk",

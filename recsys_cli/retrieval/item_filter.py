@@ -165,7 +165,12 @@ class ItemFilter(Retriever):
         summed = np.concatenate([[0], np.cumsum(each)])
         return np.diff(summed[histories.offsets]) + n
 
-    def _rows(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(scores float32[B, n] of every item, bool[B] whether anything of the user's history is known)."""
+        places, items = state.history.take(users)
+        return self.rows_of(Ragged.group(places, items, len(users)))
+
+    def rows_of(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
         """(scores float32[B, n], bool[B] whether the history holds an item that the map knows)."""
         histories = histories.sorted_rows()
         places, items = histories.rows.astype(np.int64), histories.values
@@ -192,7 +197,7 @@ class ItemFilter(Retriever):
         if not allowed.any():
             return items, scores
         for part, histories in self._batches(state, users):
-            rows, some = self._rows(histories)
+            rows, some = self.rows_of(histories)
             rows[:, ~allowed] = -np.inf
             rows[~some] = -np.inf
             seen = None
@@ -208,7 +213,7 @@ class ItemFilter(Retriever):
         out = np.zeros(items.shape, np.float32)
         order = np.argsort(at, kind="stable")
         for part, histories in self._batches(state, people):
-            scores, some = self._rows(histories)
+            scores, some = self.rows_of(histories)
             low, high = np.searchsorted(at[order], [part.start, part.stop])
             rows = order[low:high]
             wanted, mine = items[rows], at[rows] - part.start
@@ -221,7 +226,7 @@ class ItemFilter(Retriever):
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
         """float32[B, n_items]: the vector of this family is the filtered history, one score an item."""
-        return self._rows(ragged_of(histories))[0]
+        return self.rows_of(ragged_of(histories))[0]
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """The item of the history that adds most to the score."""
