@@ -19,6 +19,7 @@ from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever
+from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.training import TrainingJob
 
@@ -57,6 +58,7 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
     """
     run = RunStore(artifacts).open(run_id)
     windows = run.manifest.windows
+    dataset.catalogue, _ = SafetyModels.load(run.bundle / FOLDER).fill(dataset.catalogue, dataset.items)
     job = TrainingJob(Settings.model_validate(run.manifest.settings), dataset, windows, run.manifest.final, Progress())
     with tempfile.TemporaryDirectory() as name:
         job.__dict__["work"] = Path(name)
