@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from recsys_cli.retrieval.sequential import SequentialConfig
 
 ROWS_AT_ONCE = 512
+ROWS_PER_DRAW = 128
+"""Events that are set against the same negatives."""
 BARRED = -1e9
 """Logit of what is no negative."""
 
@@ -25,6 +27,11 @@ class Repeats(NamedTuple):
     items: np.ndarray
     """int64[m] places in the table of items"""
     bias: float
+
+    def part(self, start: int, rows: int) -> Repeats:
+        """Those of some rows."""
+        offsets = self.offsets[start : start + rows + 1]
+        return Repeats(offsets - offsets[0], self.items[offsets[0] : offsets[-1]], self.bias)
 
 
 class _Softmax(torch.autograd.Function):
@@ -43,7 +50,7 @@ class _Softmax(torch.autograd.Function):
             rows, chosen = h[start : start + ROWS_AT_ONCE], targets[start : start + ROWS_AT_ONCE]
             logits = rows @ w.T
             if repeats is not None:
-                _lift(logits, repeats, start)
+                _lift(logits, repeats.part(start, len(rows)))
             p = torch.softmax(logits, dim=1)
             at = torch.arange(len(rows))
             right = p[at, chosen].float()
@@ -62,11 +69,10 @@ class _Softmax(torch.autograd.Function):
         return to_hidden * scale, to_items * scale, None, None
 
 
-def _lift(logits: torch.Tensor, repeats: Repeats, start: int) -> None:
-    """Add the bias to the logits of the items of the histories of the rows from `start` on, once each."""
-    offsets = repeats.offsets[start : start + len(logits) + 1]
-    row = np.repeat(np.arange(len(logits)) * logits.shape[1], np.diff(offsets))
-    at = torch.from_numpy(row + repeats.items[offsets[0] : offsets[-1]])
+def _lift(logits: torch.Tensor, repeats: Repeats) -> None:
+    """Add the bias to the logits of the items of the rows' histories, once each."""
+    row = np.repeat(np.arange(len(logits)) * logits.shape[1], np.diff(repeats.offsets))
+    at = torch.from_numpy(row + repeats.items)
     flat = logits.view(-1)
     flat[at] = flat[at] + repeats.bias
 
@@ -108,17 +114,31 @@ def next_item_loss(
     hidden = hidden.to(torch.bfloat16 if config.precision == "bfloat16" else torch.float32)
     if config.loss == "softmax" or config.negatives >= len(items) - 1:
         return full_softmax(hidden, items, targets, repeats)
-    drawn = np.sort(rng.choice(len(items), config.negatives, replace=False))
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for start in range(0, len(hidden), ROWS_PER_DRAW):
+        rows = slice(start, start + ROWS_PER_DRAW)
+        part = None if repeats is None else repeats.part(start, len(targets[rows]))
+        positive, negative = _sampled_logits(config.negatives, hidden[rows], items, targets[rows], part, rng)
+        if config.loss == "gbce":
+            loss = gbce(positive, negative, len(items) - 1, config.calibration)
+        else:
+            loss = sampled_softmax(positive, negative, len(items) - 1)
+        total = total + loss * len(positive)
+    return total / max(len(hidden), 1)
+
+
+def _sampled_logits(
+    negatives: int, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, repeats: Repeats | None,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """float32[N] logits of the targets and float32[N, K] of one draw of items; a target is no negative."""
+    drawn = np.sort(rng.choice(len(items), negatives, replace=False))
     positive = (hidden.float() * items[targets]).sum(dim=1)
     negative = (hidden @ items[torch.from_numpy(drawn)].to(hidden.dtype).T).float()
     if repeats is not None:
         up, across = _sampled_repeats(repeats, targets.numpy(), drawn)
         positive, negative = positive + up * repeats.bias, negative + across * repeats.bias
-    # the target itself is no negative
-    negative = negative.masked_fill(targets[:, None] == torch.from_numpy(drawn), BARRED)
-    if config.loss == "gbce":
-        return gbce(positive, negative, len(items) - 1, config.calibration)
-    return sampled_softmax(positive, negative, len(items) - 1)
+    return positive, negative.masked_fill(targets[:, None] == torch.from_numpy(drawn), BARRED)
 
 
 def _sampled_repeats(repeats: Repeats, targets: np.ndarray, drawn: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -135,11 +135,14 @@ class Transformer(SequenceNetwork):
         self, events: torch.Tensor, actions: torch.Tensor, gaps: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
         places = torch.arange(events.shape[1])
-        x = self.drop(self.describe(events, actions, gaps) + self.position(places))
         if self.causal:
-            mask = (places[:, None] < places).to(x.dtype)[None, None] * BARRED
+            numbers = places
+            mask = (places[:, None] < places).float()[None, None] * BARRED
         else:
-            mask = (places >= lengths[:, None]).to(x.dtype)[:, None, None, :] * BARRED
+            # counted from the end: the event to be found, one behind a whole history, stands where others were learned
+            numbers = (lengths[:, None] - 1 - places).clamp(min=0)
+            mask = (places >= lengths[:, None]).float()[:, None, None, :] * BARRED
+        x = self.drop(self.describe(events, actions, gaps) + self.position(numbers))
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x)

@@ -76,7 +76,7 @@ def pieces(offsets: np.ndarray, longest: int, rng: np.random.Generator) -> tuple
     """(start, length) of runs of at most `longest` events that make up all sequences, cut anew at every call."""
     lengths = np.diff(offsets)
     first = np.where(lengths > longest, rng.integers(1, longest + 1, len(lengths)), lengths)
-    count = 1 + -(-(lengths - first) // longest)
+    count = np.where(lengths > 0, 1 + -(-(lengths - first) // longest), 0)
     row, number = expand(np.zeros(len(lengths), np.int64), count, np.arange(count.max(initial=0)))
     start = np.where(number == 0, 0, first[row] + (number - 1) * longest)
     stop = np.minimum(first[row] + number * longest, lengths[row])
@@ -265,7 +265,7 @@ class MembersTrainer:
             warnings.simplefilter("ignore", UserWarning)
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             torch.onnx.export(
-                Served(models), example, file, dynamo=False, opset_version=17, do_constant_folding=True,
+                Served(models).eval(), example, file, dynamo=False, opset_version=17, do_constant_folding=True,
                 input_names=list(INPUTS), output_names=["vectors"], dynamic_axes=axes,
             )
         graph = np.frombuffer(file.getvalue(), np.uint8).copy()

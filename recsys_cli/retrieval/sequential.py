@@ -48,7 +48,7 @@ class SequentialConfig(RetrieverConfig):
     loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
     """Softmax over all items, over the target and `negatives` others, or gBCE (Petrov and Macdonald, RecSys 2023)."""
     negatives: PositiveInt = 256
-    """Items drawn evenly in each step, which all its targets are set against, where not all items are."""
+    """Items drawn evenly for every 128 events, which these are set against, where not all items are."""
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
     """t of gBCE: 0 is plain binary cross-entropy, 1 makes up for the sampling in full."""
     actions: bool = True
