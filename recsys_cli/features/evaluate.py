@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -24,7 +25,9 @@ from recsys_cli.features.text import interest, match, text_vectors
 from recsys_cli.features.works import Credibility, Works
 
 _ROWS_AT_ONCE = 2048
-_COLUMNS_AT_ONCE = 16
+_COLUMNS_AT_ONCE = 8
+_QUESTIONS_AT_ONCE = 2**20
+"""Features that need no view of all questions at once are made of so many at a time, to bound their memory."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Questions:
             none if log.surface is None else log.surface,
             none if log.device is None else log.device,
         )
+
+    def rows(self, rows: slice) -> Questions:
+        """Some of them."""
+        return Questions(*(column[rows] for column in (self.user, self.item, self.time, self.surface, self.device)))
 
     @classmethod
     def at(cls, now: int, n: int, **given: np.ndarray) -> Questions:
@@ -196,11 +203,15 @@ class Evaluator:
         if self.before is not None:
             for source in dict.fromkeys(f.source for f in features if is_before(f)):
                 mine = [f for f in features if f.source == source]
-                filler.write(dict(self.before.values(mine, self.keys, q.user, q.item)))
+                for start in range(0, len(q), _QUESTIONS_AT_ONCE):
+                    part = filler.part(slice(start, start + _QUESTIONS_AT_ONCE))
+                    part.write(dict(self.before.values(mine, self.keys, part.q.user, part.q.item)))
         rest = [f for f in features if hasattr(filler, f"write_{f.source}")]
-        for low in range(0, len(rest), _COLUMNS_AT_ONCE):
-            some = rest[low : low + _COLUMNS_AT_ONCE]
-            filler.write({f.name: getattr(filler, f"write_{f.source}")(f) for f in some})
+        for start in range(0, len(q), _QUESTIONS_AT_ONCE):
+            part = filler.part(slice(start, start + _QUESTIONS_AT_ONCE))
+            for low in range(0, len(rest), _COLUMNS_AT_ONCE):
+                some = rest[low : low + _COLUMNS_AT_ONCE]
+                part.write({f.name: getattr(part, f"write_{f.source}")(f) for f in some})
 
 
 class _Filler:
@@ -210,7 +221,14 @@ class _Filler:
         self.evaluator, self.spec, self.q, self.column, self.out = evaluator, evaluator.spec, q, column, out
         moments, self.moment = np.unique(q.time, return_inverse=True)
         self._everything = evaluator.everything(moments)
-        self.values: dict[str, np.ndarray] = {}
+
+    def part(self, rows: slice) -> _Filler:
+        """For some of the questions."""
+        out = copy(self)
+        for name in ("visits", "_user_view"):
+            out.__dict__.pop(name, None)
+        out.q, out.moment, out.out = self.q.rows(rows), self.moment[rows], self.out[rows]
+        return out
 
     def everything(self, name: str) -> np.ndarray:
         return self._everything[name][self.moment]
@@ -219,25 +237,19 @@ class _Filler:
         evaluator = self.evaluator
         view = evaluator.ask(evaluator.history(source), source, self.q)
         shown = view.shown()
-        wanted = [f.argument + "_logodds" if f.measure == "rate" else f.measure for f in features]
-        self.values = self.read([f"{p}_{w}" for p in self.spec.parents(source) for w in wanted])
-        for f in features:
-            self.values[f.name] = self.measure(view, shown, f)
-        self.write({f.name: self.values[f.name] for f in features})
-        self.values = {}
+        # rates first: others of the family lean on them
+        ordered = sorted(features, key=lambda f: f.measure != "rate")
+        for low in range(0, len(ordered), _COLUMNS_AT_ONCE):
+            self.write({f.name: self.measure(view, shown, f) for f in ordered[low : low + _COLUMNS_AT_ONCE]})
 
-    def read(self, names: list[str]) -> dict[str, np.ndarray]:
-        """Columns of `out` that are there, each in one piece."""
-        names = [n for n in dict.fromkeys(names) if n in self.column]
-        at = [self.column[n] for n in names]
-        block = np.empty((len(names), len(self.out)), np.float32)
-        for low in range(0, len(self.out), _ROWS_AT_ONCE):
-            block[:, low : low + _ROWS_AT_ONCE] = self.out[low : low + _ROWS_AT_ONCE, at].T
-        return dict(zip(names, block, strict=True))
+    def read(self, name: str) -> np.ndarray | None:
+        """float32[n] a column of `out`, in one piece; None where it is not there."""
+        at = self.column.get(name)
+        return None if at is None else self.out[:, at].copy()
 
     def write(self, columns: dict[str, np.ndarray]) -> None:
         """Into `out`, some rows at a time: column by column, each write would miss the cache."""
-        at = [self.column[name] for name in columns]
+        at = as_slice([self.column[name] for name in columns])
         for low in range(0, len(self.out), _ROWS_AT_ONCE):
             part = [values[low : low + _ROWS_AT_ONCE] for values in columns.values()]
             self.out[low : low + _ROWS_AT_ONCE, at] = np.stack(part, axis=1, dtype=np.float32, casting="unsafe")
@@ -262,7 +274,7 @@ class _Filler:
             return formulas.size(view.window(e.column(f.argument) if f.argument else None, f.span))
         if f.measure == "latest":
             count, of = view.latest(e.column(f.argument), f.span)
-            prior = self.values.get(f"user_{f.argument}_logodds")
+            prior = self.read(f"user_{f.argument}_logodds")
             return formulas.share(count, of, self.everything(f.argument) if prior is None else prior)
         if f.measure == "latest_dwell":
             count, of = view.latest(e.column("dwell_known"), f.span)[0], view.latest(e.column("dwell"), f.span)[0]
@@ -284,14 +296,15 @@ class _Filler:
         parents = self.spec.parents(source)
         if not parents:
             return self.everything(action)
-        own = self.values[f"{parents[0]}_{action}_logodds"]
+        own = self.read(f"{parents[0]}_{action}_logodds")
         for parent in parents[1:]:
-            own = own + self.values[f"{parent}_{action}_logodds"] - self.everything(action)
+            own += self.read(f"{parent}_{action}_logodds")
+            own -= self.everything(action)
         return own
 
     def parent(self, source: str, measure: str) -> np.ndarray:
-        names = [n for p in self.spec.parents(source) if (n := f"{p}_{measure}") in self.values]
-        return self.values[names[0]] if names else self.everything(measure)
+        names = [n for p in self.spec.parents(source) if (n := f"{p}_{measure}") in self.column]
+        return self.read(names[0]) if names else self.everything(measure)
 
     def profile_norm(self) -> np.ndarray:
         e = self.evaluator
@@ -309,7 +322,7 @@ class _Filler:
         return self.evaluator.ask(self.evaluator.history("user"), "user", self.q)
 
     def write_session(self, f: Feature) -> np.ndarray:
-        return self.visits.value(f, self.q.time, self.read(["user_positive_logodds"])["user_positive_logodds"])
+        return self.visits.value(f, self.q.time, self.read("user_positive_logodds"))
 
     def write_interests(self, f: Feature) -> np.ndarray:
         return spread(self._user_view, self.evaluator.column, f.measure)
@@ -385,6 +398,11 @@ def same_codes(catalogue: Catalogue, attribute: str) -> tuple[np.ndarray, np.nda
     place = {name: i for i, name in enumerate(names)}
     into = np.array([place.get(n, -2) for n in catalogue.names[f"item.{attribute}"]] + [-2], np.int32)
     return catalogue.user_codes[attribute].astype(np.int32), into[catalogue.item_codes[attribute]]
+
+
+def as_slice(at: list[int]) -> slice | list[int]:
+    """A slice where places follow one another: copying a slice is much faster than a list of places."""
+    return slice(at[0], at[-1] + 1) if at and at == list(range(at[0], at[-1] + 1)) else at
 
 
 def known(values: np.ndarray, at: np.ndarray, missing) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_cli.features import formulas
 from recsys_cli.features.before import is_before
+from recsys_cli.features.evaluate import as_slice
 from recsys_cli.features.families import CROSS, family
 from recsys_cli.features.sessions import SOURCE as SESSION
 from recsys_cli.features.sessions import Visits
@@ -240,8 +241,8 @@ class PairPlan:
         self.strength = spec.strength(source) if self.rates else 0.0
         self.session_gap = round(spec.config.session_gap_minutes * formulas.MINUTE)
         columns = [self.store.count[f.argument] for f in self.rates]
-        self.count_at = _span(columns)
-        self.out_at = _span([plan.at[f.name] for f in self.rates])
+        self.count_at = as_slice(columns)
+        self.out_at = as_slice([plan.at[f.name] for f in self.rates])
         self.parents = [
             (p, _Block(snapshot, _block_of(p), [f"{p}_{f.argument}_logodds" for f in self.rates]))
             for p in spec.parents(source)
@@ -323,8 +324,3 @@ class PairPlan:
             prior = block.rows(self._who(parent, users, items, surface))[..., 0]
         total, known = counts[..., column[f.measure]], counts[..., column[f"{f.measure}_known"]]
         return formulas.mean(total, known, prior, self.s.spec.config.dwell_smoothing)
-
-
-def _span(at: list[int]) -> slice | list[int]:
-    """A slice where places follow one another: copying a slice is much faster than a list of places."""
-    return slice(at[0], at[-1] + 1) if at and at == list(range(at[0], at[-1] + 1)) else at
