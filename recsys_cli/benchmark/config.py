@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from recsys_cli.config import Section
+from recsys_cli.ranking.config import HeavyRankerConfig
 from recsys_cli.retrieval import RetrieverSettings
 from recsys_cli.retrieval.ratings import RatingSettings
 
@@ -61,7 +62,19 @@ class RatingFolds(Section):
     """Lowest and highest rating; predictions are kept within."""
 
 
-Protocol = Annotated[HeldOut | NextItem | RatingFolds, Field(discriminator="kind")]
+class Impressions(Section):
+    """Impressions of a log after the ones that a ranker learned from: what it foretells of every action."""
+
+    kind: Literal["impressions"] = "impressions"
+    mapping: str
+    """Mapping of `recsys import-data` that reads the folder; from the place of this file."""
+    settings: str | None = None
+    """Configuration with the windows, features and sources; from the place of this file."""
+    actions: tuple[str, ...] = ()
+    """What is reported, the first with its calibration error; all that a ranker predicts where empty."""
+
+
+Protocol = Annotated[HeldOut | NextItem | RatingFolds | Impressions, Field(discriminator="kind")]
 
 
 class Published(Section):
@@ -87,6 +100,8 @@ class BenchmarkConfig(Section):
     """Sources by name, for protocols that rank."""
     rating_models: dict[str, RatingSettings] = {}
     """Models of ratings by name, for `rating_folds`."""
+    rankers: dict[str, HeavyRankerConfig] = {}
+    """Heavy rankers by name, for `impressions`."""
     published: tuple[Published, ...] = ()
     """What stands beside our figures."""
     search: dict[str, dict[str, list[Any]]] = {}
@@ -94,9 +109,13 @@ class BenchmarkConfig(Section):
 
     @model_validator(mode="after")
     def _models_fit_the_protocol(self) -> BenchmarkConfig:
-        rates = self.protocol.kind == "rating_folds"
-        if rates and (self.models or not self.rating_models):
-            raise ValueError("rating_folds needs rating_models, and no models")
-        if not rates and (self.rating_models or not self.models):
-            raise ValueError(f"{self.protocol.kind} needs models, and no rating_models")
+        needed = {"rating_folds": "rating_models", "impressions": "rankers"}.get(self.protocol.kind, "models")
+        for name in ("models", "rating_models", "rankers"):
+            if bool(getattr(self, name)) != (name == needed):
+                raise ValueError(f"{self.protocol.kind} needs {needed}, and no other models")
         return self
+
+    @property
+    def contenders(self) -> dict[str, Section]:
+        """What is measured, by name."""
+        return self.rankers or self.rating_models or self.models

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import orjson
 
-from recsys_cli.benchmark.config import BenchmarkConfig, RatingFolds
+from recsys_cli.benchmark.config import BenchmarkConfig, Impressions, RatingFolds
 from recsys_cli.benchmark.folds import measure_ratings, read_ratings
+from recsys_cli.benchmark.impressions import impression_task, measure_ranker
 from recsys_cli.benchmark.ranking import measure_source
 from recsys_cli.benchmark.tasks import ranking_task
 from recsys_cli.errors import DataError, UsageError, nearest
@@ -29,15 +30,18 @@ def run_benchmark(
     seed: int = 42,
     threads: int = 0,
     progress: Progress | None = None,
+    base: Path = Path(),
 ) -> dict:
     """Run a protocol on the files of `folder`, with the named models or all; returns the result as a document.
+
+    base: folder of the benchmark's file, from which it names other files.
 
     Raises DataError where the folder lacks the files, and UsageError for a model that the file does not name.
     """
     progress = progress or Progress()
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "name the folder of the data with --from")
-    everything = config.rating_models or config.models
+    everything = config.contenders
     for name in models:
         if name not in everything:
             close = nearest(name, everything)
@@ -47,7 +51,11 @@ def run_benchmark(
             )
     chosen = {name: model for name, model in everything.items() if not models or name in models}
     protocol = config.protocol
-    if isinstance(protocol, RatingFolds):
+    more = {}
+    if isinstance(protocol, Impressions):
+        task = impression_task(protocol, folder, base, seed, threads, progress)
+        counts, more = task.counts, {"feature_seconds": task.seconds}
+    elif isinstance(protocol, RatingFolds):
         ratings = read_ratings(protocol, folder)
         counts = {"users": ratings.users, "items": ratings.items, "ratings": len(ratings.value)}
     else:
@@ -57,11 +65,12 @@ def run_benchmark(
     with progress.step(config.name, len(chosen)) as step:
         for name, model in chosen.items():
             step.describe(name)
-            measured = (
-                measure_ratings(model, protocol, ratings, seed, progress)
-                if isinstance(protocol, RatingFolds)
-                else measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
-            )
+            if isinstance(protocol, Impressions):
+                measured = measure_ranker(model, protocol, task, seed, threads, progress)
+            elif isinstance(protocol, RatingFolds):
+                measured = measure_ratings(model, protocol, ratings, seed, progress)
+            else:
+                measured = measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
             results.append({"name": name, **measured, "settings": model.model_dump(mode="json")})
             step.advance()
     return {
@@ -72,6 +81,7 @@ def run_benchmark(
         "cores": os.cpu_count(),
         "protocol": protocol.model_dump(mode="json"),
         "data": counts,
+        **more,
         "models": results,
         "published": [p.model_dump(mode="json") for p in config.published],
         "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},

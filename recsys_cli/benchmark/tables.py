@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recsys_cli.benchmark.impression_table import render_impressions
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,13 +42,16 @@ def result_rows(document: dict) -> list[dict]:
 
 def metric_names(document: dict) -> list[str]:
     """Names of the figures in the order of the protocol."""
-    return list(document["models"][0]["figures"])
+    return list(dict.fromkeys(name for m in document["models"] for name in m["figures"]))
 
 
 def render(console: Console, document: dict) -> None:
     """Draw the table of `result_rows`; the best figure of each column is underlined, ours are bold."""
     from rich.table import Table
 
+    if document["protocol"]["kind"] == "impressions":
+        render_impressions(console, document)
+        return
     rows, names = result_rows(document), metric_names(document)
     best = {n: (min if n in LOWER_IS_BETTER else max)(round(r[n], 4) for r in rows if r[n] is not None) for n in names}
     table = Table(title=document["title"], title_justify="left", box=None, pad_edge=False)

@@ -37,7 +37,8 @@ def benchmark(
     wanted = validate(BenchmarkConfig, read_yaml(file), file)
     with call.trace.timed("benchmark", benchmark=wanted.name, seed=config.seed):
         document = run_benchmark(
-            wanted, source, models=tuple(model or ()), seed=config.seed, threads=config.threads, progress=call.progress
+            wanted, source, models=tuple(model or ()), seed=config.seed, threads=config.threads, progress=call.progress,
+            base=file.parent,
         )
     folder = keep_result(document, Path(config.paths.artifacts))
     call.emit(document, lambda console: render(console, document), result_rows(document))

@@ -208,12 +208,10 @@ class LightGbmConfig(HeavyConfig):
 
 
 class LambdaMartConfig(LightGbmConfig):
-    """LambdaMART (Burges, MSR-TR-2010-82): one LightGBM ensemble that orders what a user saw together by what it was
-    worth; the probability of each action is a logistic of its score."""
+    """LambdaMART (Burges, MSR-TR-2010-82): one LightGBM ensemble that orders what a user was shown at one moment by
+    what it was worth; the probability of each action is a logistic of its score."""
 
     kind: Literal["lambdamart"] = "lambdamart"
-    group: Literal["moment", "day"] = "moment"
-    """What is ordered: what a user was shown at one moment (a request), or on one day."""
     gains: dict[str, NonNegativeFloat] = {
         "click": 0.5, "like": 1.0, "repost": 1.5, "reply": 3.0, "follow": 4.0, "share": 2.0, "profile_click": 2.0,
         "long_view": 1.0, "favorite": 2.0, "purchase": 5.0, "hide": 5.0, "mute": 10.0, "block": 15.0, "report": 20.0,

@@ -1,4 +1,9 @@
-"""LambdaMART: one ensemble that orders what a user saw together by what it was worth."""
+"""LambdaMART: one ensemble that orders what a user was shown at one moment by what it was worth.
+
+Only rows of one moment (a request) are compared. Over a longer time the features of a later row know how an earlier
+one ended: within a user's day the row that was clicked has the lower click rate of the user, because the click raised
+it for the rows behind, and an order learned from that is turned round for everybody else.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.data.schema import DAY, NEGATIVE_ACTIONS
+from recsys_cli.data.schema import NEGATIVE_ACTIONS
 from recsys_cli.errors import DataError
 from recsys_cli.ranking.boosting import Rows, boost, tree_settings
 from recsys_cli.ranking.config import LambdaMartConfig
@@ -35,13 +40,13 @@ def fit_order(
     grades = np.unique(worth)
     if len(grades) > LEVELS:  # the commonest worth, nothing, stays a grade of its own
         grades = np.unique(np.r_[grades[0], np.quantile(worth[worth > 0], np.linspace(0, 1, LEVELS - 1))])
-    rows = _grouped(config, train, worth, grades)
+    rows = _grouped(train, worth, grades)
     if rows is None:
         raise DataError(
-            f"no two rows of one user and {config.group} differ in what they were worth: nothing can be ordered",
-            "set ranking.heavy.group to day, or take another kind of ranker",
+            "no two rows of one user and moment differ in what they were worth: nothing can be ordered",
+            "this data does not say what was shown together; take another kind of ranker",
         )
-    held = _grouped(config, valid, worth_of(config, valid, tasks), grades) if len(valid) else None
+    held = _grouped(valid, worth_of(config, valid, tasks), grades) if len(valid) else None
     settings = tree_settings(config, threads) | {
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [config.truncation],
         "lambdarank_truncation_level": config.truncation, "label_gain": grades.tolist(),
@@ -58,15 +63,12 @@ def worth_of(config: LambdaMartConfig, table: FeatureTable, tasks: tuple[str, ..
     return np.maximum(out, 0)
 
 
-def _grouped(config: LambdaMartConfig, table: FeatureTable, worth: np.ndarray, grades: np.ndarray) -> Rows | None:
+def _grouped(table: FeatureTable, worth: np.ndarray, grades: np.ndarray) -> Rows | None:
     """Rows of groups with something to order, group by group; None where there is no such group."""
-    moment = table.time // DAY if config.group == "day" else table.time
-    order = np.lexsort((moment, table.user))
-    user, moment = table.user[order], moment[order]
-    new = np.r_[True, (user[1:] != user[:-1]) | (moment[1:] != moment[:-1])] if len(order) else np.zeros(0, bool)
-    group = np.cumsum(new) - 1
-    place = np.arange(len(order)) - np.flatnonzero(new)[group] if len(order) else np.zeros(0, int)
-    low, high = np.full(new.sum(), np.inf), np.full(new.sum(), -np.inf)
+    order, group = _groups(table)
+    starts = np.searchsorted(group, np.arange(group.max(initial=-1) + 1))
+    place = np.arange(len(order)) - starts[group]
+    low, high = np.full(len(starts), np.inf), np.full(len(starts), -np.inf)
     np.minimum.at(low, group, worth[order])
     np.maximum.at(high, group, worth[order])
     keep = (high > low)[group] & (place < GROUP_ROWS)
@@ -78,14 +80,31 @@ def _grouped(config: LambdaMartConfig, table: FeatureTable, worth: np.ndarray, g
     return table.values[rows], grade, None if table.weight is None else table.weight[rows], sizes
 
 
+def _groups(table: FeatureTable) -> tuple[np.ndarray, np.ndarray]:
+    """int64[n] rows in the order of their groups, and the number of each one's group, ascending."""
+    order = np.lexsort((table.time, table.user))
+    user, moment = table.user[order], table.time[order]
+    new = np.r_[False, (user[1:] != user[:-1]) | (moment[1:] != moment[:-1])][: len(order)]
+    return order, np.cumsum(new)
+
+
 def score_lines(ranker: TreeRanker, train: FeatureTable) -> dict[str, tuple[float, float]]:
-    """Action → slope and shift of the logistic regression of the action on the score."""
-    rows = slice(max(len(train) - LINE_ROWS, 0), None)
+    """Action → slope and shift of the logistic of the action on the score.
+
+    The slope is that within groups: scores were learned to compare rows of a group, and what sets users apart could
+    turn it round. The shift makes the mean right over all rows.
+    """
+    table = train.take(slice(max(len(train) - LINE_ROWS, 0), None))
     ranker.lines = dict.fromkeys(ranker.tasks, (1.0, 0.0))
-    score = ranker.logits(train.values[rows])[0][:, 0].astype(float)
-    design = np.column_stack([score, np.ones(len(score))])
+    score = ranker.logits(table.values)[0][:, 0].astype(float)
+    order, group = _groups(table)
+    mean = np.bincount(group, score[order]) / np.bincount(group)
+    within, one = score.copy(), np.ones((len(score), 1))
+    within[order] -= mean[group]
     lines = {}
     for task in ranker.tasks:
-        found = fit_logistic(design, train.labels[task][rows], penalty=np.array([1e-3, 1e-6]))
-        lines[task] = (float(found[0]), float(found[1]))
+        labels = table.labels[task]
+        slope = float(fit_logistic(np.column_stack([within, one]), labels, penalty=np.array([1e-3, 1e-6]))[0])
+        shift = float(fit_logistic(one, labels, penalty=np.array([1e-6]), offset=slope * score)[0])
+        lines[task] = (slope, shift)
     return lines
