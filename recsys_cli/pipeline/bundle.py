@@ -164,6 +164,6 @@ def read_bundle(folder: Path) -> Bundle:
         heavy=ServedRanker.load(folder / "ranking") if document["heavy"] else None,
         negative_actions=tuple(document["negative_actions"]),
         labels=Labels(**labels),
-        safety=SafetyModels.load(folder / FOLDER),
+        safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
     )

@@ -89,7 +89,7 @@ def describe_slate(engine: RecommendationEngine, batch: SlateBatch, row: int, us
             },
             similarities={n[4:]: _number(s[i]) for n, s in scores.items() if n.startswith("sim_")},
             safety=_safety(state.catalogue.item_safety, int(items[i]), scores.get("safety"), i),
-            interstitial=_notices(engine, scores.get("interstitial"), i),
+            interstitial=notices(engine, int(scores["interstitial"][i])) if "interstitial" in scores else [],
             explored=bool(scores["explored"][i]) if "explored" in scores else False,
             reason=reasons[i],
         )
@@ -121,9 +121,9 @@ def _safety(safety: dict[str, np.ndarray], item: int, combined: np.ndarray | Non
     return out
 
 
-def _notices(engine: RecommendationEngine, bits: np.ndarray | None, slot: int) -> list[str]:
-    held = 0 if bits is None else int(bits[slot])
-    return [rule.name for n, rule in enumerate(engine.safety_rules.rules) if held >> n & 1] if held else []
+def notices(engine: RecommendationEngine, bits: int) -> list[str]:
+    """Names of the safety rules that put a notice before an item, from its "interstitial" score."""
+    return [rule.name for n, rule in enumerate(engine.safety_rules.rules) if bits >> n & 1] if bits else []
 
 
 # a source nearer to the person comes first when several proposed the item

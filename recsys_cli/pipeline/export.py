@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.files import atomic_dir, atomic_file
+from recsys_cli.pipeline.explain import notices
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def _table(engine: RecommendationEngine, users: np.ndarray, n: int | None, conte
         "score": scores.get("utility", scores.get("light")),
         "sources": pa.ListArray.from_arrays(pa.array(offsets), pa.array(names).take(pa.array(source))),
         "explored": scores.get("explored", np.zeros(len(items), np.float32)) > 0,
+        "interstitial": pa.array(_notices(engine, scores.get("interstitial"), len(items)), pa.string()),
         "fallback": pa.array([batch.fallback[r] for r in row], pa.string()),
         **{n: s for n, s in scores.items() if n.startswith("p_")},
     }
@@ -83,6 +85,14 @@ def _table(engine: RecommendationEngine, users: np.ndarray, n: int | None, conte
     for column, vocabulary in (("user_id", "user_ids"), ("item_id", "item_ids"), ("author_id", "author_ids")):
         columns[column] = pa.array(columns[column], ids[getattr(engine.bundle, vocabulary).is_text])
     return pa.table(columns)
+
+
+def _notices(engine: RecommendationEngine, bits: np.ndarray | None, n: int) -> list[str]:
+    """Names of the rules that put a notice before each item, joined by semicolons."""
+    held = np.zeros(n, np.int64) if bits is None else bits.astype(np.int64)
+    distinct, place = np.unique(held, return_inverse=True)
+    names = [";".join(notices(engine, int(b))) for b in distinct]
+    return [names[p] for p in place]
 
 
 def _write(path: Path, tables: Iterator[pa.Table]) -> int:

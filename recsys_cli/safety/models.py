@@ -46,7 +46,6 @@ def publish(artifacts: str | os.PathLike, task: str, of: str, manifest: dict, wr
     of: "texts" or "accounts". write: writes the served files into an empty folder.
     """
     target = Path(artifacts) / FOLDER / (task if of == "texts" else f"{AUTHOR}{task}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_dir(target) as folder:
         write(folder)
         complete = {
@@ -71,10 +70,13 @@ class SafetyModels:
     classifiers: dict[str, ServedClassifier] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, names: str | Iterable[str] = "all") -> SafetyModels:
+    def load(
+        cls, folder: str | os.PathLike, names: str | Iterable[str] = "all", *, verify: bool = True
+    ) -> SafetyModels:
         """The classifiers in a folder, or those named; none where the folder is missing and none is named.
 
-        Raises ArtifactError where one that is named is missing, or one is damaged.
+        verify: digest their files, which is not needed where somebody did. Raises ArtifactError where one that is
+        named is missing, or one is damaged.
         """
         folder = Path(folder)
         there = sorted(p.name for p in folder.iterdir() if (p / MANIFEST_FILE).is_file()) if folder.is_dir() else []
@@ -84,7 +86,7 @@ class SafetyModels:
                 close = nearest(name, there)
                 hint = f"did you mean {close!r}?" if close else "train it with `recsys train-safety`"
                 raise ArtifactError(f"no safety classifier {name!r} in {folder}", hint)
-        return cls({name: ServedClassifier.load(folder / name) for name in wanted})
+        return cls({name: ServedClassifier.load(folder / name, verify=verify) for name in wanted})
 
     def copy_to(self, folder: Path) -> None:
         """Copy the files of every classifier below a folder that has none yet."""
