@@ -65,19 +65,6 @@ class History:
         """
         return View(self, keys, np.broadcast_to(np.asarray(time, np.int64), len(keys)))
 
-    def find(self, keys: np.ndarray, ranks: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
-        """int32: the first event of each key at or after a moment's rank (0 where the key is -1).
-
-        order: an order in which (key, rank) ascends, where known.
-        """
-        wanted = np.where(keys >= 0, keys, 0) * self.clock.span + ranks
-        # sorted questions walk through memory once; unsorted ones miss the cache at every step
-        order = np.argsort(wanted) if order is None else order
-        out = np.empty(len(wanted), np.int32)
-        out[order] = np.searchsorted(self.place, wanted[order])
-        out[keys < 0] = 0
-        return out
-
     def held(self, keys: np.ndarray) -> np.ndarray:
         """The keys as `place` holds them, -1 for those that cannot occur."""
         keys = np.where(keys > self.top, -1, keys)
@@ -94,11 +81,31 @@ class View:
         self.history, self.time, self.width = history, time, keys.shape[1] if keys.ndim == 2 else 1
         self.keys = history.held(keys.ravel())
         ranks = self._ranks(time)
-        # within a key the past of a later moment reaches further, so one order serves every search
-        self.order = np.argsort(np.where(self.keys >= 0, self.keys, 0) * history.clock.span + ranks)
-        self.start = history.find(self.keys, np.int64(0), self.order)
-        self.end = history.find(self.keys, ranks, self.order)
+        wanted = np.where(self.keys >= 0, self.keys, 0) * history.clock.span + ranks
+        # sorted questions walk through memory once; and within a key the past of a later moment reaches further, so
+        # that one order serves every search
+        self.order = np.argsort(wanted)
+        wanted = wanted[self.order]
+        self.end = self._found(np.searchsorted(history.place, wanted))
+        # questions of one key share its first event
+        wanted -= wanted % history.clock.span
+        fresh = np.ones(len(wanted), bool)
+        fresh[1:] = wanted[1:] != wanted[:-1]
+        first = np.searchsorted(history.place, wanted[fresh])
+        self.start = self._found(np.repeat(first, np.diff(np.append(np.flatnonzero(fresh), len(wanted)))))
         self._low: dict[int, np.ndarray] = {}
+
+    def _found(self, ordered: np.ndarray) -> np.ndarray:
+        """int32: places in the order of the questions again, 0 where there is no key."""
+        out = np.empty(len(ordered), np.int32)
+        out[self.order] = ordered
+        out[self.keys < 0] = 0
+        return out
+
+    def _at(self, time: np.ndarray) -> np.ndarray:
+        """int32: the first event of each key at or after a moment; moments ascend with `order` within a key."""
+        wanted = np.where(self.keys >= 0, self.keys, 0) * self.history.clock.span + self._ranks(time)
+        return self._found(np.searchsorted(self.history.place, wanted[self.order]))
 
     def _ranks(self, time: np.ndarray) -> np.ndarray:
         ranks = self.history.clock.rank_of(time)
@@ -123,15 +130,13 @@ class View:
     def window(self, values: np.ndarray | None, width: int) -> np.ndarray:
         """The sum of a column (None: the number of rows) over the last `width` µs, its far end included."""
         if width not in self._low:
-            found = self.history.find(self.keys, self._ranks(self.time - width), self.order)
-            self._low[width] = np.maximum(found, self.start)
+            self._low[width] = self._at(self.time - width)
         low = self._low[width]
         return self._pool(self.end - low) if values is None else self._between(values, low, self.end)
 
     def since(self, start: np.ndarray) -> np.ndarray:
         """How many rows at or after the moments `start`, int64[q] µs."""
-        low = np.maximum(self.history.find(self.keys, self._ranks(start), self.order), self.start)
-        return self._pool(np.maximum(self.end - low, 0))
+        return self._pool(np.maximum(self.end - self._at(start), 0))
 
     def latest(self, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum of a column over the last `count` rows, and how many rows these are."""
