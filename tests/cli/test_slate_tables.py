@@ -23,6 +23,7 @@ def test_every_similarity_is_shown_whole(count, tables):
         {**predictions, "dwell_seconds": 3.0},
         alike,
         {"combined": 0.9},
+        [],
         False,
         "popular",
     )
@@ -39,3 +40,17 @@ def test_every_similarity_is_shown_whole(count, tables):
     assert len(shown) == count and "…" not in "".join(line for line in lines if line.startswith(("#", "1 ")))
     values = " ".join(line for line in lines if line.startswith("1 ")).split()
     assert all(f"{v:.3f}".removeprefix("0") in values for v in alike.values())
+
+
+def test_a_notice_stands_before_the_reason_and_an_unknown_safety_is_a_dash():
+    def item(rank, safety, notices):
+        return Recommendation(rank, rank, 8, "", 0.5, ["als"], {"click": 0.5}, {}, safety, notices, False, "popular")
+
+    items = [item(1, {"nsfw": 0.6, "combined": 0.4}, ["nsfw > 0.5"]), item(2, {}, [])]
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as captured:
+        render_slate(console, Recommendations(1, "r", "run", "2026-01-01", None, items, {}, []), explain=True)
+    lines = captured.get().splitlines()
+    assert any(line.startswith("1 ") and line.rstrip().endswith("(notice: nsfw > 0.5) popular") for line in lines)
+    assert any(line.split() == ["1", ".500", ".400"] for line in lines)
+    assert any(line.split() == ["2", ".500", "–"] for line in lines)
