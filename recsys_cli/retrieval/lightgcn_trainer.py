@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.retrieval.base import chunks
+from recsys_cli.retrieval.item_filter import leading_space
 from recsys_cli.retrieval.towers import log_q, sampled_softmax
 
 if TYPE_CHECKING:
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 GROUP = 512
 """Interactions of a step are softmaxed in groups of so many, which share their negatives."""
+ROWS_AT_ONCE = 256
+"""Users whose scores of all items are held at once by the full softmax."""
+START = 0.1
+"""Size of the numbers in the first embeddings."""
 
 
 class _Spread(torch.autograd.Function):
@@ -54,6 +61,41 @@ def adjacency(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) 
         )
 
 
+class _FullSoftmax(torch.autograd.Function):
+    """Σ over users of the sum of −log softmax(u · V / t) of their items, for cosines of users [B, D] and items [I, D].
+
+    Gradients are taken on the way, block by block of users, so that no more than a block of scores ever exists. Cosines
+    need no maximum taken off before the exponential unless t is tiny. Products are in bfloat16 where the processor has
+    it: four to seven times the speed, and of no consequence for what is learnt.
+    """
+
+    @staticmethod
+    def forward(ctx, users: torch.Tensor, items: torch.Tensor, rows: Ragged, temperature: float) -> torch.Tensor:
+        kind = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        scaled, table = (users / temperature).to(kind), items.to(kind)
+        lengths = torch.from_numpy(rows.lengths.astype(np.float32))
+        at = torch.from_numpy(rows.rows.astype(np.int64)), torch.from_numpy(rows.values.astype(np.int64))
+        to_users, to_items = torch.empty_like(users), torch.zeros_like(items)
+        loss = -(users[at[0]] * items[at[1]]).sum() / temperature
+        for start in range(0, len(users), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            mass = (scaled[part] @ table.T - 1 / temperature).exp_()
+            total = mass.sum(dim=1, dtype=torch.float32)
+            loss += (lengths[part] * (total.log() + 1 / temperature)).sum()
+            share = (lengths[part] / total)[:, None]
+            to_users[part] = (mass @ table).float() * share
+            to_items += (mass.T @ (scaled[part] * share.to(kind))).float()
+        to_users.index_add_(0, at[0], items[at[1]], alpha=-1)
+        to_items.index_add_(0, at[1], users[at[0]] / temperature, alpha=-1)
+        ctx.save_for_backward(to_users / temperature, to_items)
+        return loss
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        to_users, to_items = ctx.saved_tensors
+        return to_users * gradient, to_items * gradient, None, None
+
+
 class LightGcnTrainer:
     """users, items: int64[m] distinct edges."""
 
@@ -64,12 +106,37 @@ class LightGcnTrainer:
         self.adjacency = adjacency(users, items, n_users, n_items)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.weight = (torch.randn(n_users + n_items, config.dim) * 0.1).requires_grad_()
+            self.weight = torch.randn(n_users + n_items, config.dim) * START
+        if config.initial == "spectral":
+            self.weight = self._spectral(seed)
+        self.weight.requires_grad_()
         self.optimiser = torch.optim.Adam([self.weight], lr=config.learning_rate)
         self.touched = Ragged.group(users, items, n_users).sorted_rows()
         self.correction = torch.from_numpy(
             log_q(np.bincount(items, minlength=n_items), min(GROUP, len(users)), config.uniform_negatives)
         )
+
+        self.done = 0
+
+    def _spectral(self, seed: int) -> torch.Tensor:
+        """The leading singular vectors of the normalised graph times the roots of their values, as large as draws.
+
+        Dimensions that the graph has no rank for keep their draws.
+        """
+        from scipy.sparse import csr_matrix
+
+        degree_u, degree_i = np.bincount(self.users), np.bincount(self.items)
+        values = (1 / np.sqrt(degree_u[self.users].astype(np.float64) * degree_i[self.items])).astype(np.float32)
+        graph = csr_matrix((values, (self.users, self.items)), shape=(self.n_users, self.n_items))
+        sigma, right = leading_space(graph, self.config.dim, seed)
+        root = np.sqrt(np.maximum(sigma, 1e-6))
+        out = self.weight.clone()
+        sides = (slice(0, self.n_users), graph @ right / root), (slice(self.n_users, None), right * root)
+        for rows, vectors in sides:
+            found = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
+            size = found.norm(dim=1).mean().clamp(min=1e-12)
+            out[rows, : found.shape[1]] = found * (START * math.sqrt(found.shape[1]) / size)
+        return out
 
     def layers(self) -> list[torch.Tensor]:
         """The embeddings and what they become after each spread, [U + I, D] each."""
@@ -79,17 +146,39 @@ class LightGcnTrainer:
         return out
 
     def epoch(self, rng: np.random.Generator) -> float:
-        order = rng.permutation(len(self.users))
-        parts = np.array_split(order, -(-len(order) // self.config.batch_size))
-        loss_of = self._softmax if self.config.loss == "softmax" else self._bpr
+        parts = self._users_parts(rng) if self.config.loss == "full_softmax" else self._edges_parts(rng)
+        loss_of = {"softmax": self._softmax, "full_softmax": self._full_softmax, "bpr": self._bpr}[self.config.loss]
         losses = []
-        for rows in parts:
+        for at, rows in enumerate(parts):
+            if self.config.annealing == "cosine":
+                passed = (self.done + at / len(parts)) / self.config.epochs
+                self.optimiser.param_groups[0]["lr"] = self.config.learning_rate * (1 + math.cos(math.pi * passed)) / 2
             loss = loss_of(rows, torch.stack(self.layers()).mean(dim=0), rng)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
             losses.append(float(loss.detach()))
+        self.done += 1
         return float(np.mean(losses))
+
+    def _edges_parts(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Interactions in random order, in steps of `batch_size`."""
+        order = rng.permutation(len(self.users))
+        return np.array_split(order, -(-len(order) // self.config.batch_size))
+
+    def _users_parts(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Users in random order, in steps of at most `batch_size` interactions."""
+        people = rng.permutation(np.flatnonzero(self.touched.lengths))
+        return [people[part] for part in chunks(self.touched.lengths[people], self.config.batch_size)]
+
+    def _full_softmax(self, people: np.ndarray, final: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Multinomial likelihood of the items of each user (Liang et al., WWW 2018), by cosines, an interaction."""
+        final = F.normalize(final, dim=-1)
+        places, items = self.touched.take(people)
+        rows = Ragged.group(places, items, len(people))
+        users, table = final[torch.from_numpy(people)], final[self.n_users :]
+        loss = _FullSoftmax.apply(users, table, rows, self.config.temperature) / len(items)
+        return loss + self._penalty_of(people, np.unique(items), len(items))
 
     def _softmax(self, rows: np.ndarray, final: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Sampled softmax of cosines, corrected for sampling (Wu et al., TOIS 2024), by groups of GROUP edges."""
@@ -115,20 +204,24 @@ class LightGcnTrainer:
         return F.softplus(((bad - good) * mine).sum(dim=-1)).mean() + self._penalty(rows, candidates)
 
     def _penalty(self, rows: np.ndarray, candidates: torch.Tensor) -> torch.Tensor:
+        return self._penalty_of(self.users[rows], candidates.numpy(), len(rows))
+
+    def _penalty_of(self, users: np.ndarray, items: np.ndarray, edges: int) -> torch.Tensor:
         """Squared norm of the embeddings of the batch before any spread, per edge."""
         if not self.config.regularisation:
             return torch.zeros(())
-        users = self.weight[torch.from_numpy(self.users[rows])]
-        items = self.weight[candidates + self.n_users]
-        return self.config.regularisation * (users.square().sum() + items.square().sum()) / (2 * len(rows))
+        mine = self.weight[torch.from_numpy(users)]
+        theirs = self.weight[torch.from_numpy(items.astype(np.int64)) + self.n_users]
+        return self.config.regularisation * (mine.square().sum() + theirs.square().sum()) / (2 * edges)
 
     def state(self) -> dict:
-        return {"weight": self.weight.detach().clone(), "optimiser": self.optimiser.state_dict()}
+        return {"weight": self.weight.detach().clone(), "optimiser": self.optimiser.state_dict(), "done": self.done}
 
     def load(self, state: dict) -> None:
         with torch.no_grad():
             self.weight.copy_(state["weight"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.done = state["done"]
 
     def export(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(items' final embeddings [I, D], what an item adds to a new neighbour [I, D], users' own part [U, D]).

@@ -79,9 +79,9 @@ def test_scores_are_weighted_sums_of_normalised_scores(window):
         expected[:, known] += weight * (inside - inside.mean(axis=1, keepdims=True)) / inside.std(axis=1)[:, None]
     np.testing.assert_allclose(source.score(window.state, users, items), expected, rtol=1e-3, atol=1e-4)
     found, scores = source.retrieve(window.state, users, 3)
-    for row, mine, given in zip(expected, found, scores, strict=True):
-        np.testing.assert_allclose(np.sort(row)[::-1][:3], given, rtol=1e-3)
-        np.testing.assert_allclose(row[mine], given, rtol=1e-3)
+    for row, mine, best in zip(expected, found, scores, strict=True):
+        np.testing.assert_allclose(np.sort(row)[::-1][:3], best, rtol=1e-3)
+        np.testing.assert_allclose(row[mine], best, rtol=1e-3)
 
 
 def test_normalisation_by_hand():

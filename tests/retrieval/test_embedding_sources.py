@@ -5,15 +5,20 @@ import pytest
 import torch
 from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, planted
 
+from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.lightgcn import LightGcn, LightGcnConfig
-from recsys_cli.retrieval.lightgcn_trainer import LightGcnTrainer, adjacency
+from recsys_cli.retrieval.lightgcn_trainer import LightGcnTrainer, _FullSoftmax, adjacency
 from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
 from recsys_cli.retrieval.twhin import Twhin, TwhinConfig
 from recsys_cli.retrieval.twhin_trainer import Relation, TwhinTrainer
 
 SMALL_TWHIN = {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02}
 SMALL_GCN = {"dim": 16, "epochs": 6, "batch_size": 512, "uniform_negatives": 64}
+FULL_GCN = {
+    "dim": 16, "layers": 1, "loss": "full_softmax", "initial": "spectral", "annealing": "cosine", "epochs": 6,
+    "batch_size": 400,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,13 @@ def twhin(world):
 @pytest.fixture(scope="module")
 def gcn(world):
     source = LightGcn(LightGcnConfig(**SMALL_GCN))
+    source.fit(world[0], Progress())
+    return source
+
+
+@pytest.fixture(scope="module")
+def full(world):
+    source = LightGcn(LightGcnConfig(**FULL_GCN))
     source.fit(world[0], Progress())
     return source
 
@@ -68,16 +80,21 @@ class KilledLater(Progress):
 
 
 @pytest.mark.parametrize(
-    ("kind", "config"), [(Twhin, TwhinConfig(**SMALL_TWHIN)), (LightGcn, LightGcnConfig(**SMALL_GCN))]
+    ("kind", "config", "name"),
+    [
+        (Twhin, TwhinConfig(**SMALL_TWHIN), "twhin"),
+        (LightGcn, LightGcnConfig(**SMALL_GCN), "gcn"),
+        (LightGcn, LightGcnConfig(**FULL_GCN), "full"),
+    ],
 )
-def test_killed_training_ends_where_uninterrupted_training_does(world, twhin, gcn, kind, config, tmp_path):
+def test_killed_training_ends_where_uninterrupted_training_does(world, kind, config, name, request, tmp_path):
     kept = tmp_path / "progress.pt"
     with pytest.raises(Killed):
         kind(config).fit(world[0], KilledLater(3), kept)
     assert torch.load(kept, weights_only=True)["epoch"] == 3
     source = kind(config)
     source.fit(world[0], Progress(), kept)
-    whole = twhin if kind is Twhin else gcn
+    whole = request.getfixturevalue(name)
     for name, array in whole.checkpoint().items():
         np.testing.assert_allclose(source.checkpoint()[name].numpy(), array.numpy(), atol=1e-5)
 
@@ -148,7 +165,7 @@ def test_twhin_never_learns_from_items_of_the_future(world):
     assert writes.target.min() == 170
 
 
-@pytest.mark.parametrize("name", ["twhin", "gcn"])
+@pytest.mark.parametrize("name", ["twhin", "gcn", "full"])
 def test_folding_in_ones_own_history_ranks_close_to_ones_own_vector(world, name, request):
     source, state = request.getfixturevalue(name), world[0].state
     users = np.arange(120)
@@ -204,6 +221,68 @@ def test_lightgcn_gradients_pass_through_the_graph():
     (torch.stack(layers).mean(dim=0) * goal).sum().backward()
     (torch.stack(trainer.layers()).mean(dim=0) * goal).sum().backward()
     torch.testing.assert_close(trainer.weight.grad, other.grad)
+
+
+def test_the_full_softmax_and_its_gradients_are_those_of_a_cross_entropy():
+    """In bfloat16 where the processor has it, so to two digits."""
+    rng = np.random.default_rng(5)
+    touched = rng.random((300, 40)) < 0.1
+    touched[:, 3] = True
+    people, items = np.nonzero(touched)
+    rows = Ragged.group(people, items, 300)
+
+    def unit(n):
+        return torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((n, 8))), dim=-1)
+
+    users, table = unit(300), unit(40)
+    exact = [users.clone().requires_grad_(), table.clone().requires_grad_()]
+    expected = torch.nn.functional.cross_entropy(
+        (exact[0] @ exact[1].T / 0.2)[torch.from_numpy(people)], torch.from_numpy(items), reduction="sum"
+    )
+    (expected * 0.5).backward()
+    ours = [users.float().requires_grad_(), table.float().requires_grad_()]
+    loss = _FullSoftmax.apply(*ours, rows, 0.2)
+    (loss * 0.5).backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=2e-3)
+    for mine, theirs in zip(ours, exact, strict=True):
+        assert (mine.grad - theirs.grad).norm() < 0.02 * theirs.grad.norm()
+
+
+def test_a_spectral_start_already_tells_communities_apart(world):
+    window = world[0]
+    users, items, _ = window.interactions
+    edges = Ragged.group(users, items, 120).sorted_rows()
+    users, items = edges.rows.astype(np.int64), edges.values.astype(np.int64)
+    trainer = LightGcnTrainer(LightGcnConfig(**{**FULL_GCN, "dim": 8}), 0, users, items, 120, 400)
+    people = torch.nn.functional.normalize(trainer.weight.detach()[:120], dim=-1)
+    cosine, same = (people @ people.T).numpy(), np.equal.outer(np.arange(120) % 5, np.arange(120) % 5)
+    np.fill_diagonal(same, False)
+    assert cosine[same].mean() > cosine[~same & ~np.eye(120, dtype=bool)].mean() + 0.3
+
+
+def test_annealing_ends_at_small_steps():
+    users, items = np.arange(8).repeat(2), np.arange(16) % 8
+    trainer = LightGcnTrainer(
+        LightGcnConfig(dim=4, epochs=4, annealing="cosine", loss="full_softmax", batch_size=4), 0, users, items, 8, 8
+    )
+    sizes = []
+    for epoch in range(4):
+        trainer.epoch(np.random.default_rng(epoch))
+        sizes.append(trainer.optimiser.param_groups[0]["lr"])
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0.8 * 0.02 and sizes[-1] < 0.05 * 0.02
+
+
+def test_lightgcn_by_the_full_softmax_beats_popularity(world, full):
+    window, log, _ = world
+    test = log.window(start=window.end)
+    popular = Popularity(PopularityConfig())
+    popular.fit(window, Progress())
+
+    def recall(source):
+        found = source.retrieve(window.state, np.arange(120, dtype=np.int32), 40)[0]
+        return (found[test.user] == test.item[:, None]).any(axis=1).mean()
+
+    assert recall(full) > 1.5 * recall(popular)
 
 
 def test_lightgcn_by_pairs_beats_popularity_too(world):
