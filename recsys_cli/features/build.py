@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from recsys_cli.data.behaviour import Behaviour
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.features.evaluate import Evaluator, Questions
@@ -51,4 +52,8 @@ def build_table(
         user=asked.user,
         item=asked.item,
         time=asked.time,
+        position=asked.position,
+        request=asked.request,
+        propensity=asked.propensity,
+        behaviour=Behaviour.of_log(catalogue, log),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.data.behaviour import Behaviour, Entities
 from recsys_cli.errors import UnknownIdError
 from recsys_cli.features.evaluate import Evaluator, Questions
 from recsys_cli.features.formulas import NEVER, sigmoid
@@ -29,6 +30,8 @@ class Case:
     features: tuple[Feature, ...]
     values: np.ndarray
     """float32[F]"""
+    entities: Entities
+    """who and what it is about, with the history that networks may read"""
 
     def rows(self, names: dict[str, list[str]]) -> list[dict]:
         """The table form. names: category → names of its codes, as `Catalogue.names` holds them."""
@@ -54,14 +57,16 @@ def case_of(
             raise UnknownIdError(f"{kind} {given!r} is not in the run", "ids are those of the data it was trained on")
     users, items = np.array([user], np.int32), np.array([item], np.int32)
     if dataset is None:
-        state = engine.state
+        state, moment = engine.state, max(context.now, engine.state.now)
+        behaviour = Behaviour.of_state(state, bundle.spec.positive)
         scores = {n: s.score(state, users, items[:, None]) for n, s in bundle.measuring.items()}
         values = engine.snapshot.features(users, items[:, None], context, scores)[0, 0]
     else:
-        values = _counted(engine, dataset, users, items, context)
+        values, moment = _counted(engine, dataset, users, items, context), context.now
+        behaviour = Behaviour.of_log(bundle.catalogue, dataset.log)
     return Case(
         bundle.user_ids.external([user])[0], bundle.item_ids.external([item])[0], context.now, bundle.spec.features,
-        values,
+        values, Entities(behaviour, users, items, np.array([moment])),
     )
 
 

@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recsys_cli.data.behaviour import Behaviour, Entities
+
 RELEVANCE = "relevance"
 """Label that tells interactions from candidates which were never shown and from all else."""
+
+_PER_ROW = ("dwell", "user", "item", "time", "weight", "candidate", "position", "request", "propensity")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,19 @@ class FeatureTable:
     """float32[n] sample weights, None for all one"""
     candidate: np.ndarray | None = None
     """bool[n], True for candidates that were never shown: nothing is known of their actions; None for no such row"""
+    position: np.ndarray | None = None
+    """int16[n] place in the slate, 0 the top, -1 unknown"""
+    request: np.ndarray | None = None
+    """int64[n], equal for the rows of one request"""
+    propensity: np.ndarray | None = None
+    """float32[n], probability with which the logging policy showed the item, NaN unknown"""
+    behaviour: Behaviour | None = None
+    """what every user did, for networks that read histories and ids"""
+
+    @property
+    def entities(self) -> Entities | None:
+        """Who and what the rows are about; None where the table does not tell."""
+        return None if self.behaviour is None else Entities(self.behaviour, self.user, self.item, self.time)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -51,7 +68,7 @@ class FeatureTable:
             self,
             values=self.values[rows],
             labels={name: label[rows] for name, label in self.labels.items()},
-            **{n: part(getattr(self, n)) for n in ("dwell", "user", "item", "time", "weight", "candidate")},
+            **{n: part(getattr(self, n)) for n in _PER_ROW},
         )
 
     def logged(self) -> FeatureTable:
@@ -73,6 +90,10 @@ def with_relevance(logged: FeatureTable, drawn: FeatureTable, positive_actions: 
 
     It is true of impressions with any of the positive actions. Both tables have the same columns.
     """
+
+    def joined(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+        return None if a is None or b is None else np.concatenate([a, b])
+
     relevant = np.zeros(len(logged), bool)
     for action in positive_actions:
         relevant |= logged.labels[action]
@@ -82,10 +103,7 @@ def with_relevance(logged: FeatureTable, drawn: FeatureTable, positive_actions: 
         logged,
         values=np.concatenate([logged.values, drawn.values]),
         labels=labels,
-        dwell=None if logged.dwell is None else np.concatenate([logged.dwell, drawn.dwell]),
-        user=np.concatenate([logged.user, drawn.user]),
-        item=np.concatenate([logged.item, drawn.item]),
-        time=np.concatenate([logged.time, drawn.time]),
+        **{n: joined(getattr(logged, n), getattr(drawn, n)) for n in _PER_ROW if n != "candidate"},
         candidate=np.repeat([False, True], [len(logged), len(drawn)]),
     )
     return both.take(np.lexsort((both.user, both.time)))
