@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from recsys_cli.data.importer.mapping import read_mapping
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.evaluation.impressions import views
 from recsys_cli.evaluation.ranking_metrics import bootstrap_auc
+from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.config import HeavyConfig
 from recsys_cli.ranking.serving import ServedRanker
@@ -81,9 +82,9 @@ def measure_ranker(
         ranker.export(Path(name))
         served = ServedRanker.load(name, threads=1)
         started = time.perf_counter()
-        predicted = served.predict(task.tables.test.values)
+        predicted = served.predict(task.tables.test.values, task.tables.test.entities)
         ranked = time.perf_counter() - started
-        milliseconds = request_ms(served, task.tables.test.values)
+        milliseconds = request_ms(served, task.tables.test)
     labels, users = task.tables.test.labels, task.tables.test.user
     wanted = [a for a in protocol.actions or labels if a in predicted]
     figures, intervals = {}, {}
@@ -103,13 +104,18 @@ def measure_ranker(
     }
 
 
-def request_ms(served: ServedRanker, values: np.ndarray) -> float:
-    """Median milliseconds of scoring CANDIDATES rows, on the threads that the ranker was loaded with."""
-    rows = np.resize(np.arange(len(values)), CANDIDATES)
-    block = np.ascontiguousarray(values[rows])
+def request_ms(served: ServedRanker, table: FeatureTable) -> float:
+    """Median milliseconds of scoring CANDIDATES rows as one user's, on the threads that the ranker was loaded with."""
+    rows = np.resize(np.arange(len(table)), CANDIDATES)
+    block, entities = np.ascontiguousarray(table.values[rows]), table.entities
+    if entities is not None:
+        # whoever asked last: a request has one user and one moment
+        entities = entities.take(rows)
+        user, moment = (np.full_like(column, column[-1]) for column in (table.user[rows], table.time[rows]))
+        entities = replace(entities, user=user, time=moment)
     times = []
     for _ in range(WARM + TIMED):
         started = time.perf_counter()
-        served.predict(block)
+        served.predict(block, entities)
         times.append((time.perf_counter() - started) * 1e3)
     return float(np.median(times[WARM:]))

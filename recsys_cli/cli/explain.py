@@ -54,7 +54,7 @@ def explain(
     values = parse_context(context or []) | ({} if at is None else {"time": at})
     dataset = None if at is None else Dataset.open(config.paths.data)
     case = case_of(engine, user, item, engine.context(values), dataset)
-    predictions = {} if engine.bundle.heavy is None else engine.bundle.heavy.predict(case.values[None])
+    predictions = {} if engine.bundle.heavy is None else engine.bundle.heavy.predict(case.values[None], case.entities)
     predictions = {name: float(column[0]) for name, column in predictions.items()}
     if ranker == "light":
         told, head = _light(engine, case), "any positive action"
@@ -100,7 +100,8 @@ def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case
     from recsys_cli.ranking.restore import restore_ranker
 
     opened = RunStore(call.config.paths.artifacts).open(run, verify=False)
-    return explain_heavy(restore_ranker(load_checkpoint(opened.checkpoints / "heavy.pt")), case.values, action)
+    ranker = restore_ranker(load_checkpoint(opened.checkpoints / "heavy.pt"))
+    return explain_heavy(ranker, case.values, action, case.entities)
 
 
 def _leading(engine: RecommendationEngine, predictions: dict[str, float]) -> str:

@@ -91,6 +91,8 @@ def _render(console, document: dict) -> None:
     heads = {name: row for name, row in heavy.items() if isinstance(row, dict) and "roc_auc" in row}
     if heads:
         columns = ("positives", "roc_auc", "log_loss_raw", "log_loss", "ece_raw", "ece")
+        if any("auc_mean" in row for row in heads.values()):  # of several seeds
+            columns = (*columns[:2], "auc_mean", "auc_sd", *columns[2:])
         trees = document["metrics"].get("baseline", {})
         table = Table(
             "head",

@@ -47,7 +47,7 @@ def utility(
 
         with call.progress.step("rows of the validation window"):
             table, log = validation_rows(dataset, config.paths.artifacts, engine.manifest.id)
-        given = {"predicted": engine.bundle.heavy.predict(table.values), "predicted_log": log}
+        given = {"predicted": engine.bundle.heavy.predict(table.values, table.entities), "predicted_log": log}
     with call.trace.timed("tune.utility", target=target, on=on):
         document = tune_utility(
             engine, dataset, target, resamples=resamples, seed=config.seed, progress=call.progress, **given

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.features.table import FeatureTable
     from recsys_cli.ranking.serving import ServedRanker
 
 
@@ -26,11 +27,11 @@ def measure_impressions(
     engine: as of the start of the test window. Features are as of each impression, as in training. baseline: the
     trees that the heavy ranker is compared with.
     """
-    values, log = impression_features(engine, dataset, edges)
-    if values is None:
+    table, log = impression_table(engine, dataset, edges)
+    if table is None:
         return None
-    predicted = engine.bundle.heavy.predict(values)
-    trees = {} if baseline is None else baseline.predict(values)
+    predicted = engine.bundle.heavy.predict(table.values, table.entities)
+    trees = {} if baseline is None else baseline.predict(table.values)
     return {
         "rows": len(log),
         "users": len(np.unique(log.user)),
@@ -45,14 +46,14 @@ def predict_impressions(
     engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray] | None, Log]:
     """Predictions of the heavy ranker (action → probability, "dwell" → seconds) and the rows they are for."""
-    values, test = impression_features(engine, dataset, edges)
-    return None if values is None else engine.bundle.heavy.predict(values), test
+    table, test = impression_table(engine, dataset, edges)
+    return None if table is None else engine.bundle.heavy.predict(table.values, table.entities), test
 
 
-def impression_features(
+def impression_table(
     engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any]
-) -> tuple[np.ndarray | None, Log]:
-    """float32[n, F] features of the test impressions as of each, and the impressions; None without a heavy ranker."""
+) -> tuple[FeatureTable | None, Log]:
+    """Features of the test impressions as of each, and the impressions; None without a heavy ranker."""
     from recsys_cli.features.build import build_table
 
     bundle, windows, log = engine.bundle, engine.manifest.windows, dataset.log
@@ -71,7 +72,7 @@ def impression_features(
 
     low, high = (int(i) for i in np.searchsorted(log.time, [windows.test_start, windows.end]))
     table = build_table(bundle.spec, bundle.catalogue, log, slice(low, high), **edges, similarity=similarity)
-    return table.values, test
+    return table, test
 
 
 def views(log: Log, surfaces: list[str] | None) -> list[tuple[str, np.ndarray]]:

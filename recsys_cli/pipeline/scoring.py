@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys_cli.data.behaviour import Behaviour, Entities
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import (
     HeavyStageConfig,
@@ -74,7 +75,8 @@ class HeavyRanking:
         sims = {name: s[rows] for name, s in similarities(query, candidates).items()}
         values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
         predicted = query.bundle.heavy.predict(
-            values[filled] if not filled.all() else values.reshape(-1, values.shape[2])
+            values[filled] if not filled.all() else values.reshape(-1, values.shape[2]),
+            _entities(query, rows, items, filled),
         )
         out = {}
         for name, column in predicted.items():
@@ -82,6 +84,14 @@ class HeavyRanking:
             grid[filled] = column
             out[name if name in ("dwell", "relevance") else f"p_{name}"] = grid
         return out
+
+
+def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) -> Entities:
+    """Who and what the filled slots are about, with histories as the state has them."""
+    behaviour = Behaviour.of_state(query.state, query.bundle.spec.positive)
+    users = np.broadcast_to(query.users[rows][:, None], items.shape)[filled]
+    # the state holds nothing later than itself: a request for an earlier moment stands on all of it, as features do
+    return Entities(behaviour, users, items[filled], np.full(len(users), max(query.context.now, query.state.now)))
 
 
 class Utility:

@@ -15,10 +15,12 @@ from recsys_cli.errors import UsageError, nearest
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.light import standardise
 from recsys_cli.ranking.logistic import sigmoid
+from recsys_cli.ranking.sides import SIZES
 
 if TYPE_CHECKING:
     import torch
 
+    from recsys_cli.data.behaviour import Entities
     from recsys_cli.ranking.heavy import HeavyRanker
     from recsys_cli.ranking.light import LightRanker
     from recsys_cli.ranking.networks import HeavyNetwork
@@ -71,8 +73,11 @@ def explain_light(ranker: LightRanker, values: np.ndarray) -> Attribution:
     )
 
 
-def explain_heavy(ranker: HeavyRanker | TreeRanker, values: np.ndarray, action: str) -> Attribution:
-    """values: float32[F] raw features of one case. action: a task of the ranker, or "dwell".
+def explain_heavy(
+    ranker: HeavyRanker | TreeRanker, values: np.ndarray, action: str, entities: Entities | None = None
+) -> Attribution:
+    """values: float32[F] raw features of one case. action: a task of the ranker, or "dwell". entities: its one row,
+    for networks with ids or histories.
 
     Raises UsageError where the ranker has no such head.
     """
@@ -84,11 +89,11 @@ def explain_heavy(ranker: HeavyRanker | TreeRanker, values: np.ndarray, action: 
     values = np.ascontiguousarray(values, np.float32)[None]
     correction = Calibration() if action == DWELL else ranker.calibration.get(action, Calibration())
     explain = _trees if hasattr(ranker, "models") else _network
-    method, baseline, base, parts, score = explain(ranker, values[0], action)
+    method, baseline, base, parts, score = explain(ranker, values[0], action, entities)
     # the affine part of a calibration is part of the score
     base, parts = correction.scale * base + correction.shift, correction.scale * parts
     score = correction.scale * score + correction.shift
-    prediction = float(ranker.predict(values)[action][0])
+    prediction = float(ranker.predict(values, entities)[action][0])
     if action == DWELL:
         return Attribution(
             method, baseline, "ln(1 + seconds)", ranker.names, parts, base, score, None, prediction,
@@ -100,7 +105,9 @@ def explain_heavy(ranker: HeavyRanker | TreeRanker, values: np.ndarray, action: 
     )
 
 
-def _trees(ranker: TreeRanker, values: np.ndarray, action: str) -> tuple[str, str, float, np.ndarray, float]:
+def _trees(
+    ranker: TreeRanker, values: np.ndarray, action: str, entities: Entities | None
+) -> tuple[str, str, float, np.ndarray, float]:
     """TreeSHAP over the paths of the trees (Lundberg et al., Nature Machine Intelligence 2020), mean over bags."""
     import lightgbm
 
@@ -117,8 +124,12 @@ def _trees(ranker: TreeRanker, values: np.ndarray, action: str) -> tuple[str, st
     )
 
 
-def _network(ranker: HeavyRanker, values: np.ndarray, action: str) -> tuple[str, str, float, np.ndarray, float]:
+def _network(
+    ranker: HeavyRanker, values: np.ndarray, action: str, entities: Entities | None
+) -> tuple[str, str, float, np.ndarray, float]:
     """Integrated gradients (Sundararajan et al., ICML 2017) from the mean training row, mean over networks.
+
+    Ids and histories stay as they are along the path: what they do is part of the score at the baseline.
 
     The path runs in the space behind normalisation and embedding lookup, where a category has a place too; what the
     dimensions of an embedding contribute is added up.
@@ -128,8 +139,10 @@ def _network(ranker: HeavyRanker, values: np.ndarray, action: str) -> tuple[str,
     network = ranker.network.cpu().eval()
     x = torch.from_numpy(values)[None]
     numbers, codes = network.members[0].input.prepare(x)
+    side = ranker.spec.side
+    sides = None if side is None else {k: torch.from_numpy(a) for k, a in side.arrays(entities).items()}
     for steps in STEPS:
-        found = [_along_path(m, numbers, codes, ranker, action, steps) for m in network.members]
+        found = [_along_path(m, numbers, codes, sides, ranker, action, steps) for m in network.members]
         base, parts, score = (np.mean([f[i] for f in found], axis=0) for i in range(3))
         if abs(score - base - parts.sum()) <= CLOSE * max(abs(score - base), 1):
             break
@@ -140,8 +153,8 @@ def _network(ranker: HeavyRanker, values: np.ndarray, action: str) -> tuple[str,
 
 
 def _along_path(
-    member: HeavyNetwork, numbers: torch.Tensor, codes: torch.Tensor | None, ranker: HeavyRanker, action: str,
-    steps: int,
+    member: HeavyNetwork, numbers: torch.Tensor, codes: torch.Tensor | None, sides: dict[str, torch.Tensor] | None,
+    ranker: HeavyRanker, action: str, steps: int,
 ) -> tuple[float, np.ndarray, float]:
     """Output at the baseline, contribution of each feature float64[F], output at the case."""
     import torch
@@ -162,7 +175,8 @@ def _along_path(
     try:
         rows = len(path)
         logits, mean, *_ = member.raw(
-            numbers.expand(rows, -1), None if codes is None else codes.expand(rows, -1)
+            numbers.expand(rows, -1), None if codes is None else codes.expand(rows, -1),
+            None if sides is None else {k: a.expand(rows) if SIZES[k] == "rows" else a for k, a in sides.items()},
         )
     finally:
         handle.remove()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys_cli.config import Section
 
@@ -89,8 +89,65 @@ class HeavyNetworkConfig(HeavyConfig):
     """Decay of that average, a step."""
     members: PositiveInt = 1
     """Networks trained from different seeds whose logits are averaged."""
+    seeds: PositiveInt = 1
+    """Rankers trained from different seeds to report the mean and spread of each head's AUC; the first is kept."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in training; weights, losses and what is served stay float32."""
+    ids: list[Literal["user", "item", "author"]] = []
+    """Ids that enter as hashed embeddings, so that new ones have a representation at once."""
+    id_dim: PositiveInt = 16
+    """Width of the embeddings of ids and of the items of histories."""
+    id_buckets: PositiveInt = 16_384
+    """Rows that the ids of one kind share."""
+    id_hashes: PositiveInt = 2
+    """Hash functions whose rows are added up for one id."""
+    id_l2: NonNegativeFloat = 1e-3
+    """Penalty on the squared norm of those embeddings that a batch looks up."""
+    history: Literal["none", "din", "transformer"] = "none"
+    """What reads the user's last interactions as of the impression and gives its reading to the trunk."""
+    history_length: PositiveInt = Field(32, le=200)
+    """Interactions read at most."""
+    history_dim: PositiveInt = 32
+    """Width in which they are read."""
+    history_layers: PositiveInt = 1
+    """Layers of the transformer."""
+    history_heads: PositiveInt = 2
+    """Attention heads of the transformer; a divisor of history_dim."""
+    loss: Literal["bce", "focal"] = "bce"
+    """Binary cross-entropy, or focal loss, which weighs down rows that are easy (Lin et al., ICCV 2017)."""
+    focal_gamma: NonNegativeFloat = 1.0
+    """Focusing exponent of the focal loss; 0 is cross-entropy."""
+    listwise: NonNegativeFloat = 0.0
+    """Weight of a softmax loss over the rows of a request (of a user and moment without request ids); 0 for none."""
+    position_bias: Literal["none", "tower", "propensity"] = "none"
+    """tower: a term of position and surface that is learned beside the network and fixed at its mean in service (Zhao
+    et al., RecSys 2019); propensity: rows weighted by the inverse of the logged propensity."""
+    propensity_floor: float = Field(0.01, gt=0, le=1)
+    """Smaller propensities count as this one."""
+    balance: Literal["none", "uncertainty", "gradnorm", "pcgrad"] = "none"
+    """How the losses of tasks are weighed: as set; by learned uncertainty (Kendall et al., CVPR 2018); so that tasks
+    learn at one pace (Chen et al., ICML 2018); without the parts of gradients that conflict (Yu et al., NeurIPS
+    2020)."""
+    gradnorm_alpha: NonNegativeFloat = 1.0
+    """How strongly gradnorm pulls back tasks that learn faster."""
+    half_life_days: PositiveFloat | None = None
+    """Age at which a training row weighs half; empty for equal weights."""
+    dwell_loss: Literal["log_normal", "quantile"] = "log_normal"
+    """The dwell head gives the mean of a log-normal, or a quantile by the pinball loss."""
+    dwell_quantile: float = Field(0.5, gt=0, lt=1)
+    """Which quantile."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.ids)) < len(self.ids):
+            raise ValueError("ids names one kind of id twice")
+        if self.history == "transformer" and self.history_dim % self.history_heads:
+            raise ValueError(
+                f"history_dim ({self.history_dim}) must be a multiple of history_heads ({self.history_heads})"
+            )
+        return self
 
 
 class SharedBottomConfig(HeavyNetworkConfig):
@@ -179,6 +236,72 @@ class DeepFmConfig(HeavyNetworkConfig):
     """Width of a hidden layer in each head; 0 for none."""
 
 
+class EsmmConfig(HeavyNetworkConfig):
+    """Entire-space model: P(action) = P(first) · P(action | first), all rows train both (Ma et al., SIGIR 2018)."""
+
+    kind: Literal["esmm"] = "esmm"
+    first: str | None = None
+    """Action of the first stage; empty for click, or without one the commonest action."""
+    behind: list[str] | None = None
+    """Actions that need the first; empty for those which hardly occur without it in the training rows."""
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of each of the two towers."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+class FmConfig(HeavyNetworkConfig):
+    """Factorisation machine: a linear model and every product of two inputs, by factors (Rendle, ICDM 2010)."""
+
+    kind: Literal["fm"] = "fm"
+    factors: PositiveInt = 8
+    """Factors of each input, for each task."""
+
+
+class NcfConfig(HeavyNetworkConfig):
+    """Neural collaborative filtering: products of user and item factors beside an MLP (He et al., WWW 2017)."""
+
+    kind: Literal["ncf"] = "ncf"
+    ids: list[Literal["user", "item", "author"]] = ["user", "item"]
+    """Ids that enter as hashed embeddings, half of their width for the products and half for the MLP."""
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of the MLP over ids and features."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if not {"user", "item"} <= set(self.ids):
+            raise ValueError("ncf needs user and item among its ids")
+        if self.id_dim % 2:
+            raise ValueError("ncf needs an even id_dim")
+        return self
+
+
+class DinConfig(HeavyNetworkConfig):
+    """Attention from the candidate to the user's last interactions, then an MLP (Zhou et al., KDD 2018)."""
+
+    kind: Literal["din"] = "din"
+    history: Literal["din"] = "din"
+    """What reads the user's last interactions."""
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of the MLP."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
+class TransformerConfig(HeavyNetworkConfig):
+    """Transformer over the user's last interactions with candidates isolated, then an MLP (as in X's Phoenix)."""
+
+    kind: Literal["transformer"] = "transformer"
+    history: Literal["transformer"] = "transformer"
+    """What reads the user's last interactions."""
+    hidden: list[PositiveInt] = [256, 64]
+    """Widths of the MLP."""
+    head: NonNegativeInt = 0
+    """Width of a hidden layer in each head; 0 for none."""
+
+
 class LightGbmConfig(HeavyConfig):
     """Gradient-boosted trees, one LightGBM model an action (Ke et al., NeurIPS 2017); numbers and codes alike."""
 
@@ -244,6 +367,11 @@ HeavyRankerConfig = Annotated[
     | MaskNetConfig
     | WideDeepConfig
     | DeepFmConfig
+    | EsmmConfig
+    | FmConfig
+    | NcfConfig
+    | DinConfig
+    | TransformerConfig
     | LightGbmConfig
     | LambdaMartConfig,
     Field(discriminator="kind"),

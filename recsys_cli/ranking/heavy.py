@@ -12,14 +12,18 @@ import orjson
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from recsys_cli.data.behaviour import Entities
 from recsys_cli.errors import ArtifactError
 from recsys_cli.files import atomic_file, write_bytes
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import HeavyNetworkConfig, HeavyRankerConfig
-from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork
+from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork, batches
 from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE
+from recsys_cli.ranking.sides import SIZES
 
 PREDICT_ROWS = 65_536
+SIDE_ROWS = 4_096
+"""Rows scored at once with histories, of which each row has its own."""
 
 
 @dataclass
@@ -52,24 +56,27 @@ class HeavyRanker:
             self.network.scale.copy_(torch.tensor([c.scale for c in ordered]))
             self.network.shift.copy_(torch.tensor([c.shift for c in ordered]))
 
-    def _batches(self, values: np.ndarray):
-        device = self.network.scale.device
-        for start in range(0, len(values), PREDICT_ROWS):
-            block = np.ascontiguousarray(values[start : start + PREDICT_ROWS], np.float32)
-            yield torch.from_numpy(block).to(device)
+    def _batches(self, values: np.ndarray, entities: Entities | None):
+        rows = PREDICT_ROWS if self.spec.side is None else SIDE_ROWS
+        return batches(values, entities, self.spec.side, rows, self.network.scale.device)
 
-    def logits(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Uncorrected logits float32[n, T], and mean and log-variance of ln(1+dwell) float32[n]."""
+    def logits(
+        self, values: np.ndarray, entities: Entities | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Uncorrected logits float32[n, T], and mean and log-variance of ln(1+dwell) float32[n].
+
+        entities: who and what the rows are about, for networks with ids or histories (`FeatureTable.entities`).
+        """
         self.network.eval()
         with torch.inference_mode():
-            parts = [[p.cpu().numpy() for p in self.network.logits(x)] for x in self._batches(values)]
+            parts = [[p.cpu().numpy() for p in self.network.logits(*x)] for x in self._batches(values, entities)]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def predict(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n]."""
+    def predict(self, values: np.ndarray, entities: Entities | None = None) -> dict[str, np.ndarray]:
+        """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n]; entities as for `logits`."""
         self.network.eval()
         with torch.inference_mode():
-            parts = [[p.cpu().numpy() for p in self.network(x)] for x in self._batches(values)]
+            parts = [[p.cpu().numpy() for p in self.network(*x)] for x in self._batches(values, entities)]
         if not parts:
             parts = [[np.zeros((0, len(self.tasks)), np.float32), np.zeros(0, np.float32)]]
         probabilities, dwell = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -100,7 +107,7 @@ class HeavyRanker:
                     f"this program reads {RANKER_VERSION}", "train again",
                 )
             config = TypeAdapter(HeavyRankerConfig).validate_python(content["config"])
-            spec = InputSpec(**content["spec"])
+            spec = InputSpec.from_dict(content["spec"])
             members = [
                 HeavyNetwork(config, spec, len(content["tasks"]), content["dwell"]) for _ in range(content["members"])
             ]
@@ -120,19 +127,25 @@ class HeavyRanker:
         """Write `heavy.onnx` and `heavy.json` into a folder, from which `ServedRanker.load` reads them."""
         folder = Path(folder)
         network = self.network.cpu().eval()
-        example = torch.zeros(2, len(self.names))
+        inputs, axes = [torch.zeros(2, len(self.names))], {"features": {0: "rows"}}
+        names = ["features"]
+        if self.spec.side is not None:
+            inputs += [torch.from_numpy(a) for a in self.spec.side.example().values()]
+            names += self.spec.side.inputs
+            axes |= {name: {0: SIZES[name]} for name in self.spec.side.inputs}
         with atomic_file(folder / GRAPH_FILE) as temporary, warnings.catch_warnings():
             # the exporter that needs no further package is marked as the old one
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             torch.onnx.export(
-                network, (example,), str(temporary), dynamo=False, opset_version=17, do_constant_folding=True,
-                input_names=["features"], output_names=["probabilities", "dwell"],
-                dynamic_axes={"features": {0: "rows"}, "probabilities": {0: "rows"}, "dwell": {0: "rows"}},
+                network, tuple(inputs), str(temporary), dynamo=False, opset_version=17, do_constant_folding=True,
+                input_names=names, output_names=["probabilities", "dwell"],
+                dynamic_axes=axes | {"probabilities": {0: "rows"}, "dwell": {0: "rows"}},
             )
         side = {
             "ranker_version": RANKER_VERSION, "kind": self.config.kind, "names": list(self.names),
             "tasks": list(self.tasks), "dwell": self.dwell,
+            "side": None if self.spec.side is None else self.spec.side.to_dict(),
             "calibration": {task: asdict(c) for task, c in self.calibration.items()},
         }
         write_bytes(folder / SIDE_FILE, orjson.dumps(side, option=orjson.OPT_INDENT_2))

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.data.behaviour import Entities
 from recsys_cli.errors import ArtifactError, RecsysError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import log_loss, roc_auc
 from recsys_cli.progress import Progress, Step
+from recsys_cli.ranking.balance import Balance
 from recsys_cli.ranking.config import HeavyNetworkConfig
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.losses import gaussian_nll, weighted_bce
-from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork
+from recsys_cli.ranking.losses import gaussian_nll, listwise_softmax, pinball, weighted_bce
+from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork, batches
 from recsys_cli.ranking.warm import WarmStart
 
 VALIDATION_ROWS = 16_384
@@ -40,6 +42,12 @@ class TrainingRows:
     """float32[n], None for all one"""
     mask: torch.Tensor | None = None
     """float32[n, T], 0 where the label is unknown; None where all are known"""
+    group: torch.Tensor | None = None
+    """int64[n], equal for the rows of one request; None without a loss over requests"""
+    place: torch.Tensor | None = None
+    """int64[n] codes of position and surface; None without a position tower"""
+    entities: Entities | None = None
+    """who and what the rows are about; None where no network asks"""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -53,6 +61,8 @@ class _Member:
     optimiser: torch.optim.Optimizer
     average: dict[str, torch.Tensor]
     """moving average of its weights"""
+    balance: Balance
+    """how its tasks are weighed"""
     epoch: int = 0
     best: float = -np.inf
     best_epoch: int = 0
@@ -69,11 +79,11 @@ class TrainingLoop:
     def __init__(
         self, config: HeavyNetworkConfig, spec: InputSpec, tasks: tuple[str, ...], rows: TrainingRows,
         valid: FeatureTable, *, seed: int, progress: Progress, resume: Path | None, fingerprint: str,
-        warm: WarmStart | None = None,
+        warm: WarmStart | None = None, valid_place: np.ndarray | None = None,
     ):
         self.config, self.spec, self.tasks, self.rows, self.valid = config, spec, tasks, rows, valid
         self.seed, self.progress, self.resume, self.fingerprint = seed, progress, resume, fingerprint
-        self.warm = warm
+        self.warm, self.valid_place = warm, valid_place
         self.device = rows.features.device
         self.task_weights = torch.tensor([config.task_weights.get(t, 1.0) for t in tasks], device=self.device)
         # batch normalisation needs two rows
@@ -125,19 +135,21 @@ class TrainingLoop:
     def _seed_of(self, number: int, epoch: int) -> int:
         return int(np.random.SeedSequence([self.seed, number, epoch]).generate_state(1)[0])
 
-    def _optimiser(self, network: HeavyNetwork) -> torch.optim.Optimizer:
+    def _optimiser(self, network: HeavyNetwork, balance: Balance) -> torch.optim.Optimizer:
         """AdamW; embeddings, biases and batch norm are not decayed (embeddings have a penalty of their own)."""
         decayed, plain = [], []
         for name, parameter in network.named_parameters():
             is_matrix = parameter.ndim >= 2 and not name.endswith("bias") and "embedding" not in name
             (decayed if is_matrix else plain).append(parameter)
+        plain += balance.parameters()
         groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=self.config.learning_rate)
 
     def _train_member(self, number: int, interrupted: dict | None, step: Step) -> dict[str, torch.Tensor]:
         config, network = self.config, self._network(number)
         average = {k: v.clone() for k, v in network.state_dict().items()}
-        member = _Member(network, self._optimiser(network), average)
+        balance = Balance(config, len(self.tasks), self._seed_of(number, 0)).to(self.device)
+        member = _Member(network, self._optimiser(network, balance), average, balance)
         if interrupted is not None:
             self._put_back(member, interrupted)
         while member.epoch < self.epochs and member.epoch - member.best_epoch < config.patience:
@@ -160,7 +172,7 @@ class TrainingLoop:
 
     def _train_epoch(self, member: _Member, number: int, step: Step) -> float:
         """One pass over the rows in random order; returns the mean loss."""
-        config, rows, network = self.config, self.rows, member.network
+        config, network = self.config, member.network
         network.train()
         live = network.state_dict()  # views of the weights as they change
         floating = [k for k, v in live.items() if v.is_floating_point()]
@@ -170,21 +182,20 @@ class TrainingLoop:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self._seed_of(number, member.epoch))
-            order = torch.randperm(len(rows)).to(self.device)
+            order = self._order()
             for start in self.starts:
                 batch = order[start : start + config.batch_size]
                 for group in member.optimiser.param_groups:
                     group["lr"] = self._learning_rate(done)
                 member.optimiser.zero_grad(set_to_none=True)
-                loss = self._loss(network, batch)
-                loss.backward()
+                loss = member.balance.backward(*self._losses(network, batch), network)
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
                 member.optimiser.step()
                 if config.average:
                     decay = min(config.average_decay, (1 + done) / (10 + done))
                     with torch.no_grad():
                         torch._foreach_lerp_(averages, weights, 1 - decay)
-                total += loss.detach()
+                total += loss
                 done += 1
                 step.advance()
         mean = float(total) / max(len(self.starts), 1)
@@ -206,21 +217,41 @@ class TrainingLoop:
         share = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + np.cos(np.pi * progress))
         return max(config.learning_rate * float(share), LEARNING_RATE_FLOOR)
 
-    def _loss(self, network: HeavyNetwork, batch: torch.Tensor) -> torch.Tensor:
+    def _order(self) -> torch.Tensor:
+        """Rows in random order; those of one request side by side where they are compared."""
+        if self.rows.group is None:
+            return torch.randperm(len(self.rows)).to(self.device)
+        key = torch.randperm(int(self.rows.group.max()) + 1)[self.rows.group.cpu()]
+        return torch.argsort(key, stable=True).to(self.device)
+
+    def _losses(self, network: HeavyNetwork, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of each action [T], weighed as set, and what no one action owns: dwell, penalty of embeddings."""
         config, rows = self.config, self.rows
         if rows.prepared is None:
             numbers, codes = network.input.prepare(rows.features[batch])
         else:
             numbers, codes = (None if part is None else part[batch] for part in rows.prepared)
-        logits, mean, log_variance, embedded = network.raw(numbers, codes)
-        weight = None if rows.weight is None else rows.weight[batch]
-        mask = None if rows.mask is None else rows.mask[batch]
-        loss = (weighted_bce(logits, rows.labels[batch], weight, mask) * self.task_weights).sum()
-        if mean is not None:
-            loss = loss + config.dwell_weight * gaussian_nll(mean, log_variance, rows.log_dwell[batch], weight)
-        if embedded is not None and config.embedding_l2:
-            loss = loss + config.embedding_l2 * embedded.square().sum(dim=(1, 2)).mean()
-        return loss
+        sides = None
+        if self.spec.side is not None:
+            arrays = self.spec.side.arrays(rows.entities.take(batch.cpu().numpy()))
+            sides = {name: torch.from_numpy(a).to(self.device) for name, a in arrays.items()}
+        place = None if rows.place is None else rows.place[batch]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits, mean, log_variance, rest = network.raw(numbers, codes, sides, place)
+        logits = logits.float()
+        labels, weight, mask = (None if x is None else x[batch] for x in (rows.labels, rows.weight, rows.mask))
+        losses = weighted_bce(logits, labels, weight, mask, config.focal_gamma if config.loss == "focal" else 0.0)
+        if rows.group is not None:
+            losses = losses + config.listwise * listwise_softmax(logits, labels, rows.group[batch], weight, mask)
+        if mean is not None and config.dwell_loss == "quantile":
+            rest = rest + config.dwell_weight * pinball(
+                mean.float(), rows.log_dwell[batch], config.dwell_quantile, weight
+            )
+        elif mean is not None:
+            rest = rest + config.dwell_weight * gaussian_nll(
+                mean.float(), log_variance.float(), rows.log_dwell[batch], weight
+            )
+        return losses * self.task_weights, rest
 
     def _validate(self, weights: dict[str, torch.Tensor]) -> tuple[float | None, dict]:
         """The early-stopping metric (higher is better; None without validation rows) and figures per task."""
@@ -230,11 +261,14 @@ class TrainingLoop:
         network = self._network(0)
         network.load_state_dict(weights)
         served = ServedNetwork([network], 0.0).to(self.device).eval()
-        parts = []
+        entities = None if self.spec.side is None else valid.entities
         with torch.inference_mode():
-            for start in range(0, len(valid), VALIDATION_ROWS):
-                x = torch.from_numpy(np.ascontiguousarray(valid.values[start : start + VALIDATION_ROWS], np.float32))
-                parts.append(served.logits(x.to(self.device))[0].cpu().numpy())
+            parts = [
+                served.logits(*tensors, place=self._place(number * VALIDATION_ROWS))[0].cpu().numpy()
+                for number, tensors in enumerate(
+                    batches(valid.values, entities, self.spec.side, VALIDATION_ROWS, self.device)
+                )
+            ]
         logits = np.concatenate(parts)
         if not np.isfinite(logits).all():
             raise RecsysError(
@@ -251,6 +285,13 @@ class TrainingLoop:
         auc = {task: None if np.isnan(value) else value for task, value in auc.items()}
         return metric, {"auc": auc, "log_loss": float(np.mean(losses))}
 
+    def _place(self, start: int) -> torch.Tensor | None:
+        """Codes of place of validation rows: clicks on them are due to their places too, so these are counted in."""
+        if self.valid_place is None:
+            return None
+        codes = torch.from_numpy(self.valid_place[start : start + VALIDATION_ROWS]).to(self.device)
+        return torch.where(codes < len(self.spec.places), codes, 0)
+
     def _save(self, member: _Member | None) -> None:
         if self.resume is None:
             return
@@ -260,6 +301,7 @@ class TrainingLoop:
                 "network": member.network.state_dict(), "optimiser": member.optimiser.state_dict(),
                 "average": member.average, "epoch": member.epoch, "best": float(member.best),
                 "best_epoch": member.best_epoch, "best_weights": member.best_weights,
+                "balance": member.balance.state_dict(), "balance_draws": member.balance.generator.get_state(),
             }
         save_checkpoint(self.resume, content)
 
@@ -284,3 +326,5 @@ class TrainingLoop:
         member.average = {k: v.to(self.device) for k, v in state["average"].items()}
         member.epoch, member.best = state["epoch"], state["best"]
         member.best_epoch, member.best_weights = state["best_epoch"], state["best_weights"]
+        member.balance.load_state_dict(state["balance"])
+        member.balance.generator.set_state(state["balance_draws"])

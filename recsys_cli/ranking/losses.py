@@ -8,14 +8,17 @@ import torch.nn.functional as F
 
 def weighted_bce(
     logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None = None, mask: torch.Tensor | None = None,
-    pos_weight: torch.Tensor | None = None,
+    gamma: float = 0.0,
 ) -> torch.Tensor:
     """Binary cross-entropy per task: float[T] for logits and labels [n, T].
 
-    weight [n] weighs rows, mask [n, T] is False where a label is unknown. pos_weight [T] multiplies the loss of
-    positives; predictions are then no longer probabilities, so it is off unless given.
+    weight [n] weighs rows, mask [n, T] is False where a label is unknown. gamma above 0 gives the focal loss
+    (1 − p)^γ · cross-entropy, p being the probability of what happened (Lin et al., ICCV 2017); its minimum is no
+    longer at the true probabilities, which calibration has to mend.
     """
-    loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none", pos_weight=pos_weight)
+    loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    if gamma:
+        loss = loss * torch.sigmoid(torch.where(labels > 0.5, -logits, logits)) ** gamma
     if weight is None and mask is None:
         return loss.mean(dim=0)
     share = torch.ones_like(loss) if weight is None else weight[:, None].expand_as(loss)
@@ -33,3 +36,42 @@ def gaussian_nll(
     loss = 0.5 * (log_variance + error.square() * torch.exp(-log_variance))
     share = known.to(loss.dtype) if weight is None else known * weight
     return (loss * share).sum() / share.sum().clamp_min(1e-12)
+
+
+def pinball(
+    predicted: torch.Tensor, target: torch.Tensor, quantile: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean pinball loss of a quantile of `target` [n], NaN where unknown (Koenker & Bassett, Econometrica 1978)."""
+    known = ~torch.isnan(target)
+    error = torch.where(known, target, predicted.detach()) - predicted
+    loss = torch.maximum(quantile * error, (quantile - 1) * error)
+    share = known.to(loss.dtype) if weight is None else known * weight
+    return (loss * share).sum() / share.sum().clamp_min(1e-12)
+
+
+def listwise_softmax(
+    logits: torch.Tensor, labels: torch.Tensor, group: torch.Tensor, weight: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Softmax cross-entropy within groups, per task: float[T] for logits and labels [n, T].
+
+    group int64[n]: rows of one number compete (Cao et al., "Learning to Rank", ICML 2007; one positive at a time).
+    A group counts where a task has both outcomes in it, once for each positive, weighted by that row's weight; a
+    task without such a group gives 0.
+    """
+    _, place = torch.unique(group, return_inverse=True)
+    groups, tasks = int(place.max()) + 1, logits.shape[1]
+    known = torch.ones_like(labels) if mask is None else mask
+    at = place[:, None].expand_as(logits)
+
+    def total(values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(groups, tasks, dtype=values.dtype, device=values.device).scatter_add(0, at, values)
+
+    scores = torch.where(known > 0, logits, torch.full_like(logits, -1e9))
+    top = torch.full((groups, tasks), -1e9, dtype=scores.dtype, device=scores.device)
+    top = top.scatter_reduce(0, at, scores.detach(), "amax")
+    normaliser = top + torch.log(total(torch.exp(scores - top[place]) * known).clamp_min(1e-30))
+    positive = labels * known
+    mixed = (total(positive) > 0) & (total(known - positive) > 0)
+    share = positive * mixed[place] * (1 if weight is None else weight[:, None])
+    return ((normaliser[place] - logits) * share).sum(dim=0) / share.sum(dim=0).clamp_min(1e-12)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import orjson
 
+from recsys_cli.data.behaviour import Entities
 from recsys_cli.errors import ArtifactError, DataError
 from recsys_cli.ranking.calibration import Calibration
+from recsys_cli.ranking.sides import SideSpec
 
 GRAPH_FILE, SIDE_FILE = "heavy.onnx", "heavy.json"
 RANKER_VERSION = 1
@@ -31,6 +34,8 @@ class ServedRanker:
     kind: str
     _session: object
     _curves: dict[str, Calibration]
+    side: SideSpec | None = None
+    """ids and histories that it reads beside the features; None for neither"""
 
     @classmethod
     def load(cls, folder: str | os.PathLike, threads: int = 1) -> ServedRanker:
@@ -47,17 +52,21 @@ class ServedRanker:
         return cls(
             tuple(side["names"]), tuple(side["tasks"]), side["dwell"], side["kind"], session,
             {task: c for task, c in calibration.items() if c.knots},
+            None if side.get("side") is None else SideSpec.from_dict(side["side"]),
         )
 
-    def predict(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n]."""
+    def predict(self, values: np.ndarray, entities: Entities | None = None) -> dict[str, np.ndarray]:
+        """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n].
+
+        entities: who and what the rows are about; rankers without ids or histories do not look at them.
+        """
         if values.ndim != 2 or values.shape[1] != len(self.names):
             raise DataError(f"features of shape {values.shape}, the ranker takes [n, {len(self.names)}]")
         values = np.ascontiguousarray(values, np.float32)
         if len(values):
             # a layer's activations of so few rows stay in the cache: twice as fast as all rows at once
             parts = [
-                self._session.run(None, {"features": values[i : i + ROWS_AT_ONCE]})
+                self._session.run(None, {"features": values[i : i + ROWS_AT_ONCE]} | self._sides(entities, i))
                 for i in range(0, len(values), ROWS_AT_ONCE)
             ]
             probabilities, dwell = (np.concatenate(p) for p in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
@@ -70,6 +79,17 @@ class ServedRanker:
         if self.dwell:
             out["dwell"] = dwell
         return out
+
+    def _sides(self, entities: Entities | None, start: int) -> dict[str, np.ndarray]:
+        if self.side is None:
+            return {}
+        arrays = self.side.arrays(None if entities is None else entities.take(slice(start, start + ROWS_AT_ONCE)))
+        # an array that no weight reads is no input of the graph
+        return {name: a for name, a in arrays.items() if name in self._inputs}
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        return frozenset(i.name for i in self._session.get_inputs())
 
 
 def _read_side(path: Path) -> dict:

@@ -12,23 +12,20 @@ import torch
 
 from recsys_cli.errors import DataError, RecsysError
 from recsys_cli.features.table import RELEVANCE, FeatureTable
-from recsys_cli.metrics import expected_calibration_error, log_loss, summarise
+from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, summarise
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import fit_calibration
 from recsys_cli.ranking.config import HeavyConfig, HeavyNetworkConfig, LightGbmConfig
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
-from recsys_cli.ranking.light import check_finite, moments
+from recsys_cli.ranking.inputs import complete_spec, input_spec, place_codes, training_rows
+from recsys_cli.ranking.light import check_finite
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.loop import TrainingLoop, TrainingRows
-from recsys_cli.ranking.networks import InputLayer, InputSpec, ServedNetwork
+from recsys_cli.ranking.loop import TrainingLoop
+from recsys_cli.ranking.networks import ServedNetwork
 from recsys_cli.ranking.trees import TreeRanker, fit_trees
 from recsys_cli.ranking.warm import WarmStart
 
-MOMENT_ROWS = 500_000
-"""Means and standard deviations of features are taken from about so many rows, evenly spread."""
-PREPARED_VALUES = 2**28
-"""Features of up to so many values (1 GiB) are normalised once and kept; those of more, batch by batch."""
 PARALLEL_STEP = 2**30
 """Multiplications a step from which more than one thread pays; below, they wait for each other."""
 COLLAPSED = 1e-4
@@ -51,7 +48,8 @@ def fit_heavy(
     The result's `metrics` hold, per task, the figures of `metrics.summarise` on the validation rows after
     calibration (cross-fitted over users, so that the correction is not measured on the rows it was fitted on),
     `log_loss_raw` and `ece_raw` before it and the method chosen; under "dwell" the mean predicted and observed
-    seconds and the correlation of ln(1+dwell); under "training" rows, epochs, the best one and seconds.
+    seconds and the correlation of ln(1+dwell); with `seeds`, per task the uncorrected ROC-AUC of every seed, its mean
+    and its standard deviation; under "training" rows, epochs, the best one and seconds.
 
     Raises DataError for numbers that are not finite and where no action can be learned, RecsysError where the loss
     is no longer a number or every prediction is the same, ArtifactError where `warm` does not fit.
@@ -75,14 +73,22 @@ def fit_heavy(
     if warm is not None:
         warm.check(config, train, tasks)
     fingerprint = _fingerprint(config, train, valid, seed) + ("" if warm is None else warm.digest)
-    given = {"seed": seed, "progress": progress, "resume": resume, "fingerprint": fingerprint, "threads": threads}
+    given = {"progress": progress, "fingerprint": fingerprint, "threads": threads, "warm": warm}
     fit = fit_trees if isinstance(config, LightGbmConfig) else _fit_network
-    ranker = fit(config, train, valid, tasks, dropped, **given, warm=warm)
+    constant = constant_features(train)
+    if constant:
+        told = ", ".join(constant[:5]) + (f" and {len(constant) - 5} more" if len(constant) > 5 else "")
+        progress.message(f"constant in the training rows, so that they teach nothing: {told}")
+    ranker = fit(config, train, valid, tasks, dropped, seed=seed, resume=resume, **given)
     _check_alive(ranker, valid if len(valid) else train)
     _measure(ranker, valid)
+    for task, aucs in _aucs_of_seeds(config, fit, ranker, train, valid, seed, resume, given).items():
+        spread = {"auc_mean": float(np.mean(aucs)), "auc_sd": float(np.std(aucs, ddof=1))}
+        ranker.metrics[task] |= {"auc_seeds": aucs, **spread}
     history = ranker.history
     ranker.metrics["training"] = {
-        "rows": len(train), "valid_rows": len(valid), "features": len(train.names), "epochs": len(history),
+        "rows": len(train), "valid_rows": len(valid), "features": len(train.names),
+        "constant_features": constant, "epochs": len(history),
         "best_epoch": [h["epoch"] for h in history if h["best"]][-1] if history else 0,
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -98,12 +104,14 @@ def _fit_network(
 ) -> HeavyRanker:
     """The network of a configuration, trained and not yet calibrated."""
     device = _device(config)
-    spec = input_spec(train) if warm is None else warm.input_spec(input_spec(train), train.names)
+    spec = complete_spec(config, input_spec(train), train, tasks, progress)
+    if warm is not None:
+        spec = warm.input_spec(spec, train.names)
     dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
-    data = _tensors(config, spec, train, tasks, dwell, device)
+    data = training_rows(config, spec, train, tasks, dwell, device, progress)
     loop = TrainingLoop(
         config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume, fingerprint=fingerprint,
-        warm=warm,
+        warm=warm, valid_place=place_codes(valid) if spec.places else None,
     )
     with torch_threads(threads if loop.multiplications >= PARALLEL_STEP else 1):
         members, history = loop.run()
@@ -115,12 +123,19 @@ def _latest(table: FeatureTable, rows: int) -> FeatureTable:
     if len(table) <= rows:
         return table
     keep = np.sort(np.argsort(table.time, kind="stable")[len(table) - rows :])
-    return FeatureTable(
-        table.values[keep], table.names, table.categories, {k: v[keep] for k, v in table.labels.items()},
-        None if table.dwell is None else table.dwell[keep], table.user[keep], table.item[keep], table.time[keep],
-        None if table.weight is None else table.weight[keep],
-        None if table.candidate is None else table.candidate[keep],
-    )
+    return table.take(keep)
+
+
+def constant_features(table: FeatureTable) -> list[str]:
+    """Features that have one value in all rows."""
+    if not len(table):
+        return []
+    first = table.values[0]
+    varied = np.zeros(len(table.names), bool)
+    for start in range(0, len(table), PREDICT_ROWS):  # most vary within the first rows, the others are few
+        rest = np.flatnonzero(~varied)
+        varied[rest] = (table.values[start : start + PREDICT_ROWS, rest] != first[rest]).any(axis=0)
+    return [name for name, moves in zip(table.names, varied, strict=True) if not moves]
 
 
 def choose_tasks(config: HeavyConfig, train: FeatureTable) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -139,47 +154,11 @@ def choose_tasks(config: HeavyConfig, train: FeatureTable) -> tuple[tuple[str, .
     return tuple(tasks), dropped
 
 
-def input_spec(train: FeatureTable) -> InputSpec:
-    """How each column of a table enters the network, with the moments of its training rows."""
-    numeric = [j for j, name in enumerate(train.names) if name not in train.categories]
-    categorical = [j for j, name in enumerate(train.names) if name in train.categories]
-    sample = train.values[:: max(len(train) // MOMENT_ROWS, 1)]
-    logged, mean, std = moments(sample[:, numeric])
-    order = np.argsort(logged, kind="stable")
-    return InputSpec(
-        np.array(numeric, np.int64)[order].tolist(), logged[order].tolist(), mean[order].tolist(), std[order].tolist(),
-        categorical,
-        [train.categories[train.names[j]] for j in categorical],
-    )
-
-
 def _device(config: HeavyNetworkConfig) -> torch.device:
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise RecsysError("ranking.heavy.device is cuda and this machine has no usable GPU", "set it to auto or cpu")
     return torch.device("cuda" if available and config.device != "cpu" else "cpu")
-
-
-def _tensors(
-    config: HeavyNetworkConfig, spec: InputSpec, train: FeatureTable, tasks: tuple[str, ...], dwell: bool,
-    device: torch.device,
-) -> TrainingRows:
-    def tensor(values: np.ndarray | None) -> torch.Tensor | None:
-        return None if values is None else torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
-
-    features, prepared = tensor(train.values), None
-    if train.values.size <= PREPARED_VALUES:
-        with torch.random.fork_rng(devices=[]):  # its weights are drawn and never used
-            layer = InputLayer(spec, config.embedding_dim, config.clip).to(device)
-        parts = [layer.prepare(features[start : start + PREDICT_ROWS]) for start in range(0, len(train), PREDICT_ROWS)]
-        numbers, codes = zip(*parts, strict=True)
-        prepared = torch.cat(numbers), torch.cat(codes).to(torch.int32) if spec.categorical else None
-    labels = np.stack([train.labels[task] for task in tasks], axis=1)
-    log_dwell = np.log1p(np.maximum(train.dwell, 0)) if dwell else None
-    mask = None
-    if train.candidate is not None:
-        mask = np.stack([(t == RELEVANCE) | ~train.candidate for t in tasks], axis=1)
-    return TrainingRows(features, prepared, tensor(labels), tensor(log_dwell), tensor(train.weight), tensor(mask))
 
 
 def _fingerprint(config: HeavyConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:
@@ -196,9 +175,9 @@ def _fingerprint(config: HeavyConfig, train: FeatureTable, valid: FeatureTable, 
 
 def _check_alive(ranker: HeavyRanker | TreeRanker, table: FeatureTable) -> None:
     """Raises RecsysError where every head gives every row the same prediction although rows differ."""
-    sample = table.values[:PREDICT_ROWS]
-    logits = ranker.logits(sample)[0]
-    if np.ptp(logits, axis=0).max() < COLLAPSED and np.ptp(sample, axis=0).max() > 0:
+    rows = table.take(slice(0, PREDICT_ROWS))
+    logits = ranker.logits(rows.values, rows.entities)[0]
+    if np.ptp(logits, axis=0).max() < COLLAPSED and np.ptp(rows.values, axis=0).max() > 0:
         rates = ", ".join(f"{t} {p:.4f}" for t, p in zip(ranker.tasks, sigmoid(logits[0]), strict=True))
         raise RecsysError(
             f"the heavy ranker's probabilities collapsed: every row gets {rates}",
@@ -206,12 +185,32 @@ def _check_alive(ranker: HeavyRanker | TreeRanker, table: FeatureTable) -> None:
         )
 
 
+def _aucs_of_seeds(
+    config: HeavyConfig, fit, ranker: HeavyRanker | TreeRanker, train: FeatureTable, valid: FeatureTable, seed: int,
+    resume: Path | None, given: dict,
+) -> dict[str, list[float]]:
+    """Task → ROC-AUC on the validation rows of `ranker` and of rankers trained from the seeds after its own."""
+    if not isinstance(config, HeavyNetworkConfig) or config.seeds == 1 or not len(valid):
+        return {}
+    out: dict[str, list[float]] = {task: [] for task in ranker.tasks}
+    for number in range(config.seeds):
+        other = ranker
+        if number:
+            place = None if resume is None else resume.with_stem(f"{resume.stem}-seed-{number}")
+            other = fit(config, train, valid, ranker.tasks, {}, seed=seed + number, resume=place, **given)
+        logits = other.logits(valid.values, valid.entities)[0]
+        for t, task in enumerate(ranker.tasks):
+            rows = valid.known(task)
+            out[task].append(roc_auc(valid.labels[task][rows], logits[rows, t]))
+    return out
+
+
 def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
     """Calibrate on the validation rows and put their figures into `ranker.metrics`."""
     if len(valid) == 0:
         return
     config = ranker.config
-    logits, mean, _ = ranker.logits(valid.values)
+    logits, mean, _ = ranker.logits(valid.values, valid.entities)
     calibration = {}
     for t, task in enumerate(ranker.tasks):
         rows = valid.known(task)
@@ -228,7 +227,8 @@ def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
     ranker.set_calibration(calibration)
     known = np.isfinite(valid.dwell) if ranker.dwell and valid.dwell is not None else np.zeros(0, bool)
     if known.sum() >= 2:
-        predicted, observed = ranker.predict(valid.values[known])["dwell"], valid.dwell[known]
+        seen = valid.take(known)
+        predicted, observed = ranker.predict(seen.values, seen.entities)["dwell"], seen.dwell
         log_observed = np.log1p(np.maximum(observed, 0))
         both_vary = np.ptp(mean[known]) > 0 and np.ptp(log_observed) > 0
         ranker.metrics["dwell"] = {

@@ -15,6 +15,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.data.behaviour import Entities
 from recsys_cli.errors import ArtifactError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import write_bytes
@@ -82,8 +83,13 @@ class TreeRanker:
         session = onnxruntime.InferenceSession(self._graph(raw), providers=["CPUExecutionProvider"])
         return session.run(None, {"features": np.ascontiguousarray(values, np.float32)})
 
-    def logits(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Uncorrected logits float32[n, T], and mean and log-variance of ln(1+dwell) float32[n]."""
+    def logits(
+        self, values: np.ndarray, entities: Entities | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Uncorrected logits float32[n, T], and mean and log-variance of ln(1+dwell) float32[n].
+
+        Trees read features alone: `entities` stands here and in `predict` because networks may read them.
+        """
         (scores,) = self._run(True, values)
         places, slopes, shifts = self._heads()
         mean = scores[:, -1] if self.dwell else np.zeros(len(values), np.float32)
@@ -95,7 +101,7 @@ class TreeRanker:
         lines = np.array([self.line(t) for t in self.tasks], np.float32)
         return np.array([self._ensembles.index(self.model_of(t)) for t in self.tasks]), lines[:, 0], lines[:, 1]
 
-    def predict(self, values: np.ndarray) -> dict[str, np.ndarray]:
+    def predict(self, values: np.ndarray, entities: Entities | None = None) -> dict[str, np.ndarray]:
         """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n]."""
         probabilities, dwell = self._run(False, values)
         out = {

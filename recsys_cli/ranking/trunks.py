@@ -12,10 +12,15 @@ from torch import nn
 from recsys_cli.ranking.config import (
     DcnConfig,
     DeepFmConfig,
+    DinConfig,
+    EsmmConfig,
+    FmConfig,
     MaskNetConfig,
     MmoeConfig,
+    NcfConfig,
     PleConfig,
     SharedBottomConfig,
+    TransformerConfig,
     WideDeepConfig,
 )
 
@@ -35,7 +40,7 @@ def mlp(width: int, hidden: list[int], dropout: float, batch_norm: bool) -> nn.S
 class SharedBottom(nn.Module):
     """One representation for all tasks."""
 
-    def __init__(self, config: SharedBottomConfig, width: int, tasks: int):
+    def __init__(self, config: SharedBottomConfig | DinConfig | TransformerConfig, width: int, tasks: int):
         super().__init__()
         self.layers = mlp(width, config.hidden, config.dropout, config.batch_norm)
         self.width = config.hidden[-1] if config.hidden else width
@@ -187,6 +192,54 @@ class DeepFm(nn.Module):
         return torch.cat([x, self.norm(0.5 * pairs), self.deep(x)], dim=1)
 
 
+class Esmm(nn.Module):
+    """Two towers on one input: one for the first stage and what stands beside it, one for what lies behind it."""
+
+    def __init__(self, config: EsmmConfig, width: int, tasks: int, behind: list[int]):
+        super().__init__()
+        self.first, self.second = (mlp(width, config.hidden, config.dropout, config.batch_norm) for _ in range(2))
+        self.second_tasks = [t for t, stage in enumerate(behind) if stage >= 0]
+        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        towers = self.first(x), self.second(x)
+        return torch.stack([towers[task in self.second_tasks] for task in range(self.tasks)])
+
+
+class Fm(nn.Module):
+    """The input and, for each task, the sum of all products of two inputs by factors of its own."""
+
+    def __init__(self, config: FmConfig, width: int, tasks: int):
+        super().__init__()
+        self.factors = nn.Parameter(torch.randn(width, tasks * config.factors) * 0.01)
+        self.tasks, self.width = tasks, width + 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pairs = torch.matmul(x, self.factors).square() - torch.matmul(x.square(), self.factors.square())
+        pairs = 0.5 * pairs.unflatten(1, (self.tasks, -1)).sum(dim=2)
+        return torch.cat([x.expand(self.tasks, -1, -1), pairs.transpose(0, 1).unsqueeze(2)], dim=2)
+
+
+class Ncf(nn.Module):
+    """Products of user and item factors beside an MLP over the other factors and all else.
+
+    The ids stand last in the input, each in two halves: factors of the products, factors of the MLP.
+    """
+
+    def __init__(self, config: NcfConfig, width: int, tasks: int):
+        super().__init__()
+        self.half, self.count = config.id_dim // 2, len(config.ids)
+        self.user, self.item = config.ids.index("user"), config.ids.index("item")
+        self.deep = mlp(width - self.count * self.half, config.hidden, config.dropout, config.batch_norm)
+        self.width = self.half + (config.hidden[-1] if config.hidden else width - self.count * self.half)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ids = x[:, x.shape[1] - self.count * 2 * self.half :].unflatten(1, (self.count, 2, self.half))
+        product = ids[:, self.user, 0] * ids[:, self.item, 0]
+        deep = torch.cat([x[:, : x.shape[1] - self.count * 2 * self.half], ids[:, :, 1].flatten(1)], dim=1)
+        return torch.cat([product, self.deep(deep)], dim=1)
+
+
 TRUNKS: dict[str, type[nn.Module]] = {
     "shared_bottom": SharedBottom,
     "mmoe": Mmoe,
@@ -195,5 +248,10 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "masknet": MaskNet,
     "wide_deep": WideDeep,
     "deepfm": DeepFm,
+    "esmm": Esmm,
+    "fm": Fm,
+    "ncf": Ncf,
+    "din": SharedBottom,
+    "transformer": SharedBottom,
 }
 """`kind` of the configuration → trunk."""

@@ -15,23 +15,39 @@ from recsys_cli.ranking import loop
 from recsys_cli.ranking.config import (
     DcnConfig,
     DeepFmConfig,
+    DinConfig,
+    EsmmConfig,
+    FmConfig,
     MaskNetConfig,
     MmoeConfig,
+    NcfConfig,
     PleConfig,
     SharedBottomConfig,
+    TransformerConfig,
     WideDeepConfig,
 )
 from recsys_cli.ranking.heavy import HeavyRanker
+from recsys_cli.ranking.inputs import input_spec
 from recsys_cli.ranking.networks import HeavyNetwork, InputSpec
 from recsys_cli.ranking.serving import ServedRanker
-from recsys_cli.ranking.trainer import fit_heavy, input_spec
+from recsys_cli.ranking.sides import SideSpec
+from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trunks import TRUNKS
 
 SMALL = {"hidden": [32, 16], "epochs": 4, "min_steps": 0, "batch_size": 256, "learning_rate": 5e-3}
 KINDS = {
     "shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig, "ple": PleConfig, "dcn_v2": DcnConfig,
     "masknet": MaskNetConfig, "wide_deep": WideDeepConfig, "deepfm": DeepFmConfig,
+    "esmm": EsmmConfig, "fm": FmConfig, "ncf": NcfConfig, "din": DinConfig, "transformer": TransformerConfig,
 }
+STAGES = {"esmm": {"behind": ["like"]}}
+"""Settings without which a kind cannot learn from the tables of these tests."""
+SMALL_HISTORY = {"id_buckets": 64, "history_length": 8, "history_dim": 16, "id_dim": 8}
+CAPACITY = {
+    "fm": {"ids": ["user", "item"], "factors": 32, "id_buckets": 512, "min_steps": 700}, "ncf": {"id_buckets": 64},
+    "din": SMALL_HISTORY, "transformer": SMALL_HISTORY,
+}
+"""Settings with which a kind has enough weights to learn 200 rows by heart, and no more than it needs."""
 
 
 class Said(Progress):
@@ -58,16 +74,17 @@ def test_every_trunk_has_a_configuration_and_a_test():
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_network_overfits_200_rows(kind):
     table = make_table(200)
-    config = KINDS[kind](
-        epochs=150, batch_size=100, dropout=0, weight_decay=0, embedding_l2=0, learning_rate=1e-2, average=False,
-        patience=150, calibration="none",
-    )
+    plain = {
+        "epochs": 150, "min_steps": 0, "batch_size": 100, "dropout": 0, "weight_decay": 0, "embedding_l2": 0,
+        "learning_rate": 1e-2, "average": False, "patience": 150, "calibration": "none", "id_l2": 0,
+    }
+    config = KINDS[kind](**plain | STAGES.get(kind, {}) | CAPACITY.get(kind, {}))
     empty = replace(
         table, values=table.values[:0], labels={k: v[:0] for k, v in table.labels.items()}, dwell=table.dwell[:0],
         user=table.user[:0], item=table.item[:0], time=table.time[:0],
     )
     ranker = fit_heavy(config, table, empty, seed=0)
-    predicted = ranker.predict(table.values)
+    predicted = ranker.predict(table.values, table.entities)
     for task in ("click", "like", "hide"):
         assert roc_auc(table.labels[task], predicted[task]) > 0.99, task
     known = np.isfinite(table.dwell)
@@ -76,11 +93,12 @@ def test_each_network_overfits_200_rows(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_graph_of_each_network_says_what_torch_says(kind, tmp_path):
-    config = KINDS[kind](epochs=1, min_steps=0, batch_size=256, members=2)
+    config = KINDS[kind](epochs=2, min_steps=0, batch_size=256, members=2, **STAGES.get(kind, {}))
     ranker = fit_heavy(config, make_table(600), make_table(200, 1), seed=0)
     ranker.export(tmp_path)
-    values = make_table(300, 2).values
-    expected, served = ranker.predict(values), ServedRanker.load(tmp_path).predict(values)
+    table = make_table(300, 2)
+    expected = ranker.predict(table.values, table.entities)
+    served = ServedRanker.load(tmp_path).predict(table.values, table.entities)
     assert expected.keys() == served.keys()
     for task in ranker.tasks:
         np.testing.assert_allclose(served[task], expected[task], atol=1e-5)
@@ -90,13 +108,25 @@ def test_the_graph_of_each_network_says_what_torch_says(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_each_network_are_those_of_finite_differences(kind):
     torch.manual_seed(3)
-    small = {"hidden": [5, 3], "dropout": 0, "head": 2, "embedding_dim": 2}
-    spec = InputSpec([0, 1, 2], [False, False, True], [0.0] * 3, [1.0] * 3, [3], [4])
-    network = HeavyNetwork(KINDS[kind](**small), spec, 2, True).double().train()
+    small = {"dropout": 0, "embedding_dim": 2, "id_dim": 4, "id_buckets": 30, "history_dim": 4, "history_length": 5}
+    small |= {"factors": 3} if kind == "fm" else {"hidden": [5, 3], "head": 2}
+    config, table = KINDS[kind](**small), make_table(6)
+    length = 0 if config.history == "none" else config.history_length
+    side = SideSpec.create(tuple(config.ids), length, table.behaviour) if config.ids or length else None
+    behind = [-1, 0] if kind == "esmm" else []
+    spec = InputSpec([0, 1, 2], [False, False, True], [0.0] * 3, [1.0] * 3, [3], [4], side, behind)
+    network = HeavyNetwork(config, spec, 2, True).double().train()
+    with torch.no_grad():  # away from units whose input is exactly zero, where slopes differ from side to side
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    sides = None
+    if side is not None:
+        sides = {name: torch.from_numpy(a) for name, a in side.arrays(table.entities).items()}
+        sides |= {"history_facts": sides["history_facts"].double()} if length else {}
     numbers, codes = torch.randn(6, 3, dtype=torch.float64), torch.randint(0, 4, (6, 1))
 
     def loss() -> torch.Tensor:
-        logits, mean, log_variance, _ = network.raw(numbers, codes)
+        logits, mean, log_variance, _ = network.raw(numbers, codes, sides)
         return (torch.sigmoid(logits).square().sum() + (mean * 0.3).sin().sum() + log_variance.tanh().sum()).sum()
 
     network.zero_grad()
