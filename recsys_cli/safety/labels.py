@@ -219,7 +219,9 @@ def _named(frame: pl.DataFrame, value: pl.Series, options: LabelOptions) -> np.n
     _refuse(frame, value == "", "is empty", "give every row a label, or leave the row out")
     if negative:
         named = ", ".join([*positive, *negative])
-        hint = "name the values with --positive" if not options.positive else "name it with --positive or --negative"
+        hint = "name it with --positive or --negative"
+        if not options.positive:
+            hint = "name the values of the positive class with --positive, or a threshold with --above"
         _refuse(frame, ~value.is_in([*positive, *negative]), f"is none of {named}", hint)
     return value.is_in(list(positive)).to_numpy()
 

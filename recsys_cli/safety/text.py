@@ -32,6 +32,7 @@ BLOCKS = ("words", "characters")
 
 _URL = re.compile(r"(?:https?://|www\.)\S+")
 _MENTION = re.compile(r"(?<!\w)@\w+")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _DIGIT = re.compile(r"\d")
 _FACTOR = 0x9E3779B97F4A7C15
 _INVERSE = pow(_FACTOR, -1, 1 << 64)
@@ -39,13 +40,13 @@ _SEEDS = {name: np.uint64(seed) for name, seed in (("words", 0x5851F42D4C957F2D)
 
 
 def normalise(text: str) -> str:
-    """What the n-grams are taken from: entities resolved, compatibility forms folded (NFKC), lower case, links and
-    mentions reduced to one word each, digits to 0, white space to single spaces."""
+    """What the n-grams are taken from: entities resolved, compatibility forms folded (NFKC), signs without width left
+    out, lower case, links and mentions reduced to one word each, digits to 0, white space to single spaces."""
     if len(text) > MAX_CHARACTERS:
         text = text[: MAX_CHARACTERS // 2] + " " + text[-MAX_CHARACTERS // 2 :]
     if "&" in text:
         text = html.unescape(text)
-    text = unicodedata.normalize("NFKC", text)[: 2 * MAX_CHARACTERS].lower()
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)[: 2 * MAX_CHARACTERS]).lower()
     text = _MENTION.sub("@user", _URL.sub("http", text))
     return " ".join(_DIGIT.sub("0", text).split())
 

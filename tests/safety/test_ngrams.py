@@ -76,6 +76,7 @@ def test_batches_are_cut_and_rows_still_count_from_their_start():
 
 def test_what_does_not_matter_is_folded():
     assert normalise("ＦＲＥＥ &amp; easy\n\tnow") == "free & easy now"
+    assert normalise("i\u200bd\u00adiot") == "idiot"
     assert normalise("see https://a.b/c?d and @Somebody, call 0800-555") == "see http and @user, call 0000-000"
 
 
