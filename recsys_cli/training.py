@@ -33,10 +33,11 @@ from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable, with_relevance
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
+from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.baseline import fit_baseline
-from recsys_cli.ranking.light import fit_light
+from recsys_cli.ranking.light import LightRanker, fit_light, fit_linear
 from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees import TreeRanker
@@ -51,6 +52,8 @@ from recsys_cli.tracelog import SILENT, TraceLog
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
 RECALL_AT = 500
 """Depth at which training reports what each source finds of the ranker's window."""
+DISTIL_USERS = 300
+"""Users from whose candidates a distilled light ranker learns."""
 RECALL_USERS = 2000
 """Users on whom it does so."""
 
@@ -364,6 +367,7 @@ class TrainingJob:
             safety=self.safety,
             notes=tuple(self.notes),
         )
+        bundle = replace(bundle, light=self._cut(bundle, heavy))
         build_stages(self.settings.pipeline, bundle)  # a pipeline that does not fit is refused before publishing
         folder = self.work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
@@ -373,6 +377,42 @@ class TrainingJob:
             place = folder / "ranking" / BASELINE
             place.mkdir()
             baseline.export(place)
+
+    def _cut(self, bundle: Bundle, heavy) -> LightRanker:
+        """The light ranker to serve: as it was fitted, or distilled; measures what its cut keeps of the heavy's best.
+
+        Users who are learned from are not measured on.
+        """
+        config, pipeline, light = self.settings.ranking.light, self.settings.pipeline, bundle.light
+        size = config.measured_users
+        if not (size or config.distil) or not pipeline.heavy.enabled:
+            return light
+        log, now = self.dataset.log, self.windows.test_start
+        users = np.unique(log.window(end=now).user).astype(np.int32)
+        users = np.random.default_rng(self.settings.seed).permutation(users)
+        if config.distil:
+            size = min(size, len(users) // 2)
+        taught = users[size : size + DISTIL_USERS] if config.distil else users[:0]
+        state, snapshot = bundle.state, bundle.snapshot
+        if now < state.now:
+            state = State.build(bundle.catalogue, log, now, **self.edges)
+            snapshot = Snapshot.build(bundle.spec, bundle.catalogue, log, now, **self.edges)
+        both = replace(bundle, heavy=heavy)
+
+        def scored(light: LightRanker, who: np.ndarray) -> Scored:
+            served = replace(both, light=light)
+            return score_candidates(served, pipeline, state, snapshot, who, light.names, self.settings.seed)
+
+        if config.distil and len(taught):
+            features, target, user = lesson(scored(light, taught))
+            if target.any() and not target.all():
+                light = fit_linear(config, light.names, features, target, group=user)
+                self.metrics["light"] = {"the heavy ranker's best": {"train_roc_auc": light.auc}}
+            else:
+                self.notes.append("the light ranker is not distilled: nobody has more candidates than are kept")
+        if size and len(users):
+            self.metrics["light"]["cut"] = survival(scored(light, users[:size]), pipeline.light.keep)
+        return light
 
     def _manifest(self) -> dict:
         m = self.dataset.manifest

@@ -109,6 +109,13 @@ def _render(console, document: dict) -> None:
         console.print(table, "")
     if document["warm_start"] is not None:
         console.print(f"the rankers began with those of run {document['warm_start']}", highlight=False)
+    cut = document["metrics"].get("light", {}).get("cut")
+    if cut is not None:
+        share, keep = next((v, k.rpartition("_")[2]) for k, v in cut.items() if k.startswith("top"))
+        console.print(
+            f"light ranker: {100 * share:.1f} % of the heavy ranker's best 100 are among its own best {keep} "
+            f"({cut['users']:,} users, {cut['candidates']:,.0f} candidates each)", highlight=False,
+        )
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)

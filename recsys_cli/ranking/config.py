@@ -27,6 +27,11 @@ class LightRankerConfig(Section):
     """Most Newton steps."""
     max_rows: PositiveInt = 500_000
     """Training rows used at most, the latest ones."""
+    distil: bool = False
+    """Learn which candidates the heavy ranker places among a user's best 100 instead, from what the sources propose to
+    some users before the test window."""
+    measured_users: NonNegativeInt = 200
+    """Users on whom training measures how much of the heavy ranker's best the light ranker's cut keeps; 0 for none."""
 
 
 class HeavyConfig(Section):

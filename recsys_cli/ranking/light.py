@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -110,11 +110,26 @@ def fit_light(
             "it needs rows with and without a positive action; widen the ranker's window",
         )
     x = table.values[rows][:, [table.names.index(name) for name in names]]
+    return fit_linear(config, names, x, target, None if table.weight is None else table.weight[rows], start)
+
+
+def fit_linear(
+    config: LightRankerConfig, names: Sequence[str], x: np.ndarray, target: np.ndarray,
+    weight: np.ndarray | None = None, start: LightRanker | None = None, group: np.ndarray | None = None,
+) -> LightRanker:
+    """Fit on raw features float32[n, C] and a target bool[n].
+
+    group: int[n], rows of a user; with it features are taken as differences from the user's mean, so that weights are
+    spent on the order within users alone.
+    """
     check_finite(x, names)
     logged, mean, std = moments(x)
     z = standardise(x, logged, mean, std)
+    if group is not None:
+        count = np.maximum(np.bincount(group), 1)
+        for j in range(z.shape[1]):
+            z[:, j] -= (np.bincount(group, z[:, j]) / count)[group]
     design = np.column_stack([z, np.ones(len(z), np.float32)])
-    weight = None if table.weight is None else table.weight[rows]
     penalty = np.full(design.shape[1], config.l2)
     penalty[-1] = 0
     beta = fit_logistic(
