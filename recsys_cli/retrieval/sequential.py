@@ -43,7 +43,7 @@ class SequentialConfig(RetrieverConfig):
     """Layers of the network, one upon the other."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the activations hidden in training, in whole 256ths."""
-    history: PositiveInt = 100
+    history: PositiveInt = 50
     """Latest events of a user that the network sees."""
     loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
     """Softmax over all items, over the target and `negatives` others, or gBCE (Petrov and Macdonald, RecSys 2023)."""
@@ -60,7 +60,7 @@ class SequentialConfig(RetrieverConfig):
     all events people came back to theirs, counted in training."""
     members: PositiveInt = 1
     """Networks trained from different seeds, whose scores are averaged."""
-    epochs: PositiveInt = 10
+    epochs: PositiveInt = 6
     """Passes over the events."""
     batch_size: PositiveInt = 4096
     """Events in a step, those that fill rows up included."""
