@@ -56,6 +56,11 @@ class SequenceEncoder:
             raise ArtifactError(f"the graph of a sequential source cannot be loaded: {reason}", "train again") from None
         return session, {i.name for i in session.get_inputs()}
 
+    def open(self) -> None:
+        """Make the graph ready, where anything was learned; raises ArtifactError where it is damaged."""
+        if len(self._graph):
+            self._session  # noqa: B018
+
     def __call__(self, histories: Ragged, actions: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D] vectors and bool[B], False (and a vector of 0) where the history is empty.
 

@@ -179,6 +179,8 @@ class Sequential(Retriever):
     def load(cls, config: SequentialConfig, folder: Path) -> Sequential:
         out = cls(config)
         out._set(*read_part(folder / PART, *_ARRAYS))
+        # now rather than at the first request, which would wait for it
+        out._encoder.open()
         return out
 
     def _events(self, state: State, users: np.ndarray) -> tuple[Ragged, np.ndarray, np.ndarray]:

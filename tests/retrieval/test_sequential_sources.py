@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import HOUR
+from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES, make
@@ -370,6 +371,15 @@ def test_vectors_depend_on_nobody_else(world, fitted):
         together = source.fold_in(rows)
         for at in (0, 5, 40, 89):
             np.testing.assert_array_equal(source.fold_in([rows[at]])[0], together[at])
+
+
+def test_a_damaged_graph_is_refused_when_it_is_loaded(fitted, tmp_path):
+    source = make(fitted["sasrec"][0].config)
+    broken = {**fitted["sasrec"][0]._arrays, "graph": np.arange(200, dtype=np.uint8)}
+    source._set(broken, fitted["sasrec"][0]._meta)
+    source.save(tmp_path)
+    with pytest.raises(ArtifactError, match="graph of a sequential source"):
+        type(source).load(source.config, tmp_path)
 
 
 def test_only_the_latest_events_are_read(world, fitted):

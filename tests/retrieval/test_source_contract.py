@@ -31,7 +31,7 @@ SMALL = {
     "two_tower": {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
     },
-    "sasrec": SMALL_NETWORK, "bert4rec": SMALL_NETWORK, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
+    "sasrec": SMALL_NETWORK, "bert4rec": {**SMALL_NETWORK, "epochs": 40}, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
     **{
         kind: {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
         for kind in ("gru4rec", "sasrec", "bert4rec")
