@@ -32,10 +32,6 @@ SMALL = {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
     },
     "sasrec": SMALL_NETWORK, "bert4rec": {**SMALL_NETWORK, "epochs": 40}, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
-    **{
-        kind: {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
-        for kind in ("gru4rec", "sasrec", "bert4rec")
-    },
 }
 OTHER_WORLDS = {"real_graph": 1.1}
 """Sources that learn something else than taste, and how far they lead here all the same."""
