@@ -26,7 +26,7 @@ from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Windows, make_windows
 from recsys_cli.earlier import category_names, taken_over, warm_start
-from recsys_cli.errors import DataError, RecsysError
+from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
@@ -39,8 +39,9 @@ from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.baseline import fit_baseline
 from recsys_cli.ranking.light import LightRanker, fit_light, fit_linear
 from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
+from recsys_cli.ranking.quantise import int8_loss, quantise
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.trees import TreeRanker
+from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
 from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, Window
@@ -81,6 +82,11 @@ def train(
         raise DataError(
             f"{dataset.path}: no impression carries a positive action",
             "there is nothing to learn from; check the actions of the import mapping",
+        )
+    if settings.ranking.precision == "int8" and settings.ranking.heavy.kind in TREE_KINDS:
+        raise ConfigError(
+            f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
+            "trees have no matrix products: set it to float32",
         )
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
@@ -331,6 +337,8 @@ class TrainingJob:
         save_checkpoint(path, heavy.checkpoint())
         self.metrics["heavy"] = heavy.metrics
         self.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
+        if self.settings.ranking.precision == "int8" and len(valid_table):
+            self.metrics["int8"] = int8_loss(heavy, valid_table)
         return heavy, (train_table, valid_table)
 
     def _baseline(self, heavy, train_table: FeatureTable, valid_table: FeatureTable) -> TreeRanker | None:
@@ -373,6 +381,8 @@ class TrainingJob:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self.metrics["index"] = write_bundle(folder, bundle, heavy.export)
+        if self.settings.ranking.precision == "int8":
+            quantise(folder / "ranking")
         if baseline is not None:
             place = folder / "ranking" / BASELINE
             place.mkdir()
