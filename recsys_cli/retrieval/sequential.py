@@ -134,7 +134,10 @@ class Sequential(Retriever):
         self._encoder = SequenceEncoder(arrays, meta, self.config.history)
 
     def missing(self, window: Window) -> str | None:
-        return None if len(window.interactions[0]) else "needs interactions"
+        users = window.interactions[0]
+        if not len(users):
+            return "needs interactions"
+        return None if np.bincount(users).max() > 1 else "needs people with more than one interaction"
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         n_items = window.catalogue.n_items

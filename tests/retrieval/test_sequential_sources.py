@@ -394,3 +394,11 @@ def test_state_without_kept_actions_is_served(world, fitted):
     np.testing.assert_array_equal(
         fitted["sasrec"][0].vectors(state, users)[0], fitted["sasrec"][0].vectors(world[0].state, users)[0]
     )
+
+
+def test_without_anything_next_the_source_steps_aside():
+    window = make_window(make_catalogue(3, [-1] * 3), make_log([(u, u, NOW - DAY) for u in range(3)]))
+    source = make(config("gru4rec"))
+    assert source.missing(window) == "needs people with more than one interaction"
+    source.fit(window, Progress())
+    assert source.retrieve(window.state, np.arange(3), 2)[0].shape == (3, 2)
