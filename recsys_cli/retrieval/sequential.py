@@ -24,6 +24,7 @@ from recsys_cli.retrieval.base import (
     topk,
 )
 from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
+from recsys_cli.retrieval.pairs import find_pairs
 from recsys_cli.retrieval.sequence_encoder import SequenceEncoder, action_flags, gap_codes
 
 PART = "sequential.bin"
@@ -251,7 +252,9 @@ class Sequential(Retriever):
         out = self.index.pair_products(at, vectors, known, items)
         if self._meta["repeats"]:
             histories = self._events(state, people)[0].sorted_rows()
-            out[histories.contains(at, items)] += np.float32(self._meta["repeats"])
+            flat = items.ravel()
+            held = find_pairs(histories, np.arange(len(people)), np.repeat(at, items.shape[1]), flat)[0]
+            out[(held & (flat >= 0)).reshape(items.shape)] += np.float32(self._meta["repeats"])
         return out
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
