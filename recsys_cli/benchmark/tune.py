@@ -9,6 +9,7 @@ stays; round after round until none changes. Prints every attempt and, at the en
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from recsys_cli.benchmark.config import BenchmarkConfig, RatingFolds
+from recsys_cli.benchmark.config import BenchmarkConfig, HeldOut, NextItem
 from recsys_cli.benchmark.ranking import measure_source
 from recsys_cli.benchmark.tasks import RankingTask, ranking_task
 from recsys_cli.config import read_yaml, validate
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.errors import UsageError
+from recsys_cli.errors import RecsysError, UsageError
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES
 
@@ -72,6 +73,41 @@ def some_users(task: RankingTask, number: int, seed: int) -> RankingTask:
     return replace(task, users=task.users[kept], relevant=Ragged.group(places, items, number))
 
 
+def search_settings(
+    config: BenchmarkConfig, folder: Path, name: str, *, users: int, rounds: int, seed: int, threads: int = 0
+) -> tuple[dict[str, Any], int]:
+    """(best settings of the model found on the slice for validation, number of attempts); prints every attempt.
+
+    Raises UsageError for a model that is no source of the file, or for which `search` names nothing to try.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if not isinstance(config.protocol, HeldOut | NextItem) or name not in config.models:
+        known = ", ".join(config.models) or "none: its protocol ranks no items"
+        raise UsageError(f"{config.name} has no source {name!r}", f"it has {known}")
+    if not (values := config.search.get(name)):
+        raise UsageError(
+            f"{config.name} names no values of {name!r} to try",
+            f"write them under search.{name}; there are some for {', '.join(config.search) or 'no model'}",
+        )
+    given = config.models[name]
+    if unknown := [setting for setting in values if setting not in type(given).model_fields]:
+        raise UsageError(f"search.{name} names {unknown[0]!r}, which {given.kind} does not have")
+    task = some_users(ranking_task(config.protocol, folder, seed, validation=True), users, seed)
+
+    def measure(settings: dict[str, Any]) -> Figures:
+        model = SOURCES[given.kind].config_type.model_validate({**given.model_dump(), **settings})
+        measured = measure_source(model, task, config.protocol.metrics, config.protocol.k, Progress(), threads)
+        figures = {n: round(v, 4) for n, v in measured["figures"].items()}
+        print(settings, figures, f"{measured['fit_seconds']:.1f} s", flush=True)
+        return measured["figures"]
+
+    # as in `recsys benchmark`: models are fitted side by side on threads of their own, not on those of BLAS
+    with threadpool_limits(1, "blas"):
+        best, attempts = coordinate_search({n: getattr(given, n) for n in values}, values, measure, rounds)
+    return best, len(attempts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recsys_cli.benchmark.tune", description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path, help="the benchmark")
@@ -80,25 +116,18 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000, help="users measured in each attempt")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--threads", type=int, default=0, help="threads that rank; 0 takes all cores")
     options = parser.parse_args()
-    config = validate(BenchmarkConfig, read_yaml(options.file), options.file)
-    if isinstance(config.protocol, RatingFolds) or options.model not in config.models:
-        raise UsageError(f"{options.file} has no source {options.model!r}", f"it has {', '.join(config.models)}")
-    task = some_users(
-        ranking_task(config.protocol, options.folder, options.seed, validation=True), options.users, options.seed
-    )
-    given = config.models[options.model]
-    values = config.search.get(options.model, {})
-    start = {name: getattr(given, name) for name in values}
-
-    def measure(settings: dict[str, Any]) -> Figures:
-        model = SOURCES[given.kind].config_type.model_validate({**given.model_dump(), **settings})
-        figures = measure_source(model, task, config.protocol.metrics, config.protocol.k, Progress())["figures"]
-        print(settings, {n: round(v, 4) for n, v in figures.items()}, flush=True)
-        return figures
-
-    best, attempts = coordinate_search(start, values, measure, options.rounds)
-    print(f"best of {len(attempts)}: {best}")
+    try:
+        config = validate(BenchmarkConfig, read_yaml(options.file), options.file)
+        best, attempts = search_settings(
+            config, options.folder, options.model,
+            users=options.users, rounds=options.rounds, seed=options.seed, threads=options.threads,
+        )  # fmt: skip
+    except RecsysError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(f"best of {attempts}: {best}")
 
 
 if __name__ == "__main__":

@@ -126,3 +126,21 @@ def test_settings_are_searched_without_the_test_file(place):
     )
     assert done.returncode == 0, done.stderr
     assert "best of" in done.stdout and "'sharpening'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("little.yaml", "--from", "data", "--model", "filtre"), 2, "it has"),
+        (("untried.yaml", "--from", "data", "--model", "filter"), 2, "names no values of 'filter'"),
+        (("misspelt.yaml", "--from", "data", "--model", "filter"), 2, "'sharpness', which graph_filter does not have"),
+        (("stars.yaml", "--from", "data", "--model", "bias"), 2, "ranks no items"),
+        (("little.yaml", "--from", "nowhere", "--model", "filter"), 4, "cannot be read"),
+        (("none.yaml", "--from", "data", "--model", "filter"), 3, "none.yaml"),
+    ],
+)
+def test_searches_that_have_no_meaning_are_refused_with_the_reason(place, arguments, code, words):
+    (place / "untried.yaml").write_text(GOWALLA.replace("search:", "search: {}\n#").replace("\n  filter: {s", "\n# {s"))
+    (place / "misspelt.yaml").write_text(GOWALLA.replace("sharpening: [", "sharpness: ["))
+    done = recsys(place, *arguments, module="recsys_cli.benchmark.tune")
+    assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr

@@ -174,3 +174,15 @@ def test_rating_errors_are_those_that_surprise_publishes(shared_data):
         found = measure_ratings(config.rating_models[ours], config.protocol, ratings, 42, Progress())["figures"]
         for name, value in found.items():
             assert value == pytest.approx(published[theirs][name], abs=0.006), (ours, name)
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_value_that_a_shipped_file_tries_is_a_setting_of_its_model(path):
+    config = validate(BenchmarkConfig, read_yaml(path), path)
+    for name, values in config.search.items():
+        given = config.models[name]
+        assert set(values) <= set(type(given).model_fields)
+        for setting, options in values.items():
+            for option in options:
+                tried = type(given).model_validate({**given.model_dump(), setting: option})
+                assert getattr(tried, setting) is not None or option is None
