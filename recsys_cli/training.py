@@ -336,6 +336,11 @@ class TrainingJob:
         )
         save_checkpoint(path, heavy.checkpoint())
         self.metrics["heavy"] = heavy.metrics
+        surfaces = self.dataset.categories.get("surface", ())
+        for task, codes in heavy.metrics.get("segments", {}).items():
+            # code 0 stands for unknown
+            named = {surfaces[c - 1] if 0 < c <= len(surfaces) else "unknown": row for c, row in codes.items()}
+            heavy.metrics["segments"][task] = named
         self.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
         if self.settings.ranking.precision == "int8" and len(valid_table):
             self.metrics["int8"] = int8_loss(heavy, valid_table)

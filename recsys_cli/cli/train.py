@@ -109,6 +109,7 @@ def _render(console, document: dict) -> None:
         console.print(table, "")
     if document["warm_start"] is not None:
         console.print(f"the rankers began with those of run {document['warm_start']}", highlight=False)
+    _render_segments(console, heads, heavy.get("segments", {}))
     quantised = document["metrics"].get("int8", {})
     if quantised:
         losses = {task: row["float32"] - row["int8"] for task, row in quantised.items() if row["int8"] == row["int8"]}
@@ -127,6 +128,26 @@ def _render(console, document: dict) -> None:
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)
+
+
+def _render_segments(console, heads: dict, segments: dict) -> None:
+    """Calibration of the two commonest heads on each surface, where there are several."""
+    from rich.table import Table
+
+    shown = sorted((t for t in segments if t in heads), key=lambda t: -heads[t]["positives"])[:2]
+    names = list(dict.fromkeys(name for task in shown for name in segments[task]))
+    if len(names) < 2:
+        return
+    console.print("Calibration error by surface, before → after", style="bold", highlight=False)
+    table = Table("surface", "rows", box=None, header_style="bold")
+    table.columns[1].justify = "right"
+    for task in shown:
+        table.add_column(task, justify="right")
+    for name in names:
+        rows = [segments[task].get(name) for task in shown]
+        cells = ("–" if r is None else f"{r['ece_raw']:.4f} → {r['ece']:.4f}" for r in rows)
+        table.add_row(str(name), f"{next(r['rows'] for r in rows if r):,}", *cells)
+    console.print(table, "")
 
 
 def _index(report: dict | None) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys_cli.metrics import log_loss
+from recsys_cli.metrics import expected_calibration_error, log_loss
 from recsys_cli.ranking.logistic import fit_logistic, sigmoid
 
 FOLDS = 5
@@ -104,3 +104,29 @@ def fit_calibration(
         if method != "auto" or loss < best * (1 - BETTER_BY):
             chosen, best, probabilities = name, loss, crossed
     return (Calibration() if chosen == "none" else METHODS[chosen](logits, labels)), probabilities
+
+
+SEGMENT_ROWS = 200
+"""Fewest rows of a segment whose calibration is told: of fewer, the error is mostly chance."""
+
+
+def by_segment(
+    labels: np.ndarray, raw: np.ndarray, corrected: np.ndarray, segment: np.ndarray
+) -> dict[int, dict[str, float]]:
+    """Segment (an int of int[n]) → rows, the share of positives, mean prediction and ECE before and after.
+
+    Largest first; segments of fewer than SEGMENT_ROWS rows are left out.
+    """
+    values, counts = np.unique(segment, return_counts=True)
+    out = {}
+    for at in np.argsort(-counts, kind="stable"):
+        if counts[at] < SEGMENT_ROWS:
+            break
+        mine = segment == values[at]
+        out[int(values[at])] = {
+            "rows": int(counts[at]), "rate": float(np.mean(labels[mine])),
+            "mean_raw": float(raw[mine].mean()), "mean": float(corrected[mine].mean()),
+            "ece_raw": expected_calibration_error(labels[mine], raw[mine]),
+            "ece": expected_calibration_error(labels[mine], corrected[mine]),
+        }
+    return out

@@ -41,7 +41,7 @@ def int8_loss(ranker: HeavyRanker, valid: FeatureTable) -> dict[str, dict[str, f
         for precision in ("float32", "int8"):
             if precision == "int8":
                 quantise(name)
-            predicted = ServedRanker.load(name).predict(valid.values)
+            predicted = ServedRanker.load(name).predict(valid.values, valid.entities)
             for task in ranker.tasks:
                 rows = valid.known(task)
                 auc = roc_auc(valid.labels[task][rows], predicted[task][rows])

@@ -15,7 +15,7 @@ from recsys_cli.features.table import RELEVANCE, FeatureTable
 from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, summarise
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.calibration import fit_calibration
+from recsys_cli.ranking.calibration import by_segment, fit_calibration
 from recsys_cli.ranking.config import HeavyConfig, HeavyNetworkConfig, LightGbmConfig
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
 from recsys_cli.ranking.inputs import complete_spec, input_spec, place_codes, training_rows
@@ -28,6 +28,8 @@ from recsys_cli.ranking.warm import WarmStart
 
 PARALLEL_STEP = 2**30
 """Multiplications a step from which more than one thread pays; below, they wait for each other."""
+SURFACE = "surface"
+"""Categorical feature by whose codes calibration is told apart, in `metrics["segments"]`."""
 COLLAPSED = 1e-4
 """Logits that differ by less over all rows tell nothing."""
 
@@ -211,7 +213,8 @@ def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
         return
     config = ranker.config
     logits, mean, _ = ranker.logits(valid.values, valid.entities)
-    calibration = {}
+    calibration, segments = {}, {}
+    surface = valid.values[:, valid.names.index(SURFACE)].astype(int) if SURFACE in valid.categories else None
     for t, task in enumerate(ranker.tasks):
         rows = valid.known(task)
         labels, mine = valid.labels[task][rows], logits[rows, t]
@@ -224,6 +227,10 @@ def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
             "log_loss_raw": log_loss(labels, raw), "ece_raw": expected_calibration_error(labels, raw),
             "calibration": calibration[task].kind,
         }
+        if surface is not None:
+            segments[task] = by_segment(labels, raw, corrected, surface[rows])
+    if segments:
+        ranker.metrics["segments"] = segments
     ranker.set_calibration(calibration)
     known = np.isfinite(valid.dwell) if ranker.dwell and valid.dwell is not None else np.zeros(0, bool)
     if known.sum() >= 2:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc
-from recsys_cli.ranking.calibration import METHODS, Calibration, fit_calibration
+from recsys_cli.ranking.calibration import METHODS, SEGMENT_ROWS, Calibration, by_segment, fit_calibration
 from recsys_cli.ranking.losses import gaussian_nll, weighted_bce
 
 
@@ -100,3 +100,15 @@ def test_dwell_loss_is_the_normal_likelihood_and_skips_unknown_dwell():
     loss.backward()
     assert mean.grad[1] == 0
     assert torch.isfinite(mean.grad).all()
+
+
+def test_calibration_is_told_apart_by_segment_and_small_ones_are_left_out():
+    rng = np.random.default_rng(0)
+    segment = np.repeat([3, 1, 7], [2000, 1000, SEGMENT_ROWS - 1])
+    truth = np.where(segment == 3, 0.2, 0.6)
+    labels = rng.random(len(segment)) < truth
+    found = by_segment(labels, np.full(len(segment), 0.4), truth, segment)
+    assert list(found) == [3, 1]
+    assert found[3]["ece_raw"] == pytest.approx(0.2, abs=0.03) and found[3]["ece"] < 0.03
+    assert found[1]["mean"] == pytest.approx(0.6) and found[1]["rate"] == pytest.approx(0.6, abs=0.05)
+    assert found[1]["rows"] == 1000
