@@ -124,7 +124,7 @@ def _render(console, document: dict) -> None:
 def _print_yaml(console, settings: dict) -> None:
     import yaml
 
-    text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=96).rstrip()
+    text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=88).rstrip()
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -107,7 +107,7 @@ def fit_calibration(
 
 
 SEGMENT_ROWS = 200
-"""Fewest rows of a segment whose calibration is told: of fewer, the error is mostly chance."""
+"""Fewest rows of a segment, and positives of a head, whose calibration is told: of fewer it is mostly chance."""
 
 
 def by_segment(

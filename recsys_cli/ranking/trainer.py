@@ -15,7 +15,7 @@ from recsys_cli.features.table import RELEVANCE, FeatureTable
 from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, summarise
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.calibration import by_segment, fit_calibration
+from recsys_cli.ranking.calibration import SEGMENT_ROWS, by_segment, fit_calibration
 from recsys_cli.ranking.config import HeavyConfig, HeavyNetworkConfig, LightGbmConfig
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
 from recsys_cli.ranking.inputs import complete_spec, input_spec, place_codes, training_rows
@@ -227,7 +227,7 @@ def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
             "log_loss_raw": log_loss(labels, raw), "ece_raw": expected_calibration_error(labels, raw),
             "calibration": calibration[task].kind,
         }
-        if surface is not None:
+        if surface is not None and labels.sum() >= SEGMENT_ROWS:
             segments[task] = by_segment(labels, raw, corrected, surface[rows])
     if segments:
         ranker.metrics["segments"] = segments
