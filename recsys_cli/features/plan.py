@@ -31,6 +31,8 @@ class Context:
     """int16[B] codes, -1 unknown; None stands for the commonest of the log"""
     device: np.ndarray | None = None
     """int16[B] codes, likewise"""
+    visits: Visits | None = None
+    """of the users; filled in by the plan where features read them"""
 
     def rows(self, rows) -> Context:
         """Of some of the requests (a slice, index array or mask)."""
@@ -93,6 +95,7 @@ class Plan:
         self.every = dict(zip(general_names(spec), snapshot.everything, strict=False))
         self.surface_block = _Block(snapshot, "surface", [f.name for f in self.by_source.get("surface", ())])
         self.families = [PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores]
+        self.of_visits = any(f.source == SESSION or f.measure == "session" for f in self.chosen)
         of_users = [f.name for f in spec.features if f.place == "user"]
         self.prior = of_users.index("user_positive_logodds") if SESSION in {f.source for f in spec.features} else 0
         self.before = [f for f in self.chosen if is_before(f) and f.place == "pair"]
@@ -107,7 +110,8 @@ class Plan:
         usual = (np.full(batch, code, np.int16) for code in self.s.usual)
         given = (context.surface, context.device)
         surface, device = (u if g is None else np.asarray(g) for u, g in zip(usual, given, strict=True))
-        context = Context(context.now, surface, device)
+        visits = Visits.held(self.s.visit_times, self.s.visit_counts, users) if self.of_visits else None
+        context = Context(context.now, surface, device, visits)
         self._user(out, users, context)
         self._context(out, users, surface, context)
         self._item(out, items, context)
@@ -141,15 +145,10 @@ class Plan:
                 block[:, self.at[f.name] - part.start] = formula(context.now, time)
         sessions = self.by_source.get(SESSION, ())
         if sessions:
-            visits = self.visits(users)
             prior = self.s.user_block[:, self.prior].take(users, mode="wrap")
             for f in sessions:
-                block[:, self.at[f.name] - part.start] = visits.value(f, context.now, prior)
+                block[:, self.at[f.name] - part.start] = context.visits.value(f, context.now, prior)
         out[..., part] = block[:, None, :]
-
-    def visits(self, users: np.ndarray) -> Visits:
-        """The latest visits of the users."""
-        return Visits.held(self.s.visit_times, self.s.visit_counts, users)
 
     def _item(self, out: np.ndarray, items: np.ndarray, context: Context) -> None:
         part = self.part["item"]
@@ -306,7 +305,7 @@ class PairPlan:
             last = self.store.last[self.store.last_names.index(f.measure)].take(at)
             return formulas.recency(context.now, last.max(axis=2) if at.ndim == 3 else last)
         if f.measure == "session":
-            current = self.plan.visits(users[:, 0]).current(context.now, self.session_gap)
+            current = context.visits.current(context.now, self.session_gap)
             return formulas.size(counts[..., column["session"]] * current[:, None])
         if f.measure == "decayed":
             later = max(context.now - self.s.now, 0)
