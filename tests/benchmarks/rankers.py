@@ -11,13 +11,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 import typing
 from pathlib import Path
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ranking"))
+
+from ranking_tables import ITEMS, SPAN, make_behaviour
+
+from recsys_cli.benchmark.impressions import request_ms
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.ranking.config import HeavyNetworkConfig, HeavyRankerConfig
 from recsys_cli.ranking.quantise import quantise
@@ -39,18 +43,9 @@ def table(n: int, seed: int) -> FeatureTable:
     return FeatureTable(
         np.column_stack([numbers, codes]), (*(f"number_{j}" for j in range(FEATURES - 8)), *categories), categories,
         {a: rng.random(n) < p[:, t] for t, a in enumerate(ACTIONS)}, rng.gamma(2, 5, n).astype(np.float32),
-        (np.arange(n) // 10 % 97).astype(np.int32), rng.integers(0, 999, n).astype(np.int32),
-        np.arange(n) // 10 * 1_000_000,
+        (np.arange(n) // 10 % 97).astype(np.int32), rng.integers(0, ITEMS, n).astype(np.int32),
+        np.arange(n) // 10 * (SPAN // n * 10), behaviour=make_behaviour(),
     )
-
-
-def milliseconds(served: ServedRanker, values: np.ndarray) -> float:
-    times = []
-    for _ in range(220):
-        start = time.perf_counter()
-        served.predict(values)
-        times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times[20:]))
 
 
 def main() -> int:
@@ -58,7 +53,7 @@ def main() -> int:
     parser.add_argument("--kind", help="measure this kind alone")
     wanted = parser.parse_args().kind
     torch.set_num_threads(1)
-    train, valid, values = table(20_000, 1), table(4_000, 2), table(ROWS, 3).values
+    train, valid, asked = table(20_000, 1), table(4_000, 2), table(ROWS, 3)
     slow = []
     print(f"{'kind':<16}{'float32 ms':>12}{'KiB':>8}{'int8 ms':>12}{'KiB':>8}{'largest change':>16}")
     for config in typing.get_args(typing.get_args(HeavyRankerConfig)[0]):
@@ -70,14 +65,14 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             ranker.export(folder)
             size, served = (Path(folder) / GRAPH_FILE).stat().st_size, ServedRanker.load(folder, threads=1)
-            ms, before = milliseconds(served, values), served.predict(values)
+            ms, before = request_ms(served, asked), served.predict(asked.values, asked.entities)
             row = f"{kind:<16}{ms:>12.2f}{size / 1024:>8.0f}"
             if network:
                 quantise(folder)
                 size, served = (Path(folder) / GRAPH_FILE).stat().st_size, ServedRanker.load(folder, threads=1)
-                after = served.predict(values)
+                after = served.predict(asked.values, asked.entities)
                 change = max(float(np.abs(after[a] - before[a]).max()) for a in ranker.tasks)
-                row += f"{milliseconds(served, values):>12.2f}{size / 1024:>8.0f}{change:>16.4f}"
+                row += f"{request_ms(served, asked):>12.2f}{size / 1024:>8.0f}{change:>16.4f}"
             print(row + ("   MISSED" if ms > MILLISECONDS else ""), flush=True)
             if ms > MILLISECONDS:
                 slow.append(kind)
