@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import orjson
 
 from recsys_cli.arrays import load_arrays
@@ -13,6 +14,7 @@ from recsys_cli.artifacts.checkpoint import load_checkpoint
 from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.data.windows import Windows
 from recsys_cli.errors import ArtifactError, UsageError, nearest
 from recsys_cli.features.spec import FeatureSpec
@@ -49,7 +51,26 @@ def warm_start(asked: Asked, run_id: str) -> WarmStart:
         category_names(FeatureSpec.from_json(document["features"]), names),
     )
     warm.check_kind(asked.settings.ranking.heavy)
+    _same_places(run, asked)
     return warm
+
+
+def _same_places(run: Run, asked: Asked) -> None:
+    """Raises ArtifactError where hashed embeddings would be another's: they are of the ids' places in the dataset."""
+    heavy, ours = asked.settings.ranking.heavy, asked.dataset
+    hashed = set(getattr(heavy, "ids", ()))
+    if getattr(heavy, "history", "none") != "none":
+        hashed.add("item")
+    for kind in sorted(hashed):
+        now = getattr(ours, f"{kind}_ids")
+        before = Vocabulary.load(run.bundle, f"{kind}s")
+        moved = np.flatnonzero(now.positions(before.ids) != np.arange(len(before)))
+        if len(moved):
+            raise ArtifactError(
+                f"{kind} {before.external(moved[:1])[0]!r} has another place in the data than in run {run.id}, "
+                "and embeddings go by places",
+                f"train without --warm-start, or append new {kind}s behind those that were there",
+            )
 
 
 def category_names(spec: FeatureSpec, names: dict[str, list[str]]) -> dict[str, list[str]]:

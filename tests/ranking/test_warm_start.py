@@ -1,11 +1,15 @@
 """A ranker that begins with an earlier one begins where that ended, and nothing that does not fit is taken over."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ranking_tables import make_table
 
+from recsys_cli.data.vocabulary import Vocabulary
+from recsys_cli.earlier import _same_places
 from recsys_cli.errors import ArtifactError
 from recsys_cli.ranking.config import LightGbmConfig, LightRankerConfig, MmoeConfig, SharedBottomConfig
 from recsys_cli.ranking.light import fit_light
@@ -107,3 +111,24 @@ def test_the_light_ranker_ends_at_the_same_optimum_wherever_it_begins():
     mine = ((x - mean) / std) @ beta[:3] + beta[3]
     theirs = ((x - np.array(first.mean)) / first.std) @ first.weights + first.intercept
     np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ids", "now", "refused"),
+    [
+        (["item"], ["a", "b", "c"], False),
+        (["item"], ["b", "a"], True),
+        (["item"], ["a"], True),
+        ([], ["b", "a"], False),
+    ],
+)
+def test_hashed_ids_must_stand_where_they_stood(tmp_path, ids, now, refused):
+    Vocabulary(np.array(["a", "b"])).save(tmp_path, "items")
+    run = SimpleNamespace(id="r", bundle=tmp_path)
+    heavy = SharedBottomConfig(ids=ids)
+    asked = SimpleNamespace(
+        settings=SimpleNamespace(ranking=SimpleNamespace(heavy=heavy)),
+        dataset=SimpleNamespace(item_ids=Vocabulary(np.array(now))),
+    )
+    with pytest.raises(ArtifactError, match="another place") if refused else nullcontext():
+        _same_places(run, asked)
