@@ -93,6 +93,7 @@ class Als(ArrayRetriever):
         factors = np.random.default_rng(window.seed).standard_normal((n_items, width), np.float32)
         factors *= np.float32(0.1 / np.sqrt(width))
         factors[~known] = 0
+        people, others = np.zeros((n_users, width), np.float32), int(np.count_nonzero(known))
         if active:
             with (
                 progress.step("als", self.config.iterations) as step,
@@ -100,14 +101,14 @@ class Als(ArrayRetriever):
                 ThreadPoolExecutor(os.cpu_count() or 1) as pool,
             ):
                 for _ in range(self.config.iterations):
-                    people = self._facing(factors, int(np.count_nonzero(known))).solve(by_user, pool)
+                    people = self._facing(factors, others).solve(by_user, pool)
                     factors = self._facing(people, active).solve(by_item, pool)
                     step.advance()
+                # once more, so that the vectors of people belong to the final ones of items
+                people = self._facing(factors, others).solve(by_user, pool)
         last = np.full(n_users, -1, np.int64)
         np.maximum.at(last, users, times)
-        self._set({**self._arrays, "items": factors, "known": known, "last": last})
-        # the vectors of people are solved for once more, so that they belong to the final ones of items
-        self._arrays["users"] = self._solve(by_user)
+        self._set({"items": factors, "known": known, "users": people, "last": last})
 
     def _solve(self, histories: Ragged) -> np.ndarray:
         """float32[B, D]; each item of a history counts once, items without a vector not at all."""
