@@ -58,6 +58,7 @@ def warm_start(asked: Asked, run_id: str) -> WarmStart:
 def _same_places(run: Run, asked: Asked) -> None:
     """Raises ArtifactError where hashed embeddings would be another's: they are of the ids' places in the dataset."""
     heavy, ours = asked.settings.ranking.heavy, asked.dataset
+    heavy = getattr(heavy, "network", heavy)
     hashed = set(getattr(heavy, "ids", ()))
     if getattr(heavy, "history", "none") != "none":
         hashed.add("item")

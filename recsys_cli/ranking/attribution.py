@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from recsys_cli.data.behaviour import Entities
+    from recsys_cli.ranking.ensemble import EnsembleRanker
     from recsys_cli.ranking.heavy import HeavyRanker
     from recsys_cli.ranking.light import LightRanker
     from recsys_cli.ranking.networks import HeavyNetwork
@@ -74,7 +75,10 @@ def explain_light(ranker: LightRanker, values: np.ndarray) -> Attribution:
 
 
 def explain_heavy(
-    ranker: HeavyRanker | TreeRanker, values: np.ndarray, action: str, entities: Entities | None = None
+    ranker: HeavyRanker | TreeRanker | EnsembleRanker,
+    values: np.ndarray,
+    action: str,
+    entities: Entities | None = None,
 ) -> Attribution:
     """values: float32[F] raw features of one case. action: a task of the ranker, or "dwell". entities: its one row,
     for networks with ids or histories.
@@ -88,8 +92,7 @@ def explain_heavy(
         raise UsageError(f"the heavy ranker has no head for {action!r}", hint)
     values = np.ascontiguousarray(values, np.float32)[None]
     correction = Calibration() if action == DWELL else ranker.calibration.get(action, Calibration())
-    explain = _trees if hasattr(ranker, "models") else _network
-    method, baseline, base, parts, score = explain(ranker, values[0], action, entities)
+    method, baseline, base, parts, score = _explained(ranker, values[0], action, entities)
     # the affine part of a calibration is part of the score
     base, parts = correction.scale * base + correction.shift, correction.scale * parts
     score = correction.scale * score + correction.shift
@@ -103,6 +106,21 @@ def explain_heavy(
         float(correction.curve(np.array([sigmoid(np.float64(base))], np.float32))[0]), prediction,
         bool(correction.knots),
     )
+
+
+def _explained(
+    ranker: HeavyRanker | TreeRanker | EnsembleRanker, values: np.ndarray, action: str, entities: Entities | None
+) -> tuple[str, str, float, np.ndarray, float]:
+    """(method, baseline, base, contributions, score) of a ranker before calibration."""
+    if hasattr(ranker, "models"):
+        return _trees(ranker, values, action, entities)
+    if not hasattr(ranker, "trees"):
+        return _network(ranker, values, action, entities)
+    if action == DWELL:
+        return _network(ranker.network, values, action, entities)
+    found = [(weight, _explained(part, values, action, entities)) for weight, part in ranker.parts]
+    methods, baselines = (" and ".join(f[i] for _, f in found) for i in range(2))
+    return methods, baselines, *(sum(weight * f[i] for weight, f in found) for i in (2, 3, 4))
 
 
 def _trees(

@@ -364,6 +364,53 @@ class BaselineConfig(Section):
     """Training rows used at most, the latest ones."""
 
 
+NetworkConfig = Annotated[
+    SharedBottomConfig
+    | MmoeConfig
+    | PleConfig
+    | DcnConfig
+    | MaskNetConfig
+    | WideDeepConfig
+    | DeepFmConfig
+    | EsmmConfig
+    | FmConfig
+    | NcfConfig
+    | DinConfig
+    | TransformerConfig,
+    Field(discriminator="kind"),
+]
+
+
+class EnsembleConfig(HeavyConfig):
+    """A network and LightGBM's trees; the weighted mean of their log-odds, calibrated as one. Dwell time is the
+    network's."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    network: NetworkConfig = SharedBottomConfig()
+    """The network, by kind. What every heavy ranker takes (min_positives, calibration, …) is set beside it."""
+    trees: LightGbmConfig = LightGbmConfig()
+    """The trees."""
+    trees_share: float = Field(0.5, gt=0, lt=1)
+    """Weight of the trees' log-odds; the network has the rest."""
+
+    @model_validator(mode="after")
+    def _common_settings_beside_the_parts(self) -> EnsembleConfig:
+        common = HeavyConfig()
+        for name, part in (("network", self.network), ("trees", self.trees)):
+            if twice := [f for f in HeavyConfig.model_fields if getattr(part, f) != getattr(common, f)]:
+                raise ValueError(f"{', '.join(twice)} is for the whole ensemble: set it beside {name}, not in it")
+            if name == "network" and part.seeds > 1:
+                raise ValueError("seeds is not for the network of an ensemble; train it alone to see their spread")
+        return self
+
+    def part(self, name: Literal["network", "trees"]) -> HeavyConfig:
+        """Settings of a part with those of the whole in place."""
+        common = {field: getattr(self, field) for field in HeavyConfig.model_fields}
+        if name == "trees":
+            common["dwell"] = False
+        return getattr(self, name).model_copy(update=common)
+
+
 HeavyRankerConfig = Annotated[
     SharedBottomConfig
     | MmoeConfig
@@ -378,7 +425,8 @@ HeavyRankerConfig = Annotated[
     | DinConfig
     | TransformerConfig
     | LightGbmConfig
-    | LambdaMartConfig,
+    | LambdaMartConfig
+    | EnsembleConfig,
     Field(discriminator="kind"),
 ]
 

@@ -16,7 +16,8 @@ from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, su
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import SEGMENT_ROWS, by_segment, fit_calibration
-from recsys_cli.ranking.config import HeavyConfig, HeavyNetworkConfig, LightGbmConfig
+from recsys_cli.ranking.config import EnsembleConfig, HeavyConfig, HeavyNetworkConfig, LightGbmConfig
+from recsys_cli.ranking.ensemble import EnsembleRanker
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
 from recsys_cli.ranking.inputs import complete_spec, input_spec, place_codes, training_rows
 from recsys_cli.ranking.light import check_finite
@@ -37,7 +38,7 @@ COLLAPSED = 1e-4
 def fit_heavy(
     config: HeavyConfig, train: FeatureTable, valid: FeatureTable, *, seed: int,
     progress: Progress | None = None, resume: Path | None = None, threads: int = 0, warm: WarmStart | None = None,
-) -> HeavyRanker | TreeRanker:
+) -> HeavyRanker | TreeRanker | EnsembleRanker:
     """Train, calibrate and measure a heavy ranker.
 
     train, valid: tables with the same columns; `valid` may be empty (then every epoch is run and nothing is
@@ -76,7 +77,7 @@ def fit_heavy(
         warm.check(config, train, tasks)
     fingerprint = _fingerprint(config, train, valid, seed) + ("" if warm is None else warm.digest)
     given = {"progress": progress, "fingerprint": fingerprint, "threads": threads, "warm": warm}
-    fit = fit_trees if isinstance(config, LightGbmConfig) else _fit_network
+    fit = _fit_ensemble if isinstance(config, EnsembleConfig) else _fit_one
     constant = constant_features(train)
     if constant:
         told = ", ".join(constant[:5]) + (f" and {len(constant) - 5} more" if len(constant) > 5 else "")
@@ -94,9 +95,29 @@ def fit_heavy(
         "best_epoch": [h["epoch"] for h in history if h["best"]][-1] if history else 0,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    if isinstance(ranker, HeavyRanker):
-        ranker.network.cpu()
+    if isinstance(ranker, HeavyRanker | EnsembleRanker):
+        (ranker.network if isinstance(ranker, EnsembleRanker) else ranker).network.cpu()
     return ranker
+
+
+def _fit_one(config: HeavyNetworkConfig | LightGbmConfig, *rows_and_tasks, **given) -> HeavyRanker | TreeRanker:
+    return (fit_trees if isinstance(config, LightGbmConfig) else _fit_network)(config, *rows_and_tasks, **given)
+
+
+def _fit_ensemble(
+    config: EnsembleConfig, train: FeatureTable, valid: FeatureTable, tasks: tuple[str, ...],
+    dropped: dict[str, str], *, resume: Path | None, warm: WarmStart | None, **given,
+) -> EnsembleRanker:
+    """Both parts, each with a progress file and the part of the earlier run that is its own."""
+    parts = {}
+    for name in ("network", "trees"):
+        place = None if resume is None else resume.with_stem(f"{resume.stem}-{name}")
+        start = None if warm is None else warm.part(name)
+        part = config.part(name)
+        if start is not None:
+            start.check(part, train, tasks)
+        parts[name] = _fit_one(part, train, valid, tasks, dropped, resume=place, warm=start, **given)
+    return EnsembleRanker(config, parts["network"], parts["trees"], dropped=dropped)
 
 
 def _fit_network(
@@ -175,7 +196,7 @@ def _fingerprint(config: HeavyConfig, train: FeatureTable, valid: FeatureTable, 
     return digest.hexdigest()
 
 
-def _check_alive(ranker: HeavyRanker | TreeRanker, table: FeatureTable) -> None:
+def _check_alive(ranker: HeavyRanker | TreeRanker | EnsembleRanker, table: FeatureTable) -> None:
     """Raises RecsysError where every head gives every row the same prediction although rows differ."""
     rows = table.take(slice(0, PREDICT_ROWS))
     logits = ranker.logits(rows.values, rows.entities)[0]
@@ -188,8 +209,8 @@ def _check_alive(ranker: HeavyRanker | TreeRanker, table: FeatureTable) -> None:
 
 
 def _aucs_of_seeds(
-    config: HeavyConfig, fit, ranker: HeavyRanker | TreeRanker, train: FeatureTable, valid: FeatureTable, seed: int,
-    resume: Path | None, given: dict,
+    config: HeavyConfig, fit, ranker: HeavyRanker | TreeRanker | EnsembleRanker, train: FeatureTable,
+    valid: FeatureTable, seed: int, resume: Path | None, given: dict,
 ) -> dict[str, list[float]]:
     """Task → ROC-AUC on the validation rows of `ranker` and of rankers trained from the seeds after its own."""
     if not isinstance(config, HeavyNetworkConfig) or config.seeds == 1 or not len(valid):
@@ -207,7 +228,7 @@ def _aucs_of_seeds(
     return out
 
 
-def _measure(ranker: HeavyRanker | TreeRanker, valid: FeatureTable) -> None:
+def _measure(ranker: HeavyRanker | TreeRanker | EnsembleRanker, valid: FeatureTable) -> None:
     """Calibrate on the validation rows and put their figures into `ranker.metrics`."""
     if len(valid) == 0:
         return

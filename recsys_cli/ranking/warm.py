@@ -46,6 +46,10 @@ class WarmStart:
         text = orjson.dumps([self.run, self.before, self.now], option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(text, digest_size=16).hexdigest()
 
+    def part(self, name: str) -> WarmStart:
+        """What the network or the trees of an ensemble begin with."""
+        return replace(self, heavy=self.heavy["parts"][name])
+
     def check_kind(self, config: HeavyConfig) -> None:
         """Raises ArtifactError where the run's ranker is of another kind: known before anything is fitted."""
         theirs = self.heavy["config"]["kind"]
