@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# as the program sets it before numpy is loaded
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import shutil
 from pathlib import Path
 
