@@ -192,8 +192,10 @@ def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     SMALL_PRODUCT multiplications and, on some processors, for some places of a block of rows (`_layout`): filler
     rows keep them from being chosen.
     """
+    if not len(rows) or not matrix.size:
+        return rows @ matrix
     block, used = _layout()
-    least = max(2, SMALL_PRODUCT // max(matrix.size, 1) + 1)
+    least = max(2, SMALL_PRODUCT // matrix.size + 1)
     blocks = max(-(-len(rows) // used), -(-least // block))
     if block == 1 and len(rows) == blocks:
         return rows @ matrix
