@@ -204,7 +204,7 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path | None) 
     given = problem["input"]
     shown = "" if isinstance(given, dict) else f" (given: {given!r})"
     return (
-        f"{where}{dotted or 'the file'}: {problem['msg']}{shown}{more}",
+        f"{where}{dotted or 'the file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}",
         "run `recsys config schema` for what each key takes",
     )
 
