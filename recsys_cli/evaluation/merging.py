@@ -61,9 +61,8 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     config = settings.pipeline.sourcing
     curves = _learn(lists, learning, config.candidates, settings.seed)
     recalls = {name: lists.recall(measuring, name, config) for name in sources}
-    for merge in ("quota", "rrf", "weighted"):
-        shares = {name: config.shares[name] for name in sources if config.shares.get(name, 0) > 0}
-        if shares:
+    if any(config.shares.get(name, 0) > 0 for name in sources):
+        for merge in ("quota", "rrf", "weighted"):
             recalls[merge] = lists.recall(measuring, merge, config.model_copy(update={"merge": merge}))
     learned = config.model_copy(update={"merge": "learned", "curves": curves})
     recalls["learned"] = lists.recall(measuring, "learned", learned)

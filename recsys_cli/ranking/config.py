@@ -364,7 +364,7 @@ class BaselineConfig(Section):
     """Training rows used at most, the latest ones."""
 
 
-NetworkConfig = Annotated[
+Network = (
     SharedBottomConfig
     | MmoeConfig
     | PleConfig
@@ -376,9 +376,8 @@ NetworkConfig = Annotated[
     | FmConfig
     | NcfConfig
     | DinConfig
-    | TransformerConfig,
-    Field(discriminator="kind"),
-]
+    | TransformerConfig
+)
 
 
 class EnsembleConfig(HeavyConfig):
@@ -386,7 +385,7 @@ class EnsembleConfig(HeavyConfig):
     network's."""
 
     kind: Literal["ensemble"] = "ensemble"
-    network: NetworkConfig = SharedBottomConfig()
+    network: Annotated[Network, Field(discriminator="kind")] = SharedBottomConfig()
     """The network, by kind. What every heavy ranker takes (min_positives, calibration, …) is set beside it."""
     trees: LightGbmConfig = LightGbmConfig()
     """The trees."""
@@ -412,22 +411,7 @@ class EnsembleConfig(HeavyConfig):
 
 
 HeavyRankerConfig = Annotated[
-    SharedBottomConfig
-    | MmoeConfig
-    | PleConfig
-    | DcnConfig
-    | MaskNetConfig
-    | WideDeepConfig
-    | DeepFmConfig
-    | EsmmConfig
-    | FmConfig
-    | NcfConfig
-    | DinConfig
-    | TransformerConfig
-    | LightGbmConfig
-    | LambdaMartConfig
-    | EnsembleConfig,
-    Field(discriminator="kind"),
+    Network | LightGbmConfig | LambdaMartConfig | EnsembleConfig, Field(discriminator="kind")
 ]
 
 

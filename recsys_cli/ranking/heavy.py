@@ -18,7 +18,7 @@ from recsys_cli.files import atomic_file, write_bytes
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import HeavyNetworkConfig, HeavyRankerConfig
 from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork, batches
-from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE
+from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, check_version
 from recsys_cli.ranking.sides import SIZES
 
 PREDICT_ROWS = 65_536
@@ -101,11 +101,7 @@ class HeavyRanker:
     def restore(cls, content: dict) -> HeavyRanker:
         """From what `load_checkpoint` gives; raises ArtifactError where it is no heavy ranker of this version."""
         try:
-            if content["ranker_version"] != RANKER_VERSION:
-                raise ArtifactError(
-                    f"the heavy ranker's checkpoint is of version {content['ranker_version']}, "
-                    f"this program reads {RANKER_VERSION}", "train again",
-                )
+            check_version(content)
             config = TypeAdapter(HeavyRankerConfig).validate_python(content["config"])
             spec = InputSpec.from_dict(content["spec"])
             members = [

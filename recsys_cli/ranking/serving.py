@@ -92,6 +92,15 @@ class ServedRanker:
         return frozenset(i.name for i in self._session.get_inputs())
 
 
+def check_version(content: dict) -> None:
+    """Raises ArtifactError where a heavy ranker's checkpoint is of another version, KeyError where it names none."""
+    if content["ranker_version"] != RANKER_VERSION:
+        raise ArtifactError(
+            f"the heavy ranker's checkpoint is of version {content['ranker_version']}, "
+            f"this program reads {RANKER_VERSION}", "train again",
+        )
+
+
 def _read_side(path: Path) -> dict:
     try:
         side = orjson.loads(path.read_bytes())

@@ -24,7 +24,7 @@ from recsys_cli.ranking.boosting import boost, tree_attributes, tree_settings
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import HeavyRankerConfig, LambdaMartConfig, LightGbmConfig
 from recsys_cli.ranking.lambdamart import SCORE, fit_order, score_lines
-from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE
+from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, check_version
 from recsys_cli.ranking.warm import WarmStart
 
 TREE_KINDS = ("lightgbm", "lambdamart")
@@ -174,11 +174,7 @@ class TreeRanker:
     def restore(cls, content: dict) -> TreeRanker:
         """From what `load_checkpoint` gives; raises ArtifactError where it holds no trees of this version."""
         try:
-            if content["ranker_version"] != RANKER_VERSION:
-                raise ArtifactError(
-                    f"the heavy ranker's checkpoint is of version {content['ranker_version']}, "
-                    f"this program reads {RANKER_VERSION}", "train again",
-                )
+            check_version(content)
             config = TypeAdapter(HeavyRankerConfig).validate_python(content["config"])
             calibration = {task: Calibration(**c) for task, c in content["calibration"].items()}
             names, tasks = tuple(content["names"]), tuple(content["tasks"])
