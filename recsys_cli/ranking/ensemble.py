@@ -21,7 +21,7 @@ from recsys_cli.files import write_bytes
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import EnsembleConfig, HeavyRankerConfig
 from recsys_cli.ranking.heavy import HeavyRanker
-from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE
+from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, ServedRanker
 from recsys_cli.ranking.trees import TreeRanker
 
 SURE = 1e-7
@@ -115,6 +115,7 @@ class EnsembleRanker:
         }
         write_bytes(Path(folder) / GRAPH_FILE, self._graph())
         write_bytes(Path(folder) / SIDE_FILE, orjson.dumps(side, option=orjson.OPT_INDENT_2))
+        ServedRanker.load(folder).try_out()
 
     def _graph(self) -> bytes:
         """The graphs of both parts side by side, their probabilities as log-odds, the mean of those corrected."""

@@ -18,7 +18,7 @@ from recsys_cli.files import atomic_file, write_bytes
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import HeavyNetworkConfig, HeavyRankerConfig
 from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork, batches
-from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, check_version
+from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, ServedRanker, check_version
 from recsys_cli.ranking.sides import SIZES
 
 PREDICT_ROWS = 65_536
@@ -120,7 +120,10 @@ class HeavyRanker:
         )
 
     def export(self, folder: str | os.PathLike) -> None:
-        """Write `heavy.onnx` and `heavy.json` into a folder, from which `ServedRanker.load` reads them."""
+        """Write `heavy.onnx` and `heavy.json` into a folder, from which `ServedRanker.load` reads them.
+
+        Raises RecsysError where what was written cannot be run.
+        """
         folder = Path(folder)
         network = self.network.cpu().eval()
         inputs, axes = [torch.zeros(2, len(self.names))], {"features": {0: "rows"}}
@@ -145,3 +148,4 @@ class HeavyRanker:
             "calibration": {task: asdict(c) for task, c in self.calibration.items()},
         }
         write_bytes(folder / SIDE_FILE, orjson.dumps(side, option=orjson.OPT_INDENT_2))
+        ServedRanker.load(folder).try_out()

@@ -122,10 +122,12 @@ class Heads(nn.Module):
 
 def _each(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Products of [tasks, n, width] or [n, width] with [tasks, width, outputs]: [tasks, n, outputs]."""
+    tasks, width, outputs = weight.shape
+    if tasks == 1:  # a plain product, which int8 knows
+        return torch.matmul(x if x.ndim == 2 else x[0], weight[0]).unsqueeze(0)
     if x.ndim == 3:
         return torch.matmul(x, weight)
     # one product for all tasks: a wide representation repeated for each would not fit in the cache
-    tasks, width, outputs = weight.shape
     joined = torch.matmul(x, weight.permute(1, 0, 2).reshape(width, tasks * outputs))
     return joined.view(-1, tasks, outputs).transpose(0, 1)
 

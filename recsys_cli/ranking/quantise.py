@@ -17,20 +17,29 @@ if TYPE_CHECKING:
 
 
 def quantise(folder: str | Path) -> None:
-    """Replace the graph that `HeavyRanker.export` wrote into a folder by its int8 form."""
+    """Replace the graph that `HeavyRanker.export` wrote into a folder by its int8 form.
+
+    Products of one matrix a task (heads over representations of their own) stay in float32: onnxruntime has no int8
+    product whose stacked matrices are scaled by column. Raises RecsysError where the graph cannot be run.
+    """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = Path(folder) / GRAPH_FILE
+    graph = onnx.load(path).graph
+    stacked = {t.name for t in graph.initializer if len(t.dims) > 2}
+    kept = [n.name for n in graph.node if n.op_type == "MatMul" and stacked & set(n.input)]
     root, level = logging.getLogger(), logging.getLogger().level
     root.setLevel(logging.ERROR)  # it recommends a step of its own on every call
     try:
         with atomic_file(path) as temporary:
             quantize_dynamic(
                 str(path), str(temporary), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                weight_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8, nodes_to_exclude=kept,
             )
     finally:
         root.setLevel(level)
+    ServedRanker.load(folder).try_out()
 
 
 def int8_loss(ranker: HeavyRanker, valid: FeatureTable) -> dict[str, dict[str, float]]:

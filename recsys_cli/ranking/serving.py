@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from recsys_cli.data.behaviour import Entities
-from recsys_cli.errors import ArtifactError, DataError
+from recsys_cli.errors import ArtifactError, DataError, RecsysError
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.sides import SideSpec
 
@@ -86,6 +86,17 @@ class ServedRanker:
         arrays = self.side.arrays(None if entities is None else entities.take(slice(start, start + ROWS_AT_ONCE)))
         # an array that no weight reads is no input of the graph
         return {name: a for name, a in arrays.items() if name in self._inputs}
+
+    def try_out(self) -> None:
+        """Score two rows of zeros; raises RecsysError where the graph loads and cannot be run."""
+        feeds = {} if self.side is None else {n: a for n, a in self.side.example().items() if n in self._inputs}
+        try:
+            self._session.run(None, {"features": np.zeros((2, len(self.names)), np.float32)} | feeds)
+        except Exception as error:  # onnxruntime raises one class per status of its C++ core
+            raise RecsysError(
+                f"the served form of the heavy ranker ({self.kind}) does not run: {str(error).splitlines()[0][:200]}",
+                "set ranking.precision to float32, or take another ranking.heavy.kind, and report it",
+            ) from None
 
     @cached_property
     def _inputs(self) -> frozenset[str]:

@@ -24,7 +24,7 @@ from recsys_cli.ranking.boosting import boost, tree_attributes, tree_settings
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import HeavyRankerConfig, LambdaMartConfig, LightGbmConfig
 from recsys_cli.ranking.lambdamart import SCORE, fit_order, score_lines
-from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, check_version
+from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, ServedRanker, check_version
 from recsys_cli.ranking.warm import WarmStart
 
 TREE_KINDS = ("lightgbm", "lambdamart")
@@ -196,6 +196,7 @@ class TreeRanker:
         }
         write_bytes(Path(folder) / GRAPH_FILE, self._graph(raw=False))
         write_bytes(Path(folder) / SIDE_FILE, orjson.dumps(side, option=orjson.OPT_INDENT_2))
+        ServedRanker.load(folder).try_out()
 
 
 def fit_trees(

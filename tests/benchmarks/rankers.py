@@ -29,6 +29,8 @@ from recsys_cli.ranking.serving import GRAPH_FILE, ServedRanker
 from recsys_cli.ranking.trainer import fit_heavy
 
 ROWS, FEATURES, MILLISECONDS = 500, 100, 3.0
+STAGES = {"esmm": {"behind": ["long_view", "like"]}}
+"""Settings without which a kind cannot learn from these rows."""
 ACTIONS = ("click", "long_view", "like", "profile_click", "follow", "reply", "repost", "hide")
 
 
@@ -61,7 +63,8 @@ def main() -> int:
         if wanted not in (None, kind):
             continue
         network = issubclass(config, HeavyNetworkConfig)
-        ranker = fit_heavy(config(epochs=1, min_steps=0) if network else config(), train, valid, seed=0, threads=1)
+        settings = {"epochs": 1, "min_steps": 0} | STAGES.get(kind, {}) if network else {}
+        ranker = fit_heavy(config(**settings), train, valid, seed=0, threads=1)
         with tempfile.TemporaryDirectory() as folder:
             ranker.export(folder)
             size, served = (Path(folder) / GRAPH_FILE).stat().st_size, ServedRanker.load(folder, threads=1)

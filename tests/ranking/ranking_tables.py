@@ -9,7 +9,27 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.ranking.config import (
+    DcnConfig,
+    DeepFmConfig,
+    DinConfig,
+    EsmmConfig,
+    FmConfig,
+    MaskNetConfig,
+    MmoeConfig,
+    NcfConfig,
+    PleConfig,
+    SharedBottomConfig,
+    TransformerConfig,
+    WideDeepConfig,
+)
 
+KINDS = {
+    "shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig, "ple": PleConfig, "dcn_v2": DcnConfig,
+    "masknet": MaskNetConfig, "wide_deep": WideDeepConfig, "deepfm": DeepFmConfig,
+    "esmm": EsmmConfig, "fm": FmConfig, "ncf": NcfConfig, "din": DinConfig, "transformer": TransformerConfig,
+}
+"""The networks by kind."""
 ITEMS = 50
 SPAN = 10**12
 """µs that tables and the log below them span, eleven and a half days."""

@@ -5,27 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ranking_tables import make_table
+from ranking_tables import KINDS, make_table
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError, DataError, RecsysError
 from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
 from recsys_cli.ranking import loop
-from recsys_cli.ranking.config import (
-    DcnConfig,
-    DeepFmConfig,
-    DinConfig,
-    EsmmConfig,
-    FmConfig,
-    MaskNetConfig,
-    MmoeConfig,
-    NcfConfig,
-    PleConfig,
-    SharedBottomConfig,
-    TransformerConfig,
-    WideDeepConfig,
-)
+from recsys_cli.ranking.config import SharedBottomConfig
 from recsys_cli.ranking.heavy import HeavyRanker
 from recsys_cli.ranking.inputs import input_spec
 from recsys_cli.ranking.networks import HeavyNetwork, InputSpec
@@ -35,11 +22,6 @@ from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trunks import TRUNKS
 
 SMALL = {"hidden": [32, 16], "epochs": 4, "min_steps": 0, "batch_size": 256, "learning_rate": 5e-3}
-KINDS = {
-    "shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig, "ple": PleConfig, "dcn_v2": DcnConfig,
-    "masknet": MaskNetConfig, "wide_deep": WideDeepConfig, "deepfm": DeepFmConfig,
-    "esmm": EsmmConfig, "fm": FmConfig, "ncf": NcfConfig, "din": DinConfig, "transformer": TransformerConfig,
-}
 STAGES = {"esmm": {"behind": ["like"]}}
 """Settings without which a kind cannot learn from the tables of these tests."""
 SMALL_HISTORY = {"id_buckets": 64, "history_length": 8, "history_dim": 16, "id_dim": 8}
