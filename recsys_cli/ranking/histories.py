@@ -120,13 +120,14 @@ class Din(nn.Module):
         self.width = 3 * dim
 
     def forward(self, items: torch.Tensor, sides: dict[str, torch.Tensor]) -> torch.Tensor:
-        held, candidate, filled = self.input(items, sides)
+        held, candidate, _ = self.input(items, sides)
         asker = sides["asker"]
         mine = held[asker]
         hidden = self.of_history(held)[asker] + self.of_candidate(candidate).unsqueeze(1)
         hidden = torch.relu(hidden + self.of_both(mine * candidate.unsqueeze(1)))
-        weight = self.weigh(hidden) * filled[asker].unsqueeze(2)
-        interest = (weight * mine).sum(dim=1)
+        # empty slots are zeros and add nothing; the bias, alike for all, is added once a history
+        weight = torch.matmul(hidden, self.weigh.weight.t()).transpose(1, 2)
+        interest = torch.matmul(weight, mine)[:, 0] + (held.sum(dim=1) * self.weigh.bias)[asker]
         return self.drop(torch.cat([interest, candidate, interest * candidate], dim=1))
 
 

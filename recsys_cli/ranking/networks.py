@@ -75,7 +75,7 @@ class InputLayer(nn.Module):
 
     def numbers(self, x: torch.Tensor) -> torch.Tensor:
         """Standardised numbers float32[n, numeric]."""
-        x = x.index_select(1, self.numeric)
+        x = _columns(x, self.numeric)
         tails = x[:, self.plain :]
         # logarithms are dear: of these columns only
         x = torch.cat([x[:, : self.plain], torch.sign(tails) * torch.log1p(torch.abs(tails))], dim=1)
@@ -83,7 +83,7 @@ class InputLayer(nn.Module):
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
         """Rows of the embedding matrix int64[n, categorical]."""
-        codes = x.index_select(1, self.categorical).to(torch.int64)
+        codes = _columns(x, self.categorical).to(torch.int64)
         inside = (codes >= 0) & (codes < self.sizes)
         return torch.where(inside, codes, torch.zeros_like(codes)) + self.offsets
 
@@ -97,6 +97,11 @@ class InputLayer(nn.Module):
             return numbers, None
         embedded = self.embedding(codes)
         return torch.cat([numbers, embedded.flatten(1)], dim=1), embedded
+
+
+def _columns(x: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """x[:, columns], by rows of the transpose: onnxruntime copies whole rows, and elements one by one."""
+    return x.t().index_select(0, columns).t()
 
 
 class Heads(nn.Module):
@@ -171,7 +176,7 @@ class HeavyNetwork(nn.Module):
             x, penalty = torch.cat([x, beside], dim=1), penalty + self.id_l2 * norms.mean()
         x = self.trunk(x)
         shared = x.ndim == 2
-        logits = self.heads(x if shared else x[: self.tasks]).squeeze(2).transpose(0, 1)
+        logits = self.heads(x if shared else x[: self.tasks])[..., 0].transpose(0, 1)
         if self.place_embedding is not None:
             at_mean = self.place_share @ self.place_embedding.weight
             logits = logits + (at_mean if place is None else self.place_embedding(place))

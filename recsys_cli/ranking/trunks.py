@@ -66,39 +66,66 @@ class Mmoe(nn.Module):
         return torch.matmul(gates, outputs).transpose(0, 1)
 
 
-class _ExtractionLevel(nn.Module):
-    """Shared experts and one own expert a task; a gate a task mixes its own with the shared ones.
+class _Extraction(nn.Module):
+    """Own experts, one a task, and shared experts; a gate a task mixes its own with the shared ones.
 
-    Below the top a gate over all experts mixes what the shared experts of the next level take.
+    Below the top a gate over all experts mixes what the shared experts of the next level take. All experts are one
+    product, or one stacked product where they take different inputs: many small ones take longer than they need.
     """
 
-    def __init__(self, config: PleConfig, width: int, size: int, tasks: int, top: bool):
+    def __init__(self, config: PleConfig, size: int, tasks: int, top: bool):
         super().__init__()
-        self.tasks, self.shared_experts = tasks, config.shared_experts
+        self.tasks, self.size, self.shared, self.top = tasks, size, config.shared_experts, top
+        self.experts, self.choices = tasks + config.shared_experts, config.shared_experts + 1
+        self.norm = nn.BatchNorm1d(self.experts * size) if config.batch_norm else nn.Identity()
+        self.drop = nn.Dropout(config.dropout)
+        self.register_buffer("itself", torch.eye(tasks), persistent=False)
 
-        def expert() -> nn.Module:
-            return mlp(width, [size], config.dropout, config.batch_norm)
-
-        self.shared = nn.ModuleList(expert() for _ in range(config.shared_experts))
-        self.own = nn.ModuleList(expert() for _ in range(tasks))
-        self.gates = nn.ModuleList(nn.Linear(width, config.shared_experts + 1) for _ in range(tasks))
-        self.shared_gate = None if top else nn.Linear(width, config.shared_experts + tasks)
-
-    def forward(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """inputs: of each task, then of the shared experts; [n, width] each. Likewise its output."""
-        shared = [expert(inputs[-1]) for expert in self.shared]
-        own = [expert(x) for expert, x in zip(self.own, inputs[:-1], strict=True)]
-        out = []
-        for task in range(self.tasks):
-            gate = torch.softmax(self.gates[task](inputs[task]), dim=1)
-            out.append(_mix(gate, [own[task], *shared]))
-        if self.shared_gate is not None:
-            out.append(_mix(torch.softmax(self.shared_gate(inputs[-1]), dim=1), [*own, *shared]))
-        return out
+    def mixed(self, experts: torch.Tensor, gates: torch.Tensor, everything: torch.Tensor | None) -> torch.Tensor:
+        """[n, tasks (+ 1 below the top), size] of outputs [n, experts · size] and of logits of the gates: [n, tasks,
+        choices] of each task's own expert and the shared ones, [n, experts] of the gate over all."""
+        experts = self.drop(torch.relu(self.norm(experts))).unflatten(1, (self.experts, self.size))
+        gates = torch.softmax(gates, dim=2)
+        # one row of weights an output, so that one product mixes them all
+        gates = torch.cat([gates[..., :1] * self.itself, gates[..., 1:]], dim=2)
+        if everything is not None:
+            gates = torch.cat([gates, torch.softmax(everything, dim=1).unsqueeze(1)], dim=1)
+        return torch.matmul(gates, experts)
 
 
-def _mix(gate: torch.Tensor, experts: list[torch.Tensor]) -> torch.Tensor:
-    return torch.matmul(gate.unsqueeze(1), torch.stack(experts, dim=1)).squeeze(1)
+class _FirstExtraction(_Extraction):
+    """The level that takes the input itself, [n, width]."""
+
+    def __init__(self, config: PleConfig, width: int, size: int, tasks: int, top: bool):
+        super().__init__(config, size, tasks, top)
+        self.expert = nn.Linear(width, self.experts * size, bias=not config.batch_norm)
+        self.gate = nn.Linear(width, tasks * self.choices)
+        self.shared_gate = None if top else nn.Linear(width, self.experts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        everything = None if self.shared_gate is None else self.shared_gate(x)
+        return self.mixed(self.expert(x), self.gate(x).unflatten(1, (self.tasks, self.choices)), everything)
+
+
+class _LaterExtraction(_Extraction):
+    """A level above: [n, tasks + 1, width], of each task and then of the shared experts."""
+
+    def __init__(self, config: PleConfig, width: int, size: int, tasks: int, top: bool):
+        super().__init__(config, size, tasks, top)
+        bound = (1 / width) ** 0.5
+        self.own = nn.Parameter(torch.empty(tasks, width, size + self.choices).uniform_(-bound, bound))
+        self.gate_bias = nn.Parameter(torch.zeros(tasks, self.choices))
+        self.others = nn.Linear(width, self.shared * size, bias=False)
+        self.bias = None if config.batch_norm else nn.Parameter(torch.zeros(self.experts * size))
+        self.shared_gate = None if top else nn.Linear(width, self.experts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = torch.matmul(x[:, : self.tasks].transpose(0, 1), self.own).transpose(0, 1)
+        experts = torch.cat([own[..., : self.size].flatten(1), self.others(x[:, self.tasks])], dim=1)
+        if self.bias is not None:
+            experts = experts + self.bias
+        everything = None if self.shared_gate is None else self.shared_gate(x[:, self.tasks])
+        return self.mixed(experts, own[..., self.size :] + self.gate_bias, everything)
 
 
 class Ple(nn.Module):
@@ -107,17 +134,17 @@ class Ple(nn.Module):
     def __init__(self, config: PleConfig, width: int, tasks: int):
         super().__init__()
         widths = [width, *config.hidden]
-        levels = len(config.hidden)
-        self.levels = nn.ModuleList(
-            _ExtractionLevel(config, widths[i], widths[i + 1], tasks, i == levels - 1) for i in range(levels)
+        top = len(config.hidden) - 1
+        self.levels = nn.Sequential(
+            *(
+                (_LaterExtraction if i else _FirstExtraction)(config, widths[i], widths[i + 1], tasks, i == top)
+                for i in range(top + 1)
+            )
         )
-        self.tasks, self.width = tasks, widths[-1]
+        self.width = widths[-1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        values = [x] * (self.tasks + 1)
-        for level in self.levels:
-            values = level(values)
-        return torch.stack(values[: self.tasks])
+        return self.levels(x).transpose(0, 1)
 
 
 class Dcn(nn.Module):
