@@ -276,6 +276,9 @@ class TrainingJob:
         state = State.build(self.dataset.catalogue, log.take(slice(0, 0)), self.windows.start)
         measuring = tuple(n for n, s in sources.items() if s.score(state, probe, probe[:, None]) is not None)
         names = self.dataset.categories
+        for side in ("user", "item"):
+            for column, why in getattr(self.dataset.catalogue, f"{side}_columns").refused.items():
+                self.notes.append(f"{side}s' column {column} becomes no feature: {why}")
         return FeatureSpec.create(
             self.settings.features,
             self.dataset.catalogue,
@@ -285,6 +288,7 @@ class TrainingJob:
             surfaces=names.get("surface", ()),
             devices=names.get("device", ()),
             similarities=measuring,
+            context=log.context,
         )
 
     def _tables(self, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:

@@ -106,6 +106,7 @@ def _spec(call: Invocation, run: str | None) -> FeatureSpec:
     return FeatureSpec.create(
         config.features, dataset.catalogue, positive=log.positive_actions, negative=log.negative_actions,
         has_dwell=log.dwell is not None, surfaces=names.get("surface", ()), devices=names.get("device", ()),
+        context=log.context,
     )
 
 

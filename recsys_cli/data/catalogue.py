@@ -10,7 +10,64 @@ from recsys_cli.data.ragged import Ragged
 
 TEXT_BUCKETS = 2**15
 """Words and hashtags of an item's text are hashed into this many buckets."""
+HASH_BITS = 31
+"""Values of lists and words of texts are hashed to so many bits; modulo TEXT_BUCKETS they are the buckets of text."""
 _GROUPS = ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers", "author_safety")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of users or of items that are neither a number nor a category, by name."""
+
+    lists: dict[str, Ragged] = field(default_factory=dict)
+    """int32 hashes of the values, ascending, each once"""
+    words: dict[str, Ragged] = field(default_factory=dict)
+    """int32 hashes of the words of a text, likewise"""
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    """float32[n, D], rows of NaN unknown"""
+    times: dict[str, np.ndarray] = field(default_factory=dict)
+    """int64[n] µs, 0 unknown"""
+    refused: dict[str, str] = field(default_factory=dict)
+    """columns of other types → what they are, and what would help"""
+
+    def append(self, more: Columns, n: int) -> Columns:
+        """With n further rows, unknown where `more` lacks a column; vectors of another width are unknown too."""
+
+        def vectors(name: str, held: np.ndarray) -> np.ndarray:
+            found = more.vectors.get(name)
+            fits = found is not None and found.shape[1] == held.shape[1]
+            added = found if fits else np.full((n, held.shape[1]), np.nan, np.float32)
+            return np.concatenate([held, added])
+
+        return replace(
+            self,
+            lists={k: v.append(more.lists.get(k, Ragged.empty(n))) for k, v in self.lists.items()},
+            words={k: v.append(more.words.get(k, Ragged.empty(n))) for k, v in self.words.items()},
+            vectors={k: vectors(k, v) for k, v in self.vectors.items()},
+            times={k: np.concatenate([v, more.times.get(k, np.zeros(n, np.int64))]) for k, v in self.times.items()},
+        )
+
+    def to_arrays(self, start: str) -> dict[str, np.ndarray]:
+        """Named START/KIND/NAME."""
+        out = {f"{start}/{kind}/{k}": v for kind in ("vectors", "times") for k, v in getattr(self, kind).items()}
+        for kind in ("lists", "words"):
+            for name, rows in getattr(self, kind).items():
+                out[f"{start}/{kind}/{name}.offsets"] = rows.offsets
+                out[f"{start}/{kind}/{name}.values"] = rows.values
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], refused: dict[str, str]) -> Columns:
+        """arrays: named KIND/NAME."""
+        held: dict[str, dict] = {kind: {} for kind in ("lists", "words", "vectors", "times")}
+        for path, values in arrays.items():
+            kind, _, name = path.partition("/")
+            if kind in ("vectors", "times"):
+                held[kind][name] = values
+            elif name.endswith(".offsets"):
+                name = name.removesuffix(".offsets")
+                held[kind][name] = Ragged(values, arrays[f"{kind}/{name}.values"])
+        return cls(**held, refused=refused)
 
 
 @dataclass(frozen=True)
@@ -51,6 +108,10 @@ class Catalogue:
     """action → int32 items of each user before the log begins, oldest first; their times are unknown"""
     author_safety: dict[str, np.ndarray] = field(default_factory=dict)
     """task → float32[n_authors] in [0, 1] as of the moment served, NaN unknown"""
+    user_columns: Columns = field(default_factory=Columns)
+    """lists, texts, vectors and dates of users"""
+    item_columns: Columns = field(default_factory=Columns)
+    """those of items, apart from `topics` and `text`"""
 
     @property
     def n_items(self) -> int:
@@ -63,11 +124,6 @@ class Catalogue:
     def append_items(self, more: Catalogue) -> Catalogue:
         """This catalogue with further items at the end (their codes must refer to the same names)."""
 
-        def rows(a: Ragged, b: Ragged) -> Ragged:
-            return Ragged(
-                np.concatenate([a.offsets, b.offsets[1:] + a.offsets[-1]]), np.concatenate([a.values, b.values])
-            )
-
         def columns(a: dict, b: dict, missing) -> dict:
             filler = np.full(more.n_items, missing)
             return {k: np.concatenate([v, b.get(k, filler)]).astype(v.dtype) for k, v in a.items()}
@@ -76,11 +132,12 @@ class Catalogue:
             self,
             item_author=np.concatenate([self.item_author, more.item_author]),
             item_created=np.concatenate([self.item_created, more.item_created]),
-            item_topics=rows(self.item_topics, more.item_topics),
-            item_text=rows(self.item_text, more.item_text),
+            item_topics=self.item_topics.append(more.item_topics),
+            item_text=self.item_text.append(more.item_text),
             item_codes=columns(self.item_codes, more.item_codes, -1),
             item_numbers=columns(self.item_numbers, more.item_numbers, np.nan),
             item_safety=columns(self.item_safety, more.item_safety, np.nan),
+            item_columns=self.item_columns.append(more.item_columns, more.n_items),
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -99,18 +156,26 @@ class Catalogue:
             arrays.update({f"{group}/{k}": v for k, v in getattr(self, group).items()})
         for action, rows in self.before.items():
             arrays |= {f"before/{action}.offsets": rows.offsets, f"before/{action}.values": rows.values}
-        return arrays, {"n_users": self.n_users, "n_authors": self.n_authors, "names": self.names}
+        meta = {"n_users": self.n_users, "n_authors": self.n_authors, "names": self.names}
+        for side in ("user_columns", "item_columns"):
+            arrays |= getattr(self, side).to_arrays(side)
+            meta[f"{side}_refused"] = getattr(self, side).refused
+        return arrays, meta
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Catalogue:
         groups: dict[str, dict] = {
-            g: {} for g in (*_GROUPS, "before")
+            g: {} for g in (*_GROUPS, "before", "user_columns", "item_columns")
         }
         for name, a in arrays.items():
             group, slash, key = name.partition("/")
             if slash:
                 groups[group][key] = a
         before = groups.pop("before")
+        columns = {
+            side: Columns.from_arrays(groups.pop(side), meta[f"{side}_refused"])
+            for side in ("user_columns", "item_columns")
+        }
         actions = [name.removesuffix(".offsets") for name in before if name.endswith(".offsets")]
         return cls(
             n_users=meta["n_users"],
@@ -123,5 +188,6 @@ class Catalogue:
             user_created=arrays["user_created"],
             author_user=arrays["author_user"],
             before={a: Ragged(before[f"{a}.offsets"], before[f"{a}.values"]) for a in actions},
+            **columns,
             **groups,
         )

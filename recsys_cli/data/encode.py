@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
+from recsys_cli.data.catalogue import HASH_BITS, TEXT_BUCKETS, Catalogue, Columns
 from recsys_cli.data.digest import hash_array
 from recsys_cli.data.ragged import Ragged, offsets_of
-from recsys_cli.data.schema import SAFETY_COLUMNS
+from recsys_cli.data.schema import SAFETY_COLUMNS, SECOND
+from recsys_cli.errors import DataError
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
 
 MAX_CATEGORIES = 10_000
-"""A text attribute with more values than this is free text or an id, not a category: it is left out."""
+"""A text attribute with more values than this is free text or an id, not a category."""
 _CORE = {"user_id", "item_id", "author_id", "created_at", "text", "topics", *SAFETY_COLUMNS}
 _WORD = r"[#@]?[\p{L}\p{N}_']+"
 
@@ -25,7 +26,7 @@ def encode_catalogue(dataset: Dataset) -> Catalogue:
     """Every column of `users` and `items` as arrays; names of codes are sorted, so that they depend on the
     data alone."""
     names: dict[str, list[str]] = dict(dataset.categories)
-    user_codes, user_numbers = _attributes(dataset.users, "user", names)
+    user_codes, user_numbers, user_columns = _attributes(dataset.users, "user", names)
     topic_names = _topic_names(dataset.items)
     if topic_names is not None:
         names["topics"] = topic_names
@@ -42,6 +43,7 @@ def encode_catalogue(dataset: Dataset) -> Catalogue:
         user_created=_times(dataset.users),
         user_codes=user_codes,
         user_numbers=user_numbers,
+        user_columns=user_columns,
         names=names,
         before=_before(dataset),
         **item,
@@ -69,7 +71,7 @@ def _before(dataset: Dataset) -> dict[str, Ragged]:
 
 def encode_items(items: pl.DataFrame, author: np.ndarray, names: dict[str, list[str]]) -> dict:
     """The item fields of a Catalogue. Names already in `names` are kept, others are added to it."""
-    codes, numbers = _attributes(items, "item", names)
+    codes, numbers, columns = _attributes(items, "item", names)
     safety = {
         c: items[c].cast(pl.Float32).fill_null(float("nan")).to_numpy() for c in SAFETY_COLUMNS if c in items.columns
     }
@@ -81,33 +83,113 @@ def encode_items(items: pl.DataFrame, author: np.ndarray, names: dict[str, list[
         "item_codes": codes,
         "item_numbers": numbers,
         "item_safety": safety,
+        "item_columns": columns,
     }
 
 
 def _times(frame: pl.DataFrame) -> np.ndarray:
     if "created_at" not in frame.columns:
         return np.zeros(frame.height, np.int64)
-    return frame["created_at"].cast(pl.Datetime("us")).cast(pl.Int64).fill_null(0).to_numpy()
+    return _microseconds(frame["created_at"])
 
 
-def _attributes(frame: pl.DataFrame, group: str, names: dict[str, list[str]]) -> tuple[dict, dict]:
-    codes, numbers = {}, {}
+def _microseconds(series: pl.Series) -> np.ndarray:
+    """int64[n] µs since 1970, 0 where unknown."""
+    return series.cast(pl.Datetime("us")).cast(pl.Int64).fill_null(0).to_numpy()
+
+
+def _attributes(frame: pl.DataFrame, group: str, names: dict[str, list[str]]) -> tuple[dict, dict, Columns]:
+    """Codes, numbers and columns of other kinds.
+
+    Raises DataError naming a column that holds infinite numbers.
+    """
+    codes, numbers, columns = {}, {}, Columns()
     for column in frame.columns:
         if column in _CORE:
             continue
         series = frame[column]
         kind = series.dtype
+        if kind == pl.Duration:
+            series, kind = series.dt.total_microseconds() / SECOND, pl.Float64()
         if kind.is_numeric() or kind == pl.Boolean:
             numbers[column] = series.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+            _require_finite(np.isinf(numbers[column]), group, column)
         elif kind in (pl.String, pl.Categorical) or isinstance(kind, pl.Enum):
             key, series = f"{group}.{column}", series.cast(pl.String)
             if key not in names:
                 values = series.drop_nulls().unique().sort().to_list()
                 if len(values) > MAX_CATEGORIES:
+                    columns.words[column] = hashed_words(series)
                     continue
                 names[key] = values
             codes[column] = _codes(series, names[key])
-    return codes, numbers
+        elif kind in (pl.Date, pl.Datetime):
+            columns.times[column] = _microseconds(series)
+        else:
+            _nested(series, group, columns)
+    return codes, numbers, columns
+
+
+def _nested(series: pl.Series, group: str, columns: Columns) -> None:
+    """A list of words or ids, a vector, or a column of which nothing can be made."""
+    name, kind = series.name, series.dtype
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else None
+    if inner is not None and inner.is_numeric() and (isinstance(kind, pl.Array) or not inner.is_integer()):
+        rows = series.cast(pl.List(pl.Float32))
+        widths = rows.list.len().drop_nulls().unique().to_list()
+        if len(widths) > 1:
+            told = f"lists of {min(widths)} to {max(widths)} numbers"
+            columns.refused[name] = f"{told}: a vector has the same length in every row"
+            return
+        columns.vectors[name] = _vectors(rows, widths[0] if widths else 0, group)
+    elif inner is not None and (inner in (pl.String, pl.Categorical, pl.Boolean) or inner.is_integer()):
+        rows = series.cast(pl.List(pl.String)).fill_null([])
+        flat = rows.explode(empty_as_null=False)
+        values = Ragged(offsets_of(rows.list.len().to_numpy().astype(np.int64)), _hashes(flat))
+        known = np.where(flat.is_not_null().to_numpy(), values.rows, -1)
+        columns.lists[name] = Ragged.group(known, values.values, len(rows)).sorted_rows()
+    else:
+        columns.refused[name] = f"of type {kind}: make numbers, text, dates or lists of numbers or words of it"
+
+
+def _vectors(rows: pl.Series, width: int, group: str) -> np.ndarray:
+    """float32[n, width] with NaN in every place of an unknown row."""
+    known = rows.is_not_null().to_numpy()
+    out = np.full((len(rows), width), np.nan, np.float32)
+    out[known] = rows.drop_nulls().explode(empty_as_null=False).to_numpy().reshape(-1, width)
+    _require_finite(~np.isfinite(out).all(axis=1) & known, group, rows.name)
+    return out
+
+
+def _require_finite(bad: np.ndarray, group: str, column: str) -> None:
+    if bad.any():
+        raise DataError(
+            f"{group}s.parquet: column {column!r} holds numbers that are not finite in {int(bad.sum()):,} rows, "
+            f"first in row {int(bad.argmax()) + 1:,}",
+            "write null where a number is unknown, and import the dataset again",
+        )
+
+
+def _hashes(values: pl.Series) -> np.ndarray:
+    """int32 of HASH_BITS bits of each text."""
+    unique = values.unique()
+    hashed = (hash_array(unique.to_arrow()) % np.uint64(2**HASH_BITS)).astype(np.int32)
+    if not len(values):
+        return hashed[:0]
+    return values.replace_strict(unique, pl.Series(hashed), return_dtype=pl.Int32).to_numpy()
+
+
+def hashed_names(names: list[str]) -> np.ndarray:
+    """int32 hashes of the values of a list, as `Columns.lists` holds them."""
+    return _hashes(pl.Series(names, dtype=pl.String))
+
+
+def hashed_words(texts: pl.Series | list[str]) -> Ragged:
+    """int32 hashes of the words and hashtags of each text, each once."""
+    texts = pl.Series(texts, dtype=pl.String)
+    words = texts.fill_null("").str.to_lowercase().str.extract_all(_WORD)
+    hashes = _hashes(words.explode(empty_as_null=False))
+    return Ragged(offsets_of(words.list.len().to_numpy().astype(np.int64)), hashes).sorted_rows()
 
 
 def _codes(series: pl.Series, names: list[str]) -> np.ndarray:
@@ -135,9 +217,5 @@ def _topics(items: pl.DataFrame, names: dict[str, list[str]]) -> Ragged:
 def _text(items: pl.DataFrame) -> Ragged:
     if "text" not in items.columns:
         return Ragged.empty(items.height)
-    words = items["text"].cast(pl.String).fill_null("").str.to_lowercase().str.extract_all(_WORD)
-    flat = words.explode(empty_as_null=False)
-    unique = flat.unique()
-    bucket = (hash_array(unique.to_arrow()) % np.uint64(TEXT_BUCKETS)).astype(np.int32)
-    values = flat.replace_strict(unique, pl.Series(bucket), return_dtype=pl.Int32).to_numpy() if len(flat) else bucket
-    return Ragged(offsets_of(words.list.len().to_numpy().astype(np.int64)), values).sorted_rows()
+    words = hashed_words(items["text"].cast(pl.String))
+    return Ragged(words.offsets, words.values % np.int32(TEXT_BUCKETS)).sorted_rows()

@@ -38,6 +38,8 @@ class Log:
     """int64[n], equal for the rows of one session"""
     propensity: np.ndarray | None = None
     """float32[n], probability with which the logging policy showed the item, NaN unknown"""
+    context: dict[str, np.ndarray] = field(default_factory=dict)
+    """further column that was known before the outcome → int32[n] codes (-1 unknown) or float32[n] (NaN unknown)"""
     _cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -71,7 +73,9 @@ class Log:
 
     def take(self, rows) -> Log:
         """The given rows (a slice, index array or mask)."""
-        changed = {"actions": {k: v[rows] for k, v in self.actions.items()}, "_cache": {}}
+        changed: dict = {"_cache": {}}
+        for name in ("actions", "context"):
+            changed[name] = {k: v[rows] for k, v in getattr(self, name).items()}
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, np.ndarray):
@@ -92,6 +96,9 @@ class Log:
         """
         changed: dict = {
             "actions": {k: np.concatenate([v, second.actions[k]]) for k, v in first.actions.items()},
+            "context": {
+                k: np.concatenate([v, second.context[k]]) for k, v in first.context.items() if k in second.context
+            },
             "_cache": {},
         }
         for f in fields(first):

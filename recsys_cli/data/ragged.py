@@ -90,6 +90,11 @@ class Ragged:
         at = np.minimum(np.searchsorted(keys, wanted.ravel()), len(keys) - 1).reshape(values.shape)
         return (keys[at] == wanted) & (values >= 0)
 
+    def append(self, more: Ragged) -> Ragged:
+        """These rows and then those of another."""
+        offsets = np.concatenate([self.offsets, more.offsets[1:] + self.offsets[-1]])
+        return Ragged(offsets, np.concatenate([self.values, more.values]))
+
     def sorted_rows(self, *, unique: bool = True) -> Ragged:
         """The same rows with ascending values, by default each value once."""
         rows = self.rows

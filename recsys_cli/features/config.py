@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_cli.config import Section
 
@@ -54,6 +54,43 @@ class Smoothing(Section):
     """Of the rate of one of `crosses`."""
 
 
+Becomes = Literal["number", "category", "age", "list", "text", "vector", "nothing"]
+
+
+class ColumnConfig(Section):
+    """What one column of the dataset becomes. `becomes` alone may stand for the whole."""
+
+    becomes: Becomes | None = None
+    """null goes by the column's type: numbers, Booleans and durations a number, text a category, dates an age, lists
+    of words or ids a list, lists of numbers a vector. A number may become a category, a category a text."""
+    dims: NonNegativeInt | None = None
+    """Numbers that a text, list or vector becomes, by random projection where it has more; 0 for none. null takes
+    `text_dims` for a text, none for a list, and up to 32 of a vector."""
+    compared_with: tuple[str, ...] | None = None
+    """Columns of items that a user's list, text or vector is compared with. null takes, for a list, those in which
+    half of its values occur, for a vector the one of its name and length."""
+
+
+def _becomes(value: Any) -> Any:
+    return {"becomes": value} if isinstance(value, str) else value
+
+
+ColumnConfigs = dict[str, Annotated[ColumnConfig, BeforeValidator(_becomes)]]
+
+
+class ColumnsConfig(Section):
+    """What columns become where their type alone does not tell: name → one of number, category, age, list, text,
+    vector, nothing, or a ColumnConfig."""
+
+    user: ColumnConfigs = {}
+    """Columns of users."""
+    item: ColumnConfigs = {}
+    """Columns of items; `text` and `topics` too."""
+    impression: ColumnConfigs = {}
+    """Further columns of impressions, which were known before the outcome: number or category. None becomes a feature
+    unless it is named here."""
+
+
 class FeatureConfig(Section):
     """What becomes a feature."""
 
@@ -96,7 +133,7 @@ class FeatureConfig(Section):
     before_taste_dims: NonNegativeInt = 64
     """Numbers of such a taste; 0 for none."""
     text_dims: NonNegativeInt = 8
-    """Numbers of an item's text vector; 0 for none."""
+    """Numbers of an item's text vector, and of other texts that become one; 0 for none."""
     smoothing: Smoothing = Smoothing()
     """Strengths of the priors."""
     base_rate: float = Field(0.05, gt=0, lt=1)
@@ -124,8 +161,10 @@ class FeatureConfig(Section):
     length_edges_seconds: tuple[PositiveFloat, ...] = (7.0, 12.0, 20.0, 35.0, 60.0, 120.0, 300.0)
     """Bounds of the length classes of items that have a duration."""
     user_attributes: tuple[str, ...] | None = None
-    """User attributes that become features; null takes all."""
+    """User attributes that become features, beside those in `columns`; null takes all but free text."""
     item_attributes: tuple[str, ...] | None = None
-    """Item attributes that become features; null takes all."""
+    """Item attributes that become features, likewise."""
+    columns: ColumnsConfig = ColumnsConfig()
+    """What columns of the dataset become."""
     max_categories: PositiveInt = 1000
     """Codes of a categorical feature; further ones share codes by hashing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +12,13 @@ from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.features.before import define_before
 from recsys_cli.features.circle import define_circle
+from recsys_cli.features.columns import define_columns, define_likenesses, define_request
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.families import CROSS, cross_name, family
 from recsys_cli.features.interests import define_interests
 from recsys_cli.features.sessions import define_sessions
-from recsys_cli.features.spec import Feature, actions_of, hours, share_missing, strength_of, transform_of
+from recsys_cli.features.spec import Feature, actions_of, hours, strength_of
 from recsys_cli.features.tastes import define_tastes
-from recsys_cli.features.text import define_text
 from recsys_cli.features.works import define_works
 
 SINCE = "ln(1 + minutes since then), a year where never"
@@ -33,6 +33,7 @@ def define(
     surfaces: Sequence[str],
     devices: Sequence[str],
     similarities: Sequence[str],
+    context: Mapping[str, np.ndarray],
 ) -> list[Feature]:
     """Every feature that the dataset's columns allow; see `FeatureSpec.create`."""
     families = _available(config, catalogue, surfaces)
@@ -52,7 +53,9 @@ def define(
         out += define_sessions(config)
         out += define_interests(families)
     out += _windows(config, families, positive, has_dwell)
-    out += _attributes(config, catalogue)
+    out += _created(catalogue)
+    brought = list(define_columns(config, catalogue))
+    out += brought
     out += _social(catalogue, negative)
     if "user_topic" in families:
         out.append(
@@ -68,12 +71,15 @@ def define(
         )
     out += define_works(config, catalogue)
     out += define_circle(catalogue)
-    out += define_text(config, catalogue)
+    likenesses = list(define_likenesses(config, catalogue))
+    out += likenesses
     out += _same(catalogue)
     out += define_tastes(config, catalogue)
     counted = _possible(config.before_families, catalogue, surfaces)
     out += define_before(catalogue, config.before_base, counted)
     out += _context(config.max_categories, surfaces, devices)
+    requested = list(define_request(config, catalogue, context))
+    out += requested
     for name in similarities:
         out.append(
             Feature(
@@ -87,15 +93,20 @@ def define(
                 name,
             )
         )
-    return _unlike(out)
+    return _unlike(out, brought + likenesses + requested)
 
 
-def _unlike(features: list[Feature]) -> list[Feature]:
-    """The same features; an attribute that bears the name of another feature becomes NAME_attribute."""
-    taken = {f.name for f in features if f.source != "attribute"}
-    return [
-        replace(f, name=f"{f.name}_attribute") if f.source == "attribute" and f.name in taken else f for f in features
-    ]
+def _unlike(features: list[Feature], brought: list[Feature]) -> list[Feature]:
+    """The same features; one of a column that bears the name of another feature becomes NAME_attribute."""
+    own = {id(f) for f in brought}
+    taken, out = {f.name for f in features if id(f) not in own}, []
+    for f in features:
+        while id(f) in own and f.name in taken:
+            f = replace(f, name=f"{f.name}_attribute")
+            own.add(id(f))
+        taken.add(f.name)
+        out.append(f)
+    return out
 
 
 def _possible(families: Sequence[str], catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
@@ -296,7 +307,7 @@ def _windows(
         )
 
 
-def _attributes(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature]:
+def _created(catalogue: Catalogue) -> Iterator[Feature]:
     for side, created in (("user", catalogue.user_created), ("item", catalogue.item_created)):
         known = created > 0
         if known.any():
@@ -306,62 +317,6 @@ def _attributes(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature
                 yield Feature(
                     f"{name}_missing", side, side, "created", "missing", f"the {side}'s age is unknown", "1 or 0"
                 )
-        codes, numbers = getattr(catalogue, f"{side}_codes"), dict(getattr(catalogue, f"{side}_numbers"))
-        wanted = getattr(config, f"{side}_attributes")
-        safety = catalogue.item_safety if side == "item" else {}
-        for name in wanted or ():
-            if name not in {**codes, **numbers, **safety}:
-                close = nearest(name, {**codes, **numbers, **safety})
-                raise ConfigError(
-                    f"features.{side}_attributes: {side}s have no attribute {name!r}",
-                    f"did you mean {close!r}?" if close else "run `recsys data describe` for those they have",
-                )
-        numbers.update(safety)
-        for name in [n for n in numbers if wanted is None or n in wanted]:
-            yield from _number(side, name, np.asarray(numbers[name]))
-        for name in [n for n in codes if wanted is None or n in wanted]:
-            values = len(catalogue.names.get(f"{side}.{name}", ())) or int(codes[name].max(initial=0)) + 1
-            yield Feature(
-                f"{side}_{name}",
-                side,
-                side,
-                "attribute",
-                "category",
-                f"the {side}'s {name}",
-                "code + 1, 0 unknown",
-                name,
-                values,
-                min(values + 1, config.max_categories),
-            )
-
-
-def _number(side: str, name: str, values: np.ndarray) -> Iterator[Feature]:
-    missing = share_missing(values)
-    if missing == 1 or np.nanmin(values, initial=np.inf) == np.nanmax(values, initial=-np.inf):
-        return
-    transform = transform_of(values)
-    formula = "ln(1 + value)" if transform == "log1p" else "the value"
-    yield Feature(
-        f"{side}_{name}",
-        side,
-        side,
-        "attribute",
-        transform,
-        f"the {side}'s {name}",
-        f"{formula}, 0 where unknown",
-        name,
-    )
-    if missing >= 0.01:
-        yield Feature(
-            f"{side}_{name}_missing",
-            side,
-            side,
-            "attribute",
-            "missing",
-            f"the {side}'s {name} is unknown",
-            "1 or 0",
-            name,
-        )
 
 
 def _social(catalogue: Catalogue, negative: tuple[str, ...]) -> Iterator[Feature]:

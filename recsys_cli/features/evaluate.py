@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,14 +14,16 @@ from recsys_cli.data.log import Log
 from recsys_cli.features import formulas
 from recsys_cli.features.before import Before, is_before
 from recsys_cli.features.circle import CircleHistory
+from recsys_cli.features.columns import codes_of_numbers, lengths_of, numbers_of
 from recsys_cli.features.families import ItemKeys
 from recsys_cli.features.history import Clock, History, View
 from recsys_cli.features.interests import profile_column, spread
+from recsys_cli.features.overlap import Overlap, overlaps
 from recsys_cli.features.sessions import Visits
 from recsys_cli.features.social import Edges, author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec
 from recsys_cli.features.tastes import Tastes
-from recsys_cli.features.text import interest, match, text_vectors
+from recsys_cli.features.vectors import column_vectors, interest, match, unit
 from recsys_cli.features.works import Credibility, Works
 
 _ROWS_AT_ONCE = 2048
@@ -44,6 +46,8 @@ class Questions:
     """int16[n]"""
     device: np.ndarray
     """int16[n]"""
+    context: dict[str, np.ndarray] = field(default_factory=dict)
+    """further columns of impressions → [n], as `Log.context` holds them"""
 
     def __len__(self) -> int:
         return len(self.time)
@@ -58,19 +62,20 @@ class Questions:
             log.time,
             none if log.surface is None else log.surface,
             none if log.device is None else log.device,
+            log.context,
         )
 
     def rows(self, rows: slice) -> Questions:
         """Some of them."""
-        return Questions(*(column[rows] for column in (self.user, self.item, self.time, self.surface, self.device)))
+        columns = (column[rows] for column in (self.user, self.item, self.time, self.surface, self.device))
+        return Questions(*columns, {name: column[rows] for name, column in self.context.items()})
 
     @classmethod
-    def at(cls, now: int, n: int, **given: np.ndarray) -> Questions:
+    def at(cls, now: int, n: int, context: dict[str, np.ndarray] | None = None, **given: np.ndarray) -> Questions:
         """n questions at one moment; what is not given is unknown."""
         none = np.full(n, -1, np.int32)
-        return cls(
-            time=np.full(n, now, np.int64), **{k: given.get(k, none) for k in ("user", "item", "surface", "device")}
-        )
+        codes = {k: given.get(k, none) for k in ("user", "item", "surface", "device")}
+        return cls(time=np.full(n, now, np.int64), context=context or {}, **codes)
 
 
 class Evaluator:
@@ -92,6 +97,7 @@ class Evaluator:
         self.before = Before.build(spec, catalogue, self.keys)
         self.tastes = Tastes.build(spec, catalogue)
         self._columns: dict[str, np.ndarray] = {}
+        self._vectors: dict[str, np.ndarray] = {}
 
     @cached_property
     def works(self) -> Works:
@@ -105,9 +111,15 @@ class Evaluator:
     def circle(self) -> CircleHistory:
         return CircleHistory(self.catalogue, self.log, self.follows)
 
+    def vectors(self, path: str) -> np.ndarray:
+        """float32[n + 1, D] of a column of users or items, see `column_vectors`."""
+        if path not in self._vectors:
+            self._vectors[path] = column_vectors(self.catalogue, path, self.spec.dims[path])
+        return self._vectors[path]
+
     @cached_property
-    def text_vectors(self) -> np.ndarray:
-        return text_vectors(self.catalogue, self.spec.config.text_dims)
+    def overlaps(self) -> dict[str, Overlap]:
+        return overlaps(self.spec, self.catalogue)
 
     def visits(self, user: np.ndarray, time: np.ndarray) -> Visits:
         """The latest visit of each user before a moment, -1 is unknown."""
@@ -336,13 +348,26 @@ class _Filler:
     def write_circle(self, f: Feature) -> np.ndarray:
         return self.evaluator.circle.value(f.measure, self.q.user, self.q.item, self.q.time)
 
-    def write_text(self, f: Feature) -> np.ndarray:
-        vectors = self.evaluator.text_vectors
-        if f.measure == "vector":
-            return known(vectors[:, f.span], self.q.item, 0)
-        log = self.evaluator.log
+    def write_vector(self, f: Feature) -> np.ndarray:
+        vectors, who = self.evaluator.vectors(f.argument), self.who(f.argument.partition(".")[0])
+        if f.measure == "number":
+            return vectors[:, f.span].take(who, mode="wrap")
+        if f.measure == "missing":
+            return _lacks_vector(self.evaluator.catalogue, f.argument).take(who, mode="wrap")
+        vectors, log = unit(vectors), self.evaluator.log
         mine = interest(self._user_view, vectors, log.item, log.positive)
-        return match(mine, np.where(self.q.item[:, None] >= 0, vectors[np.maximum(self.q.item, 0)], 0))
+        return match(mine, vectors.take(who, axis=0, mode="wrap"))
+
+    def write_overlap(self, f: Feature) -> np.ndarray:
+        return self.evaluator.overlaps[f.argument].value(f.measure, self.q.user, self.q.item)
+
+    def write_list(self, f: Feature) -> np.ndarray:
+        return formulas.size(known(lengths_of(self.evaluator.catalogue, f.place, f.argument), self.who(f.place), 0))
+
+    def write_date(self, f: Feature) -> np.ndarray:
+        times = getattr(self.evaluator.catalogue, f"{f.place}_columns").times[f.argument]
+        times = known(times, self.who(f.place), 0)
+        return formulas.age(self.q.time, times) if f.measure == "age" else times == 0
 
     def write_tastes(self, f: Feature) -> np.ndarray:
         return self.evaluator.tastes.value(f, self.q.user, self.q.item)
@@ -363,16 +388,14 @@ class _Filler:
         if f.measure == "category":
             codes = known(getattr(catalogue, f"{f.place}_codes")[f.argument], who, -1)
             return formulas.category(codes, f.span, f.codes)
-        numbers = getattr(catalogue, f"{f.place}_numbers")
-        source = numbers[f.argument] if f.argument in numbers else catalogue.item_safety[f.argument]
-        values = known(source, who, np.nan)
-        return ~np.isfinite(values) if f.measure == "missing" else formulas.number(values, f.measure)
+        return number_or_code(f, known(numbers_of(catalogue, f.place, f.argument), who, np.nan))
 
     def write_clock(self, f: Feature) -> np.ndarray:
         return formulas.cycle(self.q.time, f.span)[0 if f.measure == "sine" else 1]
 
     def write_request(self, f: Feature) -> np.ndarray:
-        return formulas.category(getattr(self.q, f.argument), f.span, f.codes)
+        _, dot, name = f.argument.partition(".")
+        return number_or_code(f, self.q.context[name] if dot else getattr(self.q, f.argument))
 
     def write_social(self, f: Feature) -> np.ndarray:
         e, q = self.evaluator, self.q
@@ -390,6 +413,21 @@ class _Filler:
         if f.measure == "follows_author":
             return forth
         return forth & e.follows.before(known(e.catalogue.author_user, author, -1), own, q.time)
+
+
+def number_or_code(f: Feature, values: np.ndarray) -> np.ndarray:
+    """Values of a column as one feature gives them. values: codes (-1 unknown), or numbers (NaN unknown)."""
+    if f.measure == "missing":
+        return ~np.isfinite(values)
+    if f.codes:
+        return formulas.category(values if f.measure == "category" else codes_of_numbers(values), f.span, f.codes)
+    return formulas.number(values, f.measure)
+
+
+def _lacks_vector(catalogue: Catalogue, path: str) -> np.ndarray:
+    """bool[n + 1], the last for somebody unknown."""
+    side, _, name = path.partition(".")
+    return np.append(np.isnan(getattr(catalogue, f"{side}_columns").vectors[name][:, 0]), True)
 
 
 def same_codes(catalogue: Catalogue, attribute: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.features import formulas
 from recsys_cli.features.before import is_before
-from recsys_cli.features.evaluate import as_slice
+from recsys_cli.features.columns import DATES
+from recsys_cli.features.evaluate import as_slice, number_or_code
 from recsys_cli.features.families import CROSS, family
+from recsys_cli.features.overlap import SOURCE as OVERLAP
 from recsys_cli.features.sessions import SOURCE as SESSION
 from recsys_cli.features.sessions import Visits
 from recsys_cli.features.spec import PLACES, Feature, FeatureSpec
 from recsys_cli.features.store import find
-from recsys_cli.features.text import match
+from recsys_cli.features.vectors import VECTORS, match
 
 if TYPE_CHECKING:
     from recsys_cli.features.snapshot import Snapshot
@@ -33,6 +35,9 @@ class Context:
     """int16[B] codes, likewise"""
     visits: Visits | None = None
     """of the users; filled in by the plan where features read them"""
+    more: dict[str, np.ndarray] = field(default_factory=dict)
+    """further column of impressions → [B] codes or numbers, -1 or NaN unknown; those that are not here stand on the
+    commonest code or the mean of the log"""
 
     def rows(self, rows) -> Context:
         """Of some of the requests (a slice, index array or mask)."""
@@ -40,6 +45,7 @@ class Context:
             self.now,
             None if self.surface is None else self.surface[rows],
             None if self.device is None else self.device[rows],
+            more={name: values[rows] for name, values in self.more.items()},
         )
 
 
@@ -111,7 +117,7 @@ class Plan:
         given = (context.surface, context.device)
         surface, device = (u if g is None else np.asarray(g) for u, g in zip(usual, given, strict=True))
         visits = Visits.held(self.s.visit_times, self.s.visit_counts, users) if self.of_visits else None
-        context = Context(context.now, surface, device, visits)
+        context = Context(context.now, surface, device, visits, context.more)
         self._user(out, users, context)
         self._context(out, users, surface, context)
         self._item(out, items, context)
@@ -139,7 +145,10 @@ class Plan:
         block = self.user_block.rows(users)
         for f in self.chosen[part]:
             which = {"age": 0, "since_shown": 1, "since_positive": 2}.get(f.measure)
-            if which is not None:
+            if f.source == DATES and f.measure == "age":
+                times = self.s.dates[f"user.{f.argument}"].take(users, mode="wrap")
+                block[:, self.at[f.name] - part.start] = formulas.age(context.now, times)
+            elif which is not None:
                 time = self.s.user_times[which].take(users, mode="wrap")
                 formula = formulas.recency if which else formulas.age
                 block[:, self.at[f.name] - part.start] = formula(context.now, time)
@@ -159,7 +168,8 @@ class Plan:
         for f in self.chosen[part]:
             column = out[..., self.at[f.name]]
             if f.measure == "age":
-                column[...] = formulas.age(context.now, self.s.item_created.take(items, mode="wrap"))
+                dated = self.s.dates[f"item.{f.argument}"] if f.source == DATES else self.s.item_created
+                column[...] = formulas.age(context.now, dated.take(items, mode="wrap"))
             elif f.measure == "decayed" and later > 0:
                 column[...] = np.log1p(np.expm1(column) * np.float32(2 ** (-later / f.span)))
 
@@ -171,7 +181,9 @@ class Plan:
         for f in self.by_source.get("clock", ()):
             values[..., self.at[f.name]] = formulas.cycle(context.now, f.span)[0 if f.measure == "sine" else 1]
         for f in self.by_source.get("request", ()):
-            values[:, 0, self.at[f.name]] = formulas.category(getattr(context, f.argument), f.span, f.codes)
+            _, dot, name = f.argument.partition(".")
+            given = getattr(context, f.argument) if not dot else context.more.get(name)
+            values[:, 0, self.at[f.name]] = number_or_code(f, self.s.usual_more[name] if given is None else given)
         of_surface = [self.at[f.name] for f in self.by_source.get("surface", ())]
         if of_surface:
             values[:, 0, of_surface] = self.surface_block.rows(surface)
@@ -210,10 +222,13 @@ class Plan:
     def _likeness(self, out: np.ndarray, users: np.ndarray, items: np.ndarray) -> None:
         """Of user and item by what they are like: words, tastes before the log, attributes of the same value."""
         s = self.s
-        for f in self.by_source.get("text", ()):
+        for f in self.by_source.get(VECTORS, ()):
             if f.measure == "match":
-                mine = s.text_interests.take(users, axis=0, mode="wrap")[:, None, :]
-                out[..., self.at[f.name]] = match(mine, s.text_vectors.take(items, axis=0, mode="wrap"))
+                vectors, interests = s.vectors[f.argument]
+                mine = interests.take(users, axis=0, mode="wrap")[:, None, :]
+                out[..., self.at[f.name]] = match(mine, vectors.take(items, axis=0, mode="wrap"))
+        for f in self.by_source.get(OVERLAP, ()):
+            out[..., self.at[f.name]] = s.overlaps[f.argument].value(f.measure, users[:, None], items)
         for f in self.by_source.get("tastes", ()):
             out[..., self.at[f.name]] = s.tastes.value(f, users[:, None], items)
         for f in self.by_source.get("same", ()):

@@ -14,15 +14,17 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.features.before import Before
 from recsys_cli.features.circle import Circle
+from recsys_cli.features.columns import DATES
 from recsys_cli.features.evaluate import Evaluator, Questions, same_codes
 from recsys_cli.features.families import ItemKeys, family
+from recsys_cli.features.overlap import Overlap
 from recsys_cli.features.plan import Context, Plan, general_names
 from recsys_cli.features.sessions import Visits
 from recsys_cli.features.social import author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec
 from recsys_cli.features.store import PairStore
 from recsys_cli.features.tastes import Tastes
-from recsys_cli.features.text import interest
+from recsys_cli.features.vectors import VECTORS, interest, unit
 
 _KEYS = ("author", "format", "topics")
 _SIZES = ("n_users", "n_authors", "n_topics", "n_formats", "n_surfaces")
@@ -36,8 +38,6 @@ _ARRAYS = (
     "profile_norm",
     "visit_times",
     "visit_counts",
-    "text_vectors",
-    "text_interests",
     "follow_keys",
     "author_user",
     "author_of_user",
@@ -72,10 +72,6 @@ class Snapshot:
     """int64[3, n_users + 1], see `sessions.Visits`"""
     visit_counts: np.ndarray
     """float32[2, n_users + 1], likewise"""
-    text_vectors: np.ndarray
-    """float32[n_items + 1, D], no columns where no feature reads them; so the next"""
-    text_interests: np.ndarray
-    """float32[n_users + 1, D]"""
     follow_keys: np.ndarray
     """int64 user · n_authors + author, ascending"""
     author_user: np.ndarray
@@ -90,6 +86,15 @@ class Snapshot:
     """what people's follows did, where authors are users"""
     same: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     """attribute → codes of users and of items, see `same_codes`, the last of each unknown"""
+    vectors: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """column of items ("item.text") → float32[n_items + 1, D] of length 1, and float32[n_users + 1, D] the sum of
+    those of a user's interactions"""
+    overlaps: dict[str, Overlap] = field(default_factory=dict)
+    """pair of columns → values of users and items"""
+    dates: dict[str, np.ndarray] = field(default_factory=dict)
+    """column ("user.joined") → int64[n + 1] µs, 0 unknown"""
+    usual_more: dict[str, float] = field(default_factory=dict)
+    """further column of impressions → its commonest code or mean; -1 or NaN where nothing is known"""
     _cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -116,11 +121,10 @@ class Snapshot:
         mine = evaluator.history("user").view(users, np.int64(now))
         visits = Visits.of(mine, evaluator.column("positive"), evaluator.session_gap)
         sources, log = {f.source for f in spec.features}, evaluator.log
-        text = np.zeros((catalogue.n_items + 1, 0), np.float32)
-        interests = np.zeros((len(users), 0), np.float32)
-        if "text" in sources:
-            text = np.concatenate([evaluator.text_vectors, np.zeros((1, spec.config.text_dims), np.float32)])
-            interests = interest(mine, text, log.item, log.positive)
+        vectors = {}
+        for f in (f for f in spec.features if f.source == VECTORS and f.measure == "match"):
+            items = unit(evaluator.vectors(f.argument))
+            vectors[f.argument] = items, interest(mine, items, log.item, log.positive)
         norm = (
             np.sqrt(mine.sum(evaluator.column("profile_square")))
             if "user_topic" in spec.sources
@@ -146,8 +150,6 @@ class Snapshot:
             item_created=np.append(catalogue.item_created, 0).astype(np.int64),
             profile_norm=norm.astype(np.float32),
             **dict(zip(("visit_times", "visit_counts"), visits.arrays(), strict=True)),
-            text_vectors=text,
-            text_interests=interests,
             follow_keys=evaluator.follows.keys_before(now),
             author_user=catalogue.author_user,
             author_of_user=author_of_user(catalogue),
@@ -163,6 +165,18 @@ class Snapshot:
                 for f in spec.features
                 if f.source == "same"
             },
+            vectors=vectors,
+            overlaps=evaluator.overlaps,
+            dates={
+                f"{f.place}.{f.argument}": np.append(getattr(catalogue, f"{f.place}_columns").times[f.argument], 0)
+                for f in spec.features
+                if f.source == DATES
+            },
+            usual_more={
+                f.argument.partition(".")[2]: _usual(f, log.context.get(f.argument.partition(".")[2]))
+                for f in spec.features
+                if f.source == "request" and "." in f.argument and f.measure != "missing"
+            },
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -175,11 +189,17 @@ class Snapshot:
             arrays.update({f"keys/{side}/{k}": v for k, v in getattr(self.keys, side).items()})
         for attribute, (users, items) in self.same.items():
             arrays[f"same/user/{attribute}"], arrays[f"same/item/{attribute}"] = users, items
+        for path, (items, interests) in self.vectors.items():
+            arrays[f"vectors/items/{path}"], arrays[f"vectors/interests/{path}"] = items, interests
+        for argument, overlap in self.overlaps.items():
+            arrays.update(overlap.to_arrays(f"overlaps/{argument}"))
+        arrays.update({f"dates/{path}": times for path, times in self.dates.items()})
         for part in (self.tastes, self.circle):
             arrays.update({} if part is None else part.to_arrays())
         sizes = {k: int(getattr(self.keys, k)) for k in _SIZES} | {"sizes": self.keys.sizes}
         names = {s: [store.count_names, store.last_names] for s, store in self.stores.items()}
         meta = {"spec": self.spec.to_json(), "now": self.now, "sizes": sizes, "stores": names}
+        meta["usual_more"] = {name: None if np.isnan(v) else v for name, v in self.usual_more.items()}
         if self.before is not None:
             more, meta["before"] = self.before.to_arrays()
             arrays.update(more)
@@ -202,6 +222,12 @@ class Snapshot:
         given["tastes"] = Tastes.from_arrays(arrays) if under("tastes/") else None
         given["circle"] = Circle.from_arrays(arrays) if under("circle/") else None
         given["same"] = {a: (users, arrays[f"same/item/{a}"]) for a, users in under("same/user/").items()}
+        interests = under("vectors/interests/")
+        given["vectors"] = {path: (items, interests[path]) for path, items in under("vectors/items/").items()}
+        starts = dict.fromkeys(name.rpartition("/")[0] for name in arrays if name.startswith("overlaps/"))
+        given["overlaps"] = {start.removeprefix("overlaps/"): Overlap.from_arrays(arrays, start) for start in starts}
+        given["dates"] = under("dates/")
+        given["usual_more"] = {name: float("nan") if v is None else v for name, v in meta["usual_more"].items()}
         return cls(spec=FeatureSpec.from_json(meta["spec"]), now=meta["now"], keys=keys, stores=stores, **given)
 
     def features(
@@ -222,6 +248,19 @@ class Snapshot:
         if plan is None:
             plan = self._cache[columns] = Plan(self, columns)
         return plan(np.asarray(users), np.asarray(items), context, similarities or {})
+
+
+def _usual(f: Feature, values: np.ndarray | None) -> float:
+    """The commonest value of a category and the mean of a number, NaN where none is known."""
+    if values is None or f.measure == "category":
+        return float(_commonest(values))
+    found = values[np.isfinite(values)]
+    if not len(found):
+        return float("nan")
+    if not f.codes:
+        return float(found.mean(dtype=np.float64))
+    kinds, counts = np.unique(found, return_counts=True)
+    return float(kinds[counts.argmax()])
 
 
 def _commonest(codes: np.ndarray | None) -> int:

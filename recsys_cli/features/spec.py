@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -71,16 +71,18 @@ class FeatureSpec:
         surfaces: Sequence[str] = (),
         devices: Sequence[str] = (),
         similarities: Sequence[str] = (),
+        context: Mapping[str, np.ndarray] | None = None,
     ) -> FeatureSpec:
         """The features that a dataset's columns allow.
 
         positive, negative: its actions. surfaces, devices: names of their codes, empty where the log has none.
-        similarities: names of the retrievers whose scores become features of the pair.
+        similarities: names of the retrievers whose scores become features of the pair. context: further columns of
+        the log, as `Log.context` has them. Raises ConfigError where the settings do not fit the columns.
         """
         from recsys_cli.features.define import define
 
         actions = tuple(positive), tuple(negative)
-        features = define(config, catalogue, *actions, has_dwell, surfaces, devices, similarities)
+        features = define(config, catalogue, *actions, has_dwell, surfaces, devices, similarities, context or {})
         ordered = tuple(f for place in PLACES for f in features if f.place == place)
         return cls(config, ordered, tuple(positive), tuple(negative), len(surfaces), len(devices))
 
@@ -101,6 +103,12 @@ class FeatureSpec:
     @cached_property
     def similarities(self) -> tuple[str, ...]:
         return tuple(f.argument for f in self.features if f.source == "similarity")
+
+    @cached_property
+    def dims(self) -> dict[str, int]:
+        """Column of users or items ("item.text") → numbers of its vector."""
+        numbers = [f.argument for f in self.features if f.source == "vector" and f.measure == "number"]
+        return {path: numbers.count(path) for path in dict.fromkeys(numbers)}
 
     @cached_property
     def sources(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from recsys_cli.safety.models import FOLDER, SafetyModels
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 2
+BUNDLE_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recsys_cli.data.catalogue import Columns
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.features.plan import Context
@@ -29,6 +30,7 @@ def with_guest(state: State, items: np.ndarray) -> State:
         user_created=np.append(catalogue.user_created, 0),
         user_codes={name: np.append(codes, np.int32(-1)) for name, codes in catalogue.user_codes.items()},
         user_numbers={name: np.append(v, np.float32(np.nan)) for name, v in catalogue.user_numbers.items()},
+        user_columns=catalogue.user_columns.append(Columns(), 1),
     )
     authors, counts = np.unique(catalogue.item_author[items], return_counts=True)
     authors, counts = authors[authors >= 0], counts[authors >= 0]

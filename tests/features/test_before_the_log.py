@@ -34,7 +34,7 @@ def with_before(seed: int, base: str = "watch"):
     catalogue = replace(catalogue, before=before)
     spec = FeatureSpec.create(
         spec.config, catalogue, positive=log.positive_actions, negative=log.negative_actions, has_dwell=True,
-        surfaces=["home", "search"], devices=["a", "b", "c"],
+        surfaces=["home", "search"], devices=["a", "b", "c"], context=log.context,
     )
     return spec, catalogue, log
 
@@ -95,7 +95,8 @@ def test_they_equal_a_count_by_hand_in_the_table_and_in_the_snapshot(seed, row):
     table = dict(zip(spec.names, build_table(spec, catalogue, log, np.array([row])).values[0], strict=True))
     assert {n: table[n] for n in wanted} == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     snapshot = Snapshot.build(spec, catalogue, log, int(log.time[row]))
-    context = Context(int(log.time[row]), log.surface[row : row + 1], log.device[row : row + 1])
+    more = {name: values[row : row + 1] for name, values in log.context.items()}
+    context = Context(int(log.time[row]), log.surface[row : row + 1], log.device[row : row + 1], more=more)
     served = snapshot.features(log.user[row : row + 1], log.item[row : row + 1, None], context)[0, 0]
     assert dict(zip(spec.names, served, strict=True)) == pytest.approx(table, rel=1e-4, abs=2e-5)
 

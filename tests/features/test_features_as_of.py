@@ -10,19 +10,45 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.catalogue import Catalogue, Columns
+from recsys_cli.data.encode import hashed_names
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.snapshot import Context, Snapshot
 from recsys_cli.features.spec import FeatureSpec
-from recsys_cli.features.text import text_vectors
+from recsys_cli.features.vectors import column_vectors
 
 HOUR = 3_600_000_000
 START = 1_700_000_000_000_000
 CROSSES = (("user", "item.language"), ("user", "daypart"), ("item", "user.country"), ("surface", "daypart"))
 USERS, ITEMS, TOPICS, SURFACES = 6, 9, 4, 2
+COLUMNS = {
+    "user": {
+        "hobbies": {"compared_with": ["tags", "topics"]}, "bio": {"becomes": "text", "compared_with": ["tags"]},
+        "plan": "category",
+    },
+    "item": {"tags": {"dims": 2}},
+    "impression": {"network": "category", "temperature": "number", "cell": "category"},
+}
+WORDS = list("abcdef")
+HASHES = dict(zip(hashed_names(WORDS).tolist(), WORDS, strict=True))
+
+
+def some_words(rng, n: int) -> Ragged:
+    """n rows of none to all of WORDS, as the catalogue holds them."""
+    rows, columns = np.nonzero(rng.random((n, len(WORDS))) < rng.random((n, 1)))
+    return Ragged.group(rows, hashed_names(WORDS)[columns], n).sorted_rows()
+
+
+def some_vectors(rng, n: int) -> np.ndarray:
+    return np.where(rng.random((n, 1)) < 0.2, np.nan, rng.normal(size=(n, 3))).astype(np.float32)
+
+
+def some_days(rng, n: int) -> np.ndarray:
+    """Days before and after START, some unknown."""
+    return np.where(rng.random(n) < 0.3, 0, START + rng.integers(-900, 9, n) * 24 * HOUR)
 
 
 def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, dict]:
@@ -50,11 +76,22 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
             "country": rng.integers(-1, 3, USERS).astype(np.int32),
             "language": rng.integers(-1, 2, USERS).astype(np.int32),
         },
-        user_numbers={"age": rng.choice([np.nan, 20, 40], USERS).astype(np.float32)},
+        user_numbers={
+            "age": rng.choice([np.nan, 20, 40], USERS).astype(np.float32),
+            "plan": rng.choice([np.nan, 0, 1, 7], USERS).astype(np.float32),
+        },
+        user_columns=Columns(
+            lists={"hobbies": some_words(rng, USERS)}, words={"bio": some_words(rng, USERS)},
+            vectors={"look": some_vectors(rng, USERS)}, times={"born": some_days(rng, USERS)},
+        ),
+        item_columns=Columns(
+            lists={"tags": some_words(rng, ITEMS)}, vectors={"look": some_vectors(rng, ITEMS)},
+            times={"released": some_days(rng, ITEMS)},
+        ),
         author_user=rng.permutation(USERS)[:4].astype(np.int32),
         names={
             "topics": list("abcd"), "item.media_type": ["text", "video"], "user.country": ["de", "fr", "it"],
-            "item.language": ["en", "de"], "user.language": ["de", "fr"],
+            "item.language": ["en", "de"], "user.language": ["de", "fr"], "impression.network": ["cell", "wifi"],
         },
     )
     time = np.sort(START + rng.integers(0, n // 2, n) * int(rng.choice([1, HOUR // 7, 5 * HOUR])))
@@ -75,6 +112,11 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
         dwell=np.where(rng.random(n) < 0.8, rng.gamma(1, 20, n), np.nan).astype(np.float32),
         surface=rng.integers(-1, SURFACES, n).astype(np.int16),
         device=rng.integers(-1, 3, n).astype(np.int16),
+        context={
+            "network": rng.integers(-1, 2, n).astype(np.int32),
+            "temperature": rng.choice([np.nan, -5, 12, 30], n).astype(np.float32),
+            "cell": rng.choice([np.nan, 3, 5], n).astype(np.float32),
+        },
     )
     log = log.take(np.lexsort((log.user, log.time)))
     edges = {
@@ -85,7 +127,8 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
     }
     spec = FeatureSpec.create(
         FeatureConfig(
-            attribute_families=("media_type",), crosses=CROSSES, cross_actions=("positive", "hide"), text_dims=3
+            attribute_families=("media_type",), crosses=CROSSES, cross_actions=("positive", "hide"), text_dims=3,
+            columns=COLUMNS,
         ),
         catalogue,
         positive=log.positive_actions,
@@ -94,6 +137,7 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
         surfaces=["home", "search"],
         devices=["a", "b", "c"],
         similarities=("als",),
+        context=log.context,
     )
     return spec, catalogue, log, edges
 
@@ -278,7 +322,20 @@ class Replay:
         writer = int(c.author_user[author]) if author >= 0 else -1
         return math.log1p(sum(self.follows(user, a, now) and self.follows(writer, a, now) for a in range(4)))
 
-    def value(self, f, user, item, surface, device, now) -> float:
+    def overlap(self, f, user, item) -> float:
+        mine, theirs = f.argument.split("|")
+        if f.measure == "cosine":
+            a, b = self.c.user_columns.vectors[mine][user], self.c.item_columns.vectors[theirs][item]
+            return 0.0 if np.isnan(a @ b) else float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        users = self.c.user_columns.lists if mine == "hobbies" else self.c.user_columns.words
+        mine = {HASHES[h] for h in users[mine][user].tolist()}
+        if theirs == "tags":
+            theirs = {HASHES[h] for h in self.c.item_columns.lists["tags"][item].tolist()}
+        else:
+            theirs = {self.c.names["topics"][t] for t in self.c.item_topics[item]}
+        return len(mine & theirs) / max(len(theirs if f.measure == "share" else mine | theirs), 1)
+
+    def value(self, f, user, item, surface, device, now, more=None) -> float:
         about, log = (user, item, surface, now), self.log
         author = int(self.c.item_author[item])
         if f.measure == "rate":
@@ -310,12 +367,24 @@ class Replay:
         if f.source == "same":
             names, codes = self.c.names, (self.c.user_codes["language"][user], self.c.item_codes["language"][item])
             return min(codes) >= 0 and names["user.language"][codes[0]] == names["item.language"][codes[1]]
-        if f.source == "text":
-            vectors = text_vectors(self.c, self.spec.config.text_dims)
-            if f.measure == "vector":
-                return float(vectors[item, f.span])
+        if f.source == "vector":
+            side = f.argument.partition(".")[0]
+            vectors = column_vectors(self.c, f.argument, self.spec.dims[f.argument])
+            if f.measure != "match":
+                held = vectors[user if side == "user" else item]
+                return float(held[f.span] if f.measure == "number" else not held.any())
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
             liked = sum(vectors[log.item[r]] for r in self.past("user", *about) if self.did("positive", r))
             return float(liked @ vectors[item] / np.linalg.norm(liked)) if np.any(liked) else 0.0
+        if f.source == "overlap":
+            return self.overlap(f, user, item)
+        if f.source == "list":
+            held = self.c.user_columns if f.place == "user" else self.c.item_columns
+            return math.log1p(len(held.lists[f.argument][user if f.place == "user" else item]))
+        if f.source == "date":
+            held = self.c.user_columns if f.place == "user" else self.c.item_columns
+            since = now - int(held.times[f.argument][user if f.place == "user" else item])
+            return float(since == now) if f.measure == "missing" else math.log1p(max(since, 0) / HOUR) * (since != now)
         if f.source == "interests":
             liked = [r for r in self.past("user", *about) if self.did("positive", r)]
             liked = [t for r in liked for t in self.topics_of(log.item[r])]
@@ -332,6 +401,12 @@ class Replay:
         if f.source == "clock":
             angle = 2 * math.pi * (now % f.span) / f.span
             return math.sin(angle) if f.measure == "sine" else math.cos(angle)
+        if f.source == "request" and f.argument.startswith("impression."):
+            value = float(more[f.argument.partition(".")[2]])
+            unknown = math.isnan(value)
+            if f.measure == "missing":
+                return unknown
+            return value + (f.kind == "categorical") if not unknown else 0
         if f.source == "request":
             return 1 + (surface if f.argument == "surface" else device)
         if f.source == "attribute":
@@ -339,9 +414,9 @@ class Replay:
             of_items = {**self.c.item_numbers, **self.c.item_codes, **self.c.item_safety}
             values = of_users if f.place == "user" else of_items
             value = values[f.argument][user if f.place == "user" else item]
-            if f.measure == "category":
-                return 1 + value
             unknown = math.isnan(value)
+            if f.kind == "categorical":
+                return 0 if unknown else 1 + value
             return (
                 unknown
                 if f.measure == "missing"
@@ -398,14 +473,16 @@ def test_every_feature_equals_a_replay_of_the_log(seed, data):
     for row in data.draw(st.lists(st.integers(0, len(log) - 1), min_size=3, max_size=3)):
         about = (int(a[row]) for a in (log.user, log.item, log.surface, log.device, log.time))
         about = tuple(about)
-        expected = [float(replay.value(f, *about)) for f in spec.features]
+        more = {name: values[row] for name, values in log.context.items()}
+        expected = [float(replay.value(f, *about, more)) for f in spec.features]
         got = dict(zip(spec.names, table.values[row], strict=True))
         assert got == pytest.approx(dict(zip(spec.names, expected, strict=True)), rel=1e-4, abs=2e-5)
 
 
 def at_row(snapshot: Snapshot, log: Log, row: int) -> np.ndarray:
     user, item = log.user[row : row + 1], log.item[row : row + 1]
-    context = Context(int(log.time[row]), log.surface[row : row + 1], log.device[row : row + 1])
+    more = {name: values[row : row + 1] for name, values in log.context.items()}
+    context = Context(int(log.time[row]), log.surface[row : row + 1], log.device[row : row + 1], more=more)
     scores = {k: v[None] for k, v in similarity(user, item).items()}
     return snapshot.features(user, item[None], context, scores)[0, 0]
 

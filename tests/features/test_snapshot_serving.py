@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -12,6 +13,7 @@ import pytest
 from test_features_as_of import ITEMS, USERS, make_world
 
 from recsys_cli.arrays import load_arrays, save_arrays
+from recsys_cli.data.catalogue import Columns
 from recsys_cli.features.build import build_table
 from recsys_cli.features.snapshot import Context, Snapshot
 from recsys_cli.features.spec import FeatureSpec
@@ -27,6 +29,7 @@ def served():
     users = np.array([0, 3, -1, 5, 3], np.int32)
     items = rng.integers(-1, ITEMS, (5, 7)).astype(np.int32)
     context = Context(now, np.array([0, 1, 1, -1, 0], np.int16), np.array([0, -1, 2, 1, 0], np.int16))
+    context = replace(context, more={"network": np.array([1, 0, -1, 1, 0], np.int32)})
     return Snapshot.build(spec, catalogue, log, now, edges), users, items, context
 
 
@@ -68,6 +71,7 @@ def test_an_unknown_user_has_zero_counters_and_general_rates(served):
         ("item_age", "tie_strength", "topic_match"),
         ("topic_match", "user_click_logodds", "item_age"),
         ("hour_sine",),
+        ("hobbies_tags_jaccard", "look_match", "user_born_age", "context_network"),
         ("user_surface_like_logodds", "item_surface_negative_logodds", "sim_als", "mutual_follow"),
     ],
 )
@@ -86,6 +90,9 @@ def test_a_request_without_context_stands_on_the_commonest_surface(served):
     assert (snapshot.usual >= 0).all()
     usual = snapshot.features(users, items, Context(context.now, surface, device))
     np.testing.assert_array_equal(snapshot.features(users, items, Context(context.now)), usual)
+    more = {n: np.full(5, snapshot.usual_more[n], np.float32) for n in ("network", "temperature", "cell")}
+    told = snapshot.features(users, items, Context(context.now, surface, device, more=more))
+    np.testing.assert_array_equal(told, usual)
     part = Context(context.now, surface, device).rows(slice(1, 3))
     np.testing.assert_array_equal(snapshot.features(users[1:3], items[1:3], part), usual[1:3])
 
@@ -138,8 +145,6 @@ def test_definitions_survive_json_and_explain_themselves():
 
 
 def test_a_dataset_of_pairs_alone_still_has_features():
-    from dataclasses import replace
-
     from recsys_cli.data.ragged import Ragged
     from recsys_cli.features.config import FeatureConfig
 
@@ -154,8 +159,10 @@ def test_a_dataset_of_pairs_alone_still_has_features():
         item_codes={},
         item_numbers={},
         item_safety={},
+        item_columns=Columns(),
         user_codes={},
         user_numbers={},
+        user_columns=Columns(),
         user_created=np.zeros(USERS, np.int64),
         author_user=np.zeros(0, np.int32),
         names={},

@@ -1,0 +1,277 @@
+"""Columns that a dataset brings: what each of them becomes, by its type or as `features.columns` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.features.config import Becomes, ColumnConfig, FeatureConfig
+from recsys_cli.features.overlap import define_overlap
+from recsys_cli.features.spec import Feature, share_missing, transform_of
+from recsys_cli.features.vectors import define_vectors
+
+DATES = "date"
+LISTS = "list"
+MOST_NUMBERS = 32
+"""A vector of more numbers is projected to so many, unless its `dims` says otherwise."""
+_CHOICES: dict[str, tuple[Becomes, ...]] = {
+    "number": ("number", "category"),
+    "category": ("category", "text"),
+    "text": ("text",),
+    "age": ("age",),
+    "list": ("list",),
+    "vector": ("vector",),
+}
+"""What a column is held as → what it can become, the first where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of users or items, with what it becomes."""
+
+    side: str
+    """user or item"""
+    name: str
+    becomes: Becomes
+    dims: int
+    """numbers of the vector that is made of it; 0 for none"""
+    compared_with: tuple[str, ...] | None
+    """columns of items; None for those that hold the same"""
+
+    @property
+    def path(self) -> str:
+        return f"{self.side}.{self.name}"
+
+
+def define_columns(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature]:
+    """Numbers, categories, dates and lengths of lists of users and items, each by itself."""
+    for column in columns_of(config, catalogue):
+        yield from _SINGLE.get(column.becomes, _nothing)(config, catalogue, column)
+
+
+def define_likenesses(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature]:
+    """Vectors of texts, lists and vectors, and how alike a user's and an item's columns are."""
+    columns = columns_of(config, catalogue)
+    for column in columns:
+        if column.dims:
+            yield from define_vectors(catalogue, column.side, column.name, column.dims, column.becomes)
+    for column in columns:
+        if column.side == "user" and column.becomes in ("list", "text", "vector"):
+            yield from define_overlap(catalogue, column, columns)
+
+
+def columns_of(config: FeatureConfig, catalogue: Catalogue) -> list[Column]:
+    """Every column that becomes something; raises ConfigError where the settings do not fit the dataset."""
+    return [c for side in ("user", "item") for c in _side(config, catalogue, side)]
+
+
+def _side(config: FeatureConfig, catalogue: Catalogue, side: str) -> Iterator[Column]:
+    held, refused = _held(catalogue, side), getattr(catalogue, f"{side}_columns").refused
+    wanted, told = getattr(config, f"{side}_attributes"), getattr(config.columns, side)
+    for where, names in ((f"{side}_attributes", wanted or ()), (f"columns.{side}", told)):
+        for name in names:
+            _require(f"features.{where}", side, name, held, refused)
+    for name, form in held.items():
+        own = told.get(name) or _unsaid(name, form, wanted)
+        if own is None:
+            continue
+        becomes = own.becomes or _CHOICES[form][0]
+        where = f"features.columns.{side}.{name}"
+        if becomes not in (*_CHOICES[form], "nothing"):
+            raise ConfigError(
+                f"{where}: a column of this kind cannot become {becomes!r}",
+                f"it can become {', '.join(_CHOICES[form])} or nothing",
+            )
+        if becomes == "nothing":
+            continue
+        if side == "item" and own.compared_with is not None:
+            raise ConfigError(f"{where}.compared_with: this is for columns of users", "set it on the user's column")
+        yield Column(side, name, becomes, _dims(config, catalogue, side, name, becomes, own), own.compared_with)
+
+
+def _unsaid(name: str, form: str, wanted: tuple[str, ...] | None) -> ColumnConfig | None:
+    """What stands for a column that `columns` does not name; None where it becomes nothing."""
+    if name in ("text", "topics"):  # items' own: words are a feature always, topics are counted over
+        return ColumnConfig() if name == "text" else None
+    named = form != "text" if wanted is None else name in wanted
+    return ColumnConfig() if named else None
+
+
+def _held(catalogue: Catalogue, side: str) -> dict[str, str]:
+    """Name → what the column is held as, in a lasting order."""
+    columns = getattr(catalogue, f"{side}_columns")
+    numbers = [*getattr(catalogue, f"{side}_numbers"), *(catalogue.item_safety if side == "item" else ())]
+    out = dict.fromkeys(numbers, "number") | dict.fromkeys(getattr(catalogue, f"{side}_codes"), "category")
+    out |= dict.fromkeys(columns.times, "age") | dict.fromkeys(columns.lists, "list")
+    if side == "item" and len(catalogue.item_topics.values):
+        out["topics"] = "list"
+    if side == "item" and len(catalogue.item_text.values):
+        out["text"] = "text"
+    return out | dict.fromkeys(columns.words, "text") | dict.fromkeys(columns.vectors, "vector")
+
+
+def _require(where: str, side: str, name: str, held: dict[str, str], refused: dict[str, str]) -> None:
+    if name in held:
+        return
+    if name in refused:
+        raise ConfigError(f"{where}: {name!r} cannot become a feature: {refused[name]}", "change it before the import")
+    close = nearest(name, held)
+    raise ConfigError(
+        f"{where}: {side}s have no attribute {name!r}",
+        f"did you mean {close!r}?" if close else "run `recsys data describe` for those they have",
+    )
+
+
+def _dims(
+    config: FeatureConfig, catalogue: Catalogue, side: str, name: str, becomes: Becomes, own: ColumnConfig
+) -> int:
+    if becomes == "vector":
+        width = getattr(catalogue, f"{side}_columns").vectors[name].shape[1]
+        if own.dims is not None and own.dims > width:
+            raise ConfigError(
+                f"features.columns.{side}.{name}.dims: {own.dims}, the column's vectors have {width} numbers",
+                "ask for no more than that",
+            )
+        return min(width, MOST_NUMBERS) if own.dims is None else own.dims
+    if becomes in ("text", "list"):
+        return own.dims if own.dims is not None else config.text_dims if becomes == "text" else 0
+    if own.dims is not None:
+        raise ConfigError(
+            f"features.columns.{side}.{name}.dims: this is for texts, lists and vectors", "leave it out"
+        )
+    return 0
+
+
+def _nothing(*_) -> Iterator[Feature]:
+    yield from ()
+
+
+def _number(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
+    values = numbers_of(catalogue, column.side, column.name)
+    yield from define_number(column.side, column.side, column.name, f"{column.side}_{column.name}", values)
+
+
+def define_number(group: str, place: str, name: str, feature: str, values: np.ndarray, argument: str = "") -> (
+    Iterator[Feature]
+):
+    """A number, "ln(1 + value)" where it has a heavy tail, and a flag where it is often unknown; nothing of a
+    constant."""
+    missing = share_missing(values)
+    if missing == 1 or np.nanmin(values, initial=np.inf) == np.nanmax(values, initial=-np.inf):
+        return
+    transform, source = transform_of(values), "request" if place == "context" else "attribute"
+    formula = "ln(1 + value)" if transform == "log1p" else "the value"
+    whose = "the request's" if place == "context" else f"the {place}'s"
+    argument = argument or name
+    yield Feature(
+        feature, group, place, source, transform, f"{whose} {name}", f"{formula}, 0 where unknown", argument
+    )
+    if missing >= 0.01:
+        told = f"{whose} {name} is unknown"
+        yield Feature(f"{feature}_missing", group, place, source, "missing", told, "1 or 0", argument)
+
+
+def _category(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
+    side, name = column.side, column.name
+    codes = getattr(catalogue, f"{side}_codes").get(name)
+    measure = "category" if codes is not None else "code"
+    if codes is None:
+        codes = codes_of_numbers(numbers_of(catalogue, side, name))
+        values = np.nan_to_num(numbers_of(catalogue, side, name))
+        if (values != np.round(values)).any():
+            raise ConfigError(
+                f"features.columns.{side}.{name}: its numbers are not whole, they cannot become a category",
+                "leave it a number",
+            )
+    values = len(catalogue.names.get(f"{side}.{name}", ())) or int(codes.max(initial=0)) + 1
+    yield Feature(
+        f"{side}_{name}", side, side, "attribute", measure, f"the {side}'s {name}", "code + 1, 0 unknown", name,
+        values, min(values + 1, config.max_categories),
+    )
+
+
+def _age(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
+    side, name = column.side, column.name
+    times = getattr(catalogue, f"{side}_columns").times[name]
+    if not times.any():
+        return
+    yield Feature(
+        f"{side}_{name}_age", side, side, DATES, "age", f"time since the {side}'s {name}",
+        "ln(1 + hours since), 0 while it lies ahead or is unknown", name,
+    )
+    if np.mean(times == 0) >= 0.01:
+        told = f"the {side}'s {name} is unknown"
+        yield Feature(f"{side}_{name}_missing", side, side, DATES, "missing", told, "1 or 0", name)
+
+
+def _list(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
+    side, name = column.side, column.name
+    lengths = lengths_of(catalogue, side, name)
+    if len(lengths) and lengths.min() != lengths.max():
+        yield Feature(
+            f"{side}_{name}_length", side, side, LISTS, "length", f"different values in the {side}'s {name}",
+            "ln(1 + values)", name,
+        )
+
+
+_SINGLE = {"number": _number, "category": _category, "age": _age, "list": _list}
+
+
+def numbers_of(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
+    """float32[n], NaN unknown."""
+    numbers = getattr(catalogue, f"{side}_numbers")
+    return np.asarray(numbers[name] if name in numbers else catalogue.item_safety[name])
+
+
+def codes_of_numbers(values: np.ndarray) -> np.ndarray:
+    """int64 codes of whole numbers: themselves where they are none below 0, else by hashing; -1 for NaN.
+
+    A code depends on its number alone, so that it is the same whatever else the column holds.
+    """
+    known = np.isfinite(values)
+    whole = np.where(known, values, 0).astype(np.int64)
+    negative = (whole.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)).astype(np.int64)
+    return np.where(known, np.where(whole < 0, negative, whole), -1)
+
+
+def lengths_of(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
+    """int64[n] different values in each list."""
+    if (side, name) == ("item", "topics"):
+        return catalogue.item_topics.lengths
+    return getattr(catalogue, f"{side}_columns").lists[name].lengths
+
+
+def define_request(config: FeatureConfig, catalogue: Catalogue, context: Mapping[str, np.ndarray]) -> Iterator[Feature]:
+    """Columns of the impressions that `features.columns.impression` names; context: as `Log.context` holds them."""
+    for name, own in config.columns.impression.items():
+        where = f"features.columns.impression.{name}"
+        if name not in context:
+            close = nearest(name, context)
+            raise ConfigError(
+                f"{where}: impressions have no further column {name!r}",
+                f"did you mean {close!r}?" if close else "a mapping brings them with `attributes` of `impressions`",
+            )
+        values, names = context[name], catalogue.names.get(f"impression.{name}")
+        form = "number" if names is None else "category"
+        becomes = own.becomes or form
+        if becomes not in (form, "category", "nothing"):
+            raise ConfigError(
+                f"{where}: a column of this kind cannot become {becomes!r}",
+                "columns of impressions become number or category" if names is None else "it can become category",
+            )
+        if own.dims is not None or own.compared_with is not None:
+            raise ConfigError(f"{where}: dims and compared_with are for columns of users and items", "leave them out")
+        if becomes == "number":
+            yield from define_number("context", "context", name, f"context_{name}", values, f"impression.{name}")
+        elif becomes == "category":
+            codes = values if names is not None else codes_of_numbers(values)
+            size = len(names) if names is not None else int(codes.max(initial=0)) + 1
+            yield Feature(
+                f"context_{name}", "context", "context", "request", "category" if names is not None else "code",
+                f"the request's {name}", "code + 1, 0 unknown", f"impression.{name}", size,
+                min(size + 1, config.max_categories),
+            )

@@ -1,0 +1,164 @@
+"""How alike a user's and an item's lists, texts or vectors are: values in common, cosines.
+
+It needs no history, so it tells of people and items that nobody has met yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.features.spec import Feature, FeatureSpec
+from recsys_cli.features.store import find
+from recsys_cli.features.vectors import bag, column_vectors, unit, width_of
+
+if TYPE_CHECKING:
+    from recsys_cli.features.columns import Column
+
+SOURCE = "overlap"
+BETWEEN = "|"
+MOST_VALUES = 64
+"""Values of one item that are looked for among the user's, those of the lowest hashes."""
+SHARED = 0.5
+"""A user's list is compared with an item's by itself where so many of its values occur there."""
+
+
+def define_overlap(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> Iterator[Feature]:
+    """Of a user's column and those of items; raises ConfigError for one that it cannot be compared with."""
+    vector = column.becomes == "vector"
+    there = {c.name: c for c in columns if c.side == "item" and (c.becomes == "vector") == vector
+             and c.becomes in ("list", "text", "vector")}
+    if not vector and len(catalogue.item_topics.values):
+        there.setdefault("topics", None)
+    if column.compared_with is None:
+        chosen = [name for name in there if _alike(catalogue, column, name)]
+    else:
+        chosen = list(dict.fromkeys(column.compared_with))
+        for name in chosen:
+            _require(catalogue, column, name, there)
+    for name in chosen:
+        argument = f"{column.name}{BETWEEN}{name}"
+        about, told = f"{column.name}_{name}", f"the user's {column.name} and the item's {name}"
+        if vector:
+            yield Feature(
+                f"{about}_cosine", "pair", "pair", SOURCE, "cosine", f"likeness of {told}", "cosine", argument
+            )
+            continue
+        yield Feature(
+            f"{about}_share", "pair", "pair", SOURCE, "share", f"how much of the item's {name} is in the user's "
+            f"{column.name}", "values in common ÷ values of the item", argument,
+        )
+        yield Feature(
+            f"{about}_jaccard", "pair", "pair", SOURCE, "jaccard", f"likeness of {told}",
+            "values in common ÷ different values of both", argument,
+        )
+
+
+def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
+    """Whether the two hold the same kind of thing, as their values show."""
+    if column.becomes == "vector":
+        return name == column.name and width_of(catalogue, "user", name) == width_of(catalogue, "item", name)
+    if column.becomes == "text":
+        return False
+    mine, theirs = np.unique(bag(catalogue, "user", column.name).values), bag(catalogue, "item", name).values
+    return len(mine) > 0 and name != "text" and np.isin(mine, theirs).mean() >= SHARED
+
+
+def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> None:
+    where = f"features.columns.user.{column.name}.compared_with"
+    if name not in there:
+        close = nearest(name, there)
+        kind = "vector" if column.becomes == "vector" else "list or text"
+        raise ConfigError(
+            f"{where}: no column {name!r} of items becomes a {kind}",
+            f"did you mean {close!r}?" if close else f"there are {', '.join(there) or 'none'}",
+        )
+    if column.becomes == "vector":
+        mine, theirs = width_of(catalogue, "user", column.name), width_of(catalogue, "item", name)
+        if mine != theirs:
+            raise ConfigError(
+                f"{where}: the user's vectors have {mine} numbers, those of {name!r} {theirs}",
+                "compare vectors of one space",
+            )
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Values of users and items by one pair of columns; the last row of items and of lengths is the unknown one."""
+
+    keys: np.ndarray
+    """int64 user · width + value, ascending; empty for vectors"""
+    items: np.ndarray
+    """int32[n_items + 1, T] values that some user has, -1 fills; for vectors float32[n_items + 1, D] of length 1"""
+    user_lengths: np.ndarray
+    """float32[n_users + 1]; for vectors float32[n_users + 1, D] of length 1"""
+    item_lengths: np.ndarray
+    """float32[n_items + 1]"""
+    width: int
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, argument: str) -> Overlap:
+        mine, _, theirs = argument.partition(BETWEEN)
+        if mine in catalogue.user_columns.vectors:
+            users, items = (
+                unit(column_vectors(catalogue, f"{side}.{name}", width_of(catalogue, side, name)))
+                for side, name in (("user", mine), ("item", theirs))
+            )
+            return cls(np.zeros(0, np.int64), items, users, np.ones(len(items), np.float32), 0)
+        users, items = bag(catalogue, "user", mine), bag(catalogue, "item", theirs)
+        if theirs == "text":  # texts of items are held by bucket
+            users = Ragged(users.offsets, users.values % np.int32(TEXT_BUCKETS)).sorted_rows()
+        values = np.unique(users.values)
+        width = max(len(values), 1)
+        keys = users.rows.astype(np.int64) * width + np.searchsorted(values, users.values)
+        place = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
+        rows, at = items.rows[place < MOST_VALUES], place[place < MOST_VALUES]
+        code = find(values, items.values[place < MOST_VALUES])
+        table = np.full((len(items) + 1, int(at.max(initial=0)) + 1), -1, np.int32)
+        table[rows, at] = np.where(code < len(values), code, -1)
+        held = np.minimum(items.lengths, MOST_VALUES)
+        lengths = (np.append(n, 0).astype(np.float32) for n in (users.lengths, held))
+        return cls(keys, table, *lengths, width)
+
+    def value(self, measure: str, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32, for users and items of shapes that broadcast; -1 is unknown and 0."""
+        if measure == "cosine":
+            mine = self.user_lengths.take(users, axis=0, mode="wrap")
+            return np.einsum("...d,...d->...", mine, self.items.take(items, axis=0, mode="wrap"))
+        common = self._common(users, items)
+        theirs = self.item_lengths.take(items, mode="wrap")
+        if measure == "jaccard":
+            theirs = theirs + self.user_lengths.take(users, mode="wrap") - common
+        return common / np.maximum(theirs, 1)
+
+    def _common(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        users = users.astype(np.int64)
+        bounds = (int(users.flat[0]) * self.width, (int(users.flat[0]) + 1) * self.width) if users.size == 1 else ()
+        out = np.zeros(np.broadcast_shapes(users.shape, items.shape), np.float32)
+        for t in range(self.items.shape[1]):
+            code = self.items[:, t].take(items, mode="wrap")
+            keys = np.where((code >= 0) & (users >= 0), users * self.width + code, -1)
+            out += find(self.keys, keys, *bounds) < len(self.keys)
+        return out
+
+    def to_arrays(self, start: str) -> dict[str, np.ndarray]:
+        arrays = {f"{start}/{name}": getattr(self, name) for name in _PARTS}
+        return arrays | {f"{start}/width": np.array([self.width], np.int64)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], start: str) -> Overlap:
+        return cls(*(arrays[f"{start}/{name}"] for name in _PARTS), int(arrays[f"{start}/width"][0]))
+
+
+_PARTS = ("keys", "items", "user_lengths", "item_lengths")
+
+
+def overlaps(spec: FeatureSpec, catalogue: Catalogue) -> dict[str, Overlap]:
+    """Argument → values, of every pair of columns that a feature compares."""
+    return {f.argument: Overlap.of(catalogue, f.argument) for f in spec.features if f.source == SOURCE}
