@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import log_loss, roc_auc
 from recsys_cli.progress import Progress, Step
 from recsys_cli.ranking.balance import Balance
+from recsys_cli.ranking.collapse import Watch, collapsed, flat
 from recsys_cli.ranking.config import HeavyNetworkConfig
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.losses import gaussian_nll, listwise_softmax, pinball, weighted_bce
@@ -24,6 +26,8 @@ from recsys_cli.ranking.warm import WarmStart
 VALIDATION_ROWS = 16_384
 """Rows scored at once."""
 LEARNING_RATE_FLOOR = 1e-8
+CONFIRM_ROWS = 4096
+"""Training rows on which a head that seems to have collapsed is looked at."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class TrainingLoop:
             member.epoch += 1
             loss = self._train_epoch(member, number, step)
             served = member.average if config.average else network.state_dict()
-            metric, figures = self._validate(served)
+            metric, figures = self._validate(served, member.epoch)
             # without validation rows nothing can be compared: the last epoch is taken
             better = metric is None or metric > member.best + config.min_delta
             if better:
@@ -179,6 +183,7 @@ class TrainingLoop:
         averages, weights = [member.average[k] for k in floating], [live[k] for k in floating]
         total = torch.zeros((), device=self.device)
         done = (member.epoch - 1) * len(self.starts)
+        watch = Watch(len(self.tasks), self.device)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self._seed_of(number, member.epoch))
@@ -188,7 +193,10 @@ class TrainingLoop:
                 for group in member.optimiser.param_groups:
                     group["lr"] = self._learning_rate(done)
                 member.optimiser.zero_grad(set_to_none=True)
-                loss = member.balance.backward(*self._losses(network, batch), network)
+                losses, rest, logits = self._losses(network, batch)
+                loss = member.balance.backward(losses, rest, network)
+                if suspects := watch.see(logits):
+                    self._stop_if_collapsed(network, member.epoch, suspects)
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
                 member.optimiser.step()
                 if config.average:
@@ -224,8 +232,8 @@ class TrainingLoop:
         key = torch.randperm(int(self.rows.group.max()) + 1)[self.rows.group.cpu()]
         return torch.argsort(key, stable=True).to(self.device)
 
-    def _losses(self, network: HeavyNetwork, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss of each action [T], weighed as set, and what no one action owns: dwell, penalty of embeddings."""
+    def _losses(self, network: HeavyNetwork, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss of each action [T], weighed as set; what no one action owns: dwell, penalty of embeddings; logits."""
         config, rows = self.config, self.rows
         if rows.prepared is None:
             numbers, codes = network.input.prepare(rows.features[batch])
@@ -251,15 +259,19 @@ class TrainingLoop:
             rest = rest + config.dwell_weight * gaussian_nll(
                 mean.float(), log_variance.float(), rows.log_dwell[batch], weight
             )
-        return losses * self.task_weights, rest
+        return losses * self.task_weights, rest, logits
 
-    def _validate(self, weights: dict[str, torch.Tensor]) -> tuple[float | None, dict]:
-        """The early-stopping metric (higher is better; None without validation rows) and figures per task."""
+    def _validate(self, weights: dict[str, torch.Tensor], epoch: int) -> tuple[float | None, dict]:
+        """The early-stopping metric (higher is better; None without validation rows) and figures per task.
+
+        Raises RecsysError where a head has collapsed.
+        """
         valid, config = self.valid, self.config
-        if len(valid) == 0:
-            return None, {}
         network = self._network(0)
         network.load_state_dict(weights)
+        if len(valid) == 0:
+            self._stop_if_collapsed(network, epoch, range(len(self.tasks)))
+            return None, {}
         served = ServedNetwork([network], 0.0).to(self.device).eval()
         entities = None if self.spec.side is None else valid.entities
         with torch.inference_mode():
@@ -274,6 +286,8 @@ class TrainingLoop:
             raise RecsysError(
                 "the heavy ranker predicts values that are not numbers", "lower ranking.heavy.learning_rate"
             )
+        if len(suspects := np.flatnonzero(flat(logits))):
+            self._stop_if_collapsed(network, epoch, suspects)
         rows = {task: valid.known(task) for task in self.tasks}
         auc = {t: roc_auc(valid.labels[t][rows[t]], logits[rows[t], i]) for i, t in enumerate(self.tasks)}
         counted = [
@@ -284,6 +298,27 @@ class TrainingLoop:
         metric = float(np.mean(counted)) if counted else -float(np.mean(losses))
         auc = {task: None if np.isnan(value) else value for task, value in auc.items()}
         return metric, {"auc": auc, "log_loss": float(np.mean(losses))}
+
+    def _stop_if_collapsed(self, network: HeavyNetwork, epoch: int, suspects: Sequence[int]) -> None:
+        """Raises RecsysError where one of these heads gives rows from all over the training rows one probability.
+
+        As they are served, without dropout and in float32: a batch in bfloat16 can look flat where it is not.
+        """
+        rows, training = self.rows, network.training
+        sample = torch.arange(0, len(rows), max(len(rows) // CONFIRM_ROWS, 1))[:CONFIRM_ROWS]
+        values = rows.features[sample.to(self.device)]
+        entities = None if self.spec.side is None else rows.entities.take(sample.numpy())
+        if entities is None and torch.equal(values.amin(dim=0), values.amax(dim=0)):
+            return  # rows that are alike have one probability
+        served = ServedNetwork([network], 0.0).to(self.device).eval()
+        with torch.inference_mode():
+            (inputs,) = batches(values.cpu().numpy(), entities, self.spec.side, CONFIRM_ROWS, self.device)
+            logits = served.logits(*inputs)[0].cpu().numpy()
+        network.train(training)
+        heads = [t for t in suspects if flat(logits)[t]]
+        if heads:
+            labels = rows.labels.cpu().numpy()
+            raise collapsed(epoch, self.tasks, logits, labels, heads, self.config.learning_rate)
 
     def _place(self, start: int) -> torch.Tensor | None:
         """Codes of place of validation rows: clicks on them are due to their places too, so these are counted in."""

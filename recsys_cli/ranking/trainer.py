@@ -16,6 +16,7 @@ from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, su
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import SEGMENT_ROWS, by_segment, fit_calibration
+from recsys_cli.ranking.collapse import flat
 from recsys_cli.ranking.config import EnsembleConfig, HeavyConfig, HeavyNetworkConfig, LightGbmConfig
 from recsys_cli.ranking.ensemble import EnsembleRanker
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
@@ -31,8 +32,6 @@ PARALLEL_STEP = 2**30
 """Multiplications a step from which more than one thread pays; below, they wait for each other."""
 SURFACE = "surface"
 """Categorical feature by whose codes calibration is told apart, in `metrics["segments"]`."""
-COLLAPSED = 1e-4
-"""Logits that differ by less over all rows tell nothing."""
 
 
 def fit_heavy(
@@ -55,7 +54,7 @@ def fit_heavy(
     and its standard deviation; under "training" rows, epochs, the best one and seconds.
 
     Raises DataError for numbers that are not finite and where no action can be learned, RecsysError where the loss
-    is no longer a number or every prediction is the same, ArtifactError where `warm` does not fit.
+    is no longer a number or a head gives every row the same, ArtifactError where `warm` does not fit.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -200,7 +199,7 @@ def _check_alive(ranker: HeavyRanker | TreeRanker | EnsembleRanker, table: Featu
     """Raises RecsysError where every head gives every row the same prediction although rows differ."""
     rows = table.take(slice(0, PREDICT_ROWS))
     logits = ranker.logits(rows.values, rows.entities)[0]
-    if np.ptp(logits, axis=0).max() < COLLAPSED and np.ptp(rows.values, axis=0).max() > 0:
+    if flat(logits).all() and np.ptp(rows.values, axis=0).max() > 0:
         rates = ", ".join(f"{t} {p:.4f}" for t, p in zip(ranker.tasks, sigmoid(logits[0]), strict=True))
         raise RecsysError(
             f"the heavy ranker's probabilities collapsed: every row gets {rates}",
