@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from recsys_cli import report
-from recsys_cli.evaluation.offline import headline
-from recsys_cli.evaluation.tables import HEADINGS, half_width, number
+from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, number, of_oracle
 
 CURVES = 6
 """Actions whose reliability is drawn, those with most positives."""
@@ -18,6 +18,7 @@ def evaluation_page(document: dict[str, Any]) -> str:
     sections = [
         _headline(document, k),
         _ranking(document, k),
+        _heavy_ranker(document, k),
         _every_k(document),
         _by_source(document),
         _groups(document),
@@ -38,7 +39,9 @@ def _headline(document: dict, k: int) -> str:
     ]
     figures = {"test users": document["users"], "items to find": document["truth"]["relevant"]}
     figures |= {
-        f"{HEADINGS[m]}@{k}": round(funnel[f"{m}@{k}"]["value"], 4) for m in ("recall", "ndcg", "hit_rate", "coverage")
+        f"{HEADINGS[m]}@{k}": round(funnel[f"{m}@{k}"]["value"], 4)
+        for m in ("recall", "ndcg", "true_ndcg", "hit_rate", "coverage")
+        if f"{m}@{k}" in funnel
     }
     table = report.html_table(
         rows, {"target": "target", "wanted": "wanted", "value": "measured", "met": "", "reason": ""}
@@ -56,19 +59,48 @@ def _ranking(document: dict, k: int) -> str:
             names, {HEADINGS[metric]: sides}, title=f"{HEADINGS[metric]}@{k}", note="95 % interval"
         )
 
+    measured = {m: heading for m, heading in HEADINGS.items() if f"{m}@{k}" in document["systems"][0]["metrics"]}
     rows = [
-        {"system": s["name"], "kind": s["kind"], **{m: half_width(s["metrics"][f"{m}@{k}"], 4) for m in HEADINGS}}
+        {"system": s["name"], "kind": s["kind"], **{m: half_width(s["metrics"][f"{m}@{k}"], 4) for m in measured}}
         for s in document["systems"]
     ]
     sourced = document["sourced"]
+    charted = ("ndcg", "recall", "replay", "true_ndcg", "true_value", "coverage", "diversity")
     return report.section(
         f"The funnel, each source alone, and baselines at {k}",
-        report.grid(*(chart(m) for m in ("ndcg", "recall", "coverage", "diversity"))),
-        report.html_table(rows, {"system": "system", "kind": "kind", **HEADINGS}),
+        report.grid(*(chart(m) for m in charted if m in measured)),
+        report.html_table(rows, {"system": "system", "kind": "kind", **measured}),
         report.paragraph(
             f"All sources together propose {sourced['candidates']:,.0f} candidates a user and hold "
             f"{sourced['recall']['value']:.1%} of the items to find: the ceiling of everything that ranks them."
         ),
+    )
+
+
+def _heavy_ranker(document: dict, k: int) -> str:
+    compared = document["heavy_ranker"]
+    if not compared:
+        return ""
+    measured = {m: heading for m, heading in HEADINGS.items() if f"{m}@{k}" in compared[0]["metrics"]}
+    rows = [
+        {"against": f"funnel − {r['against']}", **{m: difference(r["metrics"][f"{m}@{k}"]) for m in measured}}
+        for r in compared
+    ]
+
+    def chart(metric: str) -> str:
+        figures = [r["metrics"][f"{metric}@{k}"] for r in compared]
+        sides = tuple([f[side] for f in figures] for side in ("value", "low", "high"))
+        names = [f"over {r['against']}" for r in compared]
+        return report.interval_chart(
+            names, {measured[metric]: sides}, title=f"{measured[metric]}@{k}", note="95 % interval", zero_line=True
+        )
+
+    return report.section(
+        f"What the heavy ranker adds at {k}",
+        report.grid(*(chart(m) for m in measured)),
+        report.html_table(rows, {"against": "", **measured}),
+        note="Both sides are slates as served, from the same candidates, with the same caps and the same exploration; "
+        "differences are taken user by user.",
     )
 
 
@@ -85,9 +117,8 @@ def _every_k(document: dict) -> str:
         }
         return report.line_chart(series, title=HEADINGS[metric], x_label="k", log_x=True, from_zero=True, bands=bands)
 
-    return report.section(
-        "By length of list", report.grid(*(chart(m) for m in ("recall", "ndcg", "precision", "coverage")))
-    )
+    charted = ("recall", "ndcg", "true_ndcg", "precision", "coverage")
+    return report.section("By length of list", report.grid(*(chart(m) for m in charted if has(document, m))))
 
 
 def _by_source(document: dict) -> str:
@@ -145,7 +176,7 @@ def _impressions(impressions: dict) -> str:
             {
                 **{c: a[c] for c in ("action", "polarity", "positives", "rate", "pr_auc", "log_loss", "rce", "ece")},
                 "roc_auc": half_width(a["roc_auc"], 4),
-                "baseline_roc_auc": a.get("baseline_roc_auc"),
+                **{c: a[c] for c in ("baseline_roc_auc", "oracle_roc_auc", "oracle_share")},
             }
             for a in view["actions"]
         ]
@@ -156,23 +187,33 @@ def _impressions(impressions: dict) -> str:
             "rate": "rate",
             "roc_auc": "ROC-AUC",
             **({"baseline_roc_auc": "ROC-AUC of LightGBM"} if any(r["baseline_roc_auc"] for r in rows) else {}),
+            **(
+                {"oracle_roc_auc": "ROC-AUC of the oracle", "oracle_share": "share of it"}
+                if any(r["oracle_roc_auc"] for r in rows)
+                else {}
+            ),
             "pr_auc": "PR-AUC",
             "log_loss": "log loss",
             "rce": "RCE, %",
             "ece": "ECE",
         }
         parts.append(report.paragraph(f"{view['view']}: {view['rows']:,} rows"))
-        parts.append(report.html_table(rows, columns, {"rate": _share}))
+        parts.append(report.html_table(rows, columns, {"rate": _share, "oracle_share": _share}))
         if view["dwell"]:
             d = view["dwell"]
             parts.append(
                 report.paragraph(
                     f"Dwell: mean absolute error {d['mae']:.2f} s, {d['mae_of_median']:.2f} s for always saying the "
-                    f"median; Spearman {number(d['spearman'])}; mean {d['mean']:.2f} s, "
+                    f"median; Spearman {number(d['spearman'])}{of_oracle(d)}; mean {d['mean']:.2f} s, "
                     f"predicted {d['mean_prediction']:.2f} s."
                 )
             )
-    return report.section("Predictions on logged test impressions", *parts)
+    note = (
+        "The oracle is the true probability of each response; the share is how much of the way from 0.5 to its ROC-AUC "
+        "the ranker goes."
+    )
+    truth = any(a["oracle_roc_auc"] is not None for a in first)
+    return report.section("Predictions on logged test impressions", *parts, note=note if truth else "")
 
 
 def _calibration(impressions: dict) -> str:
@@ -226,12 +267,31 @@ def _method(document: dict) -> str:
             "the ranking behind them, before exploration, caps and safety. Intervals are 95 % bootstrap intervals over "
             "users, that of coverage comes from the jackknife."
         ),
+        *_of_truth(document),
         report.paragraph(
             "People could only turn to what the policy of that time showed them: a list is rewarded for what that "
             "policy liked too, and a good item that nobody was shown counts as wrong. Compare systems with one another "
             "on the same window, and settle what to serve by an experiment."
         ),
     )
+
+
+def _of_truth(document: dict) -> list[str]:
+    oracle = document["oracle"]
+    if oracle is None:
+        return []
+    some = oracle["users"] < document["users"]
+    asked = f", asked about {oracle['users']:,} users drawn with the seed" if some else ""
+    text = (
+        "The world behind this generated dataset knows how likely each person is to respond to each item. True NDCG "
+        "takes as an item's gain its true expected utility by the weights of pipeline.utility (shown alone at the "
+        f"top, at the cutoff, on the surface {oracle['surface']} and the person's usual device; at least 0) and as "
+        f"ideal the best of the {oracle['items']:,.0f} items that the pipeline may show a person on average{asked}. "
+        "True value is the expected utility of a place when the list is shown as one slate, where people tire of "
+        "authors and topics and look less closely further down. What may not be shown to a person counts as an "
+        "empty place."
+    )
+    return [report.paragraph(text)]
 
 
 def _share(value: Any) -> str:

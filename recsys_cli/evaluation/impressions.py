@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def measure_impressions(
     engine: RecommendationEngine, dataset: Dataset, edges: dict[str, Any], config: EvaluationConfig, seed: int,
-    baseline: ServedRanker | None = None,
+    baseline: ServedRanker | None = None, responses: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any] | None:
     """Figures of every action and of dwell time on the logged test impressions; None without a heavy ranker.
 
     engine: as of the start of the test window. Features are as of each impression, as in training. baseline: the
-    trees that the heavy ranker is compared with.
+    trees that the heavy ranker is compared with. responses: true probabilities (`oracle.logged_responses`).
     """
     table, log = impression_table(engine, dataset, edges)
     if table is None:
@@ -36,7 +36,10 @@ def measure_impressions(
         "rows": len(log),
         "users": len(np.unique(log.user)),
         "views": [
-            {"view": name, "rows": int(mask.sum()), **_view(log, mask, predicted, config.auc_resamples, seed, trees)}
+            {
+                "view": name, "rows": int(mask.sum()),
+                **_view(log, mask, predicted, config.auc_resamples, seed, trees, responses),
+            }
             for name, mask in views(log, dataset.categories.get("surface"))
         ],
     }
@@ -109,8 +112,9 @@ def exact_repeats(log: Log) -> np.ndarray:
 
 def _view(
     log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray], resamples: int, seed: int,
-    trees: dict[str, np.ndarray] | None = None,
+    trees: dict[str, np.ndarray] | None = None, responses: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
+    trees, responses = trees or {}, responses or {}
     user = log.user[mask]
     actions = []
     for action, labels in log.actions.items():
@@ -120,16 +124,30 @@ def _view(
         figures = metrics.summarise(label, probability)
         low, high = bootstrap_auc(label, probability, user, resamples=resamples, seed=seed)
         figures["roc_auc"] = {"value": figures["roc_auc"], "low": low, "high": high}
-        figures["baseline_roc_auc"] = metrics.roc_auc(label, trees[action][mask]) if action in (trees or {}) else None
+        figures["baseline_roc_auc"] = metrics.roc_auc(label, trees[action][mask]) if action in trees else None
+        oracle = metrics.roc_auc(label, responses[action][mask]) if action in responses else None
+        figures |= {"oracle_roc_auc": oracle, "oracle_share": oracle_share(figures["roc_auc"]["value"], oracle)}
         figures["rate"] = figures["positives"] / max(figures["rows"], 1)
         figures["mean_prediction"] = float(probability.mean()) if len(probability) else float("nan")
         figures["reliability"] = metrics.reliability(label, probability)
         polarity = "negative" if action in log.negative_actions else "positive"
         actions.append({"action": action, "polarity": polarity, **figures})
-    return {"actions": actions, "dwell": _dwell(log, mask, predicted)}
+    return {"actions": actions, "dwell": _dwell(log, mask, predicted, responses)}
 
 
-def _dwell(log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray]) -> dict[str, float] | None:
+def oracle_share(auc: float, oracle: float | None) -> float | None:
+    """How much of the way from 0.5 to the ROC-AUC of the true probabilities a ROC-AUC goes; None without an oracle.
+
+    1 is what nobody can pass but by luck. NaN where the truth itself tells nothing on these rows.
+    """
+    if oracle is None:
+        return None
+    return (auc - 0.5) / (oracle - 0.5) if oracle > 0.5 else float("nan")
+
+
+def _dwell(
+    log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray], responses: dict[str, np.ndarray]
+) -> dict[str, float | None] | None:
     """Mean absolute error in seconds, beside that of always saying the median, and Spearman's rho."""
     if log.dwell is None or "dwell" not in predicted:
         return None
@@ -144,6 +162,7 @@ def _dwell(log: Log, mask: np.ndarray, predicted: dict[str, np.ndarray]) -> dict
         "mae": float(np.abs(guess - actual).mean()),
         "mae_of_median": float(np.abs(np.median(actual) - actual).mean()),
         "spearman": spearman(actual, guess),
+        "oracle_spearman": spearman(actual, responses["dwell"][known].astype(float)) if "dwell" in responses else None,
     }
 
 

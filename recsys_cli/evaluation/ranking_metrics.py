@@ -50,6 +50,18 @@ def ndcg(hit: np.ndarray, relevant_count: np.ndarray, k: int) -> np.ndarray:
     return _ratio(gain, ideal)
 
 
+def graded_ndcg(gain: np.ndarray, ideal: np.ndarray, k: int) -> np.ndarray:
+    """Normalised discounted cumulative gain with graded gains, float64[B] (Järvelin and Kekäläinen, TOIS 2002).
+
+    gain: float[B, K] of the item in each place, at least 0, 0 for an empty place. ideal: float[B, J] the highest gains
+    there are, descending, at least k of them where there are so many. Gains count as they are (not 2^gain − 1),
+    discount 1/log2(rank + 1). NaN where nothing has any gain.
+    """
+    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    above, below = (np.einsum("bk,k->b", g[:, :k], discount[: g.shape[1]], dtype=float) for g in (gain, ideal))
+    return _ratio(above, below)
+
+
 def average_precision(hit: np.ndarray, relevant_count: np.ndarray, k: int) -> np.ndarray:
     """Average precision of the first k, float64[B]; its mean over users is MAP@k.
 
@@ -202,6 +214,38 @@ def bootstrap_means(
     low, high = _quantiles(np.concatenate(means), [tail, 1 - tail])
     few = valid.sum(axis=0) < 2
     return mean, np.where(few, np.nan, low), np.where(few, np.nan, high)
+
+
+def bootstrap_ratios(
+    above: np.ndarray,
+    below: np.ndarray,
+    pairs: Sequence[tuple[int, int]] = (),
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ratios of column sums, and differences between them, with percentile bootstrap intervals over rows.
+
+    above, below: float[U, S], one row a user. pairs: columns (a, b) whose ratio a − ratio b is wanted. The resamples
+    are those of `bootstrap_means` with the same seed. Returns value, low and high, each float64[S + pairs]; NaN where a
+    column's `below` sums to nothing.
+    """
+    columns = above.shape[1]
+    sums = np.concatenate([above, below], axis=1)
+
+    def ratios(totals: np.ndarray) -> np.ndarray:
+        found = _ratio(totals[..., :columns], totals[..., columns:])
+        return np.concatenate([found, *(found[..., [a]] - found[..., [b]] for a, b in pairs)], axis=-1)
+
+    value = ratios(sums.sum(axis=0))
+    if len(above) < 2:
+        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
+    drawn = _resample_counts(len(above), resamples, max(1, 4_000_000 // len(above)), seed)
+    tail = (1 - confidence) / 2
+    low, high = _quantiles(np.concatenate([ratios(weights @ sums) for weights in drawn]), [tail, 1 - tail])
+    unknown = np.isnan(value)
+    return value, np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
 def _resample_counts(n: int, resamples: int, chunk: int, seed: int):

@@ -9,6 +9,8 @@ scoring (Swaminathan and Joachims, NeurIPS 2015).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from recsys_cli.data.log import Log
@@ -17,29 +19,27 @@ SMALLEST = 1e-4
 """Propensities below count as this much, which bounds the weight of a row at the price of some bias."""
 
 
-def replayed_rate(
-    items: np.ndarray, users: np.ndarray, log: Log, n_items: int, k: int, *, resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """Share of interactions among the first k items of lists, had all of them been shown: value, low, high.
+def replayed(
+    items: np.ndarray, users: np.ndarray, log: Log, n_items: int, ks: Sequence[int]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Weighted interactions and impressions of each user among the first k items of a list: k → float64[U] twice.
 
-    items: int32[U, K], -1 in empty slots. users: int32[U] positions, ascending, whose lists they are. log:
-    impressions of the test window with propensities; rows without one are left out. The interval of 95 % comes from
-    resampling users. NaN where the log holds none of the listed items.
+    The sum of the first over that of the second is the share of interactions had all of the listed items been shown.
+    items: int32[U, K], -1 in empty slots. users: int32[U] positions, ascending, whose lists they are. log: impressions
+    of the test window with propensities; rows without one are left out.
     """
-    top = items[:, :k]
-    row, column = np.nonzero(top >= 0)
-    listed = np.sort(users[row].astype(np.int64) * n_items + top[row, column])
+    row, column = np.nonzero(items >= 0)
+    listed = users[row].astype(np.int64) * n_items + items[row, column]
+    order = np.argsort(listed)
+    listed, column = listed[order], column[order]
+    out = {}
     keys = log.user.astype(np.int64) * n_items + log.item
-    matched = np.isfinite(log.propensity) & np.isin(keys, listed)
+    at = np.minimum(np.searchsorted(listed, keys), max(len(listed) - 1, 0))
+    matched = np.isfinite(log.propensity) & (listed[at] == keys if len(listed) else np.zeros(len(log), bool))
     weight = 1.0 / np.maximum(log.propensity[matched].astype(float), SMALLEST)
-    place = np.searchsorted(users, log.user[matched])
-    above = np.bincount(place, weights=weight * log.positive[matched], minlength=len(users))
-    below = np.bincount(place, weights=weight, minlength=len(users))
-    if not below.any():
-        return float("nan"), float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(users), np.full(len(users), 1 / len(users)), size=resamples)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = (drawn @ above) / (drawn @ below)
-    low, high = np.nanquantile(ratio, [0.025, 0.975])
-    return float(above.sum() / below.sum()), float(low), float(high)
+    place, positive = np.searchsorted(users, log.user[matched]), log.positive[matched]
+    rank = column[at[matched]] if len(listed) else at[matched]
+    for k in ks:
+        counted = weight * (rank < k)
+        out[k] = tuple(np.bincount(place, weights=w, minlength=len(users)) for w in (counted * positive, counted))
+    return out

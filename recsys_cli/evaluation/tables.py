@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recsys_cli.evaluation.offline import headline
+from recsys_cli.evaluation.figures import headline
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 SHOWN = ("recall", "ndcg", "precision", "map", "mrr", "hit_rate", "coverage")
 SHOWN_WITH_PROPENSITIES = ("recall", "ndcg", "replay", "precision", "mrr", "hit_rate", "coverage")
+SHOWN_WITH_TRUTH = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "coverage")
+WITH_INTERVALS = ("recall", "ndcg", "replay", "true_ndcg", "true_value")
 HEADINGS = {
     "recall": "Recall",
     "ndcg": "NDCG",
+    "replay": "Replay",
+    "true_ndcg": "True NDCG",
+    "true_value": "True value",
     "precision": "Precision",
     "map": "MAP",
     "mrr": "MRR",
@@ -46,9 +51,10 @@ def render(console: Console, document: dict[str, Any]) -> None:
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
         (_systems(document, k), _notes_on_systems(document, k)),
+        (_heavy_ranker(document, k), None),
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
-        *((table, None) for table in _actions(document)),
+        *_actions(document),
         (_groups(document), None),
     ]
     for table, note in tables:
@@ -90,38 +96,71 @@ def half_width(figure: dict[str, float], digits: int = 3) -> str:
     return f"{value:.{digits}f} ±{max(value - low, high - value):.{digits}f}"
 
 
+def has(document: dict, metric: str) -> bool:
+    """Whether the report holds a metric, at any k."""
+    return any(name.split("@")[0] == metric for name in document["systems"][0]["metrics"])
+
+
 def _notes_on_systems(document: dict, k: int) -> str:
     text = f"all sources: what they propose together before ranking, {document['sourced']['candidates']:,.0f} a user"
-    if f"replay@{k}" in document["systems"][0]["metrics"]:
+    if has(document, "replay"):
         text += "\n Replay: interactions among the listed items that were shown, by inverse propensity (SNIPS)"
+    if document["oracle"] is not None:
+        choice = document["oracle"]["items"]
+        text += (
+            f"\n True NDCG: gains are true expected utilities; 1 is the best {k} of {choice:,.0f} items open to a user"
+            "\n True value: expected utility of a place when the list is shown as one slate"
+        )
+        if document["oracle"]["users"] < document["users"]:
+            text += f"\n both: asked about {document['oracle']['users']:,} of the users, drawn with the seed"
     return text
 
 
 def _systems(document: dict, k: int) -> Table:
-    replayed = f"replay@{k}" in document["systems"][0]["metrics"]
-    shown = SHOWN_WITH_PROPENSITIES if replayed else SHOWN
-    table = _table(f"Ranking at {k}", "", *(("Replay" if m == "replay" else HEADINGS[m]) for m in shown))
+    truth = f"true_value@{k}" in document["systems"][0]["metrics"]
+    shown = SHOWN_WITH_TRUTH if truth else SHOWN_WITH_PROPENSITIES if has(document, "replay") else SHOWN
+    table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in shown))
+    styles = {"pipeline": "bold", "baseline": "dim", "oracle": "dim"}
     for system in document["systems"]:
-        figures = [system["metrics"][f"{m}@{k}"] for m in shown]
-        cells = [
-            half_width(f, 2 if m == "replay" else 3) if m in ("recall", "ndcg", "replay") else number(f["value"])
-            for m, f in zip(shown, figures, strict=True)
-        ]
-        table.add_row(
-            system["name"],
-            *cells,
-            style="bold" if system["kind"] == "pipeline" else "dim" if system["kind"] == "baseline" else None,
-        )
+        cells = []
+        for metric in shown:
+            figure = system["metrics"][f"{metric}@{k}"]
+            digits = 2 if metric in ("replay", "true_value") else 3
+            cells.append(half_width(figure, digits) if metric in WITH_INTERVALS else number(figure["value"]))
+        table.add_row(system["name"], *cells, style=styles.get(system["kind"]))
     sourced = document["sourced"]
     table.add_row("all sources", half_width(sourced["recall"]), *[""] * (len(shown) - 1))
     return table
 
 
+def _heavy_ranker(document: dict, k: int) -> Table | None:
+    if not document["heavy_ranker"]:
+        return None
+    rows = document["heavy_ranker"]
+    table = _table(f"What the heavy ranker adds at {k}", "", *(f"over {r['against']}" for r in rows))
+    for metric, heading in HEADINGS.items():
+        if f"{metric}@{k}" in rows[0]["metrics"]:
+            table.add_row(heading, *(difference(r["metrics"][f"{metric}@{k}"]) for r in rows))
+    return table
+
+
+def difference(figure: dict[str, float]) -> str:
+    """`+0.053 (+0.046 to +0.060)`."""
+    value, low, high = (figure[side] for side in ("value", "low", "high"))
+    if value is None or value != value:
+        return "–"
+    if low is None or low != low:
+        return f"{value:+.3f}"
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def _by_k(document: dict) -> Table:
     funnel = document["systems"][0]["metrics"]
     table = _table("The funnel at every k", "", *(f"@{k}" for k in document["k"]))
+    unknown = {"value": None, "low": None, "high": None}
     for metric, heading in HEADINGS.items():
-        table.add_row(heading, *(half_width(funnel[f"{metric}@{k}"]) for k in document["k"]))
+        if has(document, metric):
+            table.add_row(heading, *(half_width(funnel.get(f"{metric}@{k}", unknown)) for k in document["k"]))
     return table
 
 
@@ -139,41 +178,45 @@ def _sources(document: dict) -> Table:
     return table
 
 
-def _actions(document: dict) -> list[Table]:
+def _actions(document: dict) -> list[tuple[Table, str | None]]:
     if document["impressions"] is None:
         return []
     out = []
     for view in document["impressions"]["views"]:
-        compared = any(row.get("baseline_roc_auc") is not None for row in view["actions"])
+        actions = view["actions"]
+        compared = any(row["baseline_roc_auc"] is not None for row in actions)
+        truth = any(row["oracle_roc_auc"] is not None for row in actions)
         name = "Logged test impressions" if view["view"] == "all" else f"Logged test impressions, {view['view']}"
-        table = _table(
-            f"{name} ({view['rows']:,} rows)",
-            "action",
-            "positives",
-            "rate",
-            "ROC-AUC (95 %)",
-            *(("LightGBM",) if compared else ()),
-            "PR-AUC",
-            "log loss",
-            "RCE %",
-            "ECE",
-        )
-        for row in view["actions"]:
-            auc = row["roc_auc"]
-            interval = "" if auc["low"] != auc["low"] else f" ({auc['low']:.3f}–{auc['high']:.3f})"
-            table.add_row(
-                row["action"],
-                f"{row['positives']:,}",
-                f"{row['rate']:.2%}",
-                f"{number(auc['value'], 4)}{interval}",
-                *((number(row.get("baseline_roc_auc"), 4),) if compared else ()),
-                number(row["pr_auc"], 4),
-                number(row["log_loss"], 4),
-                number(row["rce"], 2),
-                number(row["ece"], 4),
-            )
-        out.append(table)
+        oracle = {
+            "oracle": lambda row: number(row["oracle_roc_auc"], 4), "share": lambda row: _share(row["oracle_share"])
+        }
+        columns = {
+            "positives": lambda row: f"{row['positives']:,}",
+            "rate": lambda row: f"{row['rate']:.2%}",
+            "ROC-AUC (95 %)": _auc,
+            **({"LightGBM": lambda row: number(row["baseline_roc_auc"], 4)} if compared else {}),
+            # both beside each other would not fit into a hundred columns
+            **(oracle if truth else {"log loss": lambda row: number(row["log_loss"], 4)}),
+            "PR-AUC": lambda row: number(row["pr_auc"], 4),
+            "RCE %": lambda row: number(row["rce"], 2),
+            "ECE": lambda row: number(row["ece"], 4),
+        }
+        table = _table(f"{name} ({view['rows']:,} rows)", "action", *columns)
+        for row in actions:
+            table.add_row(row["action"], *(write(row) for write in columns.values()))
+        note = "oracle: the true probabilities; share: how much of the way from 0.5 to them the ranker goes"
+        out.append((table, note if truth else None))
     return out
+
+
+def _auc(row: dict) -> str:
+    auc = row["roc_auc"]
+    interval = "" if auc["low"] != auc["low"] else f" ({auc['low']:.3f}–{auc['high']:.3f})"
+    return f"{number(auc['value'], 4)}{interval}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.1%}"
 
 
 def _dwell(console: Console, document: dict) -> None:
@@ -181,10 +224,15 @@ def _dwell(console: Console, document: dict) -> None:
     if dwell:
         console.print(
             f"Dwell: mean absolute error {dwell['mae']:.2f} s (always the median: {dwell['mae_of_median']:.2f} s), "
-            f"Spearman {number(dwell['spearman'])}, mean {dwell['mean']:.2f} s, "
+            f"Spearman {number(dwell['spearman'])}{of_oracle(dwell)}, mean {dwell['mean']:.2f} s, "
             f"predicted {dwell['mean_prediction']:.2f} s",
             highlight=False,
         )
+
+
+def of_oracle(dwell: dict) -> str:
+    """What the true expected seconds reach, where they are known."""
+    return "" if dwell["oracle_spearman"] is None else f" (the truth: {number(dwell['oracle_spearman'])})"
 
 
 def _groups(document: dict) -> Table | None:

@@ -11,6 +11,8 @@ TARGETS = (
     ("RCE of every action, %", "impressions", "rce", 5.0),
     ("ROC-AUC of every action", "impressions", "roc_auc", 0.60),
 )
+OF_ORACLE = ("share of the oracle, click and like", ("click", "like"), 0.9)
+"""A target that only a generated dataset can tell."""
 MIN_POSITIVES = 50
 """Actions with fewer positives among the test impressions say nothing on a target."""
 
@@ -28,6 +30,9 @@ def check_targets(document: dict[str, Any]) -> list[dict[str, Any]]:
         if where == "funnel":
             value = funnel[f"{metric}@{k}"]["value"]
             target["reason"] = f"at {k}"
+            best = [s["metrics"][f"{metric}@{k}"]["value"] for s in document["systems"] if s["kind"] == "oracle"]
+            if best and metric == "ndcg":
+                target["reason"] += f"; the oracle's is {best[0]:.3f}"
             if value == value:
                 target |= {"value": value, "met": value > wanted}
             else:
@@ -35,17 +40,23 @@ def check_targets(document: dict[str, Any]) -> list[dict[str, Any]]:
         else:
             target |= _worst(document["impressions"], metric, wanted)
         out.append(target)
+    if document["oracle"] is not None:
+        name, actions, wanted = OF_ORACLE
+        worst = _worst(document["impressions"], "oracle_share", wanted, actions)
+        out.append({"target": name, "wanted": wanted, "value": None, "met": None, "reason": None} | worst)
     return out
 
 
-def _worst(impressions: dict | None, metric: str, wanted: float) -> dict[str, Any]:
-    """The lowest figure among the actions with enough positives."""
+def _worst(
+    impressions: dict | None, metric: str, wanted: float, actions: tuple[str, ...] | None = None
+) -> dict[str, Any]:
+    """The lowest figure among the actions (all by default) with enough positives."""
     if impressions is None:
         return {"reason": "the run has no heavy ranker"}
     figures = []
     for row in impressions["views"][0]["actions"]:
         value = row[metric]["value"] if isinstance(row[metric], dict) else row[metric]
-        if row["positives"] >= MIN_POSITIVES and value == value:
+        if row["positives"] >= MIN_POSITIVES and value == value and row["action"] in (actions or (row["action"],)):
             figures.append((value, row["action"]))
     if not figures:
         return {"reason": f"no action has {MIN_POSITIVES} positives"}

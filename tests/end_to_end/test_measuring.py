@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import html.parser
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -85,6 +88,52 @@ def test_every_source_and_baseline_is_measured_and_all_beat_nothing(report):
         <= report["sourced"]["recall"]["value"]
     )
     assert all(m["recall@5"]["value"] <= m["recall@100"]["value"] + 1e-12 for m in metrics.values())
+
+
+def test_the_rankers_are_measured_by_leaving_them_out(report):
+    metrics = {s["name"]: s["metrics"] for s in report["systems"]}
+    assert [row["against"] for row in report["heavy_ranker"]] == ["without heavy", "sources alone"]
+    for row in report["heavy_ranker"]:
+        for metric in ("recall@10", "ndcg@10", "replay@10", "true_ndcg@10", "true_value@10"):
+            gain, less = row["metrics"][metric], metrics[row["against"]][metric]["value"]
+            assert gain["value"] == pytest.approx(metrics["funnel"][metric]["value"] - less)
+            assert gain["low"] <= gain["value"] <= gain["high"]
+        assert metrics[row["against"]]["coverage@10"] != metrics["funnel"]["coverage@10"]
+
+
+def test_a_generated_world_judges_every_list_and_every_prediction(report):
+    metrics = {s["name"]: s["metrics"] for s in report["systems"]}
+    assert report["oracle"]["users"] == report["users"] and 100 < report["oracle"]["items"] < 1500
+    assert all(metrics["oracle"][f"true_ndcg@{k}"]["value"] == 1 for k in report["k"])
+    assert all(m["true_ndcg@100"]["value"] <= 1 for m in metrics.values())
+    assert metrics["random"]["true_ndcg@10"]["value"] < metrics["funnel"]["true_ndcg@10"]["value"]
+    actions = {a["action"]: a for a in report["impressions"]["views"][0]["actions"]}
+    for action in ("click", "like"):
+        oracle, auc = actions[action]["oracle_roc_auc"], actions[action]["roc_auc"]["value"]
+        assert 0.5 < auc < oracle < 1 and actions[action]["oracle_share"] == pytest.approx((auc - 0.5) / (oracle - 0.5))
+    assert any(t["target"].startswith("share of the oracle") for t in report["targets"])
+
+
+def test_without_the_truth_nothing_of_it_is_reported_and_no_world_opened(trained, tmp_path):
+    place = trained.copy(tmp_path / "imported")
+    shutil.rmtree(place.folder / "data/world/truth")
+    code = (
+        "import sys\nfrom recsys_cli.cli.common import run\n"
+        "assert run(['evaluate', '--quiet', '--users', '30', '--format', 'json', '--output', 'r.json']) == 0\n"
+        "assert run(['evaluate', '--quiet', '--users', '30']) == 0\n"
+        "bad = {m for m in sys.modules if m in ('recsys_cli.world.simulator', 'recsys_cli.world.behaviour')}\n"
+        "assert not bad, bad\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place.folder, env=place.environment(COLUMNS="100"), capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "oracle" not in done.stdout and "True NDCG" not in done.stdout and "log loss" in done.stdout
+    report = json.loads((place.folder / "r.json").read_text())
+    assert report["oracle"] is None and len(report["heavy_ranker"]) == 2
+    assert not [m for s in report["systems"] for m in s["metrics"] if m.startswith("true")]
+    assert report["impressions"]["views"][0]["actions"][0]["oracle_share"] is None
 
 
 def test_shares_and_hits_by_source_add_up(report):

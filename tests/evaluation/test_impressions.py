@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from recsys_cli.data.log import Log
-from recsys_cli.evaluation.impressions import _view, exact_repeats, spearman, views
+from recsys_cli.evaluation.impressions import _view, exact_repeats, oracle_share, spearman, views
 
 
 def make_log(rows, surface=None) -> Log:
@@ -67,3 +67,18 @@ def test_dwell_is_measured_on_rows_that_have_it():
     row = view["actions"][0]
     assert row["positives"] == 5 and row["rate"] == pytest.approx(5 / 6)
     assert row["roc_auc"]["value"] == pytest.approx(3 / 5)
+
+
+def test_the_share_of_the_oracle_by_hand():
+    # pairs of a click and none: 2 × 2; the ranker has three of them right, the truth all
+    log = make_log([(1, 1, 1, 1, 1.0), (1, 2, 2, 0, 2.0), (2, 3, 3, 1, 3.0), (2, 4, 4, 0, 4.0)])
+    predicted = {"click": np.array([0.9, 0.5, 0.4, 0.1]), "dwell": np.array([4, 3, 2, 1.0])}
+    truth = {"click": np.array([0.8, 0.2, 0.7, 0.3]), "dwell": np.array([1, 2, 4, 3.0])}
+    view = _view(log, np.ones(4, bool), predicted, 50, 0, None, truth)
+    row = view["actions"][0]
+    assert row["roc_auc"]["value"] == 0.75 and row["oracle_roc_auc"] == 1.0 and row["oracle_share"] == 0.5
+    assert view["dwell"]["spearman"] == -1 and view["dwell"]["oracle_spearman"] == pytest.approx(0.8)
+    without = _view(log, np.ones(4, bool), predicted, 50, 0)
+    assert without["actions"][0]["oracle_roc_auc"] is None and without["actions"][0]["oracle_share"] is None
+    assert without["dwell"]["oracle_spearman"] is None
+    assert oracle_share(0.8, 0.9) == pytest.approx(0.75) and np.isnan(oracle_share(0.8, 0.5))

@@ -83,6 +83,28 @@ def test_agrees_with_scikit_learn_and_with_loops(case):
         assert figures[f"map@{k}"][u] == pytest.approx(sum(precisions) / min(k, len(truth)))
 
 
+def test_graded_gains_by_hand():
+    gain, ideal = np.array([[3.0, 0, 1], [0, 0, 0], [2, 0, 0]]), np.array([[3.0, 2, 1], [0, 0, 0], [2, 0, 0]])
+    got = rm.graded_ndcg(gain, ideal, 3)
+    assert got[0] == pytest.approx((3 + 1 / 2) / (3 + 2 / math.log2(3) + 1 / 2))
+    assert np.isnan(got[1]) and got[2] == 1.0
+    assert rm.graded_ndcg(gain, ideal, 1)[0] == 1.0
+    assert rm.graded_ndcg(ideal, ideal, 2)[0] == 1.0
+    # a list shorter than k misses what stands behind it
+    assert rm.graded_ndcg(gain[:, :1], ideal, 10)[0] == pytest.approx(3 / (3 + 2 / math.log2(3) + 1 / 2))
+
+
+@given(st.lists(st.floats(0, 5), min_size=2, max_size=12), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_graded_gains_agree_with_scikit_learn(gains, k, random):
+    if not max(gains) > 1e-3:
+        return
+    order = list(range(len(gains)))
+    random.shuffle(order)
+    listed = np.array([[gains[i] for i in order]])
+    got = rm.graded_ndcg(listed, np.sort(listed, axis=1)[:, ::-1], k)[0]
+    assert got == pytest.approx(ndcg_score([gains], [[-order.index(i) for i in range(len(gains))]], k=k))
+
+
 def test_coverage_counts_each_item_once_and_widens_with_lone_items():
     same = np.tile(np.array([[0, 1]], np.int32), (50, 1))
     assert rm.coverage(same, 2, 10) == pytest.approx((0.2, 0.2, 0.2))
@@ -165,6 +187,20 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
         _, low, high = rm.bootstrap_means(rng.exponential(1.0, (80, 1)), resamples=300, seed=trial)
         inside += low[0] <= 1.0 <= high[0]
     assert 0.87 <= inside / 200 <= 0.99
+
+
+def test_ratios_share_the_resamples_of_means_and_their_differences_are_paired():
+    rng = np.random.default_rng(2)
+    common = rng.normal(5, 2, 300)
+    values = np.stack([common + rng.normal(0.3, 0.1, 300), common], axis=1)
+    means = rm.bootstrap_means(values, resamples=400, seed=4)
+    ratios = rm.bootstrap_ratios(values, np.ones_like(values), [(0, 1)], resamples=400, seed=4)
+    assert all(a[:2] == pytest.approx(b, rel=1e-5) for a, b in zip(ratios, means, strict=True))
+    value, low, high = (side[2] for side in ratios)
+    assert value == pytest.approx(values[:, 0].mean() - values[:, 1].mean())
+    assert 0.27 < low < value < high < 0.33 and ratios[2][0] - ratios[1][0] > 0.3
+    nothing = rm.bootstrap_ratios(values, np.stack([values[:, 0], np.zeros(300)], axis=1), [(0, 1)], resamples=100)
+    assert np.isnan([side[1:] for side in nothing]).all() and np.isfinite(nothing[0][0])
 
 
 def test_bootstrap_of_one_user_has_no_interval():

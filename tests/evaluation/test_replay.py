@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recsys_cli.data.log import Log
-from recsys_cli.evaluation.replay import replayed_rate
+from recsys_cli.evaluation.ranking_metrics import bootstrap_ratios
+from recsys_cli.evaluation.replay import replayed
 
 
 def make_log(rows):
@@ -16,11 +17,16 @@ def make_log(rows):
     )
 
 
+def replayed_rate(items, users, log, n_items, k):
+    above, below = replayed(items, users, log, n_items, [k])[k]
+    return tuple(float(v[0]) for v in bootstrap_ratios(above[:, None], below[:, None], resamples=100))
+
+
 def test_a_row_counts_by_the_inverse_of_its_propensity():
     # listed and shown: item 1 (p 0.5, clicked), item 2 (p 0.1, not); item 9 was shown but is on no list
     log = make_log([(0, 1, 0.5, True), (0, 2, 0.1, False), (0, 9, 0.01, True), (3, 1, np.nan, True)])
     value, low, high = replayed_rate(
-        np.array([[1, 2, 5], [1, -1, -1]], np.int32), np.array([0, 3], np.int32), log, 10, 3, resamples=100, seed=0
+        np.array([[1, 2, 5], [1, -1, -1]], np.int32), np.array([0, 3], np.int32), log, 10, 3
     )
     assert value == pytest.approx(2 / (2 + 10))
     assert low <= value <= high
@@ -29,9 +35,9 @@ def test_a_row_counts_by_the_inverse_of_its_propensity():
 def test_items_beyond_k_do_not_count_and_nothing_matched_is_unknown():
     log = make_log([(0, 1, 0.5, True), (0, 2, 0.5, False)])
     lists, users = np.array([[1, 2]], np.int32), np.array([0], np.int32)
-    assert replayed_rate(lists, users, log, 10, 1, resamples=100, seed=0)[0] == 1.0
-    assert replayed_rate(lists, users, log, 10, 2, resamples=100, seed=0)[0] == 0.5
-    assert np.isnan(replayed_rate(lists + 5, users, log, 10, 2, resamples=100, seed=0)[0])
+    assert replayed_rate(lists, users, log, 10, 1)[0] == 1.0
+    assert replayed_rate(lists, users, log, 10, 2)[0] == 0.5
+    assert np.isnan(replayed_rate(lists + 5, users, log, 10, 2)[0])
 
 
 def test_uniform_logging_finds_the_better_list_that_a_biased_log_hides():
@@ -42,6 +48,6 @@ def test_uniform_logging_finds_the_better_list_that_a_biased_log_hides():
     log = make_log([(u, i, (10 / 11, 1 / 11)[i], c) for u, (i, c) in enumerate(zip(shown, click, strict=True))])
     users = np.arange(n, dtype=np.int32)
     both = np.tile(np.array([0, 1], np.int32), (n, 1))
-    value = replayed_rate(both, users, log, 2, 2, resamples=100, seed=0)[0]
+    value = replayed_rate(both, users, log, 2, 2)[0]
     assert value == pytest.approx(0.4, abs=0.05)
     assert click.mean() < 0.27

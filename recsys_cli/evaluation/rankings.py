@@ -1,0 +1,234 @@
+"""The ranked lists of every system for the test users: the pipeline, itself without rankers, sources, baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.figures import Figures, headline, interval
+from recsys_cli.evaluation.lists import Popularity, Random, source_lists
+
+if TYPE_CHECKING:
+    from recsys_cli.engine import RecommendationEngine, SlateBatch
+    from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.evaluation.oracle import Oracle
+    from recsys_cli.evaluation.truth import Truth
+    from recsys_cli.progress import Progress, Step
+
+FUNNEL = "funnel"
+"""The whole pipeline among the systems of a report."""
+RANKING = "before re-ranking"
+"""The same before exploration, caps and safety."""
+WITHOUT_HEAVY = "without heavy"
+"""The pipeline without its heavy ranker: the light ranker's order, re-ranked as ever."""
+SOURCES_ALONE = "sources alone"
+"""Neither ranker: reciprocal-rank fusion of the sources, re-ranked as ever."""
+ORACLE = "oracle"
+"""The items of highest true utility."""
+GROUPS = (("no history", 0, 0), ("1–9 interactions", 1, 9), ("10–49 interactions", 10, 49), ("50 and more", 50, None))
+"""Label, fewest and most interactions before the cutoff."""
+
+
+class System(NamedTuple):
+    """Lists to measure."""
+
+    kind: str
+    name: str
+    lists: dict[int, np.ndarray]
+    """k → int32[U, at least k]: the lists whose first k count, -1 in empty slots"""
+
+
+@dataclass
+class Rankings:
+    """Ranked lists of all systems for the test users, and their figures."""
+
+    engine: RecommendationEngine
+    """as of the start of the test window"""
+    truth: Truth
+    config: EvaluationConfig
+    seed: int
+    progress: Progress
+    figures: Figures
+    oracle: Oracle | None = None
+
+    def measure(self) -> dict[str, Any]:
+        """The parts of the report that are about lists, from "systems" to "funnel"."""
+        users, ks = self.truth.users, self.config.k
+        width = max(*ks, self.engine.pipeline.slate_size)
+        # users with equally much to leave out stand in one batch: a source's list is only as deep as it must be
+        order = np.argsort(self.engine.state.seen.lengths[users], kind="stable")
+        # the engine serves as many batches at once as it has threads
+        size = self.engine.pipeline.batch_size * self.engine.threads
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        makers, reduced = self._makers(), self._reduced()
+        lists = {name: np.full((len(users), width), -1, np.int32) for _, name, _ in makers}
+        account = _Account(self)
+        with self.progress.step("ranked lists", total=len(batches) * (len(makers) + len(reduced) + 1)) as bar:
+            served = self._serve(FUNNEL, self.engine, batches, width, bar, account.take)
+            others = {name: self._serve(name, engine, batches, width, bar) for name, engine in reduced.items()}
+            for places in batches:
+                for _, name, make in makers:
+                    bar.describe(name)
+                    lists[name][places] = make(users[places], width)
+                    bar.advance()
+        systems = [
+            System("pipeline", FUNNEL, {k: served.at(k) for k in ks}),
+            System("pipeline", RANKING, dict.fromkeys(ks, served.ranking)),
+            *(System("pipeline", name, {k: s.at(k) for k in ks}) for name, s in others.items()),
+        ]
+        systems += [System(kind, name, dict.fromkeys(ks, lists[name])) for kind, name, _ in makers]
+        known = None
+        if self.oracle is not None:
+            with self.progress.step("what the world knows"):
+                known, best = self.figures.ask(self.oracle, width)
+            if len(best) == len(users):
+                systems.append(System("oracle", ORACLE, dict.fromkeys(ks, best)))
+        figures, gains = self.figures.measure(systems, [(FUNNEL, name) for name in others])
+        return {
+            "systems": figures,
+            "heavy_ranker": gains,
+            "oracle": known,
+            "sourced": account.sourced(),
+            "by_source": self._by_source(served),
+            "groups": self._groups(served),
+            "fallback": account.fallback,
+            "funnel": account.funnel(),
+        }
+
+    def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
+        state = self.engine.state
+        out: list = [("baseline", "popularity", Popularity(state)), ("baseline", "random", Random(state, self.seed))]
+        for name, retriever in self.engine.bundle.retrievers.items():
+            label = f"{name} (source)" if name in ("popularity", "random") else name
+            out.append(("source", label, lambda users, k, r=retriever: source_lists(r, state, users, k)))
+        return out
+
+    def _reduced(self) -> dict[str, RecommendationEngine]:
+        """The same engine with fewer rankers, where it has them: same sources, filters, caps and draws."""
+        pipeline, bundle = self.engine.pipeline, self.engine.bundle
+        if bundle.heavy is None or not pipeline.heavy.enabled:
+            return {}
+        light = pipeline.model_copy(update={"heavy": pipeline.heavy.model_copy(update={"enabled": False})})
+        sources = light.model_copy(update={"light": pipeline.light.model_copy(update={"enabled": False})})
+        out = {WITHOUT_HEAVY: light} if bundle.light is not None and pipeline.light.enabled else {}
+        out[SOURCES_ALONE] = sources
+        return {name: self.engine.with_pipeline(p) for name, p in out.items()}
+
+    def _serve(
+        self, name: str, engine: RecommendationEngine, batches: list[np.ndarray], width: int, bar: Step,
+        take: Callable[[np.ndarray, SlateBatch], None] = lambda places, batch: None,
+    ) -> _Served:
+        users, n = self.truth.users, engine.pipeline.slate_size
+        out = _Served(
+            ranking=np.full((len(users), width), -1, np.int32),
+            slates=np.full((len(users), n), -1, np.int32),
+            sources=np.zeros((len(users), n), np.uint32),
+        )
+        for places in batches:
+            bar.describe(name)
+            batch = engine.slates(users[places], n, keep_sourced=True)
+            out.slates[places], out.sources[places] = batch.items, batch.sources
+            ranked = batch.ranked.items[:, :width]
+            out.ranking[places, : ranked.shape[1]] = ranked
+            take(places, batch)
+            bar.advance()
+        return out
+
+    def _by_source(self, served: _Served) -> list[dict]:
+        """What each source contributes to the served slates; an item that several proposed counts for each."""
+        hit = rm.hits(served.slates, self.truth.relevant)
+        filled = served.slates >= 0
+        out = []
+        for bit, name in enumerate(self.engine.source_names):
+            if name not in self.engine.bundle.retrievers:
+                continue
+            mine = ((served.sources >> np.uint32(bit)) & np.uint32(1)).astype(bool) & filled
+            alone = mine & (served.sources == np.uint32(1 << bit))
+            slots = int(mine.sum())
+            out.append(
+                {
+                    "source": name,
+                    "slots": slots,
+                    "share": slots / max(int(filled.sum()), 1),
+                    "alone": int(alone.sum()) / max(int(filled.sum()), 1),
+                    "hits": int((hit & mine).sum()),
+                    "precision": float(hit[mine].mean()) if slots else float("nan"),
+                    "share_of_hits": int((hit & mine).sum()) / int(hit.sum()) if hit.any() else float("nan"),
+                }
+            )
+        return out
+
+    def _groups(self, served: _Served) -> list[dict]:
+        """Figures of the funnel for users by how much was known of them at the cutoff."""
+        touched = self.engine.state.history.lengths[self.truth.users]
+        k = headline(self.config.k, self.engine.pipeline.slate_size)
+        values = rm.accuracy(served.at(k), self.truth.relevant, [k])
+        wanted = ("recall", "ndcg", "hit_rate")
+        out = []
+        for label, low, high in GROUPS:
+            mine = (touched >= low) & (touched <= (np.inf if high is None else high))
+            if not mine.any():
+                continue
+            columns = np.stack([values[f"{m}@{k}"][mine] for m in wanted], axis=1)
+            mean, lower, upper = rm.bootstrap_means(columns, resamples=self.config.resamples, seed=self.seed)
+            figures = {f"{m}@{k}": interval(mean[j], lower[j], upper[j]) for j, m in enumerate(wanted)}
+            out.append({"group": label, "users": int(mine.sum()), "metrics": figures})
+        return out
+
+
+@dataclass
+class _Served:
+    """What a pipeline gave the test users."""
+
+    ranking: np.ndarray
+    """int32[U, width] the order by utility, before exploration, caps and safety"""
+    slates: np.ndarray
+    """int32[U, n] slates as served"""
+    sources: np.ndarray
+    """uint32[U, n] of `slates`"""
+
+    def at(self, k: int) -> np.ndarray:
+        """The list in which the first k are measured: the slate, or beyond it the ranking."""
+        return self.slates if k <= self.slates.shape[1] else self.ranking
+
+
+@dataclass
+class _Account:
+    """What came to pass within the funnel, batch by batch."""
+
+    of: Rankings
+    fallback: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.of.truth.users)
+        self.found, self.counts = np.zeros(n), np.zeros(n)
+
+    def take(self, places: np.ndarray, batch: SlateBatch) -> None:
+        part = self.of.truth.take(places)
+        self.found[places] = rm.hits(batch.sourced.items, part.relevant).sum(axis=1) / part.relevant.lengths
+        self.counts[places] = batch.sourced.counts
+        for reason in batch.fallback:
+            if reason is not None:
+                self.fallback[reason] = self.fallback.get(reason, 0) + 1
+        for r in batch.funnel:
+            row = self.stages.setdefault(r.name, np.zeros(3))
+            row += np.array([r.before * len(places), r.after * len(places), r.ms])
+
+    def sourced(self) -> dict[str, Any]:
+        """Candidates a user, and the recall of all sources together."""
+        config = self.of.config
+        mean, low, high = rm.bootstrap_means(self.found[:, None], resamples=config.resamples, seed=self.of.seed)
+        return {"candidates": round(float(self.counts.mean()), 1), "recall": interval(mean[0], low[0], high[0])}
+
+    def funnel(self) -> list[dict[str, Any]]:
+        """Each stage with candidates in and out and milliseconds a user."""
+        out = []
+        for name, row in self.stages.items():
+            before, after, ms = row / len(self.found)
+            out.append({"stage": name, "in": round(before, 2), "out": round(after, 2), "ms_per_user": ms})
+        return out
