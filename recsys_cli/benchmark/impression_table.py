@@ -12,7 +12,7 @@ ACTIONS_SHOWN = 8
 
 def render_impressions(console: Console, document: dict) -> None:
     """A table of all test rows with ECE and costs, and one of each other view; the best of a column is underlined."""
-    names = list(dict.fromkeys(n for m in document["models"] for n in m["figures"]))
+    names = metric_names(document)
     actions = [n for n in names if ", " not in n and not n.endswith(" ECE")][:ACTIONS_SHOWN]
     other = list(dict.fromkeys(n.split(", ", 1)[1] for n in names if ", " in n))
     rows = [{"method": m["name"], "ours": True, **m} for m in document["models"]]
@@ -31,6 +31,20 @@ def render_impressions(console: Console, document: dict) -> None:
         f"{counts}; sources and features {document['feature_seconds']:.1f} s for all; ms: 500 rows on one core\n"
         f"not bold: {'; '.join(sorted(sources))}", style="dim", highlight=False,
     )
+    render_failures(console, document)
+
+
+def metric_names(document: dict) -> list[str]:
+    """Names of the figures in the order of the protocol; of the published ones where every model failed."""
+    ours = dict.fromkeys(name for m in document["models"] for name in m["figures"])
+    return list(ours or dict.fromkeys(name for p in document["published"] for name in p["figures"]))
+
+
+def render_failures(console: Console, document: dict) -> None:
+    """A line a model that has no figures, with the reason."""
+    for model in document["models"]:
+        if "error" in model:
+            console.print(f"{model['name']} failed: {model['error']}", style="red", highlight=False, markup=False)
 
 
 def _ece(names: list[str]) -> str:
@@ -54,12 +68,14 @@ def _table(rows: list[dict], actions: list[str], keys: list[str], costs: str | N
         table.add_column(heading, justify="right")
     known = {k: [v for r in rows if (v := value(r, k)) is not None and v == v] for k in keys}
     best = {k: round(max(v), 4) if v else None for k, v in known.items()}
-    for row in sorted(rows, key=lambda r: -(value(r, keys[0]) or 0)):
+    for row in sorted(rows, key=lambda r: -max((value(r, k) or 0 for k in keys[:1]), default=0)):
         cells = []
         for key in keys:
             x = value(row, key)
             cells.append(f"[underline]{shown(x)}[/]" if x is not None and round(x, 4) == best[key] else shown(x))
-        if costs is not None and row["ours"]:
+        if costs is not None and "error" in row:
+            cells += ["", "failed", ""]
+        elif costs is not None and row["ours"]:
             cells += [shown(value(row, costs)), f"{row['fit_seconds']:.0f}", f"{row['serve_ms']:.1f}"]
         table.add_row(row["method"], *cells, style="bold" if row["ours"] else None)
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from recsys_cli.benchmark.folds import measure_ratings, read_ratings
 from recsys_cli.benchmark.impressions import impression_task, measure_ranker
 from recsys_cli.benchmark.ranking import measure_source
 from recsys_cli.benchmark.tasks import ranking_task
-from recsys_cli.errors import DataError, UsageError, nearest
+from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress
 
@@ -35,6 +36,8 @@ def run_benchmark(
     """Run a protocol on the files of `folder`, with the named models or all; returns the result as a document.
 
     base: folder of the benchmark's file, from which it names other files.
+
+    A model that fails has "error" instead of figures, and the others go on.
 
     Raises DataError where the folder lacks the files, and UsageError for a model that the file does not name.
     """
@@ -65,12 +68,16 @@ def run_benchmark(
     with progress.step(config.name, len(chosen)) as step:
         for name, model in chosen.items():
             step.describe(name)
-            if isinstance(protocol, Impressions):
-                measured = measure_ranker(model, protocol, task, seed, threads, progress)
-            elif isinstance(protocol, RatingFolds):
-                measured = measure_ratings(model, protocol, ratings, seed, progress)
-            else:
-                measured = measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
+            try:
+                if isinstance(protocol, Impressions):
+                    measured = measure_ranker(model, protocol, task, seed, threads, progress)
+                elif isinstance(protocol, RatingFolds):
+                    measured = measure_ratings(model, protocol, ratings, seed, progress)
+                else:
+                    measured = measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
+            except Exception as error:  # hours of the others are not lost to one model, whatever it stumbled over
+                measured = _failed(error)
+                progress.message(f"{name} failed: {measured['error']}")
             results.append({"name": name, **measured, "settings": model.model_dump(mode="json")})
             step.advance()
     return {
@@ -86,6 +93,20 @@ def run_benchmark(
         "published": [p.model_dump(mode="json") for p in config.published],
         "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
+
+
+def _failed(error: Exception) -> dict:
+    """What stands for the figures of a model that could not be measured."""
+    empty = {"figures": {}, "fit_seconds": None, "rank_seconds": None, "peak_memory_mib": None}
+    if isinstance(error, RecsysError):
+        return empty | {"error": "; ".join(str(error).splitlines())}
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return empty | {"error": reason, "traceback": traceback.format_exception(error)}
+
+
+def failures(document: dict) -> dict[str, str]:
+    """Model → why it has no figures."""
+    return {m["name"]: m["error"] for m in document["models"] if "error" in m}
 
 
 def keep_result(document: dict, artifacts: Path) -> Path:

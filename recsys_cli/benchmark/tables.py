@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recsys_cli.benchmark.impression_table import render_impressions
+from recsys_cli.benchmark.impression_table import metric_names, render_failures, render_impressions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,7 @@ def result_rows(document: dict) -> list[dict]:
             "rank_seconds": m["rank_seconds"],
             "peak_memory_mib": m["peak_memory_mib"],
             "source": "ours",
+            "error": m.get("error"),
         }
         for m in document["models"]
     ] + [
@@ -33,16 +34,13 @@ def result_rows(document: dict) -> list[dict]:
             "rank_seconds": None,
             "peak_memory_mib": None,
             "source": p["source"],
+            "error": None,
         }
         for p in document["published"]
     ]
-    sign = 1 if names[0] in LOWER_IS_BETTER else -1
-    return sorted(rows, key=lambda r: float("inf") if r[names[0]] is None else sign * r[names[0]])
-
-
-def metric_names(document: dict) -> list[str]:
-    """Names of the figures in the order of the protocol."""
-    return list(dict.fromkeys(name for m in document["models"] for name in m["figures"]))
+    first = names[0] if names else "method"  # nothing but failures: none of them is better
+    sign = 1 if first in LOWER_IS_BETTER else -1
+    return sorted(rows, key=lambda r: sign * r[first] if isinstance(r.get(first), float) else float("inf"))
 
 
 def render(console: Console, document: dict) -> None:
@@ -67,9 +65,10 @@ def render(console: Console, document: dict) -> None:
         ours = row["source"] == "ours"
         costs = (
             [f"{row['fit_seconds']:.1f}", f"{row['rank_seconds']:.1f}", f"{row['peak_memory_mib']:,.0f}"]
-            if ours
-            else [""] * 3
+            if ours and not row["error"]
+            else ["failed" if ours else "", "", ""]
         )
         table.add_row(row["method"], *cells, *costs, row["source"], style="bold" if ours else None)
     console.print(table)
     console.print(", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in document["data"].items()), style="dim")
+    render_failures(console, document)

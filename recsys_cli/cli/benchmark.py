@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.errors import RecsysError
 
 
 @command(app, "benchmark")
@@ -26,11 +27,12 @@ def benchmark(
 ) -> None:
     """Fit and measure models by a published protocol, and show their figures beside the published ones.
 
-    The result is kept in ARTIFACTS/benchmarks/NAME-TIME/result.json.
+    The result is kept in ARTIFACTS/benchmarks/NAME-TIME/result.json. A model that fails does not stop the others;
+    the exit code is 1 then.
     """
     config = call.config
     from recsys_cli.benchmark.config import BenchmarkConfig
-    from recsys_cli.benchmark.run import keep_result, run_benchmark
+    from recsys_cli.benchmark.run import failures, keep_result, run_benchmark
     from recsys_cli.benchmark.tables import render, result_rows
     from recsys_cli.config import read_yaml, validate
 
@@ -43,3 +45,8 @@ def benchmark(
     folder = keep_result(document, Path(config.paths.artifacts))
     call.emit(document, lambda console: render(console, document), result_rows(document))
     call.say(f"kept in {folder}")
+    if failed := failures(document):
+        of = len(document["models"])
+        raise RecsysError(
+            f"{len(failed)} of {of} models failed: {', '.join(failed)}", f"the reasons are in {folder / 'result.json'}"
+        )

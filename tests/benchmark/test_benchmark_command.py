@@ -80,10 +80,38 @@ def test_our_figures_stand_beside_the_published_ones(place):
 def test_rows_are_ordered_and_one_model_may_run_alone(place):
     done = recsys(place, "benchmark", "little.yaml", "--from", "data", "--model", "linear", "--format", "csv", "-q")
     lines = done.stdout.splitlines()
-    assert lines[0] == "method,recall@3,ndcg@3,fit_seconds,rank_seconds,peak_memory_mib,source"
+    assert lines[0] == "method,recall@3,ndcg@3,fit_seconds,rank_seconds,peak_memory_mib,source,error"
     recalls = [float(line.split(",")[1]) for line in lines[1:]]
     assert len(recalls) == 2 and recalls == sorted(recalls, reverse=True)
     assert done.stderr == ""
+
+
+def test_a_model_that_fails_does_not_stop_the_others(place):
+    (place / "little.yaml").write_text(GOWALLA.replace("models:", "models:\n  blank: {kind: content}"))
+    done = recsys(place, "benchmark", "little.yaml", "--from", "data")
+    assert done.returncode == 1 and "recsys: 1 of 4 models failed: blank" in done.stderr
+    assert "blank failed: content cannot work on this benchmark" in done.stdout and "Traceback" not in done.stderr
+    (kept,) = (place / "artifacts/benchmarks").iterdir()
+    models = {m["name"]: m for m in json.loads((kept / "result.json").read_text())["models"]}
+    assert list(models) == ["blank", "filter", "linear", "popular"] and kept.name in done.stderr
+    assert "cannot work" in models["blank"]["error"] and not models["blank"]["figures"]
+    assert models["popular"]["figures"]["recall@3"] > 0 and "error" not in models["popular"]
+    alone = recsys(place, "benchmark", "little.yaml", "--from", "data", "--model", "blank")
+    assert alone.returncode == 1 and "Theirs" in alone.stdout and "1 of 1 models failed: blank" in alone.stderr
+
+
+def test_what_stops_a_model_unforeseen_is_kept_with_its_place(place, monkeypatch):
+    from recsys_cli.benchmark import run as module
+    from recsys_cli.config import read_yaml, validate
+
+    def stumbles(*given):
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(module, "measure_source", stumbles)
+    config = validate(module.BenchmarkConfig, read_yaml(place / "little.yaml"), place / "little.yaml")
+    document = module.run_benchmark(config, place / "data")
+    assert module.failures(document) == dict.fromkeys(("filter", "linear", "popular"), "ZeroDivisionError: by nought")
+    assert "stumbles" in "".join(document["models"][0]["traceback"])
 
 
 def test_ratings_are_measured_in_folds(place):

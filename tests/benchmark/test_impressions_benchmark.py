@@ -20,6 +20,7 @@ protocol: {kind: impressions, mapping: MAPPING, settings: little.settings.yaml, 
 rankers:
   trees: {kind: lightgbm, rounds: 20, dwell: false}
   network: {kind: shared_bottom, hidden: [16], epochs: 1, min_steps: 0}
+  stages: {kind: esmm, first: nap}
 published:
   - {method: Theirs, figures: {click: 0.76, "click, surface 1": 0.71}, source: "Somebody, 2020"}
 """
@@ -49,11 +50,13 @@ def test_every_ranker_stands_beside_what_was_published(kuairand_slice, tmp_path)
         )
 
     done = run()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1 and "1 of 3 models failed: stages" in done.stderr, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 100
     (kept,) = (tmp_path / "artifacts/benchmarks").glob("*/result.json")
     document = json.loads(kept.read_text())
-    assert [m["name"] for m in document["models"]] == ["trees", "network"]
+    assert [m["name"] for m in document["models"]] == ["trees", "network", "stages"]
+    assert "'nap', which has no head" in document["models"].pop()["error"]
+    assert "stages failed: ranking.heavy: esmm names 'nap'" in done.stdout
     for model in document["models"]:
         assert 0.6 < model["figures"]["click"] < 0.9 and 0 < model["figures"]["click ECE"] < 0.2
         assert model["figures"]["click, surface 1"] != model["figures"]["click"] and model["serve_ms"] > 0
