@@ -272,23 +272,32 @@ class RecommendationEngine:
         return position
 
     def context(self, values: Mapping[str, Any] | None, rows: int = 1) -> Context:
-        """A request's context from names: `surface`, `device` (as in the data) and `time` (ISO 8601)."""
-        now, codes = self.state.now, {}
+        """A request's context from names: `surface`, `device` (as in the data), `time` (ISO 8601), and the further
+        columns of impressions that are features."""
+        now, codes, more = self.state.now, {}, {}
+        columns = self.bundle.spec.context_columns
         for key, value in (values or {}).items():
             if key == "time":
                 now = _parse_time(value)
-            elif key in ("surface", "device"):
-                names = self.bundle.catalogue.names.get(key, [])
+            elif columns.get(key) == "number":
+                more[key] = np.full(rows, _parse_number(key, value), np.float32)
+            elif key in ("surface", "device", *columns):
+                names = self.bundle.catalogue.names.get(f"impression.{key}" if key in columns else key, [])
                 if str(value) not in names:
                     close = nearest(str(value), names)
                     hint = (
                         f"did you mean {close!r}?" if close else f"known: {', '.join(names) or 'none in this dataset'}"
                     )
                     raise UsageError(f"context {key}={value!r} is not in the data", hint)
-                codes[key] = np.full(rows, names.index(str(value)), np.int16)
+                code = names.index(str(value))
+                if key in columns:
+                    more[key] = np.full(rows, code, np.int32)
+                else:
+                    codes[key] = np.full(rows, code, np.int16)
             else:
-                raise UsageError(f"unknown context key {key!r}", "known keys: surface, device, time")
-        return Context(now=now, **codes)
+                known = ", ".join(("surface", "device", "time", *columns))
+                raise UsageError(f"unknown context key {key!r}", f"known keys: {known}")
+        return Context(now=now, **codes, more=more)
 
     def recommend(
         self,
@@ -344,6 +353,16 @@ class RecommendationEngine:
         if not ignored:
             return answer
         return replace(answer, notes=[f"{ignored} of {len(items)} ids of the history are unknown", *answer.notes])
+
+
+def _parse_number(key: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise UsageError(f"context {key}={value!r} is not a number", f"write it as {key}=1.5")
+    return number
 
 
 def _parse_time(value: Any) -> int:

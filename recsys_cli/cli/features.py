@@ -53,7 +53,7 @@ def show(
     ] = None,
     group_name: Group = None,
     context: Annotated[
-        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface or device (repeatable)")
+        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device, … (repeatable)")
     ] = None,
     run: Run = None,
 ) -> None:

@@ -25,7 +25,7 @@ def recommend(
         int | None, typer.Option("-n", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False)
     ] = None,
     context: Annotated[
-        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device or time (repeatable)")
+        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device, time, … (repeatable)")
     ] = None,
     run: Annotated[
         str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)

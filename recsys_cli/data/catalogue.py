@@ -15,6 +15,9 @@ HASH_BITS = 31
 _GROUPS = ("item_codes", "item_numbers", "item_safety", "user_codes", "user_numbers", "author_safety")
 
 
+_PLAIN = ("hashes", "vectors", "times")
+
+
 @dataclass(frozen=True)
 class Columns:
     """Columns of users or of items that are neither a number nor a category, by name."""
@@ -23,6 +26,8 @@ class Columns:
     """int32 hashes of the values, ascending, each once"""
     words: dict[str, Ragged] = field(default_factory=dict)
     """int32 hashes of the words of a text, likewise"""
+    hashes: dict[str, np.ndarray] = field(default_factory=dict)
+    """int32[n] of each whole text, -1 unknown; beside `words`"""
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     """float32[n, D], rows of NaN unknown"""
     times: dict[str, np.ndarray] = field(default_factory=dict)
@@ -44,12 +49,13 @@ class Columns:
             lists={k: v.append(more.lists.get(k, Ragged.empty(n))) for k, v in self.lists.items()},
             words={k: v.append(more.words.get(k, Ragged.empty(n))) for k, v in self.words.items()},
             vectors={k: vectors(k, v) for k, v in self.vectors.items()},
-            times={k: np.concatenate([v, more.times.get(k, np.zeros(n, np.int64))]) for k, v in self.times.items()},
+            hashes={k: np.append(v, more.hashes.get(k, np.full(n, -1, np.int32))) for k, v in self.hashes.items()},
+            times={k: np.append(v, more.times.get(k, np.zeros(n, np.int64))) for k, v in self.times.items()},
         )
 
     def to_arrays(self, start: str) -> dict[str, np.ndarray]:
         """Named START/KIND/NAME."""
-        out = {f"{start}/{kind}/{k}": v for kind in ("vectors", "times") for k, v in getattr(self, kind).items()}
+        out = {f"{start}/{kind}/{k}": v for kind in _PLAIN for k, v in getattr(self, kind).items()}
         for kind in ("lists", "words"):
             for name, rows in getattr(self, kind).items():
                 out[f"{start}/{kind}/{name}.offsets"] = rows.offsets
@@ -59,10 +65,10 @@ class Columns:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], refused: dict[str, str]) -> Columns:
         """arrays: named KIND/NAME."""
-        held: dict[str, dict] = {kind: {} for kind in ("lists", "words", "vectors", "times")}
+        held: dict[str, dict] = {kind: {} for kind in ("lists", "words", *_PLAIN)}
         for path, values in arrays.items():
             kind, _, name = path.partition("/")
-            if kind in ("vectors", "times"):
+            if kind in _PLAIN:
                 held[kind][name] = values
             elif name.endswith(".offsets"):
                 name = name.removesuffix(".offsets")

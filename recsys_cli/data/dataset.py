@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
-from recsys_cli.data.schema import SCHEMA_VERSION, DatasetManifest
+from recsys_cli.data.schema import COLUMNS, SCHEMA_VERSION, DatasetManifest
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import DataError
 
@@ -135,10 +135,21 @@ class Dataset:
         return lookup(self.author_ids, self.items["author_id"])
 
     @cached_property
+    def context_columns(self) -> dict[str, str]:
+        """Columns of the impressions beyond the schema and the actions → their Arrow types."""
+        known = {*COLUMNS["impressions"], *self.manifest.actions}
+        return {c: kind for c, kind in self.manifest.tables["impressions"].columns.items() if c not in known}
+
+    @cached_property
     def categories(self) -> dict[str, list[str]]:
-        """Values of `surface` and `device` in the impressions, sorted; codes are places in these lists."""
-        frame = self.table("impressions", ["surface", "device"])
-        return {c: sorted(frame[c].drop_nulls().cast(pl.String).unique().to_list()) for c in frame.columns}
+        """Values of `surface`, `device` and further text columns ("impression.NAME") of the impressions, sorted;
+        codes are places in these lists."""
+        texts = [c for c, kind in self.context_columns.items() if "string" in kind]
+        frame = self.table("impressions", ["surface", "device", *texts])
+        return {
+            f"impression.{c}" if c in texts else c: sorted(frame[c].drop_nulls().cast(pl.String).unique().to_list())
+            for c in frame.columns
+        }
 
     @cached_property
     def log(self) -> Log:
@@ -156,6 +167,7 @@ class Dataset:
             "propensity",
             "dwell_seconds",
             *m.actions,
+            *self.context_columns,
         ]
         frame = self.table("impressions", wanted)
         frame = frame.with_columns(
@@ -177,12 +189,24 @@ class Dataset:
                 return None
             return frame[name].fill_null(missing).to_numpy().astype(dtype, copy=False)
 
-        def codes(name: str) -> np.ndarray | None:
+        def codes(name: str, listed: str = "", dtype=pl.Int16) -> np.ndarray | None:
             if name not in frame.columns:
                 return None
-            known = {v: i for i, v in enumerate(self.categories[name])}
+            known = {v: i for i, v in enumerate(self.categories[listed or name])}
             column = frame[name].cast(pl.String)
-            return column.replace_strict(known, default=-1, return_dtype=pl.Int16).fill_null(-1).to_numpy()
+            return column.replace_strict(known, default=-1, return_dtype=dtype).fill_null(-1).to_numpy()
+
+        def context(name: str) -> np.ndarray:
+            if f"impression.{name}" in self.categories:
+                return codes(name, f"impression.{name}", pl.Int32)
+            values = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+            if np.isinf(values).any():
+                raise DataError(
+                    f"impressions.parquet: column {name!r} holds {int(np.isinf(values).sum()):,} numbers that are "
+                    "not finite",
+                    "write null where a number is unknown, and import the dataset again",
+                )
+            return values
 
         def groups(name: str) -> np.ndarray | None:
             if name not in frame.columns:
@@ -206,6 +230,7 @@ class Dataset:
             request=groups("request_id"),
             session=groups("session_id"),
             propensity=numbers("propensity", np.float32, float("nan")),
+            context={name: context(name) for name in self.context_columns},
         )
 
     @cached_property

@@ -51,7 +51,7 @@ def hash_array(array: pa.Array) -> np.ndarray:
         hashes = hash_array(array.dictionary)
         out = hashes[codes] if len(hashes) else np.zeros(len(array), np.uint64)
         return np.where(valid, out, _NULL) if array.null_count else out
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         array = array.cast(pa.large_list(kind.value_type))
         offsets = np.asarray(array.offsets)
         values = hash_array(array.values.slice(offsets[0], offsets[-1] - offsets[0]))
@@ -60,7 +60,7 @@ def hash_array(array: pa.Array) -> np.ndarray:
         out = mix(_segment_sums(mix(values + place * _GOLDEN), offsets) + np.diff(offsets).astype(np.uint64))
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         out = _hash_bytes(array.fill_null("" if not pa.types.is_binary(kind) else b""))
-    elif pa.types.is_floating(kind):
+    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         bits = np.asarray(array.cast(pa.float64()).fill_null(0.0)) + 0.0
         out = mix(bits.view(np.uint64))
     elif pa.types.is_boolean(kind):

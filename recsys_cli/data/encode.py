@@ -120,6 +120,7 @@ def _attributes(frame: pl.DataFrame, group: str, names: dict[str, list[str]]) ->
                 values = series.drop_nulls().unique().sort().to_list()
                 if len(values) > MAX_CATEGORIES:
                     columns.words[column] = hashed_words(series)
+                    columns.hashes[column] = np.where(series.is_null().to_numpy(), np.int32(-1), _hashes(series))
                     continue
                 names[key] = values
             codes[column] = _codes(series, names[key])

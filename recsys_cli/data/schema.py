@@ -23,7 +23,7 @@ MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1e-3}
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 """Lengths of time in the unit of every timestamp in the program: int64 microseconds since 1970 in UTC."""
 
-ColumnKind = Literal["id", "timestamp", "bool", "float", "int", "text", "list", "category"]
+ColumnKind = Literal["id", "timestamp", "bool", "float", "int", "text", "list", "category", "vector"]
 
 COLUMNS: dict[str, dict[str, tuple[ColumnKind, bool]]] = {
     "users": {"user_id": ("id", True), "created_at": ("timestamp", False)},
@@ -53,7 +53,8 @@ COLUMNS: dict[str, dict[str, tuple[ColumnKind, bool]]] = {
     },
 }
 """Table → column → (kind, required). `users` and `items` may carry any further attribute; each action of
-the manifest is one further Boolean column of `impressions`. In `items`, `toxicity`, `nsfw`, `spam` and
+the manifest is one further Boolean column of `impressions`, and those of other names are what was known of an
+impression before its outcome: numbers, Booleans or text. In `items`, `toxicity`, `nsfw`, `spam` and
 `misinformation` are observed safety labels or scores in [0, 1]. In `blocks`, `kind` is "block" or "mute".
 `history` holds what people did before the log begins where no time of it is known: a user's items per action,
 `rank` 0 for the oldest.

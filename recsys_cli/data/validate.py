@@ -23,6 +23,12 @@ EARLIEST = "1990-01-01"
 """A moment before it was given in the wrong unit, almost surely; the manifest's `origin.earliest` may differ."""
 
 
+_CONTEXT = frozenset(
+    ("string", "bool", "float", "double", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+)
+"""Types of what was known of an impression before its outcome."""
+
+
 @dataclass
 class Check:
     """One check: what was looked at, whether it holds, and the count and first place of what is wrong."""
@@ -191,8 +197,10 @@ def _schema(name: str, columns: dict[str, str], manifest: DatasetManifest) -> No
             raise _Fault(f"required column {column!r} is missing")
     for column, given in columns.items():
         kind = known[column][0] if column in known else ("bool" if column in manifest.actions else None)
-        if kind is None and name not in ("users", "items"):
-            raise _Fault(f"column {column!r} is neither of the schema nor an action of the manifest")
+        if kind is None and name == "impressions" and _same(given) not in _CONTEXT:
+            raise _Fault(f"{column} is {given}, a further column of impressions is a number, a Boolean or a string")
+        if kind is None and name not in ("users", "items", "impressions"):
+            raise _Fault(f"column {column!r} is not of the schema")
         if kind is not None and _same(given) not in kinds[kind]:
             raise _Fault(f"{column} is {given}, the schema wants {kinds[kind][0]}")
     if name == "impressions" and (missing := [a for a in manifest.actions if a not in columns]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +53,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def conform(name: str, table: pa.Table | pl.DataFrame, actions: Mapping[str, object] = ()) -> pa.Table:
+def conform(
+    name: str, table: pa.Table | pl.DataFrame, actions: Mapping[str, object] = (), context: Collection[str] = ()
+) -> pa.Table:
     """The table `name` with each known column in its canonical type; further attributes as they are.
 
+    context: columns of impressions, beyond the schema and the actions, that were known before the outcome.
     Raises DataError where a required column is missing, a column cannot take its type, an action or a
     required column holds null, or a table other than `users` and `items` has a column of no known meaning.
     """
@@ -70,13 +73,10 @@ def conform(name: str, table: pa.Table | pl.DataFrame, actions: Mapping[str, obj
         )
     fields = []
     for field in table.schema:
-        kind, required = known.get(field.name, ("bool", True) if name == "impressions" else (None, False))
-        if kind == "bool" and field.name not in actions:
-            raise DataError(
-                f"table {name}: column {field.name!r} is neither of the schema nor an action of this dataset",
-                f"actions: {', '.join(actions) or 'none'}",
-            )
-        if kind is None and name not in ("users", "items"):
+        kind, required = known.get(field.name, ("bool", True) if field.name in actions else (None, False))
+        if kind is None and name == "impressions":
+            _require_context(field, actions, context)
+        if kind is None and name not in ("users", "items", "impressions"):
             raise DataError(f"table {name}: unknown column {field.name!r}", f"it takes {', '.join(known)}")
         fields.append(pa.field(field.name, _target(kind, field.type), nullable=not required))
     try:
@@ -85,6 +85,21 @@ def conform(name: str, table: pa.Table | pl.DataFrame, actions: Mapping[str, obj
         reason = str(error).splitlines()[0]
         raise DataError(f"table {name}: {reason}", "see the README for the type of each column") from None
     return table
+
+
+def _require_context(field: pa.Field, actions: Mapping[str, object], context: Collection[str]) -> None:
+    if field.name not in context:
+        raise DataError(
+            f"table impressions: column {field.name!r} is neither of the schema nor an action of this dataset",
+            f"actions: {', '.join(actions) or 'none'}",
+        )
+    kind, types = field.type, pa.types
+    number = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind) or types.is_boolean(kind)
+    if not (number or types.is_string(kind) or types.is_large_string(kind)):
+        raise DataError(
+            f"table impressions: column {field.name!r} is of type {kind}",
+            "further columns of impressions are numbers, Booleans or text",
+        )
 
 
 def _target(kind: ColumnKind | None, given: pa.DataType) -> pa.DataType:
@@ -102,8 +117,9 @@ class TableWriter:
     some ten thousand rows or more.
     """
 
-    def __init__(self, path: Path, name: str, actions: Mapping[str, object] = ()):
+    def __init__(self, path: Path, name: str, actions: Mapping[str, object] = (), context: Collection[str] = ()):
         self.name = name
+        self._context = context
         self.rows = 0
         self.action_counts = dict.fromkeys(actions, 0)
         self.without_positive = 0
@@ -116,7 +132,7 @@ class TableWriter:
 
     def write(self, batch: pa.Table | pl.DataFrame) -> None:
         """Append rows; raises DataError as `conform` does."""
-        batch = conform(self.name, batch, self.action_counts)
+        batch = conform(self.name, batch, self.action_counts, self._context)
         if self._file is None:
             self._schema = batch.schema
             self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
@@ -170,11 +186,12 @@ class TableWriter:
 class DatasetWriter:
     """Writes tables into an empty folder and, at `finish`, the manifest.
 
-    actions: action → "positive" or "negative", in the order of reports.
+    actions: action → "positive" or "negative", in the order of reports. context: as `conform` takes it.
     """
 
-    def __init__(self, folder: Path, name: str, actions: Mapping[str, str]):
+    def __init__(self, folder: Path, name: str, actions: Mapping[str, str], context: Collection[str] = ()):
         self.folder = folder
+        self.context = set(context)
         self.name = name
         self.actions = dict(actions)
         self._writers: dict[str, TableWriter] = {}
@@ -183,7 +200,7 @@ class DatasetWriter:
         """The writer of one table, made at the first call."""
         if name not in self._writers:
             actions = self.actions if name == "impressions" else {}
-            self._writers[name] = TableWriter(self.folder / f"{name}.parquet", name, actions)
+            self._writers[name] = TableWriter(self.folder / f"{name}.parquet", name, actions, self.context)
         return self._writers[name]
 
     def finish(
@@ -244,16 +261,17 @@ def write_dataset(
     has_time: bool = True,
     authors_are_users: bool = False,
     splits: dict[str, tuple[int, int]] | None = None,
+    context: Collection[str] = (),
 ) -> DatasetManifest:
     """Write a whole dataset folder at `path`, replacing one that is there, and return its manifest.
 
     tables: table name → rows (see `schema.COLUMNS`). actions: action → "positive" or "negative"; each is a
-    Boolean column of `impressions`. Types are made canonical; raises DataError as `conform` does, UsageError
-    where `path` holds something that is no dataset.
+    Boolean column of `impressions`. context: as `conform` takes it. Types are made canonical; raises DataError as
+    `conform` does, UsageError where `path` holds something that is no dataset.
     """
     require_replaceable(path)
     with atomic_dir(path) as folder:
-        writer = DatasetWriter(folder, name, actions)
+        writer = DatasetWriter(folder, name, actions, context)
         for table, rows in tables.items():
             writer.table(table).write(rows)
         return writer.finish(

@@ -80,8 +80,9 @@ def _counted(engine: RecommendationEngine, dataset: Dataset, users, items, conte
     given = {k: v for k in ("surface", "device") if (v := getattr(context, k)) is not None}
     usual = dict(zip(("surface", "device"), engine.snapshot.usual, strict=True))
     codes = {k: given.get(k, np.array([usual[k]], np.int16)) for k in usual}
+    more = {k: context.more.get(k, np.array([v], np.float32)) for k, v in engine.snapshot.usual_more.items()}
     values = np.zeros((1, len(spec.features)), np.float32)
-    question = Questions.at(context.now, 1, user=users, item=items, **codes)
+    question = Questions.at(context.now, 1, user=users, item=items, context=more, **codes)
     Evaluator(spec, bundle.catalogue, log, edges["follows"], edges["blocks"]).fill(question, spec.features, values)
     state = State.build(bundle.catalogue, log, context.now, **edges)
     for name, source in bundle.measuring.items():
@@ -93,7 +94,7 @@ def reading(f: Feature, value: float, names: dict[str, list[str]]) -> str:
     """A feature's value in plain units: a share in per cent, a count, a length of time, a name."""
     if f.measure == "rate":
         return f"{100 * float(sigmoid(value)):.2f} %"
-    if f.measure in ("latest", "session_positive"):
+    if f.measure in ("latest", "session_positive", "share"):
         return f"{100 * value:.1f} %"
     if f.measure in ("since_shown", "since_positive", "since_visit"):
         return "never" if value > NEVER - 1e-4 else f"{_span(np.expm1(value))} ago"
@@ -109,6 +110,8 @@ def reading(f: Feature, value: float, names: dict[str, list[str]]) -> str:
         return f"{np.expm1(value):,.4g}"
     if f.formula == "1 or 0":
         return "yes" if value else "no"
+    if f.measure == "code" and f.span < f.codes:
+        return "unknown" if value == 0 else f"{value - 1:.0f}"
     if f.kind == "categorical":
         known = names.get(f.argument if f.source == "request" else f"{f.place}.{f.argument}", [])
         return "unknown" if value == 0 else known[int(value) - 1] if len(known) < f.codes else f"code {value:.0f}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.catalogue import HASH_BITS, Catalogue
 from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.features.config import Becomes, ColumnConfig, FeatureConfig
 from recsys_cli.features.overlap import define_overlap
@@ -21,12 +21,16 @@ MOST_NUMBERS = 32
 _CHOICES: dict[str, tuple[Becomes, ...]] = {
     "number": ("number", "category"),
     "category": ("category", "text"),
-    "text": ("text",),
+    "text": ("text", "category"),
     "age": ("age",),
     "list": ("list",),
     "vector": ("vector",),
 }
 """What a column is held as → what it can become, the first where nothing is said."""
+_HOLDS = {
+    "number": "numbers", "category": "words of few values", "text": "free text", "age": "dates", "list": "lists",
+    "vector": "vectors",
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def _side(config: FeatureConfig, catalogue: Catalogue, side: str) -> Iterator[Co
         where = f"features.columns.{side}.{name}"
         if becomes not in (*_CHOICES[form], "nothing"):
             raise ConfigError(
-                f"{where}: a column of this kind cannot become {becomes!r}",
+                f"{where}: it holds {_HOLDS[form]}, which cannot become {becomes!r}",
                 f"it can become {', '.join(_CHOICES[form])} or nothing",
             )
         if becomes == "nothing":
@@ -177,21 +181,21 @@ def define_number(group: str, place: str, name: str, feature: str, values: np.nd
 
 def _category(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
     side, name = column.side, column.name
-    codes = getattr(catalogue, f"{side}_codes").get(name)
-    measure = "category" if codes is not None else "code"
+    codes, measure = getattr(catalogue, f"{side}_codes").get(name), "category"
     if codes is None:
-        codes = codes_of_numbers(numbers_of(catalogue, side, name))
-        values = np.nan_to_num(numbers_of(catalogue, side, name))
-        if (values != np.round(values)).any():
-            raise ConfigError(
-                f"features.columns.{side}.{name}: its numbers are not whole, they cannot become a category",
-                "leave it a number",
-            )
-    values = len(catalogue.names.get(f"{side}.{name}", ())) or int(codes.max(initial=0)) + 1
+        codes, measure = codes_of_column(catalogue, side, name), "code"
+        _require_whole(f"features.columns.{side}.{name}", getattr(catalogue, f"{side}_numbers").get(name))
+    most = 2**HASH_BITS if name in getattr(catalogue, f"{side}_columns").hashes else int(codes.max(initial=0)) + 1
+    values = len(catalogue.names.get(f"{side}.{name}", ())) or most
     yield Feature(
         f"{side}_{name}", side, side, "attribute", measure, f"the {side}'s {name}", "code + 1, 0 unknown", name,
         values, min(values + 1, config.max_categories),
     )
+
+
+def _require_whole(where: str, values: np.ndarray | None) -> None:
+    if values is not None and (np.nan_to_num(values) != np.round(np.nan_to_num(values))).any():
+        raise ConfigError(f"{where}: its numbers are not whole, they cannot become a category", "leave it a number")
 
 
 def _age(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
@@ -227,6 +231,12 @@ def numbers_of(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
     return np.asarray(numbers[name] if name in numbers else catalogue.item_safety[name])
 
 
+def codes_of_column(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
+    """Codes of numbers, or of free texts by hashing; -1 unknown."""
+    hashes = getattr(catalogue, f"{side}_columns").hashes
+    return hashes[name] if name in hashes else codes_of_numbers(numbers_of(catalogue, side, name))
+
+
 def codes_of_numbers(values: np.ndarray) -> np.ndarray:
     """int64 codes of whole numbers: themselves where they are none below 0, else by hashing; -1 for NaN.
 
@@ -255,13 +265,15 @@ def define_request(config: FeatureConfig, catalogue: Catalogue, context: Mapping
                 f"{where}: impressions have no further column {name!r}",
                 f"did you mean {close!r}?" if close else "a mapping brings them with `attributes` of `impressions`",
             )
+        if name == "time":
+            raise ConfigError(f"{where}: requests give their own moment by that name", "give the column another name")
         values, names = context[name], catalogue.names.get(f"impression.{name}")
         form = "number" if names is None else "category"
         becomes = own.becomes or form
         if becomes not in (form, "category", "nothing"):
             raise ConfigError(
-                f"{where}: a column of this kind cannot become {becomes!r}",
-                "columns of impressions become number or category" if names is None else "it can become category",
+                f"{where}: it holds {_HOLDS[form]}, which cannot become {becomes!r}",
+                f"it can become {'number, ' if names is None else ''}category or nothing",
             )
         if own.dims is not None or own.compared_with is not None:
             raise ConfigError(f"{where}: dims and compared_with are for columns of users and items", "leave them out")
@@ -269,6 +281,7 @@ def define_request(config: FeatureConfig, catalogue: Catalogue, context: Mapping
             yield from define_number("context", "context", name, f"context_{name}", values, f"impression.{name}")
         elif becomes == "category":
             codes = values if names is not None else codes_of_numbers(values)
+            _require_whole(where, None if names is not None else values)
             size = len(names) if names is not None else int(codes.max(initial=0)) + 1
             yield Feature(
                 f"context_{name}", "context", "context", "request", "category" if names is not None else "code",

@@ -14,7 +14,7 @@ from recsys_cli.data.log import Log
 from recsys_cli.features import formulas
 from recsys_cli.features.before import Before, is_before
 from recsys_cli.features.circle import CircleHistory
-from recsys_cli.features.columns import codes_of_numbers, lengths_of, numbers_of
+from recsys_cli.features.columns import codes_of_column, codes_of_numbers, lengths_of, numbers_of
 from recsys_cli.features.families import ItemKeys
 from recsys_cli.features.history import Clock, History, View
 from recsys_cli.features.interests import profile_column, spread
@@ -47,7 +47,7 @@ class Questions:
     device: np.ndarray
     """int16[n]"""
     context: dict[str, np.ndarray] = field(default_factory=dict)
-    """further columns of impressions → [n], as `Log.context` holds them"""
+    """further columns of impressions → [n], as `Log.context` holds them; unknown where they are not here"""
 
     def __len__(self) -> int:
         return len(self.time)
@@ -388,6 +388,8 @@ class _Filler:
         if f.measure == "category":
             codes = known(getattr(catalogue, f"{f.place}_codes")[f.argument], who, -1)
             return formulas.category(codes, f.span, f.codes)
+        if f.measure == "code":
+            return formulas.category(known(codes_of_column(catalogue, f.place, f.argument), who, -1), f.span, f.codes)
         return number_or_code(f, known(numbers_of(catalogue, f.place, f.argument), who, np.nan))
 
     def write_clock(self, f: Feature) -> np.ndarray:
@@ -395,7 +397,10 @@ class _Filler:
 
     def write_request(self, f: Feature) -> np.ndarray:
         _, dot, name = f.argument.partition(".")
-        return number_or_code(f, self.q.context[name] if dot else getattr(self.q, f.argument))
+        if not dot:
+            return number_or_code(f, getattr(self.q, f.argument))
+        unknown = -1 if f.measure == "category" else np.nan
+        return number_or_code(f, self.q.context.get(name, np.full(len(self.q), unknown)))
 
     def write_social(self, f: Feature) -> np.ndarray:
         e, q = self.evaluator, self.q

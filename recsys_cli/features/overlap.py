@@ -32,12 +32,13 @@ SHARED = 0.5
 def define_overlap(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> Iterator[Feature]:
     """Of a user's column and those of items; raises ConfigError for one that it cannot be compared with."""
     vector = column.becomes == "vector"
-    there = {c.name: c for c in columns if c.side == "item" and (c.becomes == "vector") == vector
-             and c.becomes in ("list", "text", "vector")}
+    kinds = ("vector",) if vector else ("list", "text")
+    there = {c.name: c.becomes for c in columns if c.side == "item" and c.becomes in kinds}
     if not vector and len(catalogue.item_topics.values):
-        there.setdefault("topics", None)
+        there.setdefault("topics", "list")
     if column.compared_with is None:
-        chosen = [name for name in there if _alike(catalogue, column, name)]
+        same = [name for name, becomes in there.items() if becomes == column.becomes]
+        chosen = [name for name in same if _alike(catalogue, column, name)]
     else:
         chosen = list(dict.fromkeys(column.compared_with))
         for name in chosen:
@@ -67,7 +68,7 @@ def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
     if column.becomes == "text":
         return False
     mine, theirs = np.unique(bag(catalogue, "user", column.name).values), bag(catalogue, "item", name).values
-    return len(mine) > 0 and name != "text" and np.isin(mine, theirs).mean() >= SHARED
+    return len(mine) > 0 and np.isin(mine, theirs).mean() >= SHARED
 
 
 def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> None:

@@ -252,9 +252,9 @@ class Snapshot:
 
 def _usual(f: Feature, values: np.ndarray | None) -> float:
     """The commonest value of a category and the mean of a number, NaN where none is known."""
-    if values is None or f.measure == "category":
+    if f.measure == "category":
         return float(_commonest(values))
-    found = values[np.isfinite(values)]
+    found = np.zeros(0) if values is None else values[np.isfinite(values)]
     if not len(found):
         return float("nan")
     if not f.codes:

@@ -111,6 +111,12 @@ class FeatureSpec:
         return {path: numbers.count(path) for path in dict.fromkeys(numbers)}
 
     @cached_property
+    def context_columns(self) -> dict[str, str]:
+        """Further column of impressions that a feature reads → "category" of named values, or "number"."""
+        told = {f.argument.partition(".")[2]: f for f in self.features if f.source == "request" and "." in f.argument}
+        return {name: "category" if f.measure == "category" else "number" for name, f in told.items()}
+
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """Families in use, parents first."""
         used = {f.source for f in self.features}

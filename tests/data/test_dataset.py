@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.validate import validate_dataset
 from recsys_cli.data.writer import conform, write_dataset
 from recsys_cli.errors import DataError, UsageError
 
@@ -20,7 +21,7 @@ def moments(*seconds: float) -> pl.Series:
     return pl.Series([int(s * SECOND) for s in seconds]).cast(pl.Datetime("us", "UTC"))
 
 
-def small(path, **changes):
+def small(path, context=(), **changes):
     tables = {
         "users": pl.DataFrame({"user_id": ["u2", "u1", "u3"]}),
         "items": pl.DataFrame({"item_id": [30, 10, 20], "author_id": ["ann", None, "bob"]}),
@@ -38,7 +39,7 @@ def small(path, **changes):
         ),
         "follows": pl.DataFrame({"follower_id": ["u1", "u1", "zz"], "followee_id": ["bob", "eve", "ann"]}),
     } | changes
-    write_dataset(path, "small", tables, {"like": "positive", "hide": "negative"})
+    write_dataset(path, "small", tables, {"like": "positive", "hide": "negative"}, context=context)
     return Dataset.open(path)
 
 
@@ -185,6 +186,27 @@ def test_the_same_rows_in_other_types_are_the_same_dataset(tmp_path):
 def test_a_table_of_the_wrong_shape_is_refused(table, frame, says):
     with pytest.raises(DataError, match=says):
         conform(table, pl.DataFrame(frame), {"like": "positive"})
+
+
+def test_further_columns_of_impressions_are_read_where_they_were_declared(tmp_path):
+    log = {
+        "user_id": ["u1", "u2"], "item_id": [10, 20], "timestamp": moments(9e8, 8e8), "like": [True, False],
+        "hide": [False, False], "network": ["wifi", None], "load": [0.5, None], "charging": [True, False],
+    }
+    names = ("network", "load", "charging")
+    data = small(tmp_path / "a", impressions=pl.DataFrame(log), context=names)
+    assert data.categories == {"impression.network": ["wifi"]}
+    assert all(c.ok for c in validate_dataset(tmp_path / "a") if c.table == "impressions")
+    np.testing.assert_array_equal(data.log.context["network"], [-1, 0])
+    np.testing.assert_array_equal(data.log.context["load"], np.float32([np.nan, 0.5]))
+    np.testing.assert_array_equal(data.log.context["charging"], [0, 1])
+    with pytest.raises(DataError, match="'network' is neither of the schema nor an action"):
+        small(tmp_path / "b", impressions=pl.DataFrame(log))
+    with pytest.raises(DataError, match="'load' is of type list<item: double>"):
+        small(tmp_path / "c", impressions=pl.DataFrame(log | {"load": [[0.5], [0.5]]}), context=names)
+    far = small(tmp_path / "d", impressions=pl.DataFrame(log | {"load": [1.0, 1e60]}), context=names)
+    with pytest.raises(DataError, match="column 'load' holds 1 numbers that are not finite"):
+        far.log  # noqa: B018
 
 
 def test_writing_never_replaces_a_folder_that_is_no_dataset(tmp_path):

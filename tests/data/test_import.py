@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
+import io
 from pathlib import Path
 
+import numpy as np
 import orjson
 import polars as pl
 import pytest
@@ -410,8 +413,9 @@ def test_the_template_reads_what_its_comments_say(tmp_path):
         history_jsonl='{"user":1,"watched":["y","x"]}\n{"user":2,"watched":[]}\n',
     )
     log = (
-        "user,item,ts,request,session,pos,tab,device,dwell_ms,clicked,stars,event,skipped\n"
-        "1,x,1600000000000,r1,s1,0,home,phone,2500,yes,5,rt,0\n2,z,1600000001000,r2,s2,1,home,phone,,no,,dismiss,1\n"
+        "user,item,ts,request,session,pos,tab,device,dwell_ms,clicked,stars,event,skipped,app_version,temperature\n"
+        "1,x,1600000000000,r1,s1,0,home,phone,2500,yes,5,rt,0,7.1,-2.5\n"
+        "2,z,1600000001000,r2,s2,1,home,phone,,no,,dismiss,1,,\n"
     )
     (source / "log-1.csv.gz").write_bytes(gzip.compress(log.encode()))
     import_dataset(read_mapping(CONFIGS / "template.yaml"), source, tmp_path / "to")
@@ -431,6 +435,9 @@ def test_the_template_reads_what_its_comments_say(tmp_path):
         ("y", None, None, "fr", 1.5),
         ("z", None, None, None, None),
     ]
+    assert data.categories["impression.app_version"] == ["7.1"]
+    np.testing.assert_array_equal(data.log.context["app_version"], [0, -1])
+    np.testing.assert_array_equal(data.log.context["temperature"], np.float32([-2.5, np.nan]))
     actions = data.table("impressions").select(*data.manifest.actions)
     assert actions.rows() == [(True, True, True, False, False), (False, False, False, True, True)]
     assert {a: i.polarity for a, i in data.manifest.actions.items()} == {
@@ -548,3 +555,37 @@ def test_rows_without_time_take_their_place_among_their_users_rows():
     places = Places()
     assert places.of(pl.Series([7, 7, 8, 7])).to_list() == [0, 1, 0, 2]
     assert places.of(pl.Series([8, 9, 7, 8])).to_list() == [1, 0, 3, 2]
+
+
+def test_columns_of_every_type_are_brought_as_they_are(tmp_path):
+    users = pl.DataFrame({
+        "u": [1, 2], "flag": [True, None], "born": [dt.date(1999, 12, 31), None], "tags": [["b", "a"], None],
+        "ids": [[3, 1], []], "look": [[0.5, -1.0], None], "price": pl.Series(["1.50", None]).cast(pl.Decimal(6, 2)),
+    })
+    buffer = io.BytesIO()
+    users.write_parquet(buffer)
+    mapping = {
+        "impressions": LOG, "users": {"files": "users.parquet", "columns": {"user_id": "u"}, "attributes": "all"},
+        "items": {"files": "items.csv", "columns": {"item_id": "i"}, "attributes": {
+            "emb": {"type": "vector", "separator": " "}}},
+    }
+    _, data = bring(
+        tmp_path, mapping, users_parquet=buffer.getvalue(), items_csv="i,emb\n7,0.5 2\n8,\n",
+        log_csv="u,i,t,c\n1,7,1600000000,1\n2,8,1600000001,0\n",
+    )
+    assert data.users["born"].dtype == pl.Datetime("us", "UTC") and data.users["price"].to_list()[1] is None
+    assert data.users.select("tags", "ids", "look").row(0) == (["b", "a"], ["3", "1"], [0.5, -1.0])
+    assert data.items["emb"].to_list() == [[0.5, 2.0], None]
+
+
+def test_vectors_that_are_none_and_structs_are_refused(tmp_path):
+    items = {"files": "items.csv", "columns": {"item_id": "i"}, "attributes": {"emb": "vector"}}
+    mapping = {"impressions": LOG, "items": items, "max_reject_share": 1, "unknown_items": "add"}
+    log = "u,i,t,c\n1,7,1600000000,1\n"
+    bring(tmp_path, mapping, items_csv='i,emb\n7,"1,x"\n8,"1,2"\n', log_csv=log)
+    assert [r[-2:] for r in rejects(tmp_path)] == [("emb is not a list of numbers", "1,x")]
+    mapping["items"] = {"files": "items.parquet", "columns": {"item_id": "i"}, "attributes": "all"}
+    buffer = io.BytesIO()
+    pl.DataFrame({"i": [7], "meta": [{"a": 1}]}).write_parquet(buffer)
+    with pytest.raises(ConfigError, match=r"meta: a column of type Struct.* cannot become an attribute"):
+        bring(tmp_path / "b", mapping, items_parquet=buffer.getvalue(), log_csv=log)

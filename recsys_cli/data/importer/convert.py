@@ -168,7 +168,7 @@ def _default(t: Target, label: str) -> object:
         isinstance(default, str) or (t.kind == "int" and default != int(default))
     ):
         raise ConfigError(f"{label}: default {default!r} does not fit a column of {t.kind}", "give a number")
-    if t.kind in ("timestamp", "id", "list"):
+    if t.kind in ("timestamp", "id", "list", "vector"):
         raise ConfigError(
             f"{label}: a column of this kind takes no `default`", "leave it out: it stays unknown"
         )
@@ -387,9 +387,27 @@ def _list(out: _Value, t: Target, dtype: pl.DataType, *_) -> None:
     out.value = value
 
 
+def _vector(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+    raw, value = out.value, out.value
+    if not dtype.is_nested():
+        value = value.cast(pl.String).str.strip_chars().str.split(t.spec.separator or ",")
+        value = value.list.eval(pl.element().str.strip_chars())
+    out.value = value.cast(pl.List(pl.Float32), strict=False)
+    bad = out.value.list.eval(pl.element().is_null() | ~pl.element().is_finite()).list.any()
+    out.checks.append((raw.is_not_null() & bad, f"{label} is not a list of numbers"))
+
+
 def _auto(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
-    if dtype.is_nested():
+    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
+    if inner is not None and (inner.is_float() or isinstance(dtype, pl.Array)):
+        _vector(out, t, dtype, label)
+    elif inner is not None and not inner.is_nested():
         _list(out, t, dtype)
+    elif dtype.is_nested() or dtype == pl.Binary or dtype == pl.Object:
+        raise ConfigError(
+            f"{label}: a column of type {dtype} cannot become an attribute",
+            "name it in `leave_out`, or make numbers, text, dates or lists of them of it before",
+        )
     elif dtype.is_float():
         out.value = out.value.fill_nan(None)
 
@@ -403,5 +421,6 @@ _CONVERTERS = {
     "text": _text,
     "category": _text,
     "list": _list,
+    "vector": _vector,
     "auto": _auto,
 }

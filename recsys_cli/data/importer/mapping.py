@@ -33,7 +33,7 @@ class Column(Section):
     optional: bool = False
     """Leave our column out where the file has no such source column, instead of refusing the file."""
     type: ColumnKind | None = None
-    """Type of an attribute; by default numbers are recognised and all else is a category."""
+    """Type of an attribute; by default numbers are recognised, typed files tell it, and all else is a category."""
     missing: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Further spellings of "unknown" in this column."""
     default: Scalar | None = None
@@ -51,7 +51,7 @@ class Column(Section):
     order: bool = False
     """The number is an order within its user, not a moment: the dataset is marked as having no time."""
     separator: str | None = None
-    """Separator between the elements of a list."""
+    """Separator between the elements of a list or vector."""
     at_least: float | None = None
     """True where the number is this or more."""
     above: float | None = None
@@ -201,6 +201,11 @@ class ImpressionsPart(Part):
     the rows stands for time."""
     actions: Annotated[dict[str, Annotated[ActionColumn, BeforeValidator(_as_column)]], Field(min_length=1)]
     """Action → how it is told from the row, in the order of reports."""
+    attributes: Annotated[dict[str, Column], BeforeValidator(_as_attributes)] = {}
+    """Further columns to keep, as in `users`: only what was known before the outcome. They become features where
+    `features.columns.impression` names them. A number in a text file needs its type, `float` or `int`."""
+    leave_out: Annotated[list[str], BeforeValidator(_as_list)] = []
+    """Source columns (or globs) that `attributes` must not take."""
     split: str | None = None
     """Name of the given window (train, valid, test) that these rows make, where the source fixes one."""
 
@@ -258,6 +263,10 @@ class Mapping(Section):
         for part in self.impressions[1:]:
             if list(part.actions) != list(self.impressions[0].actions):
                 raise ValueError("every part of `impressions` must give the same actions in the same order")
+        for part in self.impressions:
+            kinds = {spec.type for spec in part.attributes.values()} & {"list", "timestamp", "vector"}
+            if kinds:
+                raise ValueError(f"attributes of `impressions` are numbers or categories, none can be a {kinds.pop()}")
         taken = set(self.actions) & set(COLUMNS["impressions"])
         if taken:
             raise ValueError(

@@ -192,6 +192,8 @@ class _Import:
         for file in files:
             self.files[file] = None
             targets = self._targets(table, part, file)
+            if table == "impressions":
+                self.writer.context |= {t.name for t in targets if t.attribute}
             wanted = {c for t in targets for c in t.spec.column or ()} | {
                 left for on, _ in joins for left in on
             }
