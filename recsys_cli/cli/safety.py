@@ -9,7 +9,9 @@ import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 
-group = typer.Typer(no_args_is_help=True, help="Audit the safety policy; list its classifiers.", rich_markup_mode=None)
+group = typer.Typer(
+    no_args_is_help=True, help="Audit the safety policy; list and export its classifiers.", rich_markup_mode=None
+)
 app.add_typer(group, name="safety")
 
 
@@ -107,5 +109,34 @@ def models(call: Invocation) -> None:
         for row in rows:
             table.add_row(*(f"{v:.4f}" if isinstance(v, float) else f"{v}" for v in row.values()))
         console.print(table)
+
+    call.emit(rows, render)
+
+
+@command(group, "export")
+def export(
+    call: Invocation,
+    name: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Classifiers  [default: all]", show_default=False)
+    ] = None,
+) -> None:
+    """Write the served form of classifiers again from their checkpoints, and compare the two.
+
+    Mends a graph that is damaged, missing or of an earlier version, without training.
+    """
+    from recsys_cli.safety.checkpoints import export_again
+    from recsys_cli.safety.models import FOLDER, kept_in
+
+    folder = Path(call.config.paths.artifacts) / FOLDER
+    rows = [export_again(folder / n) for n in kept_in(folder, name or "all")]
+
+    def render(console) -> None:
+        for row in rows:
+            console.print(
+                f"{row['name']} of {row['of']}, version {row['version']}: served form written again; probabilities "
+                f"differ from the checkpoint's by at most {row['difference']:.1g}", highlight=False, soft_wrap=True,
+            )
+        if not rows:
+            console.print("no safety classifier yet; train one with `recsys train-safety`")
 
     call.emit(rows, render)

@@ -19,7 +19,7 @@ from recsys_cli.metrics import average_precision, expected_calibration_error, pr
 from recsys_cli.progress import Progress
 from recsys_cli.safety.graphs import write_text_graph
 from recsys_cli.safety.served import GRAPH_FILE, TABLE_FILE, columns_of
-from recsys_cli.safety.text import grams
+from recsys_cli.safety.text import Grams, grams
 
 FOLDS = 4
 MIN_TEXTS = 2
@@ -51,13 +51,20 @@ class TextClassifier:
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """float64[n] raw logits by sparse matrices, as in training; NaN where no n-gram is known."""
-        design = _design(texts, self.keys, self.idf)
+        return self._logits(_design(texts, self.keys, self.idf))
+
+    def _logits(self, design) -> np.ndarray:
         raw = design @ self.weights.astype(np.float64) + self.bias
         return np.where(np.diff(design.indptr) > 0, raw, np.nan)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """float64[n] calibrated probabilities of the positive class."""
         return _sigmoid(self.scale * self.logits(texts) + self.shift)
+
+    def probabilities_of(self, found: Grams, texts: int) -> np.ndarray:
+        """The same of the n-grams of so many texts."""
+        design = _matrix([(0, *columns_of(found, self.keys))], texts, self.keys, self.idf)
+        return _sigmoid(self.scale * self._logits(design) + self.shift)
 
     def export(self, folder: Path) -> None:
         """Write the served form."""
@@ -121,15 +128,20 @@ def _vocabulary(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _design(texts: Sequence[str], keys: np.ndarray, idf: np.ndarray):
     """csr[n, V] of TF-IDF values, each block of n-grams of a text of length one."""
+    parts = [(first, *columns_of(found, keys)) for first, _, found in grams(texts)]
+    return _matrix(parts, len(texts), keys, idf)
+
+
+def _matrix(parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]], n: int, keys: np.ndarray, idf: np.ndarray):
+    """The same of (first text, and rows from it on, columns, values) of batches."""
     from scipy.sparse import csr_matrix
 
-    parts = [(first, *columns_of(found, keys)) for first, _, found in grams(texts)]
     rows = np.concatenate([first + rows for first, rows, _, _ in parts])
     columns = np.concatenate([columns for _, _, columns, _ in parts])
     values = np.concatenate([values for _, _, _, values in parts]).astype(np.float64) * idf[columns]
     slot = rows * 2 + (keys[columns] & np.uint32(1))
-    values /= np.sqrt(np.bincount(slot.astype(np.int64), values * values, minlength=2 * len(texts)))[slot]
-    return csr_matrix((values, (rows, columns)), shape=(len(texts), len(keys)))
+    values /= np.sqrt(np.bincount(slot.astype(np.int64), values * values, minlength=2 * n))[slot]
+    return csr_matrix((values, (rows, columns)), shape=(n, len(keys)))
 
 
 def _ratios(design, labels: np.ndarray) -> np.ndarray:

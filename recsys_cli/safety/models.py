@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FOLDER = "safety"
 """Below the artifacts folder, and below a bundle."""
+CHECKPOINT_FILE = "classifier.pt"
+"""A classifier as it was trained; bundles go without."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
@@ -40,10 +42,14 @@ def check_task(task: str) -> str:
     return task
 
 
-def publish(artifacts: str | os.PathLike, task: str, of: str, manifest: dict, write: Callable[[Path], None]) -> Path:
+def publish(
+    artifacts: str | os.PathLike, task: str, of: str, manifest: dict, write: Callable[[Path], None],
+    checkpoint: Callable[[Path, dict], None] | None = None,
+) -> Path:
     """Put a classifier in the place of the earlier one of its task, whole or not at all; returns its folder.
 
-    of: "texts" or "accounts". write: writes the served files into an empty folder.
+    of: "texts" or "accounts". write: writes the served files into an empty folder. checkpoint: writes what was
+    trained, with the complete manifest, to a path.
     """
     target = Path(artifacts) / FOLDER / (task if of == "texts" else f"{AUTHOR}{task}")
     with atomic_dir(target) as folder:
@@ -60,7 +66,22 @@ def publish(artifacts: str | os.PathLike, task: str, of: str, manifest: dict, wr
         (folder / MANIFEST_FILE).write_bytes(
             orjson.dumps(complete, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
         )
+        if checkpoint is not None:
+            checkpoint(folder / CHECKPOINT_FILE, complete)
     return target
+
+
+def kept_in(folder: Path, names: str | Iterable[str] = "all") -> list[str]:
+    """Names of the classifiers in a folder, or those named; raises ArtifactError where one of these is not there."""
+    files = (MANIFEST_FILE, CHECKPOINT_FILE)
+    there = [p.name for p in folder.iterdir() if any((p / f).is_file() for f in files)] if folder.is_dir() else []
+    wanted = sorted(there) if names == "all" else list(names)
+    for name in wanted:
+        if name not in there:
+            close = nearest(name, there)
+            hint = f"did you mean {close!r}?" if close else "train it with `recsys train-safety`"
+            raise ArtifactError(f"no safety classifier {name!r} in {folder}", hint)
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -79,19 +100,12 @@ class SafetyModels:
         named is missing, or one is damaged.
         """
         folder = Path(folder)
-        there = sorted(p.name for p in folder.iterdir() if (p / MANIFEST_FILE).is_file()) if folder.is_dir() else []
-        wanted = there if names == "all" else list(names)
-        for name in wanted:
-            if name not in there:
-                close = nearest(name, there)
-                hint = f"did you mean {close!r}?" if close else "train it with `recsys train-safety`"
-                raise ArtifactError(f"no safety classifier {name!r} in {folder}", hint)
-        return cls({name: ServedClassifier.load(folder / name, verify=verify) for name in wanted})
+        return cls({name: ServedClassifier.load(folder / name, verify=verify) for name in kept_in(folder, names)})
 
     def copy_to(self, folder: Path) -> None:
-        """Copy the files of every classifier below a folder that has none yet."""
+        """Copy what is served of every classifier below a folder that has none yet."""
         for name, classifier in self.classifiers.items():
-            shutil.copytree(classifier.folder, folder / name)
+            shutil.copytree(classifier.folder, folder / name, ignore=shutil.ignore_patterns(CHECKPOINT_FILE))
 
     @property
     def texts(self) -> dict[str, ServedClassifier]:

@@ -18,7 +18,7 @@ from recsys_cli.safety.text import Grams, grams
 
 GRAPH_FILE, TABLE_FILE, MANIFEST_FILE = "model.onnx", "ngrams.bin", "manifest.json"
 CLASSIFIER_VERSION = 1
-_HINT = "train it again with `recsys train-safety`"
+_HINT = "write it again from its checkpoint with `recsys safety export`, or train it with `recsys train-safety`"
 
 
 def columns_of(found: Grams, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from recsys_cli.errors import DataError, UsageError
 from recsys_cli.files import file_digest
 from recsys_cli.progress import Progress
 from recsys_cli.safety.accounts import account_features, fit_account_classifier
+from recsys_cli.safety.checkpoints import checkpoint_of
 from recsys_cli.safety.classifier import fit_text_classifier, measure, thresholds
 from recsys_cli.safety.labels import Labelled, LabelOptions, from_dataset, from_files
 from recsys_cli.safety.models import FOLDER, SafetyModels, check_task, publish
@@ -61,7 +62,7 @@ def train_text_classifier(
     if test is not None:
         manifest["metrics"]["test"] = measure(test.labels, model.probabilities(test.texts))
         manifest["test"] = test.origin if test_files else f"{test_share:g} of the rows, stratified"
-    folder = publish(artifacts, task, "texts", manifest, model.export)
+    folder = publish(artifacts, task, "texts", manifest, model.export, checkpoint_of(model))
     return _done(folder, task, "texts", manifest, started)
 
 
@@ -110,7 +111,7 @@ def train_account_classifier(
         table = np.stack(list(features.values()), axis=1)[rows[test]]
         manifest["metrics"]["test"] = measure(labels[test], model.probabilities(table))
         manifest["test"] = f"{test_share:g} of the accounts, stratified"
-    folder = publish(artifacts, task, "accounts", manifest, model.export)
+    folder = publish(artifacts, task, "accounts", manifest, model.export, checkpoint_of(model))
     return _done(folder, task, "accounts", manifest, started)
 
 
