@@ -59,6 +59,8 @@ class SlateBatch:
     """what the sources proposed, when asked to keep it"""
     ranked: Candidates | None = None
     """the ranking by utility before exploration, caps and safety, kept along with `sourced`"""
+    hydrated: Candidates | None = None
+    """what goes into ranking, kept along with `sourced`"""
     request: str = ""
 
 
@@ -159,11 +161,13 @@ class RecommendationEngine:
         *,
         keep_sourced: bool = False,
         request: int = 0,
+        hydrated: Candidates | None = None,
     ) -> SlateBatch:
         """Slates for a batch of user positions (int32[B], -1 for somebody unknown).
 
-        context: of the requests (rows as users). request: salt of exploration. Users are served
-        `pipeline.batch_size` at a time.
+        context: of the requests (rows as users). request: salt of exploration. hydrated: what goes into ranking, as an
+        engine with the same sources and filters kept it for these users; the stages before it are not run again. Users
+        are served `pipeline.batch_size` at a time.
         """
         users = np.asarray(users, np.int32)
         n = self.pipeline.slate_size if n is None else n
@@ -174,7 +178,8 @@ class RecommendationEngine:
 
         def serve(start: int) -> SlateBatch:
             rows = slice(start, start + size)
-            return self._serve(users[rows], n, context.rows(rows), keep_sourced, request)
+            ready = None if hydrated is None else hydrated.rows(rows)
+            return self._serve(users[rows], n, context.rows(rows), keep_sourced, request, ready)
 
         starts = range(0, max(len(users), 1), size)
         with one_blas_thread():
@@ -186,7 +191,9 @@ class RecommendationEngine:
                 parts = [serve(start) for start in starts]
         return parts[0] if len(parts) == 1 else _concatenate(parts)
 
-    def _serve(self, users: np.ndarray, n: int, context: Context, keep_sourced: bool, salt: int) -> SlateBatch:
+    def _serve(
+        self, users: np.ndarray, n: int, context: Context, keep_sourced: bool, salt: int, ready: Candidates | None
+    ) -> SlateBatch:
         started = time.perf_counter()
         query = Query(
             users=users,
@@ -199,7 +206,11 @@ class RecommendationEngine:
             salt=salt,
             journal=[] if self.trace.recording else None,
         )
+        stages = self._stages
         kept: dict[str, Any] = {}
+        if ready is not None:
+            stages = stages[[stage.name for stage in stages].index("hydrate") + 1 :]
+            kept |= {"sourced": None, "hydrated": ready, "counts": ready.counts}
 
         def observe(stage: str, candidates: Candidates) -> None:
             if stage == "sources":
@@ -209,11 +220,11 @@ class RecommendationEngine:
             if stage == "fallback":
                 return
             if stage == "hydrate":
-                kept["ready"] = True
-            elif "ready" not in kept:
+                kept["hydrated"] = candidates
+            elif "hydrated" not in kept:
                 kept["counts"] = candidates.counts
 
-        final, funnel = run_stages(self._stages, query, observe)
+        final, funnel = run_stages(stages, query, observe, ready)
         batch = SlateBatch(
             users=users,
             items=final.items,
@@ -223,6 +234,7 @@ class RecommendationEngine:
             funnel=funnel,
             sourced=kept["sourced"] if keep_sourced else None,
             ranked=kept["ranked"] if keep_sourced else None,
+            hydrated=kept["hydrated"] if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
         )
         self.trace.event(
@@ -397,14 +409,20 @@ def _concatenate(parts: list[SlateBatch]) -> SlateBatch:
         funnel=funnel(),
         sourced=_pad_together([p.sourced for p in parts]) if parts[0].sourced is not None else None,
         ranked=_pad_together([p.ranked for p in parts]) if parts[0].ranked is not None else None,
+        hydrated=_pad_together([p.hydrated for p in parts], scores=True) if parts[0].hydrated is not None else None,
         request=parts[0].request,
     )
 
 
-def _pad_together(parts: list[Candidates]) -> Candidates:
+def _pad_together(parts: list[Candidates], *, scores: bool = False) -> Candidates:
     width = max(p.items.shape[1] for p in parts)
 
     def joined(arrays: list[np.ndarray], filler) -> np.ndarray:
         return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=filler) for a in arrays])
 
-    return Candidates(joined([p.items for p in parts], -1), joined([p.sources for p in parts], 0))
+    names = parts[0].scores if scores else ()
+    return Candidates(
+        joined([p.items for p in parts], -1),
+        joined([p.sources for p in parts], 0),
+        {name: joined([p.scores[name] for p in parts], 0) for name in names},
+    )

@@ -9,9 +9,11 @@ dataset has no truth (it was imported, or generated with --no-truth) there is no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_cli.data.dataset import lookup, table_files
@@ -52,39 +54,43 @@ def logged_responses(dataset: Dataset, start: int, end: int) -> dict[str, np.nda
         return None
     import polars as pl
 
-    files = table_files(dataset.path / "truth", "responses")
-    parts = [pq.ParquetFile(file) for file in files]
     frame = dataset.table("impressions", ["user_id", "timestamp"])
-    held = sum(part.metadata.num_rows for part in parts)
-    if held != frame.height:
-        raise DataError(
-            f"{dataset.path / 'truth'}: {held:,} rows of responses for {frame.height:,} impressions",
-            "generate the dataset again with `recsys generate-data`",
-        )
-    frame = frame.with_columns(pl.Series("_user", lookup(dataset.user_ids, frame["user_id"])))
-    frame = frame.with_row_index("_row").filter(pl.col("timestamp").cast(pl.Datetime("us")).cast(pl.Int64).is_between(
-        start, end, closed="left"
-    ))
-    rows = frame.sort(["timestamp", "_user"], maintain_order=True)["_row"].to_numpy().astype(np.int64)
+    frame = frame.with_columns(pl.Series("_user", lookup(dataset.user_ids, frame["user_id"]))).with_row_index("_row")
+    moment = pl.col("timestamp").cast(pl.Datetime("us")).cast(pl.Int64)
+    window = frame.filter(moment.is_between(start, end, closed="left"))
+    rows = window.sort(["timestamp", "_user"], maintain_order=True)["_row"].to_numpy().astype(np.int64)
     order = np.argsort(rows)
-    columns: dict[str, list[np.ndarray]] = {}
-    first = 0
-    for part in parts:
-        for group in range(part.num_row_groups):
-            last = first + part.metadata.row_group(group).num_rows
-            low, high = np.searchsorted(rows, [first, last], sorter=order)
-            if high > low:
-                table = part.read_row_group(group)
-                for name in table.column_names:
-                    values = table[name].to_numpy()[rows[order[low:high]] - first]
-                    columns.setdefault(name, []).append(values)
-            first = last
+    columns = _picked(table_files(dataset.path / "truth", "responses"), rows[order], frame.height)
     out = {}
     for name, values in columns.items():
         column = np.empty(len(rows), np.float32)
-        column[order] = np.concatenate(values)
+        column[order] = values
         out["dwell" if name == "dwell_mean" else name.removeprefix("p_")] = column
     return out
+
+
+def _picked(files: list[Path], rows: np.ndarray, height: int) -> dict[str, np.ndarray]:
+    """Columns of some rows (ascending) of a table in several files that should have `height` rows together."""
+    again = "generate the dataset again with `recsys generate-data`"
+    columns: dict[str, list[np.ndarray]] = {}
+    first = 0
+    for file in files:
+        try:
+            part = pq.ParquetFile(file)
+            for group in range(part.num_row_groups):
+                last = first + part.metadata.row_group(group).num_rows
+                low, high = np.searchsorted(rows, [first, last])
+                if high > low:
+                    table = part.read_row_group(group)
+                    for name in table.column_names:
+                        columns.setdefault(name, []).append(table[name].to_numpy()[rows[low:high] - first])
+                first = last
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", again) from None
+    if first != height:
+        folder = files[0].parent if files else "truth/"
+        raise DataError(f"{folder}: {first:,} rows of responses for {height:,} impressions", again)
+    return {name: np.concatenate(values) for name, values in columns.items()}
 
 
 class Oracle:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.oracle import Oracle
     from recsys_cli.evaluation.truth import Truth
-    from recsys_cli.progress import Progress, Step
+    from recsys_cli.progress import Progress
 
 FUNNEL = "funnel"
 """The whole pipeline among the systems of a report."""
@@ -68,9 +68,18 @@ class Rankings:
         lists = {name: np.full((len(users), width), -1, np.int32) for _, name, _ in makers}
         account = _Account(self)
         with self.progress.step("ranked lists", total=len(batches) * (len(makers) + len(reduced) + 1)) as bar:
-            served = self._serve(FUNNEL, self.engine, batches, width, bar, account.take)
-            others = {name: self._serve(name, engine, batches, width, bar) for name, engine in reduced.items()}
+            served, *others = (_Served.empty(len(users), width, self.engine.pipeline.slate_size) for _ in (0, *reduced))
             for places in batches:
+                bar.describe(FUNNEL)
+                batch = self.engine.slates(users[places], keep_sourced=True)
+                served.take(places, batch)
+                account.take(places, batch)
+                bar.advance()
+                for other, (name, engine) in zip(others, reduced.items(), strict=True):
+                    bar.describe(name)
+                    # the same sources and filters: what they left is ranked in another way
+                    other.take(places, engine.slates(users[places], keep_sourced=True, hydrated=batch.hydrated))
+                    bar.advance()
                 for _, name, make in makers:
                     bar.describe(name)
                     lists[name][places] = make(users[places], width)
@@ -78,7 +87,7 @@ class Rankings:
         systems = [
             System("pipeline", FUNNEL, {k: served.at(k) for k in ks}),
             System("pipeline", RANKING, dict.fromkeys(ks, served.ranking)),
-            *(System("pipeline", name, {k: s.at(k) for k in ks}) for name, s in others.items()),
+            *(System("pipeline", n, {k: s.at(k) for k in ks}) for n, s in zip(reduced, others, strict=True)),
         ]
         systems += [System(kind, name, dict.fromkeys(ks, lists[name])) for kind, name, _ in makers]
         known = None
@@ -87,7 +96,7 @@ class Rankings:
                 known, best = self.figures.ask(self.oracle, width)
             if len(best) == len(users):
                 systems.append(System("oracle", ORACLE, dict.fromkeys(ks, best)))
-        figures, gains = self.figures.measure(systems, [(FUNNEL, name) for name in others])
+        figures, gains = self.figures.measure(systems, [(FUNNEL, name) for name in reduced])
         return {
             "systems": figures,
             "heavy_ranker": gains,
@@ -117,26 +126,6 @@ class Rankings:
         out = {WITHOUT_HEAVY: light} if bundle.light is not None and pipeline.light.enabled else {}
         out[SOURCES_ALONE] = sources
         return {name: self.engine.with_pipeline(p) for name, p in out.items()}
-
-    def _serve(
-        self, name: str, engine: RecommendationEngine, batches: list[np.ndarray], width: int, bar: Step,
-        take: Callable[[np.ndarray, SlateBatch], None] = lambda places, batch: None,
-    ) -> _Served:
-        users, n = self.truth.users, engine.pipeline.slate_size
-        out = _Served(
-            ranking=np.full((len(users), width), -1, np.int32),
-            slates=np.full((len(users), n), -1, np.int32),
-            sources=np.zeros((len(users), n), np.uint32),
-        )
-        for places in batches:
-            bar.describe(name)
-            batch = engine.slates(users[places], n, keep_sourced=True)
-            out.slates[places], out.sources[places] = batch.items, batch.sources
-            ranked = batch.ranked.items[:, :width]
-            out.ranking[places, : ranked.shape[1]] = ranked
-            take(places, batch)
-            bar.advance()
-        return out
 
     def _by_source(self, served: _Served) -> list[dict]:
         """What each source contributes to the served slates; an item that several proposed counts for each."""
@@ -190,6 +179,18 @@ class _Served:
     """int32[U, n] slates as served"""
     sources: np.ndarray
     """uint32[U, n] of `slates`"""
+
+    @classmethod
+    def empty(cls, users: int, width: int, slots: int) -> _Served:
+        return cls(
+            np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
+            np.zeros((users, slots), np.uint32),
+        )
+
+    def take(self, places: np.ndarray, batch: SlateBatch) -> None:
+        self.slates[places], self.sources[places] = batch.items, batch.sources
+        ranked = batch.ranked.items[:, : self.ranking.shape[1]]
+        self.ranking[places, : ranked.shape[1]] = ranked
 
     def at(self, k: int) -> np.ndarray:
         """The list in which the first k are measured: the slate, or beyond it the ranking."""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 SHOWN = ("recall", "ndcg", "precision", "map", "mrr", "hit_rate", "coverage")
 SHOWN_WITH_PROPENSITIES = ("recall", "ndcg", "replay", "precision", "mrr", "hit_rate", "coverage")
-SHOWN_WITH_TRUTH = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "coverage")
+SHOWN_WITH_TRUTH = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "hit_rate", "coverage")
+MOST_SHOWN = 6
+"""Metrics beside one another where the truth is among them; more would not fit into a hundred columns."""
 WITH_INTERVALS = ("recall", "ndcg", "replay", "true_ndcg", "true_value")
 HEADINGS = {
     "recall": "Recall",
@@ -107,18 +109,19 @@ def _notes_on_systems(document: dict, k: int) -> str:
         text += "\n Replay: interactions among the listed items that were shown, by inverse propensity (SNIPS)"
     if document["oracle"] is not None:
         choice = document["oracle"]["items"]
-        text += (
-            f"\n True NDCG: gains are true expected utilities; 1 is the best {k} of {choice:,.0f} items open to a user"
-            "\n True value: expected utility of a place when the list is shown as one slate"
-        )
+        text += f"\n True NDCG: gains are true expected utility; 1: the best {k} of {choice:,.0f} items open to a user"
+        if f"true_value@{k}" in document["systems"][0]["metrics"]:
+            text += "\n True value: expected utility of a place when the list is shown as one slate"
         if document["oracle"]["users"] < document["users"]:
             text += f"\n both: asked about {document['oracle']['users']:,} of the users, drawn with the seed"
     return text
 
 
 def _systems(document: dict, k: int) -> Table:
-    truth = f"true_value@{k}" in document["systems"][0]["metrics"]
-    shown = SHOWN_WITH_TRUTH if truth else SHOWN_WITH_PROPENSITIES if has(document, "replay") else SHOWN
+    shown = SHOWN_WITH_PROPENSITIES if has(document, "replay") else SHOWN
+    if document["oracle"] is not None:
+        there = [m for m in SHOWN_WITH_TRUTH if f"{m}@{k}" in document["systems"][0]["metrics"]]
+        shown = [*there[: MOST_SHOWN - 1], "coverage"]
     table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in shown))
     styles = {"pipeline": "bold", "baseline": "dim", "oracle": "dim"}
     for system in document["systems"]:

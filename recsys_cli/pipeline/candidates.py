@@ -88,6 +88,10 @@ class Candidates:
 
         return Candidates(pick(self.items, -1), pick(self.sources, 0), {k: pick(v, 0) for k, v in self.scores.items()})
 
+    def rows(self, rows: slice) -> Candidates:
+        """Candidates of some of the users."""
+        return Candidates(self.items[rows], self.sources[rows], {k: v[rows] for k, v in self.scores.items()})
+
     def keep(self, mask: np.ndarray) -> Candidates:
         """Only slots where mask [B, K] holds, moved to the front in their order; width is that of the
         longest row."""
@@ -139,15 +143,20 @@ class StageRecord:
     ms: float
 
 
-def run_stages(stages: list[Stage], query: Query, observe: Callable[[str, Candidates], None] | None = None):
+def run_stages(
+    stages: list[Stage],
+    query: Query,
+    observe: Callable[[str, Candidates], None] | None = None,
+    start: Candidates | None = None,
+):
     """Run the stages in order; returns (the last candidates, a StageRecord each).
 
-    observe: called with each stage's name and its result.
+    observe: called with each stage's name and its result. start: what the first stage is given; nothing by default.
     """
     b = len(query.users)
-    candidates = Candidates(np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32))
+    candidates = Candidates(np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32)) if start is None else start
     records = []
-    before = 0.0
+    before = float(candidates.counts.mean()) if b else 0.0
     for stage in stages:
         start = time.perf_counter()
         candidates = stage(query, candidates)

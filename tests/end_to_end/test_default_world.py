@@ -33,6 +33,8 @@ def test_the_heavy_ranker_learns_what_people_do(demo):
     assert auc["click"] > 0.78 and auc["like"] > 0.82
     ndcg = {s["name"]: s["metrics"]["ndcg@10"]["value"] for s in report["systems"]}
     assert ndcg["funnel"] > 3 * ndcg["popularity"] > 0
+    for row in report["heavy_ranker"]:
+        assert row["metrics"]["true_ndcg@10"]["low"] > 0 and row["metrics"]["true_value@10"]["low"] > 0
 
 
 def test_a_slate_and_an_experiment(demo):

@@ -101,6 +101,19 @@ def test_the_rankers_are_measured_by_leaving_them_out(report):
         assert metrics[row["against"]]["coverage@10"] != metrics["funnel"]["coverage@10"]
 
 
+def test_ranking_on_from_what_another_pipeline_hydrated_gives_the_slates_of_a_whole_request(engine):
+    whole = engine.slates(np.arange(150, dtype=np.int32), keep_sourced=True)
+    pipeline = engine.pipeline.model_copy(update={"batch_size": 64})
+    light = pipeline.model_copy(update={"heavy": pipeline.heavy.model_copy(update={"enabled": False})})
+    reduced = engine.with_pipeline(light)
+    on = reduced.slates(whole.users, keep_sourced=True, hydrated=whole.hydrated)
+    again = reduced.slates(whole.users, keep_sourced=True)
+    assert np.array_equal(on.items, again.items) and np.array_equal(on.ranked.items, again.ranked.items)
+    assert [stage.name for stage in on.funnel] == [stage.name for stage in again.funnel][-len(on.funnel) :]
+    assert on.funnel[0].name == "light" and on.funnel[0].before == pytest.approx(again.funnel[-len(on.funnel)].before)
+    assert not np.array_equal(on.items, whole.items)
+
+
 def test_a_generated_world_judges_every_list_and_every_prediction(report):
     metrics = {s["name"]: s["metrics"] for s in report["systems"]}
     assert report["oracle"]["users"] == report["users"] and 100 < report["oracle"]["items"] < 1500

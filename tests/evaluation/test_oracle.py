@@ -231,6 +231,9 @@ def test_truth_of_other_impressions_is_refused_and_without_any_is_no_oracle(data
     pl.read_parquet(part)[1:].write_parquet(part)
     with pytest.raises(DataError, match="rows of responses"):
         logged_responses(Dataset.open(other), 0, 2**60)
+    part.write_bytes(part.read_bytes()[:300])
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        logged_responses(Dataset.open(other), 0, 2**60)
     shutil.rmtree(other / "truth")
     for without in (Dataset.open(other), Dataset.open(tiny_dataset)):
         assert not has_truth(without)
