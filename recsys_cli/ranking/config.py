@@ -51,6 +51,47 @@ class HeavyConfig(Section):
     """Heads with fewer positives on validation stay uncorrected."""
 
 
+def refuse_common(part: HeavyConfig, name: str, whole: str) -> None:
+    """Raises ValueError where a part has a setting of its own that belongs to the whole ranker."""
+    common = HeavyConfig()
+    if twice := [f for f in HeavyConfig.model_fields if getattr(part, f) != getattr(common, f)]:
+        raise ValueError(f"{', '.join(twice)} is for {whole}: set it beside {name}, not in it")
+
+
+def with_common(part: HeavyConfig, whole: HeavyConfig, *, dwell: bool) -> HeavyConfig:
+    """Settings of a part of a ranker with what every ranker takes from the whole."""
+    common = {field: getattr(whole, field) for field in HeavyConfig.model_fields}
+    return part.model_copy(update=common | {"dwell": dwell})
+
+
+class LightGbmConfig(HeavyConfig):
+    """Gradient-boosted trees, one LightGBM model an action (Ke et al., NeurIPS 2017); numbers and codes alike."""
+
+    kind: Literal["lightgbm"] = "lightgbm"
+    leaves: PositiveInt = Field(15, ge=2)
+    """Leaves a tree."""
+    leaves_rare: PositiveInt = Field(7, ge=2)
+    """Leaves a tree for actions of less than a tenth of the rows."""
+    learning_rate: PositiveFloat = 0.08
+    """Weight of each tree."""
+    rounds: PositiveInt = 400
+    """Most trees of a model."""
+    patience: PositiveInt = 60
+    """Trees without a better validation figure before a model stops."""
+    min_rows_in_leaf: PositiveInt = 100
+    """Fewest rows in a leaf."""
+    feature_share: float = Field(0.4, gt=0, le=1)
+    """Share of the features that a tree may use."""
+    row_share: float = Field(0.8, gt=0, le=1)
+    """Share of the rows that a tree sees."""
+    l2: NonNegativeFloat = 10.0
+    """Ridge penalty on the leaves."""
+    bins: PositiveInt = Field(63, ge=2, le=65_535)
+    """Values of a feature that are told apart."""
+    bags: PositiveInt = 1
+    """Models of different seeds whose scores are averaged."""
+
+
 class HeavyNetworkConfig(HeavyConfig):
     """What every network of the heavy ranker takes."""
 
@@ -143,6 +184,12 @@ class HeavyNetworkConfig(HeavyConfig):
     """The dwell head gives the mean of a log-normal, or a quantile by the pinball loss."""
     dwell_quantile: float = Field(0.5, gt=0, lt=1)
     """Which quantile."""
+    teacher: LightGbmConfig | None = None
+    """Boosted trees that are fitted first and whose probabilities the network learns beside the labels (knowledge
+    distillation: Hinton, Vinyals & Dean, 2015), so that it is as good as both and serves as fast as alone; empty for
+    none."""
+    teacher_share: float = Field(0.8, gt=0, le=1)
+    """Weight of the teacher's probability in what a row teaches; its label has the rest."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -152,6 +199,10 @@ class HeavyNetworkConfig(HeavyConfig):
             raise ValueError(
                 f"history_dim ({self.history_dim}) must be a multiple of history_heads ({self.history_heads})"
             )
+        if self.teacher is not None:
+            refuse_common(self.teacher, "teacher", "the network")
+            if self.loss == "focal" or self.position_bias != "none":
+                raise ValueError("a teacher's probabilities need loss: bce and position_bias: none")
         return self
 
 
@@ -307,34 +358,6 @@ class TransformerConfig(HeavyNetworkConfig):
     """Width of a hidden layer in each head; 0 for none."""
 
 
-class LightGbmConfig(HeavyConfig):
-    """Gradient-boosted trees, one LightGBM model an action (Ke et al., NeurIPS 2017); numbers and codes alike."""
-
-    kind: Literal["lightgbm"] = "lightgbm"
-    leaves: PositiveInt = Field(15, ge=2)
-    """Leaves a tree."""
-    leaves_rare: PositiveInt = Field(7, ge=2)
-    """Leaves a tree for actions of less than a tenth of the rows."""
-    learning_rate: PositiveFloat = 0.08
-    """Weight of each tree."""
-    rounds: PositiveInt = 400
-    """Most trees of a model."""
-    patience: PositiveInt = 60
-    """Trees without a better validation figure before a model stops."""
-    min_rows_in_leaf: PositiveInt = 100
-    """Fewest rows in a leaf."""
-    feature_share: float = Field(0.4, gt=0, le=1)
-    """Share of the features that a tree may use."""
-    row_share: float = Field(0.8, gt=0, le=1)
-    """Share of the rows that a tree sees."""
-    l2: NonNegativeFloat = 10.0
-    """Ridge penalty on the leaves."""
-    bins: PositiveInt = Field(63, ge=2, le=65_535)
-    """Values of a feature that are told apart."""
-    bags: PositiveInt = 1
-    """Models of different seeds whose scores are averaged."""
-
-
 class LambdaMartConfig(LightGbmConfig):
     """LambdaMART (Burges, MSR-TR-2010-82): one LightGBM ensemble that orders what a user was shown at one moment by
     what it was worth; the probability of each action is a logistic of its score."""
@@ -394,20 +417,15 @@ class EnsembleConfig(HeavyConfig):
 
     @model_validator(mode="after")
     def _common_settings_beside_the_parts(self) -> EnsembleConfig:
-        common = HeavyConfig()
         for name, part in (("network", self.network), ("trees", self.trees)):
-            if twice := [f for f in HeavyConfig.model_fields if getattr(part, f) != getattr(common, f)]:
-                raise ValueError(f"{', '.join(twice)} is for the whole ensemble: set it beside {name}, not in it")
+            refuse_common(part, name, "the whole ensemble")
             if name == "network" and part.seeds > 1:
                 raise ValueError("seeds is not for the network of an ensemble; train it alone to see their spread")
         return self
 
     def part(self, name: Literal["network", "trees"]) -> HeavyConfig:
         """Settings of a part with those of the whole in place."""
-        common = {field: getattr(self, field) for field in HeavyConfig.model_fields}
-        if name == "trees":
-            common["dwell"] = False
-        return getattr(self, name).model_copy(update=common)
+        return with_common(getattr(self, name), self, dwell=self.dwell and name == "network")
 
 
 HeavyRankerConfig = Annotated[

@@ -133,9 +133,12 @@ def groups(table: FeatureTable) -> np.ndarray:
 
 def training_rows(
     config: HeavyNetworkConfig, spec: InputSpec, train: FeatureTable, tasks: tuple[str, ...], dwell: bool,
-    device: torch.device, progress: Progress,
+    device: torch.device, progress: Progress, teaching: np.ndarray | None = None,
 ) -> TrainingRows:
-    """Tensors of the rows that a network learns from, on the device that trains."""
+    """Tensors of the rows that a network learns from, on the device that trains.
+
+    teaching: what a teacher says, probabilities [n, T].
+    """
 
     def tensor(values: np.ndarray | None, dtype=np.float32) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(np.ascontiguousarray(values, dtype)).to(device)
@@ -148,13 +151,14 @@ def training_rows(
         numbers, codes = zip(*parts, strict=True)
         prepared = torch.cat(numbers), torch.cat(codes).to(torch.int32) if spec.categorical else None
     labels = np.stack([train.labels[task] for task in tasks], axis=1)
+    taught = None if teaching is None else labels + np.float32(config.teacher_share) * (teaching - labels)
     log_dwell = np.log1p(np.maximum(train.dwell, 0)) if dwell else None
     mask = None
     if train.candidate is not None:
         mask = np.stack([(t == RELEVANCE) | ~train.candidate for t in tasks], axis=1)
     return TrainingRows(
-        features, prepared, tensor(labels), tensor(log_dwell), tensor(row_weights(config, train, progress)),
-        tensor(mask),
+        features, prepared, tensor(labels), tensor(taught), tensor(log_dwell),
+        tensor(row_weights(config, train, progress)), tensor(mask),
         group=tensor(groups(train), np.int64) if config.listwise else None,
         place=tensor(place_codes(train), np.int64) if spec.places else None,
         entities=train.entities if spec.side is not None else None,

@@ -40,6 +40,8 @@ class TrainingRows:
     """what the input layer makes of them, where that fits into memory: numbers float32[n, N], codes int32[n, C]"""
     labels: torch.Tensor
     """float32[n, T]"""
+    taught: torch.Tensor | None
+    """float32[n, T] labels mixed with what a teacher says; None without one"""
     log_dwell: torch.Tensor | None
     """float32[n] ln(1+seconds), NaN unknown; None for no dwell head"""
     weight: torch.Tensor | None
@@ -248,7 +250,8 @@ class TrainingLoop:
             logits, mean, log_variance, rest = network.raw(numbers, codes, sides, place)
         logits = logits.float()
         labels, weight, mask = (None if x is None else x[batch] for x in (rows.labels, rows.weight, rows.mask))
-        losses = weighted_bce(logits, labels, weight, mask, config.focal_gamma if config.loss == "focal" else 0.0)
+        targets = labels if rows.taught is None else rows.taught[batch]
+        losses = weighted_bce(logits, targets, weight, mask, config.focal_gamma if config.loss == "focal" else 0.0)
         if rows.group is not None:
             losses = losses + config.listwise * listwise_softmax(logits, labels, rows.group[batch], weight, mask)
         if mean is not None and config.dwell_loss == "quantile":

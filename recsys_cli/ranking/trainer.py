@@ -17,7 +17,7 @@ from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import SEGMENT_ROWS, by_segment, fit_calibration
 from recsys_cli.ranking.collapse import flat
-from recsys_cli.ranking.config import EnsembleConfig, HeavyConfig, HeavyNetworkConfig, LightGbmConfig
+from recsys_cli.ranking.config import EnsembleConfig, HeavyConfig, HeavyNetworkConfig, LightGbmConfig, with_common
 from recsys_cli.ranking.ensemble import EnsembleRanker
 from recsys_cli.ranking.heavy import PREDICT_ROWS, HeavyRanker
 from recsys_cli.ranking.inputs import complete_spec, input_spec, place_codes, training_rows
@@ -130,7 +130,15 @@ def _fit_network(
     if warm is not None:
         spec = warm.input_spec(spec, train.names)
     dwell = config.dwell and train.dwell is not None and bool(np.isfinite(train.dwell).sum() >= 2)
-    data = training_rows(config, spec, train, tasks, dwell, device, progress)
+    teaching = None
+    if config.teacher is not None:
+        trees = fit_trees(
+            with_common(config.teacher, config, dwell=False), train, valid, tasks, dropped, seed=seed,
+            progress=progress, resume=None if resume is None else resume.with_stem(f"{resume.stem}-teacher"),
+            fingerprint=fingerprint, threads=threads,
+        )
+        teaching = sigmoid(trees.logits(train.values)[0])
+    data = training_rows(config, spec, train, tasks, dwell, device, progress, teaching)
     loop = TrainingLoop(
         config, spec, tasks, data, valid, seed=seed, progress=progress, resume=resume, fingerprint=fingerprint,
         warm=warm, valid_place=place_codes(valid) if spec.places else None,
