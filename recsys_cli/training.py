@@ -39,7 +39,7 @@ from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.baseline import fit_baseline
 from recsys_cli.ranking.light import LightRanker, fit_light, fit_linear
 from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
-from recsys_cli.ranking.quantise import int8_loss, quantise
+from recsys_cli.ranking.quantise import int8_loss, quantise, scaling_rows
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
 from recsys_cli.ranking.warm import WarmStart
@@ -132,6 +132,8 @@ class TrainingJob:
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, dict] = field(default_factory=dict)
     safety: SafetyModels = field(default_factory=SafetyModels)
+    scaled_on: FeatureTable | None = None
+    """training rows that the int8 form is scaled on"""
 
     @cached_property
     def store(self) -> RunStore:
@@ -346,8 +348,10 @@ class TrainingJob:
             named = {surfaces[c - 1] if 0 < c <= len(surfaces) else "unknown": row for c, row in codes.items()}
             heavy.metrics["segments"][task] = named
         self.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
-        if self.settings.ranking.precision == "int8" and len(valid_table):
-            self.metrics["int8"] = int8_loss(heavy, valid_table)
+        if self.settings.ranking.precision == "int8":
+            self.scaled_on = scaling_rows(train_table)
+            if len(valid_table):
+                self.metrics["int8"] = int8_loss(heavy, self.scaled_on, valid_table)
         return heavy, (train_table, valid_table)
 
     def _baseline(self, heavy, train_table: FeatureTable, valid_table: FeatureTable) -> TreeRanker | None:
@@ -391,7 +395,7 @@ class TrainingJob:
         folder.mkdir()
         self.metrics["index"] = write_bundle(folder, bundle, heavy.export)
         if self.settings.ranking.precision == "int8":
-            quantise(folder / "ranking")
+            quantise(folder / "ranking", self.scaled_on)
         if baseline is not None:
             place = folder / "ranking" / BASELINE
             place.mkdir()

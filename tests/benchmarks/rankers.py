@@ -71,7 +71,7 @@ def main() -> int:
             ms, before = request_ms(served, asked), served.predict(asked.values, asked.entities)
             row = f"{kind:<16}{ms:>12.2f}{size / 1024:>8.0f}"
             if network:
-                quantise(folder)
+                quantise(folder, train)
                 size, served = (Path(folder) / GRAPH_FILE).stat().st_size, ServedRanker.load(folder, threads=1)
                 after = served.predict(asked.values, asked.entities)
                 change = max(float(np.abs(after[a] - before[a]).max()) for a in ranker.tasks)

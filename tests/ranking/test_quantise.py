@@ -2,27 +2,34 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from ranking_tables import KINDS, make_table
 
 from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking.quantise import int8_loss, quantise
+from recsys_cli.ranking.quantise import _rewrite, int8_loss, quantise
 from recsys_cli.ranking.serving import GRAPH_FILE, ServedRanker
 from recsys_cli.ranking.trainer import fit_heavy
 
 
+def products(folder):
+    """Nodes that multiply in int8."""
+    return [n for n in onnx.load(folder / GRAPH_FILE).graph.node if n.op_type == "MatMulIntegerToFloat"]
+
+
 def test_an_int8_graph_is_served_like_the_other_and_loses_what_training_says(fitted, tmp_path):
     ranker, valid = fitted
+    train = make_table(4000)
     ranker.export(tmp_path)
     before = ServedRanker.load(tmp_path).predict(valid.values)
-    quantise(tmp_path)
-    graph = onnx.load(tmp_path / GRAPH_FILE).graph
-    assert any(node.op_type == "MatMulInteger" for node in graph.node)
+    size = (tmp_path / GRAPH_FILE).stat().st_size
+    quantise(tmp_path, train)
+    assert len(products(tmp_path)) == 2 and (tmp_path / GRAPH_FILE).stat().st_size < size
     served = ServedRanker.load(tmp_path)
     after = served.predict(valid.values)
     assert served.tasks == ranker.tasks and after.keys() == before.keys()
-    loss = int8_loss(ranker, valid)
+    loss = int8_loss(ranker, train, valid)
     for task in ranker.tasks:
         assert 0 < np.abs(after[task] - before[task]).max() < 0.2
         assert loss[task]["int8"] == pytest.approx(roc_auc(valid.labels[task], after[task]), abs=1e-9)
@@ -49,12 +56,47 @@ def test_every_network_is_served_in_int8(kind, form, tmp_path):
     ranker.export(tmp_path)
     valid = make_table(100, 2)
     before = ServedRanker.load(tmp_path).predict(valid.values, valid.entities)
-    quantise(tmp_path)
+    quantise(tmp_path, make_table(300))
     after = ServedRanker.load(tmp_path).predict(valid.values, valid.entities)
-    assert any(node.op_type == "MatMulInteger" for node in onnx.load(tmp_path / GRAPH_FILE).graph.node)
+    assert products(tmp_path)
     for task in ranker.tasks:
         np.testing.assert_allclose(after[task], before[task], atol=0.05)
     assert ("dwell" in after) == ranker.dwell
+
+
+def test_a_candidate_scores_the_same_alone_and_in_any_company(fitted, tmp_path):
+    ranker, valid = fitted
+    ranker.export(tmp_path)
+    quantise(tmp_path, make_table(4000))
+    served = ServedRanker.load(tmp_path)
+    values = valid.values[:200].copy()
+    values[7] *= 1e6  # somebody far out, by whom a scale taken from the batch would be set
+    together = served.predict(values)
+    for row in (0, 7, 100):
+        alone = served.predict(values[row : row + 1])
+        assert all(abs(alone[name][0] - together[name][row]) < 1e-6 * max(1, alone[name][0]) for name in alone)
+
+
+def test_a_product_in_int8_is_that_of_the_rounded_numbers(tmp_path):
+    """One product by hand: inputs 0 … 255 on a scale of 1, weights of two columns on scales of 1 and 2."""
+    from onnx import helper, numpy_helper
+
+    matrix = np.zeros((2, 16), np.float32)
+    matrix[:, 0], matrix[:, 1] = [63, -10], [126, 6]
+    bias = np.arange(16, dtype=np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"])], "one",
+        [helper.make_tensor_value_info("x", 1, ["n", 2])], [helper.make_tensor_value_info("y", 1, ["n", 16])],
+        [numpy_helper.from_array(matrix, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    _rewrite(model, list(model.graph.node), {"x": (0.0, 255.0)})
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.array([[3.4, 1.0], [300.0, 2.6]], np.float32)})
+    # 3.4 → 3, 2.6 → 3, 300 is beyond what was seen → 255
+    expected = np.zeros((2, 16)) + bias
+    expected[:, :2] += [[3 * 63 - 10, 3 * 126 + 6], [255 * 63 - 30, 255 * 126 + 18]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_graph_that_loads_and_does_not_run_is_told_when_it_is_written(fitted, tmp_path):
@@ -68,5 +110,3 @@ def test_a_graph_that_loads_and_does_not_run_is_told_when_it_is_written(fitted, 
     onnx.save(model, tmp_path / GRAPH_FILE)
     with pytest.raises(RecsysError, match=r"served form of the heavy ranker \(shared_bottom\) does not run"):
         ServedRanker.load(tmp_path).try_out()
-    with pytest.raises(RecsysError, match="does not run"):
-        quantise(tmp_path)
