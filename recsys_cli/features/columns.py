@@ -12,7 +12,7 @@ from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.features.config import Becomes, ColumnConfig, FeatureConfig
 from recsys_cli.features.overlap import define_overlap
 from recsys_cli.features.spec import Feature, share_missing, transform_of
-from recsys_cli.features.vectors import define_vectors
+from recsys_cli.features.vectors import bag, define_vectors
 
 DATES = "date"
 LISTS = "list"
@@ -222,7 +222,17 @@ def _list(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterat
         )
 
 
-_SINGLE = {"number": _number, "category": _category, "age": _age, "list": _list}
+def _text(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
+    side, name = column.side, column.name
+    lengths = lengths_of(catalogue, side, name)
+    if column.dims and lengths.min() != lengths.max():
+        yield Feature(
+            f"{side}_{name}_words", side, side, LISTS, "length", f"length of the {side}'s {name}",
+            "ln(1 + different words)", name,
+        )
+
+
+_SINGLE = {"number": _number, "category": _category, "age": _age, "list": _list, "text": _text}
 
 
 def numbers_of(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
@@ -249,10 +259,8 @@ def codes_of_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def lengths_of(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
-    """int64[n] different values in each list."""
-    if (side, name) == ("item", "topics"):
-        return catalogue.item_topics.lengths
-    return getattr(catalogue, f"{side}_columns").lists[name].lengths
+    """int64[n] different values in each list, or words in each text."""
+    return bag(catalogue, side, name).lengths
 
 
 def define_request(config: FeatureConfig, catalogue: Catalogue, context: Mapping[str, np.ndarray]) -> Iterator[Feature]:

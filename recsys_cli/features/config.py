@@ -142,6 +142,9 @@ class FeatureConfig(Section):
     """How many impressions the prior of a mean dwell time is worth."""
     item_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0)
     """Spans over which an item's latest impressions and interactions are counted."""
+    item_window_actions: tuple[str, ...] = ("positive",)
+    """What is counted over these spans beside impressions: actions of the dataset, "positive" (interactions: any
+    positive one) and "negative"."""
     user_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0, 168.0, 720.0)
     """Spans over which a user's latest impressions are counted."""
     session_gap_minutes: PositiveFloat = 30.0
@@ -154,6 +157,8 @@ class FeatureConfig(Section):
     """Half-life of an interaction in an item's trend."""
     tie_half_life_days: PositiveFloat = 14.0
     """Half-life of an interaction in the tie between user and author."""
+    topic_half_life_days: PositiveFloat | None = None
+    """Half-life of an interaction in the user's present interest in an item's topics; null leaves it out."""
     last_impressions: tuple[PositiveInt, ...] = (5, 20)
     """Lengths of the user's latest behaviour: share of each positive action in that many impressions."""
     max_topics: PositiveInt = 4

@@ -52,7 +52,7 @@ def define(
     if "user" in families:
         out += define_sessions(config)
         out += define_interests(families)
-    out += _windows(config, families, positive, has_dwell)
+    out += _windows(config, families, positive, negative, has_dwell)
     out += _created(catalogue)
     brought = list(define_columns(config, catalogue))
     out += brought
@@ -233,11 +233,11 @@ def _recency(families: list[str]) -> Iterator[Feature]:
 
 
 def _windows(
-    config: FeatureConfig, families: list[str], positive: tuple[str, ...], has_dwell: bool
+    config: FeatureConfig, families: list[str], positive: tuple[str, ...], negative: tuple[str, ...], has_dwell: bool
 ) -> Iterator[Feature]:
     def window(source: str, name: str, span: int, action: str) -> Feature:
         f = family(source)
-        what = {"": "impressions", "positive": "interactions"}[action]
+        what = {"": "impressions", "positive": "interactions"}.get(action, action)
         return Feature(
             f"{source}_{what}_{name}",
             f.group,
@@ -275,7 +275,7 @@ def _windows(
     if "item" in families:
         for name, span in hours(config.item_windows_hours):
             yield window("item", name, span, "")
-            yield window("item", name, span, "positive")
+            yield from (window("item", name, span, action) for action in _window_actions(config, positive, negative))
         [(name, span)] = hours([config.burst_hours])
         yield Feature(
             "item_burst", "item", "item", "item", "burst", "interactions with the item against its own average",
@@ -305,6 +305,25 @@ def _windows(
             "positive",
             round(config.tie_half_life_days * DAY),
         )
+    if "user_topic" in families and config.topic_half_life_days is not None:
+        yield Feature(
+            "topic_interest", "pair", "pair", "user_topic", "decayed",
+            "interactions of the user with the item's topics, recent ones weighing more",
+            f"ln(1 + Σ 2^(−age / {config.topic_half_life_days:g} d))", "positive",
+            round(config.topic_half_life_days * DAY),
+        )
+
+
+def _window_actions(config: FeatureConfig, positive: tuple[str, ...], negative: tuple[str, ...]) -> tuple[str, ...]:
+    known = (*positive, *negative, "positive", "negative")
+    for action in config.item_window_actions:
+        if action not in known:
+            close = nearest(action, known)
+            raise ConfigError(
+                f"features.item_window_actions: no action {action!r}",
+                f"did you mean {close!r}?" if close else f"there are {', '.join(known)}",
+            )
+    return tuple(dict.fromkeys(config.item_window_actions))
 
 
 def _created(catalogue: Catalogue) -> Iterator[Feature]:

@@ -359,7 +359,7 @@ class _Filler:
         return match(mine, vectors.take(who, axis=0, mode="wrap"))
 
     def write_overlap(self, f: Feature) -> np.ndarray:
-        return self.evaluator.overlaps[f.argument].value(f.measure, self.q.user, self.q.item)
+        return self.evaluator.overlaps[f.argument].values((f.measure,), self.q.user, self.q.item)[0]
 
     def write_list(self, f: Feature) -> np.ndarray:
         return formulas.size(known(lengths_of(self.evaluator.catalogue, f.place, f.argument), self.who(f.place), 0))

@@ -127,16 +127,15 @@ class Overlap:
         lengths = (np.append(n, 0).astype(np.float32) for n in (users.lengths, held))
         return cls(keys, table, *lengths, width)
 
-    def value(self, measure: str, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """float32, for users and items of shapes that broadcast; -1 is unknown and 0."""
-        if measure == "cosine":
+    def values(self, measures: Sequence[str], users: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
+        """float32 by measure, for users and items of shapes that broadcast; -1 is unknown and 0."""
+        if self.width == 0:
             mine = self.user_lengths.take(users, axis=0, mode="wrap")
-            return np.einsum("...d,...d->...", mine, self.items.take(items, axis=0, mode="wrap"))
-        common = self._common(users, items)
-        theirs = self.item_lengths.take(items, mode="wrap")
-        if measure == "jaccard":
-            theirs = theirs + self.user_lengths.take(users, mode="wrap") - common
-        return common / np.maximum(theirs, 1)
+            cosine = np.einsum("...d,...d->...", mine, self.items.take(items, axis=0, mode="wrap"))
+            return [cosine for _ in measures]
+        common, theirs = self._common(users, items), self.item_lengths.take(items, mode="wrap")
+        either = theirs + self.user_lengths.take(users, mode="wrap") - common
+        return [common / np.maximum(either if m == "jaccard" else theirs, 1) for m in measures]
 
     def _common(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         users = users.astype(np.int64)

@@ -98,6 +98,9 @@ class Plan:
         self.by_source: dict[str, list[Feature]] = {}
         for f in self.chosen:
             self.by_source.setdefault(f.source, []).append(f)
+        self.by_overlap: dict[str, list[Feature]] = {}
+        for f in self.by_source.get(OVERLAP, ()):
+            self.by_overlap.setdefault(f.argument, []).append(f)
         self.every = dict(zip(general_names(spec), snapshot.everything, strict=False))
         self.surface_block = _Block(snapshot, "surface", [f.name for f in self.by_source.get("surface", ())])
         self.families = [PairPlan(self, s, fs) for s, fs in self.by_source.items() if s in snapshot.stores]
@@ -227,8 +230,10 @@ class Plan:
                 vectors, interests = s.vectors[f.argument]
                 mine = interests.take(users, axis=0, mode="wrap")[:, None, :]
                 out[..., self.at[f.name]] = match(mine, vectors.take(items, axis=0, mode="wrap"))
-        for f in self.by_source.get(OVERLAP, ()):
-            out[..., self.at[f.name]] = s.overlaps[f.argument].value(f.measure, users[:, None], items)
+        for argument, features in self.by_overlap.items():
+            found = s.overlaps[argument].values([f.measure for f in features], users[:, None], items)
+            for f, values in zip(features, found, strict=True):
+                out[..., self.at[f.name]] = values
         for f in self.by_source.get("tastes", ()):
             out[..., self.at[f.name]] = s.tastes.value(f, users[:, None], items)
         for f in self.by_source.get("same", ()):

@@ -141,9 +141,9 @@ def test_share_and_jaccard_by_hand():
     changed = replace(catalogue, user_columns=Columns(lists={"h": users}), item_columns=Columns(lists={"t": items}))
     overlap = Overlap.of(changed, "h|t")
     who, what = np.array([[0], [1], [-1]]), np.array([[0, 1, -1]])
-    np.testing.assert_allclose(overlap.value("share", who, what), [[1 / 2, 0, 0], [0, 0, 0], [0, 0, 0]])
-    np.testing.assert_allclose(overlap.value("jaccard", who, what)[0], [1 / 4, 0, 0])
-    np.testing.assert_allclose(overlap.value("jaccard", who[:1], what), [[1 / 4, 0, 0]])
+    np.testing.assert_allclose(overlap.values(["share"], who, what)[0], [[1 / 2, 0, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(overlap.values(["jaccard"], who, what)[0][0], [1 / 4, 0, 0])
+    np.testing.assert_allclose(overlap.values(["jaccard"], who[:1], what)[0], [[1 / 4, 0, 0]])
 
 
 def test_words_of_users_meet_the_words_of_items():
@@ -152,7 +152,7 @@ def test_words_of_users_meet_the_words_of_items():
     text = hashed_words(["Rust!", "#tea", *[""] * 7])
     text = Ragged(text.offsets, text.values % 2**15)
     changed = replace(catalogue, item_text=text, user_columns=Columns(words={"bio": words}))
-    share = Overlap.of(changed, "bio|text").value("share", np.array([[0]]), np.array([[0, 1]]))
+    share = Overlap.of(changed, "bio|text").values(["share"], np.array([[0]]), np.array([[0, 1]]))[0]
     np.testing.assert_allclose(share, [[1, 0]])  # a hashtag is a word of its own
 
 

@@ -64,7 +64,7 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
         item_author=rng.integers(-1, 4, ITEMS).astype(np.int32),
         item_created=START + rng.integers(-50, 10, ITEMS) * HOUR * (rng.random(ITEMS) < 0.8),
         item_topics=Ragged(np.r_[0, lengths.cumsum()], np.concatenate(topics).astype(np.int32)),
-        item_text=Ragged(np.arange(ITEMS + 1) * 2, rng.integers(0, 5, 2 * ITEMS).astype(np.int32)),
+        item_text=Ragged(np.arange(ITEMS + 1) * 2, rng.integers(0, 5, 2 * ITEMS).astype(np.int32)).sorted_rows(),
         item_codes={
             "media_type": rng.integers(-1, 2, ITEMS).astype(np.int32),
             "language": rng.integers(-1, 2, ITEMS).astype(np.int32),
@@ -128,7 +128,7 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
     spec = FeatureSpec.create(
         FeatureConfig(
             attribute_families=("media_type",), crosses=CROSSES, cross_actions=("positive", "hide"), text_dims=3,
-            columns=COLUMNS,
+            columns=COLUMNS, item_window_actions=("positive", "like", "negative"), topic_half_life_days=2.0,
         ),
         catalogue,
         positive=log.positive_actions,
@@ -379,8 +379,11 @@ class Replay:
         if f.source == "overlap":
             return self.overlap(f, user, item)
         if f.source == "list":
+            if f.argument == "text":
+                return math.log1p(len(set(self.c.item_text[item].tolist())))
             held = self.c.user_columns if f.place == "user" else self.c.item_columns
-            return math.log1p(len(held.lists[f.argument][user if f.place == "user" else item]))
+            rows = (held.lists | held.words)[f.argument]
+            return math.log1p(len(rows[user if f.place == "user" else item]))
         if f.source == "date":
             held = self.c.user_columns if f.place == "user" else self.c.item_columns
             since = now - int(held.times[f.argument][user if f.place == "user" else item])
