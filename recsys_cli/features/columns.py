@@ -225,7 +225,7 @@ def _list(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterat
 def _text(config: FeatureConfig, catalogue: Catalogue, column: Column) -> Iterator[Feature]:
     side, name = column.side, column.name
     lengths = lengths_of(catalogue, side, name)
-    if column.dims and lengths.min() != lengths.max():
+    if column.dims and len(lengths) and lengths.min() != lengths.max():
         yield Feature(
             f"{side}_{name}_words", side, side, LISTS, "length", f"length of the {side}'s {name}",
             "ln(1 + different words)", name,
