@@ -101,7 +101,7 @@ class InputLayer(nn.Module):
 
 def _columns(x: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """x[:, columns], by rows of the transpose: onnxruntime copies whole rows, and elements one by one."""
-    return x.t().index_select(0, columns).t()
+    return x.t().index_select(0, columns).t().contiguous()
 
 
 class Heads(nn.Module):
