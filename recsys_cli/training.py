@@ -28,6 +28,7 @@ from recsys_cli.data.windows import Windows, make_windows
 from recsys_cli.earlier import category_names, taken_over, warm_start
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.build import build_table
+from recsys_cli.features.columns import confined
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable, with_relevance
@@ -370,7 +371,7 @@ class TrainingJob:
         dataset, log = self.dataset, self.dataset.log
         now = int(log.time[-1]) + 1
         authors = author_scores(dataset.catalogue, log, now, self.safety, **self.edges)
-        catalogue = replace(dataset.catalogue, author_safety=authors)
+        catalogue = confined(spec, replace(dataset.catalogue, author_safety=authors))
         bundle = Bundle(
             user_ids=dataset.user_ids,
             item_ids=dataset.item_ids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,6 +53,11 @@ class Columns:
             hashes={k: np.append(v, more.hashes.get(k, np.full(n, -1, np.int32))) for k, v in self.hashes.items()},
             times={k: np.append(v, more.times.get(k, np.zeros(n, np.int64))) for k, v in self.times.items()},
         )
+
+    def only(self, names: Collection[str]) -> Columns:
+        """Those of the given names."""
+        kinds = ("lists", "words", *_PLAIN, "refused")
+        return Columns(**{kind: {k: v for k, v in getattr(self, kind).items() if k in names} for kind in kinds})
 
     def to_arrays(self, start: str) -> dict[str, np.ndarray]:
         """Named START/KIND/NAME."""

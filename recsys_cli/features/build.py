@@ -9,7 +9,8 @@ import numpy as np
 from recsys_cli.data.behaviour import Behaviour
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
-from recsys_cli.features.evaluate import Evaluator, Questions
+from recsys_cli.features.evaluate import Evaluator
+from recsys_cli.features.questions import Questions
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 

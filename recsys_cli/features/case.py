@@ -9,9 +9,10 @@ import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour, Entities
 from recsys_cli.errors import UnknownIdError
-from recsys_cli.features.evaluate import Evaluator, Questions
+from recsys_cli.features.evaluate import Evaluator
 from recsys_cli.features.formulas import NEVER, sigmoid
 from recsys_cli.features.plan import Context
+from recsys_cli.features.questions import Questions
 from recsys_cli.features.spec import Feature
 
 if TYPE_CHECKING:

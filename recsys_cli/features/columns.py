@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys_cli.data.catalogue import HASH_BITS, Catalogue
 from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.features import formulas
 from recsys_cli.features.config import Becomes, ColumnConfig, FeatureConfig
-from recsys_cli.features.overlap import define_overlap
-from recsys_cli.features.spec import Feature, share_missing, transform_of
-from recsys_cli.features.vectors import bag, define_vectors
+from recsys_cli.features.overlap import BETWEEN, define_overlap
+from recsys_cli.features.overlap import SOURCE as OVERLAP
+from recsys_cli.features.spec import Feature, FeatureSpec, share_missing, transform_of
+from recsys_cli.features.vectors import VECTORS, bag, define_vectors
 
 DATES = "date"
 LISTS = "list"
@@ -258,9 +260,35 @@ def codes_of_numbers(values: np.ndarray) -> np.ndarray:
     return np.where(known, np.where(whole < 0, negative, whole), -1)
 
 
+def number_or_code(f: Feature, values: np.ndarray) -> np.ndarray:
+    """Values of a column as one feature gives them. values: codes (-1 unknown), or numbers (NaN unknown)."""
+    if f.measure == "missing":
+        return ~np.isfinite(values)
+    if f.codes:
+        return formulas.category(values if f.measure == "category" else codes_of_numbers(values), f.span, f.codes)
+    return formulas.number(values, f.measure)
+
+
 def lengths_of(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
     """int64[n] different values in each list, or words in each text."""
     return bag(catalogue, side, name).lengths
+
+
+def confined(spec: FeatureSpec, catalogue: Catalogue) -> Catalogue:
+    """The catalogue without the lists, texts, vectors and dates that no feature reads: they need not be served."""
+    used: dict[str, set[str]] = {"user": set(), "item": set()}
+    for f in spec.features:
+        if f.source == OVERLAP:
+            mine, _, theirs = f.argument.partition(BETWEEN)
+            used["user"].add(mine)
+            used["item"].add(theirs)
+        elif f.source == VECTORS:
+            side, _, name = f.argument.partition(".")
+            used[side].add(name)
+        elif f.source in (LISTS, DATES, "attribute"):
+            used[f.place].add(f.argument)
+    columns = {f"{side}_columns": getattr(catalogue, f"{side}_columns").only(names) for side, names in used.items()}
+    return replace(catalogue, **columns)
 
 
 def define_request(config: FeatureConfig, catalogue: Catalogue, context: Mapping[str, np.ndarray]) -> Iterator[Feature]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,68 +13,23 @@ from recsys_cli.data.log import Log
 from recsys_cli.features import formulas
 from recsys_cli.features.before import Before, is_before
 from recsys_cli.features.circle import CircleHistory
-from recsys_cli.features.columns import codes_of_column, codes_of_numbers, lengths_of, numbers_of
+from recsys_cli.features.columns import codes_of_column, lengths_of, number_or_code, numbers_of
 from recsys_cli.features.families import ItemKeys
 from recsys_cli.features.history import Clock, History, View
 from recsys_cli.features.interests import profile_column, spread
 from recsys_cli.features.overlap import Overlap, overlaps
+from recsys_cli.features.questions import Questions, as_slice, known
 from recsys_cli.features.sessions import Visits
 from recsys_cli.features.social import Edges, author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec
 from recsys_cli.features.tastes import Tastes
-from recsys_cli.features.vectors import column_vectors, interest, match, unit
+from recsys_cli.features.vectors import column_vectors, interest, lacks_vector, match, unit
 from recsys_cli.features.works import Credibility, Works
 
 _ROWS_AT_ONCE = 2048
 _COLUMNS_AT_ONCE = 8
 _QUESTIONS_AT_ONCE = 2**20
 """Features that need no view of all questions at once are made of so many at a time, to bound their memory."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """n times (user, item, moment), with what is known of the request; -1 for an unknown user, item or code."""
-
-    user: np.ndarray
-    """int32[n]"""
-    item: np.ndarray
-    """int32[n]"""
-    time: np.ndarray
-    """int64[n] µs"""
-    surface: np.ndarray
-    """int16[n]"""
-    device: np.ndarray
-    """int16[n]"""
-    context: dict[str, np.ndarray] = field(default_factory=dict)
-    """further columns of impressions → [n], as `Log.context` holds them; unknown where they are not here"""
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-    @classmethod
-    def of(cls, log: Log) -> Questions:
-        """One a row of the log."""
-        none = np.full(len(log), -1, np.int16)
-        return cls(
-            log.user,
-            log.item,
-            log.time,
-            none if log.surface is None else log.surface,
-            none if log.device is None else log.device,
-            log.context,
-        )
-
-    def rows(self, rows: slice) -> Questions:
-        """Some of them."""
-        columns = (column[rows] for column in (self.user, self.item, self.time, self.surface, self.device))
-        return Questions(*columns, {name: column[rows] for name, column in self.context.items()})
-
-    @classmethod
-    def at(cls, now: int, n: int, context: dict[str, np.ndarray] | None = None, **given: np.ndarray) -> Questions:
-        """n questions at one moment; what is not given is unknown."""
-        none = np.full(n, -1, np.int32)
-        codes = {k: given.get(k, none) for k in ("user", "item", "surface", "device")}
-        return cls(time=np.full(n, now, np.int64), context=context or {}, **codes)
 
 
 class Evaluator:
@@ -353,7 +307,7 @@ class _Filler:
         if f.measure == "number":
             return vectors[:, f.span].take(who, mode="wrap")
         if f.measure == "missing":
-            return _lacks_vector(self.evaluator.catalogue, f.argument).take(who, mode="wrap")
+            return lacks_vector(self.evaluator.catalogue, f.argument).take(who, mode="wrap")
         vectors, log = unit(vectors), self.evaluator.log
         mine = interest(self._user_view, vectors, log.item, log.positive)
         return match(mine, vectors.take(who, axis=0, mode="wrap"))
@@ -420,36 +374,9 @@ class _Filler:
         return forth & e.follows.before(known(e.catalogue.author_user, author, -1), own, q.time)
 
 
-def number_or_code(f: Feature, values: np.ndarray) -> np.ndarray:
-    """Values of a column as one feature gives them. values: codes (-1 unknown), or numbers (NaN unknown)."""
-    if f.measure == "missing":
-        return ~np.isfinite(values)
-    if f.codes:
-        return formulas.category(values if f.measure == "category" else codes_of_numbers(values), f.span, f.codes)
-    return formulas.number(values, f.measure)
-
-
-def _lacks_vector(catalogue: Catalogue, path: str) -> np.ndarray:
-    """bool[n + 1], the last for somebody unknown."""
-    side, _, name = path.partition(".")
-    return np.append(np.isnan(getattr(catalogue, f"{side}_columns").vectors[name][:, 0]), True)
-
-
 def same_codes(catalogue: Catalogue, attribute: str) -> tuple[np.ndarray, np.ndarray]:
     """int32[n_users] and int32[n_items] codes that are equal where an attribute's value is; -1 and -2 unknown."""
     names = catalogue.names[f"user.{attribute}"]
     place = {name: i for i, name in enumerate(names)}
     into = np.array([place.get(n, -2) for n in catalogue.names[f"item.{attribute}"]] + [-2], np.int32)
     return catalogue.user_codes[attribute].astype(np.int32), into[catalogue.item_codes[attribute]]
-
-
-def as_slice(at: list[int]) -> slice | list[int]:
-    """A slice where places follow one another: copying a slice is much faster than a list of places."""
-    return slice(at[0], at[-1] + 1) if at and at == list(range(at[0], at[-1] + 1)) else at
-
-
-def known(values: np.ndarray, at: np.ndarray, missing) -> np.ndarray:
-    """`values[at]`, with `missing` where `at` is -1."""
-    if not len(values):
-        return np.full(at.shape, missing, values.dtype)
-    return np.where(at >= 0, values[np.maximum(at, 0)], missing).astype(values.dtype)

@@ -9,10 +9,10 @@ import numpy as np
 
 from recsys_cli.features import formulas
 from recsys_cli.features.before import is_before
-from recsys_cli.features.columns import DATES
-from recsys_cli.features.evaluate import as_slice, number_or_code
+from recsys_cli.features.columns import DATES, number_or_code
 from recsys_cli.features.families import CROSS, family
 from recsys_cli.features.overlap import SOURCE as OVERLAP
+from recsys_cli.features.questions import as_slice
 from recsys_cli.features.sessions import SOURCE as SESSION
 from recsys_cli.features.sessions import Visits
 from recsys_cli.features.spec import PLACES, Feature, FeatureSpec

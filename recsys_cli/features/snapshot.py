@@ -15,10 +15,11 @@ from recsys_cli.data.log import Log
 from recsys_cli.features.before import Before
 from recsys_cli.features.circle import Circle
 from recsys_cli.features.columns import DATES
-from recsys_cli.features.evaluate import Evaluator, Questions, same_codes
+from recsys_cli.features.evaluate import Evaluator, same_codes
 from recsys_cli.features.families import ItemKeys, family
 from recsys_cli.features.overlap import Overlap
 from recsys_cli.features.plan import Context, Plan, general_names
+from recsys_cli.features.questions import Questions
 from recsys_cli.features.sessions import Visits
 from recsys_cli.features.social import author_of_user
 from recsys_cli.features.spec import Feature, FeatureSpec

@@ -90,6 +90,12 @@ def column_vectors(catalogue: Catalogue, path: str, dims: int) -> np.ndarray:
     return np.concatenate([vectors, np.zeros((1, vectors.shape[1]), np.float32)])
 
 
+def lacks_vector(catalogue: Catalogue, path: str) -> np.ndarray:
+    """bool[n + 1] where a column of vectors is unknown, the last for an unknown user or item."""
+    side, _, name = path.partition(".")
+    return np.append(np.isnan(_held(catalogue, side, name)[:, 0]), True)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """float32[n, D] of length 1, zeros where they are zeros."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

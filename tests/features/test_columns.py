@@ -18,7 +18,7 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.errors import ConfigError, DataError, UsageError
 from recsys_cli.features.build import build_table
-from recsys_cli.features.columns import codes_of_numbers
+from recsys_cli.features.columns import codes_of_numbers, confined
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.overlap import Overlap
 from recsys_cli.features.snapshot import Context, Snapshot
@@ -91,6 +91,18 @@ def test_a_catalogue_from_a_file_and_with_more_items_keeps_its_columns():
     more = catalogue.item_columns.append(Columns(lists={"tags": tags}, vectors={"look": np.ones((1, 9))}), 1)
     assert more.lists["tags"][ITEMS].tolist() == tags.values.tolist() and more.times["released"][ITEMS] == 0
     assert more.vectors["look"].shape == (ITEMS + 1, 3) and np.isnan(more.vectors["look"][ITEMS]).all()
+
+
+def test_what_no_feature_reads_is_not_served_and_what_is_read_suffices():
+    _, catalogue, log, edges = make_world(3)
+    settings = {"user": {"hobbies": {"compared_with": ["tags"]}, "look": "nothing"}, "item": {"released": "nothing"}}
+    spec = spec_of(catalogue, columns=settings)
+    less = confined(spec, catalogue)
+    assert set(less.user_columns.lists) == {"hobbies"} and set(less.item_columns.lists) == {"tags"}
+    assert not less.user_columns.vectors and not less.user_columns.words and not less.item_columns.times
+    assert set(less.item_columns.vectors) == {"look"} and set(less.user_columns.times) == {"born"}
+    whole, part = (build_table(spec, c, log, None, edges, edges).values for c in (catalogue, less))
+    np.testing.assert_array_equal(whole, part)
 
 
 def test_a_guest_has_a_row_in_every_column_of_users():
