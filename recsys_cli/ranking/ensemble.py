@@ -10,6 +10,7 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -23,6 +24,9 @@ from recsys_cli.ranking.config import EnsembleConfig, HeavyRankerConfig
 from recsys_cli.ranking.heavy import HeavyRanker
 from recsys_cli.ranking.serving import GRAPH_FILE, RANKER_VERSION, SIDE_FILE, ServedRanker
 from recsys_cli.ranking.trees import TreeRanker
+
+if TYPE_CHECKING:
+    import onnx
 
 SURE = 1e-7
 """Probabilities are kept so far from 0 and 1 before they are turned back into log-odds, in float32."""
@@ -120,7 +124,7 @@ class EnsembleRanker:
     def _graph(self) -> bytes:
         """The graphs of both parts side by side, their probabilities as log-odds, the mean of those corrected."""
         import onnx
-        from onnx import compose, helper, numpy_helper
+        from onnx import helper, numpy_helper
 
         with tempfile.TemporaryDirectory() as name:
             both = []
@@ -129,9 +133,8 @@ class EnsembleRanker:
                 both.append(onnx.load(Path(name) / GRAPH_FILE))
         network, trees = both
         inputs = list(network.graph.input)
-        network, trees = (
-            compose.add_prefix(m, prefix, rename_inputs=False) for m, prefix in ((network, "n_"), (trees, "t_"))
-        )
+        for model, prefix in ((network, "network."), (trees, "trees.")):
+            _prefix(model.graph, prefix, {i.name: i.name for i in inputs})
         corrections = [self.calibration.get(t, Calibration()) for t in self.tasks]
         scale = np.array([c.scale for c in corrections], np.float32)
         (a, _), (b, _) = self.parts
@@ -141,9 +144,9 @@ class EnsembleRanker:
             "shift": np.array([c.shift for c in corrections], np.float32),
         }
         node, nodes = helper.make_node, []
-        for p in ("n_", "t_"):
+        for p, part in (("n_", "network."), ("t_", "trees.")):
             nodes += [
-                node("Clip", [f"{p}probabilities", "sure", "unsure"], [f"{p}p"]),
+                node("Clip", [f"{part}probabilities", "sure", "unsure"], [f"{p}p"]),
                 node("Sub", ["one", f"{p}p"], [f"{p}q"]),
                 node("Div", [f"{p}p", f"{p}q"], [f"{p}odds"]),
                 node("Log", [f"{p}odds"], [f"{p}logit"]),
@@ -153,7 +156,7 @@ class EnsembleRanker:
             node("Add", ["n_part", "t_part"], ["sum"]),
             node("Add", ["sum", "shift"], ["corrected"]),
             node("Sigmoid", ["corrected"], ["probabilities"]),
-            node("Identity", ["n_dwell"], ["dwell"]),
+            node("Identity", ["network.dwell"], ["dwell"]),
         ]
         kind = onnx.TensorProto.FLOAT
         graph = helper.make_graph(
@@ -169,3 +172,20 @@ class EnsembleRanker:
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+def _prefix(graph: onnx.GraphProto, prefix: str, names: dict[str, str]) -> None:
+    """Put a prefix before every name of a graph that `names` does not give another.
+
+    Branches read names of the graph around them (which `onnx.compose.add_prefix` leaves as they were).
+    """
+    made = [t.name for t in graph.initializer] + [name for node in graph.node for name in node.output]
+    names = names | {name: prefix + name for name in made if name}
+    for tensor in (*graph.initializer, *graph.output):
+        tensor.name = names[tensor.name]
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _prefix(attribute.g, prefix, names)

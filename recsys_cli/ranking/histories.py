@@ -103,6 +103,33 @@ class _HistoryInput(nn.Module):
         return held, vectors[sides["candidate"]], filled
 
 
+def _attend(
+    held: torch.Tensor, candidate: torch.Tensor, asker: torch.Tensor, of_history: torch.Tensor, bias: torch.Tensor,
+    of_candidate: torch.Tensor, of_both: torch.Tensor, weigh: torch.Tensor, weigh_bias: torch.Tensor,
+) -> torch.Tensor:
+    """Sums of histories [U, L, dim] weighed for candidates [n, dim], float[n, dim].
+
+    A weight is weigh·ReLU(of_history·h + of_candidate·c + of_both·(h ⊙ c)). For one asker, as in a request, the last
+    two are one product of the candidates with a matrix that the history makes. Empty slots are zeros and add
+    nothing; the bias of the weight, alike for all, is added once a history.
+    """
+    from_history = torch.matmul(held, of_history.t()) + bias
+    rest = held.sum(dim=1) * weigh_bias
+    if held.shape[0] == 1:
+        slots, dim = held.shape[1], held.shape[2]
+        made = (held[0].unsqueeze(1) * of_both + of_candidate).reshape(slots * dim, dim)
+        hidden = torch.relu(torch.matmul(candidate, made.t()) + from_history.reshape(1, slots * dim))
+        weight = torch.matmul(hidden.reshape(-1, slots, dim), weigh.t())[:, :, 0]
+        interest = torch.matmul(weight, held[0]) + rest
+    else:
+        mine = held[asker]
+        hidden = from_history[asker] + torch.matmul(candidate, of_candidate.t()).unsqueeze(1)
+        hidden = torch.relu(hidden + torch.matmul(mine * candidate.unsqueeze(1), of_both.t()))
+        weight = torch.matmul(hidden, weigh.t()).transpose(1, 2)
+        interest = torch.matmul(weight, mine)[:, 0] + rest[asker]
+    return interest
+
+
 class Din(nn.Module):
     """Deep interest network: a small MLP weighs each interaction by what the candidate is (Zhou et al., KDD 2018).
 
@@ -121,13 +148,12 @@ class Din(nn.Module):
 
     def forward(self, items: torch.Tensor, sides: dict[str, torch.Tensor]) -> torch.Tensor:
         held, candidate, _ = self.input(items, sides)
-        asker = sides["asker"]
-        mine = held[asker]
-        hidden = self.of_history(held)[asker] + self.of_candidate(candidate).unsqueeze(1)
-        hidden = torch.relu(hidden + self.of_both(mine * candidate.unsqueeze(1)))
-        # empty slots are zeros and add nothing; the bias, alike for all, is added once a history
-        weight = torch.matmul(hidden, self.weigh.weight.t()).transpose(1, 2)
-        interest = torch.matmul(weight, mine)[:, 0] + (held.sum(dim=1) * self.weigh.bias)[asker]
+        # a traced graph would hold the branch of its example alone
+        attend = torch.jit.script(_attend) if torch.onnx.is_in_onnx_export() else _attend
+        interest = attend(
+            held, candidate, sides["asker"], self.of_history.weight, self.of_history.bias, self.of_candidate.weight,
+            self.of_both.weight, self.weigh.weight, self.weigh.bias,
+        )
         return self.drop(torch.cat([interest, candidate, interest * candidate], dim=1))
 
 

@@ -7,6 +7,7 @@ rows of a request would make a candidate's score depend on the others.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,13 +138,19 @@ def _rewrite(model: onnx.ModelProto, chosen: list[onnx.NodeProto], ranges: dict[
         )
         replaced[node.output[0]] = nodes
     kept = [n for node in graph.node for n in replaced.get(node.output[0], [node])]
-    read = {name for node in kept for name in node.input}
+    read = _read(kept)
     tensors = [t for t in graph.initializer if t.name in read]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
     graph.initializer.extend([*tensors, *(numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())])
     if not any(o.domain == "com.microsoft" for o in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def _read(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Names that nodes read, those of branches among them."""
+    out = {name for node in nodes for name in node.input}
+    return out.union(*(_read(a.g.node) for node in nodes for a in node.attribute if a.HasField("g")))
 
 
 def int8_loss(ranker: HeavyRanker, train: FeatureTable, valid: FeatureTable) -> dict[str, dict[str, float]]:

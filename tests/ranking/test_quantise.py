@@ -1,13 +1,16 @@
 """The int8 form of a network is smaller, nearly as good, and what it loses is told."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from ranking_tables import KINDS, make_table
+from ranking_tables import KINDS, SPAN, make_table
 
 from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import roc_auc
+from recsys_cli.ranking.config import DinConfig, EnsembleConfig, LightGbmConfig
 from recsys_cli.ranking.quantise import _rewrite, int8_loss, quantise
 from recsys_cli.ranking.serving import GRAPH_FILE, ServedRanker
 from recsys_cli.ranking.trainer import fit_heavy
@@ -110,3 +113,19 @@ def test_a_graph_that_loads_and_does_not_run_is_told_when_it_is_written(fitted, 
     onnx.save(model, tmp_path / GRAPH_FILE)
     with pytest.raises(RecsysError, match=r"served form of the heavy ranker \(shared_bottom\) does not run"):
         ServedRanker.load(tmp_path).try_out()
+
+
+def test_the_network_of_an_ensemble_is_taken_in_int8_with_all_that_its_branches_read(tmp_path):
+    config = EnsembleConfig(
+        network=DinConfig(epochs=1, min_steps=0, id_buckets=64, history_length=6),
+        trees=LightGbmConfig(rounds=3, min_rows_in_leaf=20), calibration="none",
+    )
+    ranker = fit_heavy(config, make_table(300), make_table(60, 1), seed=0)
+    ranker.export(tmp_path)
+    quantise(tmp_path, make_table(300))
+    table, served = make_table(100, 2), ServedRanker.load(tmp_path)
+    one = replace(table, user=np.full_like(table.user, 3), time=np.full_like(table.time, SPAN))
+    for rows in (table, one):  # everybody for himself, and a request of one user
+        found, expected = (r.predict(rows.values, rows.entities) for r in (served, ranker))
+        np.testing.assert_allclose(found["click"], expected["click"], atol=0.05)
+    assert products(tmp_path)
