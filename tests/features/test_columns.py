@@ -216,6 +216,15 @@ def test_settings_that_do_not_fit_the_columns_are_refused(settings, says, hint):
     assert says in refused.value.message and hint in refused.value.hint
 
 
+def test_actions_over_an_items_windows_must_be_those_of_the_dataset():
+    _, catalogue, log, _ = make_world(5)
+    names = spec_of(catalogue, log, item_window_actions=("click", "negative")).names
+    assert {"item_click_1h", "item_negative_1d"} <= set(names) and "item_interactions_1h" not in names
+    with pytest.raises(ConfigError) as refused:
+        spec_of(catalogue, log, item_window_actions=("clik",))
+    assert "no action 'clik'" in refused.value.message and "'click'" in refused.value.hint
+
+
 def test_a_column_with_the_name_of_another_feature_gets_a_name_of_its_own():
     _, catalogue, log, _ = make_world(5)
     numbers = {"hobbies_length": np.arange(USERS, dtype=np.float32), "impressions": np.arange(USERS, dtype=np.float32)}
