@@ -22,6 +22,8 @@ SATURATED = 30.0
 STEPS = 50
 """Batches in a row in which a head must give one value to be looked at."""
 FEW_POSITIVES = 50
+TOLD = 3
+"""Heads that an error names."""
 
 
 def flat(logits: np.ndarray) -> np.ndarray:
@@ -53,7 +55,9 @@ def collapsed(
     logits [n, T] of some rows; labels [m, T] of all training rows.
     """
     values, rates = sigmoid(logits[0].astype(np.float64)), labels.mean(axis=0)
-    told = ", ".join(f"{tasks[t]} {values[t]:.4f} (of the training rows {rates[t]:.4f} have it)" for t in heads)
+    told = ", ".join(f"{tasks[t]} {values[t]:.4f} (of the training rows {rates[t]:.4f} have it)" for t in heads[:TOLD])
+    if len(heads) > TOLD:
+        told += f" and {len(heads) - TOLD} more heads likewise"
     rare = [f"{tasks[t]} {int(labels[:, t].sum())}" for t in heads if labels[:, t].sum() < FEW_POSITIVES]
     hint = f"lower ranking.heavy.learning_rate ({learning_rate:g}), weight_decay or dropout, or give it more rows"
     if rare and len(heads) < len(tasks):
