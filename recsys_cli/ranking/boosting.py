@@ -22,21 +22,50 @@ def tree_settings(config: LightGbmConfig, threads: int) -> dict:
     }
 
 
+class Binned:
+    """Training and held-out rows as LightGBM has them, put into bins once for all actions that are known of them."""
+
+    def __init__(self):
+        self._values: tuple[np.ndarray, np.ndarray | None] | None = None
+        self._made: tuple = ()
+
+    def of(self, settings: dict, train: Rows, held: Rows | None) -> tuple:
+        """lightgbm.Dataset of `train` and, or None, of `held`; the last ones with other labels where values are."""
+        import lightgbm
+
+        values = train[0], None if held is None else held[0]
+        if self._values is None or any(a is not b for a, b in zip(self._values, values, strict=True)):
+            data = lightgbm.Dataset(
+                train[0], train[1], weight=train[2], group=train[3], params=settings, free_raw_data=False
+            )
+            compared = None
+            if held is not None:
+                compared = lightgbm.Dataset(held[0], held[1], weight=held[2], group=held[3], reference=data)
+            self._values, self._made = values, (data, compared)
+        for rows, made in zip((train, held), self._made, strict=True):
+            if made is not None:
+                made.set_label(rows[1])
+        return self._made
+
+
 def boost(
-    config: LightGbmConfig, settings: dict, train: Rows, held: Rows | None, seed: int, before: list[str]
+    config: LightGbmConfig, settings: dict, train: Rows, held: Rows | None, seed: int, before: list[str],
+    binned: Binned | None = None,
 ) -> tuple[list[str], int]:
-    """LightGBM's text of each bag, and the rounds kept: those at which the first bag was best on `held`."""
+    """LightGBM's text of each bag, and the rounds kept: those at which the first bag was best on `held`.
+
+    binned: bins of the action before, for rows that are the same.
+    """
     import lightgbm
 
-    values, labels, weight, group = train
-    data = lightgbm.Dataset(values, labels, weight=weight, group=group, params=settings, free_raw_data=False)
+    # rows on which earlier trees stand cannot be given other labels
+    data, compared = (Binned() if binned is None or before else binned).of(settings, train, held)
     texts, rounds = [], config.rounds
     for bag in range(config.bags):
         given = settings | {"seed": seed * 1000 + bag}
         model = lightgbm.Booster(model_str=before[bag % len(before)]) if before else None
         held_trees = model.num_trees() if model else 0  # LightGBM counts its rounds on from those
-        if held is not None and bag == 0:
-            compared = lightgbm.Dataset(held[0], held[1], weight=held[2], group=held[3], reference=data)
+        if compared is not None and bag == 0:
             stop = lightgbm.early_stopping(config.patience, verbose=False)
             booster = lightgbm.train(given, data, rounds, valid_sets=[compared], callbacks=[stop], init_model=model)
             rounds = max(booster.best_iteration - held_trees, 1)

@@ -20,7 +20,7 @@ from recsys_cli.errors import ArtifactError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import write_bytes
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.boosting import boost, tree_attributes, tree_settings
+from recsys_cli.ranking.boosting import Binned, boost, tree_attributes, tree_settings
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.config import HeavyRankerConfig, LambdaMartConfig, LightGbmConfig
 from recsys_cli.ranking.lambdamart import SCORE, fit_order, score_lines
@@ -215,6 +215,7 @@ def fit_trees(
     together = isinstance(config, LambdaMartConfig)
     wanted = ((SCORE,) if together else tasks) + (("dwell",) if has_dwell else ())
     models, history = _interrupted(resume, fingerprint)
+    binned = Binned()
     with progress.step("heavy ranker", total=len(wanted)) as step:
         step.advance(len(models))
         for task in wanted[len(models) :]:
@@ -223,7 +224,7 @@ def fit_trees(
             if task == SCORE:
                 models[task], rounds = fit_order(config, train, valid, tasks, seed, threads, before)
             else:
-                models[task], rounds = _fit_task(config, train, valid, task, seed, threads, before)
+                models[task], rounds = _fit_task(config, train, valid, task, seed, threads, before, binned)
             history.append({
                 "task": task, "epoch": rounds, "best": True, "seconds": round(time.perf_counter() - started, 3)
             })
@@ -254,7 +255,7 @@ def _interrupted(resume: Path | None, fingerprint: str) -> tuple[dict[str, list[
 
 def _fit_task(
     config: LightGbmConfig, train: FeatureTable, valid: FeatureTable, task: str, seed: int, threads: int,
-    before: list[str],
+    before: list[str], binned: Binned,
 ) -> tuple[list[str], int]:
     """LightGBM's text of each bag, and the rounds kept. before: texts of the bags that it begins with, or none."""
 
@@ -262,7 +263,8 @@ def _fit_task(
         if task != "dwell":
             rows = table.known(task)
             weight = None if table.weight is None else table.weight[rows]
-            return table.values[rows], table.labels[task][rows].astype(np.float32), weight
+            values = table.values if isinstance(rows, slice) else table.values[rows]
+            return values, table.labels[task][rows].astype(np.float32), weight
         keep = np.isfinite(table.dwell)
         weight = None if table.weight is None else table.weight[keep]
         return table.values[keep], np.log1p(np.maximum(table.dwell[keep], 0)), weight
@@ -277,4 +279,4 @@ def _fit_task(
     held = rows_of(valid) if len(valid) and (task == "dwell" or 0 < valid.labels[task].sum() < len(valid)) else None
     if held is not None and not len(held[1]):
         held = None
-    return boost(config, settings, (values, labels, weight, None), held and (*held, None), seed, before)
+    return boost(config, settings, (values, labels, weight, None), held and (*held, None), seed, before, binned)

@@ -97,3 +97,12 @@ def test_an_interrupted_training_goes_on_with_the_models_it_has(tmp_path, monkey
     resumed = fit_heavy(LightGbmConfig(**QUICK), train, valid, seed=2, resume=path)
     assert len(fitted) == 2
     assert resumed.models == whole.models
+
+
+def test_an_action_gets_the_trees_that_it_gets_alone():
+    train, valid = make_table(1500), make_table(400, seed=1)
+    config = LightGbmConfig(rounds=20, min_rows_in_leaf=20, dwell=False)
+    together = fit_heavy(config, train, valid, seed=2)
+    for action in together.tasks:
+        alone = fit_heavy(config, *(replace(t, labels={action: t.labels[action]}) for t in (train, valid)), seed=2)
+        assert alone.models[action] == together.models[action]
