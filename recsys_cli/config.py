@@ -174,17 +174,20 @@ def validate(model: type[M], tree: dict, path: Path | None = None) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(*_explain(error, model, path)) from None
+        raise ConfigError(*_explain(error, model, tree, path)) from None
 
 
-def _explain(error: ValidationError, model: type[BaseModel], path: Path | None) -> tuple[str, str | None]:
+def _explain(
+    error: ValidationError, model: type[BaseModel], tree: dict, path: Path | None
+) -> tuple[str, str | None]:
     problems = error.errors()
     # an unknown key is the likeliest root of the others
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     keys = tuple(problem["loc"])
-    line = _line_of(path, keys)
+    written = _as_written(tree, keys)
+    line = _line_of(path, written)
     where = f"{path}{f' line {line}' if line else ''}: " if path else ""
-    dotted = ".".join(str(k) for k in keys)
+    dotted = ".".join(str(k) for k in written)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, keys[:-1])
@@ -207,6 +210,17 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path | None) 
         f"{where}{dotted or 'the file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}",
         "run `recsys config schema` for what each key takes",
     )
+
+
+def _as_written(tree: dict, keys: tuple) -> tuple:
+    """A path of pydantic's without the kinds of unions, which it names and a file does not."""
+    out, node = [], tree
+    for place, key in enumerate(keys):
+        if isinstance(node, dict) and key not in node and (place < len(keys) - 1 or node.get("kind") == key):
+            continue
+        out.append(key)
+        node = node.get(key) if isinstance(node, dict) else node[key] if isinstance(node, list | tuple) else None
+    return tuple(out)
 
 
 def _known_keys(model, keys: tuple) -> list[str]:

@@ -117,3 +117,12 @@ def test_the_schema_describes_every_field_of_the_root(tmp_path):
         if "description" not in content and "$ref" not in content and field != "kind"
     ]
     assert undescribed == []
+
+
+def test_a_refused_setting_is_named_as_it_stands_in_the_file_without_the_kind_of_its_union(tmp_path):
+    own = "ranking:\n  heavy:\n    kind: dcn_v2\n"
+    error = refused(tmp_path, own + "    teacher:\n      round: 80\n")
+    assert "line 5: unknown key 'ranking.heavy.teacher.round'" in error
+    assert "did you mean 'rounds'?" in error
+    error = refused(tmp_path, own + "    loss: focal\n    teacher: {}\n")
+    assert "ranking.heavy: a teacher's probabilities need loss: bce" in error
