@@ -216,10 +216,14 @@ def _as_written(tree: dict, keys: tuple) -> tuple:
     """A path of pydantic's without the kinds of unions, which it names and a file does not."""
     out, node = [], tree
     for place, key in enumerate(keys):
-        if isinstance(node, dict) and key not in node and (place < len(keys) - 1 or node.get("kind") == key):
+        last = place == len(keys) - 1
+        if isinstance(node, dict) and key not in node and (not last or node.get("kind") == key):
+            continue
+        if isinstance(node, list) and isinstance(key, str):
             continue
         out.append(key)
-        node = node.get(key) if isinstance(node, dict) else node[key] if isinstance(node, list | tuple) else None
+        known = key in node if isinstance(node, dict) else isinstance(node, list) and key < len(node)
+        node = node[key] if known else None
     return tuple(out)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from recsys_cli.config import leaves, merge, parse_override, resolve
+from recsys_cli.config import _as_written, leaves, merge, parse_override, resolve
 from recsys_cli.errors import ConfigError
 from recsys_cli.settings import Settings
 
@@ -126,3 +126,12 @@ def test_a_refused_setting_is_named_as_it_stands_in_the_file_without_the_kind_of
     assert "did you mean 'rounds'?" in error
     error = refused(tmp_path, own + "    loss: focal\n    teacher: {}\n")
     assert "ranking.heavy: a teacher's probabilities need loss: bce" in error
+
+
+def test_a_place_in_a_list_is_named_and_the_alternatives_of_a_union_are_not():
+    tree = {"a": [{"kind": "x", "b": [1, 2]}], "c": [3], "d": 4}
+    assert _as_written(tree, ("a", 0, "x", "b", 1)) == ("a", 0, "b", 1)
+    assert _as_written(tree, ("a", 0, "x")) == ("a", 0)
+    assert _as_written(tree, ("a", 0, "x", "missing")) == ("a", 0, "missing")
+    assert _as_written(tree, ("c", "list[str]", 0)) == ("c", 0)
+    assert _as_written(tree, ("d", 0, "e")) == ("d", 0, "e")

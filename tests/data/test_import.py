@@ -515,7 +515,7 @@ def test_an_attribute_with_the_name_of_a_known_column_becomes_that_column(tmp_pa
     [
         (
             {"impressions": {**LOG, "colums": {}}},
-            "unknown key 'impressions.0.colums'",
+            "unknown key 'impressions.colums'",
             "did you mean 'columns'?",
         ),
         (
