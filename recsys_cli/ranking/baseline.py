@@ -9,7 +9,7 @@ import numpy as np
 from recsys_cli.features.table import RELEVANCE, FeatureTable
 from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.boosting import tree_settings
+from recsys_cli.ranking.boosting import Binned, tree_settings
 from recsys_cli.ranking.config import BaselineConfig, LightGbmConfig
 from recsys_cli.ranking.trees import RARE, TreeRanker
 
@@ -33,18 +33,15 @@ def fit_baseline(
     trees = LightGbmConfig(rounds=config.rounds, learning_rate=config.learning_rate, dwell=False)
     settings = tree_settings(trees, threads) | {"objective": "binary", "metric": "auc", "seed": seed}
     known = tuple(t for t in tasks if t != RELEVANCE and 0 < train.labels[t].sum() < len(train))
-    # features are put into bins once for all actions
-    data = lightgbm.Dataset(train.values, np.zeros(len(train)), weight=train.weight, params=settings)
-    held = lightgbm.Dataset(valid.values, np.zeros(len(valid)), reference=data) if len(valid) else None
-    models = {}
+    binned, models = Binned(), {}
     with (progress or Progress()).step("baseline", total=len(known)) as step:
         for task in known:
             labels = train.labels[task].astype(np.float32)
-            data.set_label(labels)
+            rows = valid.values, valid.labels[task].astype(np.float32), None, None
+            data, held = binned.of(settings, (train.values, labels, train.weight, None), rows if len(valid) else None)
             given = settings | {"num_leaves": trees.leaves_rare if labels.mean() < RARE else trees.leaves}
             more = {}
             if held is not None and 0 < valid.labels[task].sum() < len(valid):
-                held.set_label(valid.labels[task].astype(np.float32))
                 stop = lightgbm.early_stopping(config.patience, verbose=False)
                 more = {"valid_sets": [held], "callbacks": [stop]}
             booster = lightgbm.train(given, data, config.rounds, **more)
