@@ -47,7 +47,7 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
     past = log.window(end=moment)
     state = State.build(dataset.catalogue, past, moment, **edges)
-    truth = find_truth(log, state, moment, windows.test_start)
+    truth = find_truth(log, state, moment, windows.test_start, never_again=settings.pipeline.filters.seen)
     if len(truth.users) < FEWEST:
         raise DataError(
             f"{dataset.path}: {len(truth.users)} users turn to something new in the validation window",

@@ -27,9 +27,14 @@ WITHOUT_HEAVY = "without heavy"
 """The pipeline without its heavy ranker: the light ranker's order, re-ranked as ever."""
 SOURCES_ALONE = "sources alone"
 """Neither ranker: reciprocal-rank fusion of the sources, re-ranked as ever."""
+POPULARITY = "popularity"
+"""The baseline that no list should be worse than."""
 ORACLE = "oracle"
 """The items of highest true utility."""
-GROUPS = (("no history", 0, 0), ("1–9 interactions", 1, 9), ("10–49 interactions", 10, 49), ("50 and more", 50, None))
+GROUPS = (
+    ("no history", 0, 0), ("any history", 1, None), ("1–9 interactions", 1, 9), ("10–49 interactions", 10, 49),
+    ("50 and more", 50, None),
+)
 """Label, fewest and most interactions before the cutoff."""
 
 
@@ -85,9 +90,9 @@ class Rankings:
                     lists[name][places] = make(users[places], width)
                     bar.advance()
         systems = [
-            System("pipeline", FUNNEL, {k: served.at(k) for k in ks}),
+            System("pipeline", FUNNEL, dict.fromkeys(ks, served.lists)),
             System("pipeline", RANKING, dict.fromkeys(ks, served.ranking)),
-            *(System("pipeline", n, {k: s.at(k) for k in ks}) for n, s in zip(reduced, others, strict=True)),
+            *(System("pipeline", n, dict.fromkeys(ks, s.lists)) for n, s in zip(reduced, others, strict=True)),
         ]
         systems += [System(kind, name, dict.fromkeys(ks, lists[name])) for kind, name, _ in makers]
         known = None
@@ -99,20 +104,21 @@ class Rankings:
         figures, gains = self.figures.measure(systems, [(FUNNEL, name) for name in reduced])
         return {
             "systems": figures,
+            "silent": [s.name for s in systems if all((items < 0).all() for items in s.lists.values())],
             "heavy_ranker": gains,
             "oracle": known,
             "sourced": account.sourced(),
             "by_source": self._by_source(served),
-            "groups": self._groups(served),
+            "groups": self._groups(served.lists, lists[POPULARITY]),
             "fallback": account.fallback,
             "funnel": account.funnel(),
         }
 
     def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
         state = self.engine.state
-        out: list = [("baseline", "popularity", Popularity(state)), ("baseline", "random", Random(state, self.seed))]
+        out: list = [("baseline", POPULARITY, Popularity(state)), ("baseline", "random", Random(state, self.seed))]
         for name, retriever in self.engine.bundle.retrievers.items():
-            label = f"{name} (source)" if name in ("popularity", "random") else name
+            label = f"{name} (source)" if name in (POPULARITY, "random") else name
             out.append(("source", label, lambda users, k, r=retriever: source_lists(r, state, users, k)))
         return out
 
@@ -151,21 +157,28 @@ class Rankings:
             )
         return out
 
-    def _groups(self, served: _Served) -> list[dict]:
-        """Figures of the funnel for users by how much was known of them at the cutoff."""
+    def _groups(self, funnel: np.ndarray, popularity: np.ndarray) -> list[dict]:
+        """Figures of the funnel, and how far it is above popularity, for users by what was known at the cutoff."""
         touched = self.engine.state.history.lengths[self.truth.users]
         k = headline(self.config.k, self.engine.pipeline.slate_size)
-        values = rm.accuracy(served.at(k), self.truth.relevant, [k])
-        wanted = ("recall", "ndcg", "hit_rate")
+        ours, theirs = (rm.accuracy(lists, self.truth.relevant, [k]) for lists in (funnel, popularity))
+        wanted = [f"{m}@{k}" for m in ("recall", "ndcg", "hit_rate")]
+        values = np.stack([ours[m] for m in wanted] + [ours[m] - theirs[m] for m in wanted], axis=1)
         out = []
         for label, low, high in GROUPS:
             mine = (touched >= low) & (touched <= (np.inf if high is None else high))
-            if not mine.any():
+            if not mine.any() or (label == "any history" and mine.all()):
                 continue
-            columns = np.stack([values[f"{m}@{k}"][mine] for m in wanted], axis=1)
-            mean, lower, upper = rm.bootstrap_means(columns, resamples=self.config.resamples, seed=self.seed)
-            figures = {f"{m}@{k}": interval(mean[j], lower[j], upper[j]) for j, m in enumerate(wanted)}
-            out.append({"group": label, "users": int(mine.sum()), "metrics": figures})
+            figures = rm.bootstrap_means(values[mine], resamples=self.config.resamples, seed=self.seed)
+            found = [interval(*each) for each in zip(*figures, strict=True)]
+            out.append(
+                {
+                    "group": label,
+                    "users": int(mine.sum()),
+                    "metrics": dict(zip(wanted, found, strict=False)),
+                    "over_popularity": dict(zip(wanted, found[len(wanted) :], strict=True)),
+                }
+            )
         return out
 
 
@@ -179,22 +192,25 @@ class _Served:
     """int32[U, n] slates as served"""
     sources: np.ndarray
     """uint32[U, n] of `slates`"""
+    lists: np.ndarray
+    """int32[U, width] the one list that every k is measured on: the slate, then the ranking without its items"""
 
     @classmethod
     def empty(cls, users: int, width: int, slots: int) -> _Served:
         return cls(
             np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
-            np.zeros((users, slots), np.uint32),
+            np.zeros((users, slots), np.uint32), np.full((users, width), -1, np.int32),
         )
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
         self.slates[places], self.sources[places] = batch.items, batch.sources
         ranked = batch.ranked.items[:, : self.ranking.shape[1]]
         self.ranking[places, : ranked.shape[1]] = ranked
-
-    def at(self, k: int) -> np.ndarray:
-        """The list in which the first k are measured: the slate, or beyond it the ranking."""
-        return self.slates if k <= self.slates.shape[1] else self.ranking
+        behind = (ranked >= 0) & ~(ranked[:, :, None] == batch.items[:, None, :]).any(axis=2)
+        order = np.argsort(~behind, axis=1, kind="stable")
+        rest = np.where(np.take_along_axis(behind, order, 1), np.take_along_axis(ranked, order, 1), -1)
+        both = np.concatenate([batch.items, rest], axis=1)[:, : self.lists.shape[1]]
+        self.lists[places, : both.shape[1]] = both
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.period import window_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,17 +40,21 @@ def render(console: Console, document: dict[str, Any]) -> None:
     """Draw the report; every figure stands with half the width of its 95 % interval."""
     k = headline(document["k"], document["slate_size"])
     truth = document["truth"]
+    kept = "left out" if document["truths"] == "reachable" else "kept"
+    seen = "left out" if truth["seen_left_out"] == truth["seen_before"] else "kept"
     console.print(
         f"[bold]Run {document['run']}[/] on {document['dataset']['name']}, "
-        f"{document['window']['start'][:16]} to {document['window']['end'][:16]} UTC",
+        f"{window_text(document['window'])}",
         highlight=False,
     )
     console.print(
         f"{document['users']:,} test users · {truth['relevant']:,} items to find "
         f"({truth['repeated']:,} left out as known to the user; {truth['not_yet_published']:,} published only later, "
-        f"{'left out' if document['truths'] == 'reachable' else 'kept'}; {truth['seen_before']:,} shown before)",
+        f"{kept}; {truth['seen_before']:,} shown before, {seen})",
         highlight=False,
     )
+    for remark in document["remarks"]:
+        console.print(f"[yellow]{remark}[/]", highlight=False)
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
         (_systems(document, k), _notes_on_systems(document, k)),
@@ -105,6 +110,8 @@ def has(document: dict, metric: str) -> bool:
 
 def _notes_on_systems(document: dict, k: int) -> str:
     text = f"all sources: what they propose together before ranking, {document['sourced']['candidates']:,.0f} a user"
+    if document["silent"]:
+        text += f"\n –: {', '.join(document['silent'])} proposed nothing to anybody"
     if has(document, "replay"):
         text += "\n Replay: interactions among the listed items that were shown, by inverse propensity (SNIPS)"
     if document["oracle"] is not None:
@@ -127,6 +134,9 @@ def _systems(document: dict, k: int) -> Table:
     for system in document["systems"]:
         cells = []
         for metric in shown:
+            if system["name"] in document["silent"]:
+                cells.append("–")
+                continue
             figure = system["metrics"][f"{metric}@{k}"]
             digits = 2 if metric in ("replay", "true_value") else 3
             cells.append(half_width(figure, digits) if metric in WITH_INTERVALS else number(figure["value"]))
@@ -242,14 +252,17 @@ def _groups(document: dict) -> Table | None:
     if len(document["groups"]) < 2:
         return None
     metrics = list(document["groups"][0]["metrics"])
+    compared = next(m for m in metrics if m.startswith("ndcg@"))
     table = _table(
         "The funnel by what was known of the user",
         "",
         "users",
         *(f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics),
+        "over popularity, NDCG",
     )
     for row in document["groups"]:
-        table.add_row(row["group"], f"{row['users']:,}", *(half_width(row["metrics"][m]) for m in metrics))
+        cells = (half_width(row["metrics"][m]) for m in metrics)
+        table.add_row(row["group"], f"{row['users']:,}", *cells, difference(row["over_popularity"][compared]))
     return table
 
 
