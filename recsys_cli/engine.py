@@ -98,17 +98,19 @@ class RecommendationEngine:
         *,
         threads: int = 1,
         trace: TraceLog = SILENT,
+        measured: bool = False,
     ) -> RecommendationEngine:
         """Open a run (the current one by default).
 
-        pipeline: settings other than those the run was trained with. threads: batches served at once in batch
-        work (0: one a core); a single request is always served by one.
+        measured: the half of it that knows nothing of the test window. pipeline: settings other than those the run
+        was trained with. threads: batches served at once in batch work (0: one a core); a single request is always
+        served by one.
         """
         opened = RunStore(artifacts).open(run)
         if pipeline is None:
             pipeline = PipelineConfig.model_validate(opened.manifest.settings["pipeline"])
         threads = threads or len(os.sched_getaffinity(0))
-        bundle = read_bundle(opened.bundle)
+        bundle = read_bundle(opened.measured if measured else opened.bundle)
         return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, threads=threads, trace=trace)
 
     @property

@@ -8,7 +8,12 @@ and scores that are not finite raise DataError.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from recsys_cli.data.ragged import Ragged
 
 from recsys_cli.errors import DataError
 
@@ -140,3 +145,16 @@ def summarise(labels, probabilities) -> dict[str, float]:
         "log_loss": log_loss(labels, probabilities), "rce": relative_cross_entropy(labels, probabilities),
         "ece": expected_calibration_error(labels, probabilities),
     }
+
+
+def list_ndcg(items: np.ndarray, wanted: Ragged, k: int = 10) -> np.ndarray:
+    """float64[U] NDCG of the first k of each list against the items that its user wants, all of the same gain.
+
+    items: int32[U, K], best first, -1 in empty slots. wanted: items ascending by user; where a user wants nothing the
+    figure is 0. The ideal list holds min(k, wanted) of them (Järvelin and Kekäläinen, TOIS 2002).
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    top = items[:, :k]
+    hit = wanted.contains(np.arange(len(top)), top)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(wanted.lengths, k)]
+    return (hit * discount[: top.shape[1]]).sum(axis=1) / np.maximum(ideal, discount[-1])

@@ -5,8 +5,10 @@ artifacts/
   runs/<id>/            never changes once published
     manifest.json       settings, seed, dataset digest, versions, durations, metrics, files
     checkpoints/*.pt    models as they were trained, up to the test window
+    served/*.pt         sources fitted again on everything
     history/*.pt        sources as the rankers were trained with, up to the ranker's window
     bundle/             models as they are served
+    measured/           models as they are measured, which know nothing of the test window
   logs/  reports/  work/
 """
 
@@ -59,13 +61,15 @@ class RunManifest(BaseModel):
     """The whole resolved configuration."""
     seed: int
     final: bool
-    """Whether the models were refitted on everything after measuring."""
+    """Whether nothing was held out, so that the run cannot be measured."""
+    refitted: bool = False
+    """Whether what is served was fitted again on everything, beside what is measured."""
     dataset: DatasetReference
     windows: Windows
     warm_start: str | None = None
     """Id of the run with whose rankers these began."""
     models_end: int
-    """Moment (µs) up to which the served models were fitted."""
+    """Moment (µs) up to which the served sources were fitted."""
     packages: dict[str, str]
     durations: dict[str, float]
     """Step → seconds."""
@@ -91,14 +95,18 @@ class Run:
         return self.folder / "bundle"
 
     @property
+    def measured(self) -> Path:
+        """The bundle that knows nothing of the test window; the served one where that was not refitted."""
+        return self.folder / "measured" if self.manifest.refitted else self.bundle
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
     def verify(self, *, everything: bool = False) -> None:
         """Raises ArtifactError naming the first file that is missing or altered."""
-        entries = {
-            name: entry for name, entry in self.manifest.files.items() if everything or name.startswith("bundle/")
-        }
+        served = ("bundle/", "measured/")
+        entries = {n: entry for n, entry in self.manifest.files.items() if everything or n.startswith(served)}
         digesting = everything or sum(e.bytes for e in entries.values()) <= VERIFY_BYTES
         hint = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
         for name, entry in entries.items():

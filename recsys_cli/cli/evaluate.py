@@ -52,7 +52,8 @@ def evaluate(
         update={n: v for n, v in (("users", users), ("k", tuple(sorted(set(k))) if k else None)) if v is not None}
     )
     engine = RecommendationEngine.load(
-        config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace
+        config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace,
+        measured=True,
     )
     dataset = Dataset.open(config.paths.data)
     if retrievers:

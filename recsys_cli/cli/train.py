@@ -14,7 +14,10 @@ from recsys_cli.errors import UsageError
 def train(
     call: Invocation,
     final: Annotated[
-        bool, typer.Option("--final", help="Refit on everything, nothing held out (after measuring)")
+        bool, typer.Option("--final", help="Hold nothing out: the run cannot be measured")
+    ] = False,
+    no_refit: Annotated[
+        bool, typer.Option("--no-refit", help="Serve what is measured, which knows nothing of the test window")
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of a killed training")
@@ -41,7 +44,8 @@ def train(
     if only and not names:
         raise UsageError("--only names no source", "give names of `retrieval`, e.g. --only two_tower,als")
     run = run_training(
-        config, final=final, resume=resume, only=names, warm=warm_start, progress=call.progress, trace=call.trace
+        config, final=final, refit=not no_refit, resume=resume, only=names, warm=warm_start, progress=call.progress,
+        trace=call.trace,
     )
     manifest = run.manifest
     document = {

@@ -38,7 +38,7 @@ def utility(
     from recsys_cli.evaluation.offline import check_run
     from recsys_cli.evaluation.utility import tune_utility
 
-    engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
+    engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace, measured=True)
     dataset = Dataset.open(config.paths.data)
     check_run(engine, dataset)
     given = {}

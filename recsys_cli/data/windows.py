@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["time", "last", "user_random", "given", "users", "rolling"]
+IN_TIME, OF_USER = 0.4, 0.56
+"""Share of the history window where none is set: of a log in time, of a user's rows."""
 NAMES = ("history", "ranker", "validation", "test")
 
 
@@ -38,8 +40,9 @@ class WindowsConfig(Section):
     only measures."""
     validation_share: Share = 0.1
     """Share before those on which the ranker is validated and choices are made."""
-    history_share: Share = 0.4
-    """Share, the earliest, on which the sources are fitted before the ranker is trained."""
+    history_share: Share | None = None
+    """Share, the earliest, on which the sources are fitted before the ranker is trained; null takes 0.4 of a log that
+    is cut in time, and 0.56 of each user's rows."""
     test_rows: PositiveInt | None = None
     """last: so many of each user's rows measure, instead of test_share."""
     validation_rows: PositiveInt | None = None
@@ -64,7 +67,7 @@ class WindowsConfig(Section):
 
     @model_validator(mode="after")
     def _room_for_the_ranker(self) -> WindowsConfig:
-        if self.test_share + self.validation_share + self.history_share >= 1:
+        if self.test_share + self.validation_share + (self.history_share or IN_TIME) >= 1:
             raise ValueError(
                 "test_share + validation_share + history_share must leave something to train on (sum below 1)"
             )
@@ -163,7 +166,7 @@ def rolling_splits(config: WindowsConfig, dataset: Dataset, *, seed: int = 0) ->
             raise DataError(f"{dataset.path}: nothing lies before cut {cut + 1}", "set windows.cuts lower")
         windows = Windows(
             start=int(time[0]),
-            history_end=_moment_at(before, config.history_share / left),
+            history_end=_moment_at(before, (config.history_share or IN_TIME) / left),
             validation_start=_moment_at(before, 1 - config.validation_share / left),
             test_start=ends[cut],
             end=ends[cut + 1],
@@ -258,7 +261,7 @@ def _in_time(
     validation = None if final else _moment(config.validation_start) or splits.get("valid", (None,))[0]
     if validation is None:
         validation = _moment_at(time, left - config.validation_share * scale)
-    history = _moment(config.history_end) or _moment_at(time, config.history_share * scale)
+    history = _moment(config.history_end) or _moment_at(time, (config.history_share or IN_TIME) * scale)
     windows = Windows(
         start=int(time[0]), history_end=history, validation_start=validation, test_start=test, end=end, kind=kind,
         final=final,
@@ -290,7 +293,8 @@ def _arranged(
     log, rng = dataset.log, np.random.default_rng(seed)
     test_share = 0.0 if final else config.test_share
     test_rows = 0 if final and config.test_rows else config.test_rows
-    shares = Shares(config.history_share, config.validation_share, test_share, config.validation_rows, test_rows)
+    history = config.history_share or OF_USER
+    shares = Shares(history, config.validation_share, test_share, config.validation_rows, test_rows)
     held_out, notes = None, ()
     random = kind == "user_random" or (kind in ("given", "users") and _within_user(dataset) == "user_random")
     place = split_rows.places_at_random(log.user, rng) if random else split_rows.places_in_order(log.user)

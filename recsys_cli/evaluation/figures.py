@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.evaluation import ranking_metrics as rm
-from recsys_cli.evaluation.replay import replayed
+from recsys_cli.replay import replayed
 
 if TYPE_CHECKING:
     from recsys_cli.data.log import Log

@@ -17,9 +17,9 @@ from recsys_cli import metrics
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import DataError, UsageError, nearest
 from recsys_cli.evaluation.impressions import predict_impressions, spearman
-from recsys_cli.evaluation.replay import SMALLEST
 from recsys_cli.pipeline.utility import weights_of
 from recsys_cli.progress import Progress
+from recsys_cli.replay import SMALLEST
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset

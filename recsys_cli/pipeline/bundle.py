@@ -17,6 +17,7 @@ from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import ArtifactError
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.serving import ServedRanker
 from recsys_cli.safety.models import FOLDER, SafetyModels
@@ -24,7 +25,8 @@ from recsys_cli.safety.models import FOLDER, SafetyModels
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 3
+BUNDLE_VERSION = 4
+RELEVANCE_FOLDER = Path("ranking") / "relevance"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Bundle:
     """classifiers that score items and accounts"""
     notes: tuple[str, ...] = field(default=())
     """what stepped aside and why"""
+    relevance: ServedRanker | None = None
+    """what predicts which candidate a user turns to"""
+    order: Order = field(default_factory=Order)
+    """what training chose to order the candidates"""
 
     @cached_property
     def bits(self) -> dict[str, int]:
@@ -79,9 +85,15 @@ class Bundle:
         """The sources whose similarity is a feature of the rankers."""
         return {name: self.retrievers[name] for name in self.spec.similarities if name in self.retrievers}
 
+    @cached_property
+    def proposing(self) -> tuple[str, ...]:
+        """The sources that say something of a candidate among others, by name."""
+        return tuple(name for name, source in self.retrievers.items() if source.config.kind != "random")
 
-def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> dict[str, dict]:
-    """Write all parts into an empty folder. `export_heavy(folder)` writes the heavy ranker's ONNX.
+
+def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=None) -> dict[str, dict]:
+    """Write all parts into an empty folder. `export_heavy(folder)` writes the heavy ranker's ONNX, and
+    `export_relevance` that of the relevance ranker; None where there is none.
 
     Returns how each source with vectors finds the nearest items: "kind" exact or of an index, with its recall.
     """
@@ -106,6 +118,9 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> dict[str, dict]:
         bundle.light.save(folder / "ranking" / "light.json")
     if export_heavy is not None:
         export_heavy(folder / "ranking")
+    if export_relevance is not None:
+        (folder / RELEVANCE_FOLDER).mkdir()
+        export_relevance(folder / RELEVANCE_FOLDER)
     document = {
         "version": BUNDLE_VERSION,
         "sources": sources,
@@ -116,6 +131,8 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> dict[str, dict]:
         "features": bundle.spec.to_json(),
         "light": bundle.light is not None,
         "heavy": export_heavy is not None,
+        "relevance": export_relevance is not None,
+        "order": bundle.order.to_json(),
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return indexes
@@ -166,4 +183,6 @@ def read_bundle(folder: Path) -> Bundle:
         labels=Labels(**labels),
         safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
+        relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
+        order=Order(**document["order"]),
     )

@@ -57,8 +57,10 @@ class FilterConfig(Section):
     """Leave out the user's own items."""
     blocked: bool = True
     """Leave out authors whom the user blocked or muted."""
-    max_age_days: PositiveFloat | None = 14.0
-    """Leave out items older than this; null keeps all. Items without a date count as always fresh."""
+    max_age_days: PositiveFloat | Literal["auto"] | None = "auto"
+    """Leave out items older than this; null keeps all; "auto" leaves out what is older than 14 days and than nine in
+    ten of the latest interactions' items, in data where age matters at all. Items without a date count as always
+    fresh."""
 
 
 class LightStageConfig(Section):
@@ -117,16 +119,28 @@ class UtilityConfig(Section):
     """Weights by an attribute of the user, e.g. {attribute: country, multiply: {de: {reply: 2}}}."""
     personal: str | None = None
     """CSV file of multipliers a user: `user_id` and a column an action (or dwell); an empty cell is 1."""
-    relevance: NonNegativeFloat = 0.0
-    """The utility is multiplied by the predicted relevance to this power; 0 ranks by the actions alone. Needs
-    `ranking.candidate_use` to name relevance."""
+    relevance: NonNegativeFloat | None = None
+    """The utility is multiplied by the predicted relevance to this power; 0 ranks by the actions alone, null takes
+    what training chose."""
+
+
+class OrderConfig(Section):
+    """What orders the candidates: "chosen" takes what training found best on the validation window; else the name of
+    a source, "merge" (reciprocal-rank fusion of the sources), "fusion" (mean of their standardised scores), "light",
+    "relevance" or "heavy"."""
+
+    known: str = "chosen"
+    """For people with a history."""
+    new: str = "chosen"
+    """For people without one."""
 
 
 class ExplorationConfig(Section):
     """ε-greedy exploration: a slot is given, with probability epsilon, to a uniformly drawn candidate."""
 
-    enabled: bool = True
-    """Whether to explore at all."""
+    enabled: bool = False
+    """Whether to explore at all. It belongs where what is shown is logged and learned from: a random item costs the
+    list that holds it, and only a log pays it back."""
     epsilon: Share = 0.1
     """Probability of exploring, for each slot of the slate."""
 
@@ -134,8 +148,9 @@ class ExplorationConfig(Section):
 class DiversityConfig(Section):
     """Caps within a slate."""
 
-    enabled: bool = True
-    """Whether to apply the caps."""
+    enabled: bool | Literal["auto"] = "auto"
+    """Whether to apply the caps; auto keeps them where they cost at most a hundredth of the criterion by which
+    training chose the order."""
     max_per_author: PositiveInt | None = 2
     """Items of one author in a slate; null for no cap."""
     max_topic_share: Annotated[float, Field(gt=0, le=1)] | None = 0.3
@@ -153,6 +168,7 @@ class PipelineConfig(Section):
     filters: FilterConfig = FilterConfig()
     light: LightStageConfig = LightStageConfig()
     heavy: HeavyStageConfig = HeavyStageConfig()
+    order: OrderConfig = OrderConfig()
     utility: UtilityConfig = UtilityConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     diversity: DiversityConfig = DiversityConfig()

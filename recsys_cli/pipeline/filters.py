@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from recsys_cli.data.schema import DAY
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import FilterConfig
+from recsys_cli.retrieval.base import age_limit
 from recsys_cli.safety.policy import SafetyRules
+
+LEAST_AGE_DAYS = 14.0
+"""Days below which "auto" never hides an item for its age."""
 
 
 class Published:
@@ -56,16 +61,21 @@ class Blocked:
 
 
 class Fresh:
-    """Leaves out items older than a number of days."""
+    """Leaves out items older than a number of days; "auto": than LEAST_AGE_DAYS and than what age items in use have
+    (`retrieval.base.usual_age`), nothing where age says little."""
 
     name = "fresh"
 
-    def __init__(self, max_age_days: float):
-        self._max_age = int(max_age_days * DAY)
+    def __init__(self, max_age_days: float | Literal["auto"]):
+        self._days = max_age_days
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        days = age_limit(query.state, self._days)
+        if days is None:
+            return candidates
+        limit = int((max(days, LEAST_AGE_DAYS) if self._days == "auto" else days) * DAY)
         created = query.state.catalogue.item_created[candidates.items]
-        return candidates.keep(candidates.filled & ((created == 0) | (query.state.now - created <= self._max_age)))
+        return candidates.keep(candidates.filled & ((created == 0) | (query.state.now - created <= limit)))
 
 
 def prefilters(config: FilterConfig) -> list:

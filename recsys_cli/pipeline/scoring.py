@@ -11,16 +11,23 @@ from recsys_cli.pipeline.config import (
     LightStageConfig,
     UtilityConfig,
 )
+from recsys_cli.pipeline.order import HEAVY, RANKERS, Order, by_sources, known_users
+from recsys_cli.pipeline.request_features import candidate_features, request_features, standardised
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 
+DEFAULT_ORDER = Order()
 ROWS_AT_ONCE = 64 * 1024
 """Candidates scored at once by the heavy ranker; bounds the memory of a large batch."""
 
 
 class Hydrate:
-    """Adds the similarity of user and item by each source that measures one: scores "sim_<source>"."""
+    """Adds what the sources say of every candidate: "sim_<source>" where one measures, and, where the order needs
+    them, the standardised scores "z_<source>" and their mean "z_mean"."""
 
     name = "hydrate"
+
+    def __init__(self, standardise: bool = True):
+        self._standardise = standardise
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         sims = {}
@@ -28,7 +35,11 @@ class Hydrate:
             score = source.score(query.state, query.users, candidates.items)
             if score is not None:
                 sims[f"sim_{name}"] = score.astype(np.float32, copy=False)
-        return candidates.with_scores(**sims)
+        candidates = candidates.with_scores(**sims)
+        if not self._standardise:
+            return candidates
+        candidates = candidates.with_scores(**standardised(query, candidates, query.bundle.proposing))
+        return candidates.with_scores(**request_features(candidates, ("z_mean",)))
 
 
 def similarities(query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
@@ -36,25 +47,49 @@ def similarities(query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
 
 
 class LightRanking:
-    """Keeps the best by the light ranker; without one, by reciprocal-rank fusion of the sources."""
+    """Cuts the candidates down to those worth a dear ranker: by the light ranker where a ranker orders the list, by
+    the order itself where none does. Scores: "light"."""
 
     name = "light"
 
-    def __init__(self, config: LightStageConfig):
-        self._config = config
+    def __init__(self, config: LightStageConfig, order: Order):
+        self._config, self._order = config, order
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        light = query.bundle.light
-        if light is None or not self._config.enabled:
-            return candidates.with_scores(light=candidates.scores["rrf"]).best("light", self._config.keep)
-        values = query.snapshot.features(
-            query.users, candidates.items, query.context, similarities(query, candidates), light.names
-        )
-        return candidates.with_scores(light=light.predict(values)).best("light", self._config.keep)
+        light, order = query.bundle.light, self._order
+        scores = {name: by_sources(candidates, name) for name in order.orders if name not in RANKERS}
+        if order.ranked:
+            scores["ranked"] = candidates.scores.get("z_mean", candidates.scores["rrf"])
+            if light is not None and self._config.enabled:
+                values = candidate_features(query, candidates, light.names, similarities(query, candidates))
+                scores["ranked"] = light.predict(values)
+        known = known_users(query)[:, None]
+        sides = (scores["ranked" if side in RANKERS else side] for side in (order.known, order.new))
+        return candidates.with_scores(light=np.where(known, *sides)).best("light", self._config.keep)
+
+
+class RelevanceRanking:
+    """Predicts how probably each candidate is what the user turns to next: score "relevance"."""
+
+    name = "relevance"
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        ranker = query.bundle.relevance
+        if not candidates.items.size:
+            return candidates
+        sims = similarities(query, candidates)
+        out = np.zeros(candidates.items.shape, np.float32)
+        step = max(1, ROWS_AT_ONCE // candidates.items.shape[1])
+        for start in range(0, len(query), step):
+            rows = slice(start, start + step)
+            filled = candidates.filled[rows]
+            values = candidate_features(query, candidates, ranker.names, sims, rows)
+            out[rows][filled] = ranker.predict(values[filled])["relevance"]
+        return candidates.with_scores(relevance=out)
 
 
 class HeavyRanking:
-    """Predicts every action, dwell and relevance: scores "p_<action>", "dwell" (seconds) and "relevance"."""
+    """Predicts every action and dwell: scores "p_<action>" and "dwell" (seconds)."""
 
     name = "heavy"
 
@@ -82,7 +117,7 @@ class HeavyRanking:
         for name, column in predicted.items():
             grid = np.zeros(items.shape, np.float32)
             grid[filled] = column
-            out[name if name in ("dwell", "relevance") else f"p_{name}"] = grid
+            out[name if name == "dwell" else f"p_{name}"] = grid
         return out
 
 
@@ -95,22 +130,38 @@ def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) 
 
 
 class Utility:
-    """Combines the predictions into one number, lowers it as the safety policy says, keeps the best."""
+    """Puts the candidates into the order of the run, lowers what the safety policy says, keeps the best.
+
+    Score "utility": of the heavy ranker the weighted sum of the predictions, times the relevance to a power; of
+    another order its own score.
+    """
 
     name = "utility"
 
-    def __init__(self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None):
-        self._config, self._heavy = config, heavy
+    def __init__(
+        self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None,
+        order: Order = DEFAULT_ORDER,
+    ):
+        self._config, self._heavy, self._order = config, heavy, order
         self._weights, self._personal = weights_of(config), personal
         self.notes = () if personal is None else personal.notes
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        utility = self._weighted(query, candidates)
+        order = self._order
+        utility = self.by(query, candidates, order.known)
+        if order.new != order.known:
+            utility = np.where(known_users(query)[:, None], utility, self.by(query, candidates, order.new))
         factor = candidates.scores.get("safety_factor")
         if factor is not None:
             # a factor below one must push down, also where the utility is negative
             utility = np.where(utility >= 0, utility * factor, utility / np.maximum(factor, 1e-3))
         return candidates.with_scores(utility=utility.astype(np.float32)).best("utility", self._heavy.keep)
+
+    def by(self, query: Query, candidates: Candidates, order: str) -> np.ndarray:
+        """float32[B, K] scores of one order."""
+        if order == HEAVY:
+            return self._weighted(query, candidates)
+        return candidates.scores[order] if order in RANKERS else by_sources(candidates, order)
 
     def _weight(self, query: Query, action: str, negative: bool = False) -> np.ndarray | np.float32:
         """Weight of an action, or float32[B, 1] where users have their own; below zero where it is subtracted."""
@@ -128,8 +179,12 @@ class Utility:
             total += self._weight(query, action, action in negative) * p
         if "dwell" in candidates.scores:
             total += self._weight(query, "dwell") * candidates.scores["dwell"]
-        if "relevance" in candidates.scores and self._config.relevance:
-            factor = np.maximum(candidates.scores["relevance"], 1e-6) ** np.float32(self._config.relevance)
-            # what is unlikely to matter must fall, also where the utility is negative
-            total = np.where(total >= 0, total * factor, total / factor)
-        return total
+        return with_relevance(total, candidates.scores.get("relevance"), self._order.exponent)
+
+
+def with_relevance(utility: np.ndarray, relevance: np.ndarray | None, exponent: float) -> np.ndarray:
+    """The utility times the relevance to a power; what is unlikely to matter falls, also where it is negative."""
+    if relevance is None or not exponent:
+        return utility
+    factor = np.maximum(relevance, 1e-6) ** np.float32(exponent)
+    return np.where(utility >= 0, utility * factor, utility / factor)

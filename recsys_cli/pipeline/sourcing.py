@@ -157,11 +157,12 @@ def propose(
     """
     if not budgets:
         return _empty(len(query))
-    items, marks, weights, order = [], [], [], []
+    items, marks, weights, order, lists = [], [], [], [], {}
     for name, k in budgets.items():
         depth = k if config is None else _depth(config, k, query.state.catalogue.n_items)
         proposed, scores = sources[name].retrieve(query.state, query.users, depth)
         rank = np.arange(1, proposed.shape[1] + 1, dtype=np.float32)
+        lists[name] = proposed
         items.append(proposed)
         marks.append(np.full(len(rank), 1 << bits[name], np.uint32))
         weight = 1 / (RRF_CONSTANT + rank)
@@ -174,21 +175,58 @@ def propose(
         order.append(rank / np.float32(k))
     every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
     if config is None:
-        return merge(*every)
+        return with_ranks(merge(*every), lists)
     if config.merge == "quota":
-        return merge(*every, np.concatenate(order), config.candidates)
+        return with_ranks(merge(*every, np.concatenate(order), config.candidates), lists)
     merged = merge(*every)
     best = np.where(merged.filled, np.float32(1) / (1 + merged.scores["rrf"]), np.float32(np.inf))
     rows, columns = np.nonzero(merged.filled)
     chosen = _first(rows, best[rows, columns], len(query), config.candidates)
     rows, columns = rows[chosen], columns[chosen]
-    return _grid(
+    kept = _grid(
         rows,
         merged.items[rows, columns],
         merged.sources[rows, columns],
         merged.scores["rrf"][rows, columns],
         len(query),
     )
+    return with_ranks(kept, lists)
+
+
+def with_ranks(candidates: Candidates, lists: dict[str, np.ndarray]) -> Candidates:
+    """Adds the scores "rank_<source>": an item's place from 1 in the list of a source, 0 where that lacks it.
+
+    candidates: each row's items ascending, as `merge` leaves them. lists: source → int32[B, K], best first, -1 filling.
+    """
+    ranks = {}
+    at = _places(candidates)
+    for name, items in lists.items():
+        rows, columns = np.nonzero(items >= 0)
+        out = np.zeros(candidates.items.shape, np.float32)
+        place = at(rows, items[rows, columns])
+        found = place >= 0
+        # backwards, so that of an item that stands twice the better place is written last
+        out.reshape(-1)[place[found][::-1]] = (columns[found] + 1)[::-1]
+        ranks[f"rank_{name}"] = out
+    return candidates.with_scores(**ranks)
+
+
+def _places(candidates: Candidates):
+    """A function from (row int[m], item int[m]) to the flat place of that candidate, -1 where it is none."""
+    width = candidates.items.shape[1]
+    rows, columns = np.nonzero(candidates.items >= 0)
+    most = np.int64(candidates.items.max(initial=0)) + 1
+    held = rows * most + candidates.items[rows, columns]
+    flat = rows * width + columns
+
+    def find(row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        if not len(held):
+            return np.full(len(row), -1, np.int64)
+        wanted = row * most + np.minimum(item, most - 1)
+        near = np.minimum(np.searchsorted(held, wanted), len(held) - 1)
+        return np.where((held[near] == wanted) & (item < most), flat[near], -1)
+
+    return find
 
 
 def _depth(config: SourcingConfig, k: int, n_items: int) -> int:
@@ -243,8 +281,23 @@ def _add(candidates: Candidates, rows: np.ndarray, extra: Candidates) -> Candida
     items, bits = np.full((b, width), -1, np.int32), np.zeros((b, width), np.uint32)
     weights = np.zeros((b, width), np.float32)
     items[rows], bits[rows], weights[rows] = extra.items, extra.sources, extra.scores["rrf"]
-    return merge(
+    merged = merge(
         np.concatenate([candidates.items, items], 1),
         np.concatenate([candidates.sources, bits], 1),
         np.concatenate([candidates.scores["rrf"], weights], 1),
     )
+    return _carry_ranks(merged, (np.arange(b), candidates), (rows, extra))
+
+
+def _carry_ranks(merged: Candidates, *parts: tuple[np.ndarray, Candidates]) -> Candidates:
+    """The ranks that candidates had before they were merged; a part is (its rows in `merged`, its candidates)."""
+    at, ranks = _places(merged), {}
+    for rows, part in parts:
+        mine, columns = np.nonzero(part.items >= 0)
+        place = at(rows[mine], part.items[mine, columns])
+        for name, values in part.scores.items():
+            if name.startswith("rank_"):
+                out = ranks.setdefault(name, np.zeros(merged.items.shape, np.float32))
+                old, new = out.reshape(-1)[place], values[mine, columns]
+                out.reshape(-1)[place] = np.where(new > 0, new, old)
+    return merged.with_scores(**ranks)

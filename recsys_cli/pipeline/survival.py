@@ -13,6 +13,7 @@ from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.candidates import Query, run_stages
 from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.request_features import candidate_features
 from recsys_cli.pipeline.scoring import Utility, similarities
 
 TOP = 100
@@ -57,7 +58,7 @@ def score_candidates(
             snapshot=snapshot, context=Context(now=state.now), seed=seed,
         )
         found, _ = run_stages(stages[: last + 1], query)
-        values = snapshot.features(query.users, found.items, query.context, similarities(query, found), names)
+        values = candidate_features(query, found, names, similarities(query, found))
         parts.append((found.filled, found.scores["light"], found.scores["utility"], values))
     width = max((p[0].shape[1] for p in parts), default=0)
 

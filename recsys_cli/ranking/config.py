@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys_cli.config import Section
+from recsys_cli.ranking.relevance import RelevanceConfig
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -442,11 +443,7 @@ class RankingConfig(Section):
     precision: Literal["float32", "int8"] = "float32"
     """How the heavy network is served; int8 is smaller and faster, and training states what it costs in ROC-AUC."""
     baseline: BaselineConfig = BaselineConfig()
-    sampled_negatives: PositiveInt = 4
-    """Negatives drawn for each positive, from what the sources propose, where the data has no non-engagement."""
-    candidate_negatives: NonNegativeInt = 4
-    """Candidates that were never shown drawn for each interaction, where non-engagement was observed; 0 for none."""
-    candidate_use: list[Literal["light", "relevance", "actions"]] = []
-    """What learns from them, by default nothing: "light", the light ranker; "relevance", a head of the heavy ranker
-    that tells interactions from all else; "actions", every head of the heavy ranker, which then underrates what was
-    shown."""
+    relevance: RelevanceConfig = RelevanceConfig()
+    choose: str = "auto"
+    """What orders the lists: "auto" takes what is best on the validation window among every source, "merge", "fusion",
+    "light", "relevance" and "heavy"; or one of these."""

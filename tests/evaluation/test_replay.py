@@ -5,7 +5,7 @@ import pytest
 
 from recsys_cli.data.log import Log
 from recsys_cli.evaluation.ranking_metrics import bootstrap_ratios
-from recsys_cli.evaluation.replay import replayed
+from recsys_cli.replay import replayed
 
 
 def make_log(rows):

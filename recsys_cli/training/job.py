@@ -1,9 +1,10 @@
-"""The training job: windows → sources → training table → rankers → bundle → a published run."""
+"""The training job and its steps."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import platform
 import shutil
 import time
@@ -16,46 +17,37 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import polars as pl
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
-from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import Split, Windows, make_split
 from recsys_cli.earlier import category_names, taken_over, warm_start
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.build import build_table
-from recsys_cli.features.columns import confined
-from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
-from recsys_cli.features.table import FeatureTable, with_relevance
-from recsys_cli.pipeline.build import build_stages
-from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
-from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.pipeline.bundle import Bundle
+from recsys_cli.pipeline.requests import joined
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.baseline import fit_baseline
-from recsys_cli.ranking.light import LightRanker, fit_light, fit_linear
-from recsys_cli.ranking.negatives import candidate_negatives, with_negatives
-from recsys_cli.ranking.quantise import int8_loss, quantise, scaling_rows
+from recsys_cli.ranking.quantise import int8_loss, scaling_rows
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
 from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, Window
-from recsys_cli.safety.accounts import author_scores
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
+from recsys_cli.training import requests
+from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
 RECALL_AT = 500
 """Depth at which training reports what each source finds of the ranker's window."""
-DISTIL_USERS = 300
-"""Users from whose candidates a distilled light ranker learns."""
 RECALL_USERS = 2000
 """Users on whom it does so."""
 
@@ -64,6 +56,7 @@ def train(
     settings: Settings,
     *,
     final: bool = False,
+    refit: bool = True,
     resume: bool = False,
     only: Sequence[str] = (),
     warm: str | None = None,
@@ -72,7 +65,9 @@ def train(
 ) -> Run:
     """Train a run and publish it as the current one.
 
-    final: after measuring, refit on everything; such a run cannot be evaluated. resume: go on from where a
+    The run has two halves: what is measured was fitted on nothing of the test window, and what is served was refitted
+    on everything afterwards. refit: without it what is measured is served too. final: hold nothing out to measure on;
+    such a run cannot be evaluated. resume: go on from where a
     killed training of the same settings and data stopped. only: fit these sources and take the others over from
     the run in use (see `taken_over`). warm: id of a run with whose rankers these begin ("current": the one in use);
     ArtifactError where they do not fit. Raises DataError where the data cannot be trained on, and leaves every
@@ -92,7 +87,10 @@ def train(
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
-    job = TrainingJob(settings, dataset.with_log(split.log), split, final, progress or Progress(), trace)
+    job = TrainingJob(
+        settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,
+        refit=refit and not final,
+    )
     for message in split.messages:
         job.progress.message(message)
     job.safety, job.metrics["safety"] = models, scored
@@ -131,6 +129,10 @@ class TrainingJob:
     progress: Progress
     trace: TraceLog = SILENT
     warm: WarmStart | None = None
+    whole: Dataset | None = None
+    """with its own log; what is served is fitted on all of it"""
+    refit: bool = False
+    """whether what is served is fitted again on everything after measuring"""
     durations: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, dict] = field(default_factory=dict)
@@ -173,13 +175,14 @@ class TrainingJob:
             shutil.rmtree(self.work, ignore_errors=True)
         elif not self.work.is_dir():
             self.progress.message("nothing to resume for these settings and data: training from the start")
-        for folder in ("checkpoints", "history", "progress"):
+        for folder in ("checkpoints", "history", "progress", *(("served",) if self.refit or self.final else ())):
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         for path, place in taken.items():
             shutil.copyfile(path, self.work / place)
         sources = self._sources()
         with self.step("read data"):
-            window = self._window(self.windows.history_end)
+            self.lesson = requests.lesson_of(self)
+            window = self._window(self.lesson.dataset.log, self.lesson.windows.history_end)
         with self.step("sources on the history window"):
             early = self._fit(sources, window, "history")
         with self.step("recall of sources"):
@@ -187,34 +190,92 @@ class TrainingJob:
         spec = self._spec(early)
         if self.warm is not None:
             self.warm = replace(self.warm, now=category_names(spec, self.dataset.catalogue.names))
-        with self.step("training table"):
-            train_table, valid_table = self._tables(spec, early)
-        with self.step("light ranker"):
-            rows = train_table if "light" in self.settings.ranking.candidate_use else train_table.logged()
-            before = None if self.warm is None else self.warm.light
-            light = fit_light(self.settings.ranking.light, rows, self.dataset.log.positive_actions, before)
-            del rows
-            self.metrics["light"] = {"any positive action": {"train_roc_auc": light.auc}}
-        with self.step("heavy ranker"):
-            heavy, rows = self._heavy(train_table, valid_table)
-        with self.step("baseline"):
-            baseline = self._baseline(heavy, *rows)
-        del rows
-        del train_table, valid_table
-        with self.step("sources on everything before the test window"):
-            late = self._fit(sources, self._window(self.windows.test_start), "checkpoints")
-        with self.step("bundle"):
-            self._bundle(spec, late, light, heavy, baseline)
+        rankers, learned = self._rankers(spec, early)
+        late = None
+        if not self.final:
+            with self.step("sources on everything before the test window"):
+                window = self._window(self.dataset.log, self.windows.test_start)
+                late = self._fit(sources, window, "checkpoints")
+            with self.step("bundle that is measured"):
+                publish_bundle(self, spec, late, rankers, self.dataset if self.refit else self.whole,
+                               "measured" if self.refit else "bundle")
+        if self.refit or self.final:
+            with self.step("rankers on requests of the test window"):
+                rankers = self._again(spec, late, rankers, learned)
+            with self.step("sources on everything"):
+                log = self.whole.log
+                served = self._fit(sources, self._window(log, int(log.time[-1]) + 1, everybody=True), "served")
+            with self.step("bundle that is served"):
+                publish_bundle(self, spec, served, rankers, self.whole, "bundle")
         self.durations["total"] = round(time.perf_counter() - started, 3)
         shutil.rmtree(self.work / "progress")
         return self.store.publish(self.work, self._manifest())
+
+    def _rankers(self, spec: FeatureSpec, early: dict[str, Retriever]) -> tuple[Rankers, requests.RequestRows]:
+        """The rankers, the order that pays, and the rows of requests that they learned from."""
+        bundle = draft_bundle(self, spec, early)
+        with self.step("requests"), self.progress.step("requests"):
+            learn, judge = requests.draft(self, self.lesson, bundle)
+            rows = requests.rows_of(self, bundle, learn)
+            self.metrics["requests"] = {"all": {
+                "rows": len(rows), "requests": sum(len(m.users) for m in learn), "wanted": rows.wanted,
+                "proposed": rows.proposed,
+            }}
+        rankers = self._of_requests(bundle, rows)
+        if self._actions_to_learn():
+            with self.step("training table"):
+                train_table, valid_table = self._tables(spec, early)
+            with self.step("heavy ranker"):
+                rankers.heavy = self._heavy(train_table, valid_table)
+            with self.step("baseline"):
+                rankers.baseline = self._baseline(rankers.heavy, train_table, valid_table)
+        with self.step("order"), self.progress.step("order of the lists"):
+            served = replace(bundle, light=rankers.light, relevance=rankers.relevance, heavy=rankers.heavy)
+            rankers.order, self.metrics["order"] = requests.choose_order(self, self.lesson, served, judge)
+        return rankers, rows
+
+    def _of_requests(self, bundle: Bundle, rows: requests.RequestRows) -> Rankers:
+        with self.step("light ranker"):
+            light = requests.fit_light(self, bundle, rows)
+        with self.step("relevance ranker"):
+            relevance = requests.fit_relevance_ranker(self, rows)
+        if relevance is None and self.settings.ranking.relevance.enabled:
+            note = "no relevance ranker: too little of what the sources proposed was taken"
+            self.notes.append(note)
+            self.progress.message(note)
+        if light is not None:
+            self.metrics["light"] = {"taken among what was proposed": {"train_roc_auc": light.auc}}
+        return Rankers(light, relevance)
+
+    def _again(
+        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: requests.RequestRows
+    ) -> Rankers:
+        """The rankers of requests once more, with the requests of the test window; the heavy ranker stays."""
+        if late is None:
+            return rankers
+        bundle = draft_bundle(self, spec, late)
+        fresh = self._of_requests(bundle, joined(learned, requests.later_rows(self, bundle)))
+        return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance)
+
+    def _actions_to_learn(self) -> list[str]:
+        """Actions that people both took and did not take often enough in the ranker's rows to have a head."""
+        w, least = self.lesson.windows, self.settings.ranking.heavy.min_positives
+        log = self.lesson.dataset.log.window(w.history_end, w.validation_start)
+        return [a for a, did in log.actions.items() if least <= int(did.sum()) <= len(log) - least]
+
+    @property
+    def threads(self) -> int:
+        return self.settings.threads or len(os.sched_getaffinity(0))
 
     def _sources(self) -> dict[str, Retriever]:
         enabled = {name: config for name, config in self.settings.retrieval.items() if config.enabled}
         return {name: SOURCES[config.kind](config) for name, config in enabled.items()}
 
-    def _window(self, end: int) -> Window:
-        log = self.split.fitting(self.dataset.log.window(end=end))
+    def _window(self, log: Log, end: int, *, everybody: bool = False) -> Window:
+        """What sources may be fitted on before `end`; held-out people only where `everybody` is in."""
+        log = log.window(end=end)
+        if not everybody:
+            log = self.split.fitting(log)
         state = State.build(self.dataset.catalogue, log, end, **self.edges)
         return Window(self.dataset, self.dataset.catalogue, log, end, state, self.settings.seed)
 
@@ -255,10 +316,11 @@ class TrainingJob:
 
         Fitted on the history window and measured on what follows it, so no number here saw its answers.
         """
-        later = self.dataset.log.window(self.windows.history_end, self.windows.test_start)
+        log, w = self.lesson.dataset.log, self.lesson.windows
+        later = log.window(w.history_end, w.test_start)
         state = window.state  # knows nobody who is held out
         if self.split.held_out is not None:
-            state = State.build(self.dataset.catalogue, self.dataset.log, window.end, **self.edges)
+            state = State.build(self.dataset.catalogue, log, window.end, **self.edges)
         rows = np.flatnonzero(later.positive)
         pairs = np.unique(later.user[rows].astype(np.int64) * self.dataset.catalogue.n_items + later.item[rows])
         user, item = (
@@ -304,7 +366,7 @@ class TrainingJob:
         )
 
     def _tables(self, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:
-        log, w, ranking = self.dataset.log, self.windows, self.settings.ranking
+        log, w = self.lesson.dataset.log, self.lesson.windows
         state = State.build(self.dataset.catalogue, log, w.history_end, **self.edges)
 
         def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
@@ -312,34 +374,13 @@ class TrainingJob:
 
         def table(start: int, end: int) -> FeatureTable:
             rows = log.window(start, end)
-            if not self.dataset.manifest.negatives_observed:
-                touched = Ragged.group(log.user, log.item, self.dataset.catalogue.n_users).sorted_rows()
-                rows = rows.take(rows.positive)
-                rows = with_negatives(
-                    rows, sources, state, ranking.sampled_negatives, self.settings.seed, touched
-                )
-            elif ranking.candidate_negatives and ranking.candidate_use:
-                drawn = candidate_negatives(
-                    rows, sources, state_at, ranking.candidate_negatives, self.settings.seed, shown
-                )
-                return with_relevance(built(rows), built(drawn), log.positive_actions)
-            return built(rows)
-
-        def built(rows: Log) -> FeatureTable:
             return build_table(spec, self.dataset.catalogue, log, rows, **self.edges, similarity=similarity)
 
-        def state_at(now: int) -> State:
-            return State.build(self.dataset.catalogue, log, now, **self.edges)
-
-        shown = Ragged.group(log.user, log.item, self.dataset.catalogue.n_users).sorted_rows()
         with self.progress.step("training table"):
             return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
 
     def _heavy(self, train_table: FeatureTable, valid_table: FeatureTable):
-        path, use = self.work / "checkpoints" / "heavy.pt", self.settings.ranking.candidate_use
-        if "relevance" not in use:
-            train_table = train_table.all_known() if "actions" in use else train_table.logged()
-            valid_table = valid_table.logged()
+        path = self.work / "checkpoints" / "heavy.pt"
         heavy = fit_heavy(
             self.settings.ranking.heavy,
             train_table,
@@ -362,7 +403,7 @@ class TrainingJob:
             self.scaled_on = scaling_rows(train_table)
             if len(valid_table):
                 self.metrics["int8"] = int8_loss(heavy, self.scaled_on, valid_table)
-        return heavy, (train_table, valid_table)
+        return heavy
 
     def _baseline(self, heavy, train_table: FeatureTable, valid_table: FeatureTable) -> TreeRanker | None:
         """Quick trees on the heavy ranker's rows, for reports to compare it with; None where it is itself of trees."""
@@ -376,77 +417,6 @@ class TrainingJob:
         self.metrics["baseline"] = baseline.metrics
         return baseline
 
-    def _bundle(self, spec: FeatureSpec, sources: dict[str, Retriever], light, heavy, baseline) -> None:
-        dataset, log = self.dataset, self.dataset.log
-        now = int(log.time[-1]) + 1
-        authors = author_scores(dataset.catalogue, log, now, self.safety, **self.edges)
-        catalogue = confined(spec, replace(dataset.catalogue, author_safety=authors))
-        bundle = Bundle(
-            user_ids=dataset.user_ids,
-            item_ids=dataset.item_ids,
-            author_ids=dataset.author_ids,
-            catalogue=catalogue,
-            state=State.build(catalogue, log, now, **self.edges),
-            spec=spec,
-            snapshot=Snapshot.build(spec, catalogue, log, now, **self.edges),
-            retrievers=sources,
-            configured=tuple(self.settings.retrieval),
-            light=light,
-            heavy=None,
-            negative_actions=log.negative_actions,
-            labels=_labels(dataset),
-            safety=self.safety,
-            notes=tuple(self.notes),
-        )
-        bundle = replace(bundle, light=self._cut(bundle, heavy))
-        build_stages(self.settings.pipeline, bundle)  # a pipeline that does not fit is refused before publishing
-        folder = self.work / "bundle"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        self.metrics["index"] = write_bundle(folder, bundle, heavy.export)
-        if self.settings.ranking.precision == "int8":
-            quantise(folder / "ranking", self.scaled_on)
-        if baseline is not None:
-            place = folder / "ranking" / BASELINE
-            place.mkdir()
-            baseline.export(place)
-
-    def _cut(self, bundle: Bundle, heavy) -> LightRanker:
-        """The light ranker to serve: as it was fitted, or distilled; measures what its cut keeps of the heavy's best.
-
-        Users who are learned from are not measured on.
-        """
-        config, pipeline, light = self.settings.ranking.light, self.settings.pipeline, bundle.light
-        size = config.measured_users
-        if not (size or config.distil) or not pipeline.heavy.enabled:
-            return light
-        log, now = self.dataset.log, self.windows.test_start
-        users = np.unique(log.window(end=now).user).astype(np.int32)
-        users = np.random.default_rng(self.settings.seed).permutation(users)
-        if config.distil:
-            size = min(size, len(users) // 2)
-        taught = users[size : size + DISTIL_USERS] if config.distil else users[:0]
-        state, snapshot = bundle.state, bundle.snapshot
-        if now < state.now:
-            state = State.build(bundle.catalogue, log, now, **self.edges)
-            snapshot = Snapshot.build(bundle.spec, bundle.catalogue, log, now, **self.edges)
-        both = replace(bundle, heavy=heavy)
-
-        def scored(light: LightRanker, who: np.ndarray) -> Scored:
-            served = replace(both, light=light)
-            return score_candidates(served, pipeline, state, snapshot, who, light.names, self.settings.seed)
-
-        if config.distil and len(taught):
-            features, target, user = lesson(scored(light, taught))
-            if target.any() and not target.all():
-                light = fit_linear(config, light.names, features, target, group=user)
-                self.metrics["light"] = {"the heavy ranker's best": {"train_roc_auc": light.auc}}
-            else:
-                self.notes.append("the light ranker is not distilled: nobody has more candidates than are kept")
-        if size and len(users):
-            self.metrics["light"]["cut"] = survival(scored(light, users[:size]), pipeline.light.keep)
-        return light
-
     def _manifest(self) -> dict:
         m = self.dataset.manifest
         return {
@@ -456,18 +426,11 @@ class TrainingJob:
             "dataset": {"path": str(self.dataset.path), "name": m.name, "digest": m.digest},
             "windows": self.windows,
             "warm_start": None if self.warm is None else self.warm.run,
-            "models_end": self.windows.test_start,
+            "models_end": int(self.whole.log.time[-1]) + 1 if self.refit or self.final else self.windows.test_start,
+            "refitted": self.refit,
             "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
             "durations": self.durations,
             "metrics": self.metrics,
             "notes": self.notes,
         }
 
-
-def _labels(dataset: Dataset) -> Labels:
-    """What is shown for an item: its text, else its title or name, else nothing."""
-    column = next((c for c in ("text", "title", "name") if c in dataset.items.columns), None)
-    if column is None:
-        return Labels(np.zeros(dataset.items.height + 1, np.int64), np.zeros(0, np.uint8))
-    texts = [(t or "").encode() for t in dataset.items[column].cast(pl.String).to_list()]
-    return Labels(offsets_of(np.array([len(t) for t in texts], np.int64)), np.frombuffer(b"".join(texts), np.uint8))

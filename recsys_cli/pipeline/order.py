@@ -1,0 +1,112 @@
+"""What puts candidates into their order: one source, all of them together, or a ranker; chosen for people with a
+history and for people without one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.request_features import RANK
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
+    from recsys_cli.pipeline.config import PipelineConfig
+
+MERGE, FUSION, LIGHT, RELEVANCE, HEAVY = "merge", "fusion", "light", "relevance", "heavy"
+RANKERS = (LIGHT, RELEVANCE, HEAVY)
+"""Orders that a model gives, the cheapest first."""
+CHOSEN = "chosen"
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of the candidates of people with a history and of new people.
+
+    An order is the name of a source (its list, then everything else), "merge" (reciprocal-rank fusion), "fusion"
+    (mean of the sources' standardised scores), "light", "relevance" or "heavy" (the utility, times the relevance to
+    the power `exponent`).
+    """
+
+    known: str = HEAVY
+    new: str = HEAVY
+    exponent: float = 0.0
+    caps: bool = True
+    """whether the caps of the slate are kept where `pipeline.diversity.enabled` is auto"""
+
+    @property
+    def orders(self) -> set[str]:
+        return {self.known, self.new}
+
+    @property
+    def ranked(self) -> bool:
+        """Whether any of the two is a ranker's."""
+        return bool(self.orders & set(RANKERS))
+
+    @property
+    def related(self) -> bool:
+        """Whether the relevance has to be predicted."""
+        return RELEVANCE in self.orders or (HEAVY in self.orders and self.exponent > 0)
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def resolve_order(config: PipelineConfig, bundle: Bundle) -> Order:
+    """The order that a pipeline takes: what training chose, or what the settings name, with what the run has.
+
+    A stage that is switched off passes its part to the next simpler one. Raises ConfigError for a name that is no
+    order of this run.
+    """
+    order = bundle.order
+    if config.utility.relevance is not None:
+        order = replace(order, exponent=config.utility.relevance)
+    for side in ("known", "new"):
+        wanted = getattr(config.order, side)
+        if wanted != CHOSEN:
+            order = replace(order, **{side: wanted})
+        order = replace(order, **{side: _available(getattr(order, side), config, bundle, side)})
+    if bundle.relevance is None:
+        order = replace(order, exponent=0.0)
+    return order
+
+
+def _available(name: str, config: PipelineConfig, bundle: Bundle, side: str) -> str:
+    if name == HEAVY and (bundle.heavy is None or not config.heavy.enabled):
+        name = RELEVANCE
+    if name == RELEVANCE and bundle.relevance is None:
+        name = LIGHT
+    if name == LIGHT and (bundle.light is None or not config.light.enabled):
+        name = FUSION if config.light.enabled else MERGE
+    if name not in (MERGE, FUSION, *RANKERS, *bundle.configured):
+        known = [CHOSEN, MERGE, FUSION, *RANKERS, *bundle.retrievers]
+        close = nearest(name, known)
+        raise ConfigError(
+            f"pipeline.order.{side}: {name!r} orders nothing here",
+            f"did you mean {close!r}?" if close else f"known are: {', '.join(known)}",
+        )
+    return name
+
+
+def known_users(query: Query) -> np.ndarray:
+    """bool[B]: people with an interaction."""
+    users = np.maximum(query.users, 0)
+    return (query.users >= 0) & (query.state.history.lengths[users] > 0)
+
+
+def by_sources(candidates: Candidates, order: str) -> np.ndarray:
+    """float32[B, K] scores of an order that needs no ranker: a source's, "merge" or "fusion"."""
+    fused = candidates.scores["rrf"]
+    if order == MERGE:
+        return fused
+    if order == FUSION:
+        return candidates.scores["z_mean"]
+    rank = candidates.scores.get(RANK + order)
+    if rank is None:
+        return fused
+    # what the source lacks comes behind what it has, in the order of the others
+    behind = 1e-4 * fused / max(float(fused.max(initial=0)), 1e-9)
+    return np.where(rank > 0, 1 / np.maximum(rank, 1), behind).astype(np.float32)

@@ -1,0 +1,124 @@
+"""Features that a candidate has only among the others of its request: where each source has it, and how far above them.
+
+Retrievers measure on scales of their own; what ranks across them is the standardised score within the request and the
+place in each list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from recsys_cli.pipeline.candidates import Candidates, Query
+
+STANDARD, RANK = "z_", "rank_"
+TOGETHER = ("z_mean", "z_max", "best_rank", "sources_proposing", "fused_rank")
+"""Features over all sources: mean and greatest standardised score, ln(1 + best place), how many sources proposed it,
+and the sum of reciprocal ranks."""
+NOWHERE = 2000.0
+"""Place that stands for "not in this source's list"."""
+
+
+def request_feature_names(sources: Iterable[str]) -> tuple[str, ...]:
+    """Names of the features for sources that are asked or that measure, in a fixed order."""
+    names = tuple(sources)
+    return (*(STANDARD + n for n in names), *(RANK + n for n in names), *TOGETHER)
+
+
+def is_request_feature(name: str) -> bool:
+    return name in TOGETHER or name.startswith((STANDARD, RANK))
+
+
+def standardised(query: Query, candidates: Candidates, sources: Iterable[str]) -> dict[str, np.ndarray]:
+    """"z_<source>" float32[B, K] for each source: its score less the mean over the user's candidates, in standard
+    deviations.
+
+    Where a source has no score of its own ("sim_<source>") the logarithm of the place in its list stands for it, and
+    what it did not propose comes behind. Where a source says nothing, or says the same of all, everything is 0; so it
+    is for people without a history wherever a source has learned from histories.
+    """
+    filled = candidates.filled
+    count = np.maximum(filled.sum(axis=1, keepdims=True), 1)
+    users = np.maximum(query.users, 0)
+    new = (query.users < 0) | (query.state.history.lengths[users] == 0)
+    out = {}
+    for name in sources:
+        score = candidates.scores.get(f"sim_{name}")
+        if score is None:
+            score = _by_place(candidates.scores.get(RANK + name), candidates.items.shape)
+        score = np.where(filled, score, 0).astype(np.float32)
+        mean = score.sum(axis=1, keepdims=True, dtype=np.float64) / count
+        off = np.where(filled, score - mean, 0)
+        spread = np.sqrt((off * off).sum(axis=1, keepdims=True) / count)
+        z = np.where(spread > 1e-6 * (np.abs(mean) + 1e-12), off / np.maximum(spread, 1e-30), 0)
+        source = query.bundle.retrievers.get(name)
+        if new.any() and (source is None or source.learns):
+            z[new] = 0
+        out[STANDARD + name] = z.astype(np.float32)
+    return out
+
+
+def _by_place(rank: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    if rank is None:
+        return np.zeros(shape, np.float32)
+    last = rank.max(axis=1, keepdims=True, initial=0)
+    return -np.log1p(np.where(rank > 0, rank, last + 1))
+
+
+def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The named features, float32[B, K] each; a source that was not asked is absent from every list."""
+    scores, shape = candidates.scores, candidates.items.shape
+    blank = np.zeros(shape, np.float32)
+    out = {}
+    for name in names:
+        if name in TOGETHER:
+            out[name] = _together(candidates, name)
+        elif name.startswith(STANDARD):
+            out[name] = scores.get(name, blank)
+        else:
+            rank = scores.get(name, blank)
+            out[name] = np.log1p(np.where(rank > 0, rank, NOWHERE)).astype(np.float32)
+    return out
+
+
+def _together(candidates: Candidates, name: str) -> np.ndarray:
+    scores, shape = candidates.scores, candidates.items.shape
+    if name == "fused_rank":
+        return scores.get("rrf", np.zeros(shape, np.float32))
+    if name == "sources_proposing":
+        return np.bitwise_count(candidates.sources).astype(np.float32)
+    if name == "best_rank":
+        best = np.full(shape, NOWHERE, np.float32)
+        for key, rank in scores.items():
+            if key.startswith(RANK):
+                best = np.minimum(best, np.where(rank > 0, rank, NOWHERE))
+        return np.log1p(best).astype(np.float32)
+    standard = [value for key, value in scores.items() if key.startswith(STANDARD) and key not in TOGETHER]
+    if not standard:
+        return np.zeros(shape, np.float32)
+    total = standard[0].copy()
+    for value in standard[1:]:
+        total = total + value if name == "z_mean" else np.maximum(total, value)
+    return total / np.float32(len(standard)) if name == "z_mean" else total
+
+
+def candidate_features(
+    query: Query, candidates: Candidates, names: tuple[str, ...], similarities: dict[str, np.ndarray],
+    rows: slice = slice(None),
+) -> np.ndarray:
+    """float32[B, K, len(names)]: the named features of candidates, those of the request and those of the snapshot.
+
+    similarities: source → float32[B, K] for the features "sim_<source>". rows: of the users of the query.
+    """
+    part = candidates.rows(rows)
+    out = np.empty((*part.items.shape, len(names)), np.float32)
+    of_request = [name for name in names if is_request_feature(name)]
+    for name, value in request_features(part, of_request).items():
+        out[..., names.index(name)] = value
+    others = tuple(name for name in names if not is_request_feature(name))
+    if others:
+        sims = {name: s[rows] for name, s in similarities.items()}
+        values = query.snapshot.features(query.users[rows], part.items, query.context.rows(rows), sims, others)
+        out[..., [names.index(name) for name in others]] = values
+    return out

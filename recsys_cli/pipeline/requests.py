@@ -1,0 +1,206 @@
+"""Requests of the past, asked again: what the sources propose to a user at a moment, and what the user then took.
+
+Rankers learn from such rows: the candidates come from the very stages that serve, with features as those stages see
+them, and nothing after the moment has a part in them but the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.state import State
+from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.parallel import one_blas_thread
+from recsys_cli.pipeline.build import build_stages
+from recsys_cli.pipeline.candidates import Candidates, Query, run_stages
+from recsys_cli.pipeline.order import FUSION, Order
+from recsys_cli.pipeline.request_features import candidate_features
+from recsys_cli.pipeline.scoring import Hydrate, similarities
+
+if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
+    from recsys_cli.pipeline.bundle import Bundle
+    from recsys_cli.pipeline.config import PipelineConfig
+
+AT_ONCE = 128
+"""Users asked for at once."""
+TAKEN = "relevance"
+"""The label: the user turned to the candidate before the horizon."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment at which requests are made, and what the users did from it until the horizon."""
+
+    state: State
+    snapshot: Snapshot
+    users: np.ndarray
+    """int32[U] who is asked for, ascending"""
+    wanted: Ragged
+    """int32 items that each of them turned to and could have been shown, ascending, each once"""
+
+    def take(self, places: np.ndarray) -> Moment:
+        """Some of the users; places: int[V] into `users`."""
+        rows, values = self.wanted.take(places)
+        return Moment(self.state, self.snapshot, self.users[places], Ragged.group(rows, values, len(places)))
+
+
+def moment_of(
+    bundle: Bundle, log: Log, now: int, horizon: int, edges: dict, *, most: int, seed: int, repeats: bool = False
+) -> Moment:
+    """The requests at `now` (µs) of the users who turned to something in [now, horizon).
+
+    What is wanted are items published by then and, unless `repeats`, new to the user. most: users at most, drawn
+    with the seed. edges: follows and blocks as `Dataset.edges` gives them.
+    """
+    state = State.build(bundle.catalogue, log, now, **edges)
+    later = log.window(now, horizon)
+    rows = np.flatnonzero(later.positive)
+    width = np.int64(max(bundle.catalogue.n_items, 1))
+    pairs = np.unique(later.user[rows].astype(np.int64) * width + later.item[rows])
+    user, item = (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
+    can = state.available[item]
+    if not repeats:
+        can &= ~state.seen.contains(user, item[:, None])[:, 0]
+    users, place = np.unique(user[can], return_inverse=True)
+    found = Moment(
+        state, Snapshot.build(bundle.spec, bundle.catalogue, log, now, **edges), users,
+        Ragged.group(place, item[can], len(users)),
+    )
+    if len(users) <= most:
+        return found
+    return found.take(np.sort(np.random.default_rng(seed).choice(len(users), most, replace=False)))
+
+
+def moments_between(times: np.ndarray, start: int, end: int, count: int) -> list[tuple[int, int]]:
+    """(moment, horizon) of `count` requests a user in [start, end), so that between them equally many rows lie.
+
+    times: int64[n] of the log, ascending.
+    """
+    inside = times[np.searchsorted(times, start) : np.searchsorted(times, end)]
+    cuts = [int(inside[round(i * len(inside) / count)]) for i in range(1, count)] if len(inside) else []
+    edges = sorted({start, *cuts, end})
+    return list(pairwise(edges))
+
+
+def ask(
+    bundle: Bundle, config: PipelineConfig, moment: Moment, seed: int, threads: int = 1
+) -> Iterator[tuple[slice, Query, Candidates]]:
+    """The hydrated candidates of a moment's users, batch by batch: (their places, the query, the candidates)."""
+    stages = build_stages(config, bundle, Order(FUSION, FUSION))
+    stages = stages[: next(i for i, stage in enumerate(stages) if isinstance(stage, Hydrate)) + 1]
+
+    def one(start: int) -> tuple[slice, Query, Candidates]:
+        rows = slice(start, min(start + AT_ONCE, len(moment.users)))
+        query = Query(
+            users=moment.users[rows], size=config.slate_size, bundle=bundle, state=moment.state,
+            snapshot=moment.snapshot, context=Context(now=moment.state.now), seed=seed,
+        )
+        return rows, query, run_stages(stages, query)[0]
+
+    starts = range(0, len(moment.users), AT_ONCE)
+    with one_blas_thread():
+        if threads > 1 and len(starts) > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                yield from pool.map(one, starts)
+        else:
+            yield from map(one, starts)
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """Candidates of requests with what became of them."""
+
+    table: FeatureTable
+    """features, the label TAKEN, and weights by which drawn negatives stand for all"""
+    request: np.ndarray
+    """int64[n] number of the request"""
+    wanted: int
+    """what the users turned to"""
+    proposed: int
+    """how much of that some source had proposed; the rest is the sources' loss and no row"""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def request_rows(
+    bundle: Bundle, config: PipelineConfig, moments: Sequence[Moment], names: tuple[str, ...], *, most: int, seed: int,
+    threads: int = 1,
+) -> RequestRows:
+    """Rows of the candidates at these moments: all that was taken, and of the rest as many a request as `most` rows
+    allow, drawn evenly and weighted by the inverse of their share.
+
+    names: features, of the request (`request_features`) or of the bundle's spec.
+    """
+    requests = sum(len(moment.users) for moment in moments)
+    room = max(most // max(requests, 1), 1)
+    parts, number, proposed = [], 0, 0
+    for index, moment in enumerate(moments):
+        for rows, query, found in ask(bundle, config, moment, seed, threads):
+            rng = np.random.default_rng([seed, index, rows.start])
+            wanted = moment.take(np.arange(rows.start, rows.stop)).wanted
+            taken = wanted.contains(np.arange(len(wanted)), found.items) & found.filled
+            chosen, weight = _drawn(found.filled, taken, room, rng)
+            values = candidate_features(query, found, names, similarities(query, found))
+            row, column = np.nonzero(chosen)
+            parts.append((
+                values[row, column], taken[row, column], weight[row], query.users[row], found.items[row, column],
+                np.full(len(row), moment.state.now), number + row,
+            ))
+            proposed += int(taken.sum())
+            number += len(wanted)
+    values, label, weight, user, item, time, request = (
+        (np.concatenate([p[i] for p in parts]) for i in range(7)) if parts else _no_rows(len(names))
+    )
+    weight = np.where(label, 1, weight).astype(np.float32)
+    table = FeatureTable(
+        values, names, {}, {TAKEN: label}, None, user, item, time, weight=weight, request=request.astype(np.int64)
+    )
+    return RequestRows(table, table.request, sum(len(m.wanted.values) for m in moments), proposed)
+
+
+def _no_rows(width: int) -> tuple[np.ndarray, ...]:
+    none = np.zeros(0, np.int32)
+    return np.zeros((0, width), np.float32), np.zeros(0, bool), np.zeros(0, np.float32), none, none, none, none
+
+
+def _drawn(
+    filled: np.ndarray, taken: np.ndarray, room: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool[B, K] candidates that become rows, and float32[B] what a negative of each request stands for."""
+    negative = filled & ~taken
+    count = negative.sum(axis=1)
+    keep = np.minimum(count, room)
+    lottery = np.where(negative, rng.random(filled.shape), 2.0)
+    place = np.argsort(np.argsort(lottery, axis=1), axis=1)
+    chosen = (negative & (place < keep[:, None])) | (taken & filled)
+    return chosen, (count / np.maximum(keep, 1)).astype(np.float32)
+
+
+def joined(*parts: RequestRows) -> RequestRows:
+    """The rows of several, requests numbered on."""
+    parts = tuple(part for part in parts if len(part))
+    start, numbers = 0, []
+    for part in parts:
+        numbers.append(part.request + start)
+        start += int(part.request.max()) + 1
+    tables = [part.table for part in parts]
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(table, name) for table in tables])
+
+    request = np.concatenate(numbers)
+    table = FeatureTable(
+        column("values"), tables[0].names, {}, {TAKEN: np.concatenate([t.labels[TAKEN] for t in tables])}, None,
+        column("user"), column("item"), column("time"), weight=column("weight"), request=request,
+    )
+    return RequestRows(table, request, sum(p.wanted for p in parts), sum(p.proposed for p in parts))

@@ -1,0 +1,205 @@
+"""What training learns from requests: rows for the light and the relevance ranker, and the order that pays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.windows import Windows, WindowsConfig, make_split
+from recsys_cli.errors import DataError
+from recsys_cli.pipeline.choose import Criterion, Lists, caps_pay, choose, every_order, ndcg_criterion, with_caps
+from recsys_cli.pipeline.order import FUSION, Order
+from recsys_cli.pipeline.request_features import request_feature_names
+from recsys_cli.pipeline.requests import TAKEN, Moment, RequestRows, moment_of, moments_between, request_rows
+from recsys_cli.ranking.light import LightRanker, fit_linear
+from recsys_cli.ranking.relevance import fit_relevance
+from recsys_cli.replay import replayed
+
+if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
+    from recsys_cli.pipeline.bundle import Bundle
+    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.training.job import TrainingJob
+
+FEW_KNOWN = 300
+"""Known users with something to find in the ranker's window; with fewer, requests are made a user instead."""
+PER_USER = WindowsConfig(split="last", history_share=0.7, validation_share=0.125, test_share=0.1)
+"""How each user's rows before the test window are then cut."""
+CHOICE_USERS = 2_000
+"""Users of the validation window on whom orders are compared at most."""
+LOGGED_SHARE = 0.5
+"""Share of the validation window's rows with a propensity from which on the choice is made by it."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The log and windows by which rankers learn: those that measure, or each user's own where those hold too few
+    people who are known."""
+
+    dataset: Dataset
+    windows: Windows
+    own: bool = False
+    """whether they are each user's own"""
+
+
+def lesson_of(job: TrainingJob) -> Lesson:
+    """The lesson of a training; see `Lesson`."""
+    plain = Lesson(job.dataset, job.windows)
+    if job.split.kind not in ("time", "rolling"):
+        return plain
+    log, w = job.dataset.log, job.windows
+    before, after = log.window(end=w.history_end), log.window(w.history_end, w.test_start)
+    later = np.unique(after.user[after.positive])
+    known = int(np.isin(later, before.user[before.positive]).sum())
+    if known >= FEW_KNOWN or 2 * known >= len(later):
+        return plain
+    try:
+        split = make_split(PER_USER, job.dataset.with_log(log.window(end=w.test_start)), seed=job.settings.seed,
+                           final=True)
+    except DataError:
+        return plain
+    note = (
+        f"{known:,} people of the ranker's window are known by then: rankers learn from each user's last rows instead"
+    )
+    job.notes.append(note)
+    job.progress.message(note)
+    return Lesson(job.dataset.with_log(split.log), split.windows, own=True)
+
+
+def draft(job: TrainingJob, lesson: Lesson, bundle: Bundle) -> tuple[list[Moment], list[Moment]]:
+    """Moments to learn from and moments to choose by, as of the lesson's windows.
+
+    Where rankers learn by each user's own rows, people without a history are asked for as of the windows in time.
+    """
+    config, w = job.settings.ranking.relevance, lesson.windows
+    spans = [(w.history_end, w.validation_start)]
+    if lesson.dataset is job.dataset and job.split.kind in ("time", "rolling"):
+        spans = moments_between(lesson.dataset.log.time, w.history_end, w.validation_start, config.moments)
+    most = max(config.requests // len(spans), 1)
+    learn = [_moment(job, bundle, lesson.dataset.log, *span, most) for span in spans]
+    judge = [_moment(job, bundle, lesson.dataset.log, w.validation_start, w.test_start, CHOICE_USERS)]
+    if lesson.own:
+        t = job.windows
+        for moments, start, end in ((learn, t.history_end, t.validation_start), (judge, t.validation_start,
+                                                                                  t.test_start)):
+            found = _moment(job, bundle, job.dataset.log, start, end, CHOICE_USERS)
+            moments.append(found.take(np.flatnonzero(found.state.history.lengths[found.users] == 0)))
+    return learn, judge
+
+
+def _moment(job: TrainingJob, bundle: Bundle, log: Log, now: int, horizon: int, most: int) -> Moment:
+    return moment_of(
+        bundle, log, now, horizon, job.edges, most=most, seed=job.settings.seed,
+        repeats=not job.settings.pipeline.filters.seen,
+    )
+
+
+def later_rows(job: TrainingJob, bundle: Bundle) -> RequestRows:
+    """Rows of requests at the start of the test window, for the rankers that are served after measuring."""
+    w, config = job.windows, job.settings.ranking.relevance
+    moment = _moment(job, bundle, job.dataset.log, w.test_start, w.end, config.requests)
+    return rows_of(job, bundle, [moment])
+
+
+def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment]) -> RequestRows:
+    """Rows of the candidates at these moments, with all features that a ranker of requests may use."""
+    config = job.settings.ranking.relevance
+    return request_rows(
+        bundle, job.settings.pipeline, moments, feature_names(job, bundle), most=config.rows, seed=job.settings.seed,
+        threads=job.threads,
+    )
+
+
+def feature_names(job: TrainingJob, bundle: Bundle) -> tuple[str, ...]:
+    """Features of request rows: those of the request, and of the spec what the light and the relevance ranker name."""
+    spec, config = bundle.spec, job.settings.ranking
+    wanted = {*config.relevance.features, *config.light.features}
+    if config.relevance.user_attributes:
+        wanted |= {f.name for f in spec.features if f.source in ("attribute", "column") and f.place in ("user", "item")}
+    return (*request_feature_names(bundle.proposing), *(name for name in spec.names if name in wanted))
+
+
+def fit_light(job: TrainingJob, bundle: Bundle, rows: RequestRows) -> LightRanker | None:
+    """The light ranker of what is taken among a request's candidates; None where nothing was taken or left."""
+    config, table = job.settings.ranking.light, rows.table
+    of_request = request_feature_names(bundle.proposing)
+    names = [n for n in table.names if (n in of_request or n in config.features) and n not in bundle.spec.categories]
+    target = table.labels[TAKEN]
+    if not target.any() or target.all():
+        return None
+    at = [table.names.index(name) for name in names]
+    step = -(-len(table) // config.max_rows)
+    part = slice(None, None, step)
+    start = None if job.warm is None else job.warm.light
+    return fit_linear(
+        config, names, table.values[part][:, at], target[part], table.weight[part], start,
+        group=rows.request[part],
+    )
+
+
+def fit_relevance_ranker(job: TrainingJob, rows: RequestRows) -> TreeRanker | None:
+    """The relevance ranker, where it is wanted and enough was taken to learn from."""
+    config = job.settings.ranking.relevance
+    if not config.enabled:
+        return None
+    return fit_relevance(config, rows.table, seed=job.settings.seed, progress=job.progress, threads=job.threads)
+
+
+def choose_order(job: TrainingJob, lesson: Lesson, bundle: Bundle, judge: list[Moment]) -> tuple[Order, dict]:
+    """The order that pays, and the account of it; what nothing can be found by falls back to the fusion, said."""
+    settings = job.settings
+    measured, known, caps = {}, [], []
+    told = "NDCG@10 of what people turned to on the validation window"
+    for moment in judge:
+        if not len(moment.users):
+            continue
+        lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads)
+        criterion = ndcg_criterion(moment)
+        by_propensity = propensity_criterion(lesson, moment)
+        if by_propensity is not None:
+            criterion = by_propensity
+            told = "share of interactions among the first 10, by inverse propensity, on the validation window"
+        for name, items in lists.items.items():
+            measured.setdefault(name, []).append(criterion(items))
+        known.append(lists.known)
+        caps.append((moment, lists, criterion))
+    fallback = next((n for n in settings.pipeline.sourcing.fallback[::-1] if n in bundle.retrievers), FUSION)
+    if not known:
+        why = "nobody of the validation window turned to anything that could have been proposed"
+        account = {"chosen": FUSION, "why": why, "users": 0, "figures": {}}
+        return Order(FUSION, fallback), {"criterion": told, "known": account, "new": account | {"chosen": fallback}}
+    joined_up = {
+        name: tuple(np.concatenate(column) for column in zip(*parts, strict=True)) for name, parts in measured.items()
+    }
+    order, document = choose(
+        joined_up, np.concatenate(known), told, seed=settings.seed, wanted=settings.ranking.choose, fallback=fallback
+    )
+    document["caps"] = _caps(settings, bundle, document["known"]["chosen"], caps)
+    return replace(order, caps=document["caps"]["kept"]), document
+
+
+def _caps(settings, bundle: Bundle, chosen: str, judged: list[tuple[Moment, Lists, Criterion]]) -> dict:
+    moment, lists, criterion = judged[0]
+    if chosen not in lists.items:
+        return {"kept": True}
+    items = lists.items[chosen]
+    return caps_pay(criterion, items, with_caps(bundle, settings.pipeline, moment, items, settings.seed))
+
+
+def propensity_criterion(lesson: Lesson, moment: Moment) -> Criterion | None:
+    """The self-normalised inverse-propensity estimate, where the log tells propensities; else None."""
+    w = lesson.windows
+    log = lesson.dataset.log.window(w.validation_start, w.test_start)
+    if log.propensity is None or np.isfinite(log.propensity).mean() < LOGGED_SHARE:
+        return None
+    log = log.take(np.isin(log.user, moment.users))
+    n_items = lesson.dataset.catalogue.n_items
+
+    def measure(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return replayed(items, moment.users, log, n_items, (10,))[10]
+
+    return measure
+
