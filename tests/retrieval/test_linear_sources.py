@@ -24,11 +24,8 @@ def touched_of(window) -> np.ndarray:
 
 def weights_of(source) -> np.ndarray:
     """The whole map as a matrix."""
-    n = len(source.map)
-    out = (source.map.query @ source.map.answer.T).astype(np.float64)
-    rows = np.repeat(np.arange(n), np.diff(source.map.offsets))
-    np.add.at(out, (rows, source.map.columns), source.map.weights)
-    return out
+    every = np.arange(len(source.map))
+    return source.map.entries(every, every).astype(np.float64)
 
 
 def fitted(source, window):
