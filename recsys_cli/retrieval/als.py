@@ -57,10 +57,9 @@ class Als(ArrayRetriever):
     @classmethod
     def alternatives(cls, config: AlsConfig) -> list[AlsConfig]:
         tried = (
-            {"factors": 128},
-            {"regularisation": 30.0},
             {"factors": 128, "regularisation": 30.0},
-            {"factors": 32, "regularisation": 30.0, "alpha": 5.0},
+            {"regularisation": 30.0},
+            {"factors": 128},
         )
         return [config.model_copy(update=update) for update in tried]
 

@@ -51,12 +51,11 @@ class ItemNeighbours(ItemFilter):
     @classmethod
     def alternatives(cls, config: ItemNeighboursConfig) -> list[ItemNeighboursConfig]:
         tried = (
-            {"similarity": "cosine", "shrink": 10.0, "neighbours": 300},
-            {"similarity": "tversky", "shrink": 5.0},
-            {"similarity": "asymmetric", "asymmetry": 0.3, "neighbours": 300},
-            {"similarity": "bm25"},
             {"similarity": "tfidf", "neighbours": 300},
+            {"similarity": "cosine", "shrink": 10.0, "neighbours": 300},
             {"similarity": "jaccard", "neighbours": 50},
+            {"similarity": "bm25"},
+            {"similarity": "tversky", "shrink": 5.0},
         )
         return [config.model_copy(update=update) for update in tried]
 
@@ -126,7 +125,7 @@ class Rp3Beta(ItemFilter):
 
     @classmethod
     def alternatives(cls, config: Rp3BetaConfig) -> list[Rp3BetaConfig]:
-        pairs = ((0.8, 0.6), (0.4, 0.3), (0.6, 0.2), (1.0, 0.3), (0.6, 0.6))
+        pairs = ((0.6, 0.6), (0.8, 0.6), (0.4, 0.3), (1.0, 0.3))
         return [config.model_copy(update={"alpha": a, "beta": b}) for a, b in pairs]
 
     def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
