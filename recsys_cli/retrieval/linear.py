@@ -130,6 +130,7 @@ def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
     matrix is well enough conditioned for it. Raises RecsysError where it has no inverse in the precision of numbers.
     """
     from scipy.linalg import lapack
+    from threadpoolctl import threadpool_limits
 
     turned, n = edges.T.tocsr(), edges.shape[1]
     # no eigenvalue is greater than the greatest sum of a row
@@ -140,10 +141,12 @@ def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
         gram[start : start + ROWS_AT_ONCE] = (turned[start : start + ROWS_AT_ONCE] @ edges).toarray()
     gram[np.diag_indices_from(gram)] += regularisation
     factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
-    # LAPACK counts columns first: the transpose of a symmetric matrix is the matrix, and needs no copy
-    done, failed = factor(gram.T, lower=0, clean=0, overwrite_a=1)
-    if not failed:
-        done, failed = invert(done, lower=0, overwrite_c=1)
+    # two threads of a busy machine wait for each other longer than one alone takes for a matrix of this size
+    with threadpool_limits(1 if n <= PRECISE_ITEMS else None, "blas"):
+        # LAPACK counts columns first: the transpose of a symmetric matrix is the matrix, and needs no copy
+        done, failed = factor(gram.T, lower=0, clean=0, overwrite_a=1)
+        if not failed:
+            done, failed = invert(done, lower=0, overwrite_c=1)
     if failed:
         raise RecsysError("ease: the regression has no solution in floating point", "raise `regularisation`")
     out = done.T
