@@ -141,8 +141,8 @@ def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
         gram[start : start + ROWS_AT_ONCE] = (turned[start : start + ROWS_AT_ONCE] @ edges).toarray()
     gram[np.diag_indices_from(gram)] += regularisation
     factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
-    # two threads of a busy machine wait for each other longer than one alone takes for a matrix of this size
-    with threadpool_limits(1 if n <= PRECISE_ITEMS else None, "blas"):
+    # several threads of a busy machine wait for each other longer than one alone takes, and round as their number says
+    with threadpool_limits(1, "blas"):
         # LAPACK counts columns first: the transpose of a symmetric matrix is the matrix, and needs no copy
         done, failed = factor(gram.T, lower=0, clean=0, overwrite_a=1)
         if not failed:
