@@ -151,6 +151,7 @@ def _whole(catalogue: Catalogue, log: Log, now: int) -> State:
         history=Ragged.group(log.user, log.item, catalogue.n_users),
         history_time=Ragged.group(log.user, log.time, catalogue.n_users),
         history_actions=Ragged.group(log.user, log.action_bits, catalogue.n_users),
+        history_numbers={},
     )
 
 

@@ -116,7 +116,12 @@ def offsets_of(counts: np.ndarray) -> np.ndarray:
 
 def expand(starts: np.ndarray, counts: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Concatenate `values[starts[i]:starts[i] + counts[i]]`; returns (i of each value, the values)."""
+    places, at = positions(starts, counts)
+    return places, values[at]
+
+
+def positions(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(i, starts[i] + 0 … counts[i] − 1) for one i after the other."""
     places = np.repeat(np.arange(len(starts)), counts)
     first = np.cumsum(counts) - counts
-    at = np.arange(len(places)) - np.repeat(first, counts) + np.repeat(starts, counts)
-    return places, values[at]
+    return places, np.arange(len(places)) - np.repeat(first, counts) + np.repeat(starts, counts)

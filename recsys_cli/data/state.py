@@ -6,7 +6,7 @@ is the same code for a request of today, for an evaluation as of a past day and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -55,6 +55,9 @@ class State:
     """int32[n_authors]"""
     history_actions: Ragged | None = None
     """uint32 what the user did in those interactions (`Log.action_bits`), by user; None where it was not kept"""
+    history_numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    """column of the log → float32 its number beside each of `history.values`, NaN where unknown: "dwell_seconds" and
+    the numeric columns of `Log.context`"""
 
     @property
     def available(self) -> np.ndarray:
@@ -78,7 +81,10 @@ class State:
         n_users, n_items, n_authors = catalogue.n_users, catalogue.n_items, catalogue.n_authors
         positive = np.flatnonzero(log.positive)
         user, item, time = log.user[positive], log.item[positive], log.time[positive]
-        history, history_time, history_actions = _latest(user, (item, time, log.action_bits[positive]), n_users)
+        numbers = _numbers(log)
+        history, history_time, history_actions, *beside = _latest(
+            user, (item, time, log.action_bits[positive], *(values[positive] for values in numbers.values())), n_users
+        )
         author = catalogue.item_author[item]
         decay = np.exp2(-(now - time) / TIE_HALF_LIFE)
         ties, tie_strength = _sums(user, author, decay, n_users, n_authors)
@@ -100,6 +106,7 @@ class State:
             trending=np.bincount(item, weights=trend, minlength=n_items).astype(np.float32),
             author_followers=np.bincount(followed.values, minlength=n_authors).astype(np.int32),
             history_actions=history_actions,
+            history_numbers={name: rows.values for name, rows in zip(numbers, beside, strict=True)},
         )
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -111,6 +118,8 @@ class State:
                 out[f"{f.name}.offsets"], out[f"{f.name}.values"] = value.offsets, value.values
             elif isinstance(value, np.ndarray):
                 out[f.name] = value
+            elif isinstance(value, dict):
+                out.update({f"{f.name}/{name}": array for name, array in value.items()})
         return out, {"now": self.now}
 
     @classmethod
@@ -121,7 +130,16 @@ class State:
                 values[f.name] = Ragged(arrays[f"{f.name}.offsets"], arrays[f"{f.name}.values"])
             elif f.name in arrays:
                 values[f.name] = arrays[f.name]
+        inside = "history_numbers/"
+        values["history_numbers"] = {n.removeprefix(inside): a for n, a in arrays.items() if n.startswith(inside)}
         return cls(**values)
+
+
+def _numbers(log: Log) -> dict[str, np.ndarray]:
+    """The columns of numbers that a log has beside its actions."""
+    out = {} if log.dwell is None else {"dwell_seconds": log.dwell}
+    out.update({name: values for name, values in log.context.items() if values.dtype.kind == "f"})
+    return out
 
 
 def _latest(user: np.ndarray, columns: tuple[np.ndarray, ...], n_users: int) -> tuple[Ragged, ...]:

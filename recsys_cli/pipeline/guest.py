@@ -40,6 +40,10 @@ def with_guest(state: State, items: np.ndarray) -> State:
         history=_with_row(state.history, items),
         history_time=_with_row(state.history_time, state.now - np.arange(len(items), 0, -1) * SPACING),
         history_actions=None if state.history_actions is None else _with_row(state.history_actions, items * 0),
+        history_numbers={
+            name: np.append(values, np.full(len(items), np.nan, np.float32))
+            for name, values in state.history_numbers.items()
+        },
         seen=_with_row(state.seen, np.unique(items)),
         follows=_with_row(state.follows, items[:0]),
         blocked=_with_row(state.blocked, items[:0]),

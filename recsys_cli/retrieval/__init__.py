@@ -18,7 +18,7 @@ from recsys_cli.retrieval.graph_filter import GraphFilter
 from recsys_cli.retrieval.in_network import InNetwork
 from recsys_cli.retrieval.lightgcn import LightGcn
 from recsys_cli.retrieval.linear import Ease, Slim
-from recsys_cli.retrieval.neighbours import ItemNeighbours
+from recsys_cli.retrieval.neighbours import ItemNeighbours, Rp3Beta
 from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
 from recsys_cli.retrieval.segment import SegmentTrending
@@ -54,6 +54,7 @@ SOURCES: dict[str, type[Retriever]] = {
     "graph_filter": GraphFilter,
     "ease": Ease,
     "slim": Slim,
+    "rp3beta": Rp3Beta,
     "blend": Blend,
     "user_neighbours": UserNeighbours,
     "two_hop": TwoHop,
@@ -81,6 +82,7 @@ OPTIONAL = frozenset(
         "graph_filter",
         "ease",
         "slim",
+        "rp3beta",
         "blend",
         "user_neighbours",
         "two_hop",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -14,27 +15,18 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import (
-    ArrayRetriever,
-    MaxAge,
-    PerState,
-    Reason,
-    RetrieverConfig,
-    Window,
-)
-from recsys_cli.retrieval.dense import ItemIndex, product, ragged_of, unique_users
+from recsys_cli.retrieval.base import ArrayRetriever, LastAnswer, Reason, Window
+from recsys_cli.retrieval.dense import ItemIndex, product, unique_users
+from recsys_cli.retrieval.history import HistoryConfig, WeightedHistories
 
 CELLS_AT_ONCE = 250_000
 """Numbers of the vectors gathered for a piece of work: memory that stays in the cache and is used again."""
 
 
-class AlsConfig(RetrieverConfig):
+class AlsConfig(HistoryConfig):
     """Weighted matrix factorisation (Hu, Koren and Volinsky, ICDM 2008)."""
 
     kind: Literal["als"] = "als"
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
     factors: PositiveInt = 64
     """Width of the vectors."""
     iterations: PositiveInt = 10
@@ -53,13 +45,23 @@ class Als(ArrayRetriever):
     """score = x_u · y_i, with x_u = (YᵀY + (α − 1) Y_uᵀY_u + λ_u I)⁻¹ α Y_uᵀ1 over the items Y_u of the user.
 
     λ_u = λ (α |Y_u| + others)^ν. A user whose history is the one of the fit has the vector of the fit; anybody else
-    with a history is folded in by the same equation.
+    with a history is folded in by the same equation. Where the items of a history count unequally, everybody is
+    folded in, with confidence 1 + (α − 1) w_j of an item of weight w_j.
     """
 
     config_type: ClassVar = AlsConfig
     part: ClassVar = "als.bin"
     parts: ClassVar = ("items", "known", "users", "last")
     config: AlsConfig
+
+    @classmethod
+    def alternatives(cls, config: AlsConfig) -> list[AlsConfig]:
+        tried = (
+            {"factors": 128, "regularisation": 30.0},
+            {"regularisation": 30.0},
+            {"factors": 128},
+        )
+        return [config.model_copy(update=update) for update in tried]
 
     def __init__(self, config: AlsConfig):
         super().__init__(config)
@@ -70,7 +72,7 @@ class Als(ArrayRetriever):
 
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
         self._arrays = arrays
-        self._latest = PerState(lambda state: {})
+        self._last = LastAnswer()
         self.index = ItemIndex(arrays["items"], arrays["known"], self.config.max_age_days)
         self._system = self._facing(arrays["items"], int(np.count_nonzero(arrays["known"])))
 
@@ -110,31 +112,23 @@ class Als(ArrayRetriever):
         np.maximum.at(last, users, times)
         self._set({"items": factors, "known": known, "users": people, "last": last})
 
-    def _solve(self, histories: Ragged) -> np.ndarray:
-        """float32[B, D]; each item of a history counts once, items without a vector not at all."""
-        held = (histories.values >= 0) & (histories.values < len(self._arrays["known"]))
-        held[held] = self._arrays["known"][histories.values[held]]
-        return self._system.solve(
-            Ragged.group(histories.rows[held], histories.values[held], len(histories)).sorted_rows()
-        )
+    def _solve(self, histories: WeightedHistories) -> np.ndarray:
+        """float32[B, D]; items without a vector count not at all."""
+        known = histories.known(self._arrays["known"])
+        return self._system.solve(known.items, weights=None if self.config.history_weighting.uniform else known.weights)
 
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D] vectors and bool[B], False where the user has no history."""
         users = np.asarray(users)
-        # a request asks for proposals, then for similarities: the second finds what the first solved
-        kept, asked = self._latest(state), users.tobytes()
-        last = kept.get("last")
-        if last is None or last[0] != asked:
-            # one assignment of a pair: requests of other threads see the old one or the new one
-            last = kept["last"] = (asked, self._vectors(state, users))
-        return last[1]
+        return self._last(state, users, lambda: self._vectors(state, users))
 
     def _vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         out = np.zeros((len(users), self.config.factors), np.float32)
         inside = np.clip(users, 0, max(len(state.history) - 1, 0))
         stop = state.history.offsets[inside + 1] if len(state.history) else np.zeros(len(users), np.int64)
         has = (users >= 0) & (stop > state.history.offsets[inside])
-        fitted = np.flatnonzero(has & (users < len(self._arrays["last"])))
+        as_fitted = has & (users < len(self._arrays["last"])) & self.config.history_weighting.uniform
+        fitted = np.flatnonzero(as_fitted)
         latest = state.history_time.values[stop[fitted] - 1]
         fitted = fitted[latest == self._arrays["last"][users[fitted]]]
         out[fitted] = self._arrays["users"][users[fitted]]
@@ -142,8 +136,9 @@ class Als(ArrayRetriever):
         others[fitted] = False
         others = np.flatnonzero(others)
         if len(others):
-            places, items = state.history.take(users[others])
-            out[others] = self._solve(Ragged.group(places, items, len(others)))
+            out[others] = self._solve(
+                WeightedHistories.of_state(state, users[others], self.config.history_weighting)
+            )
         return out, has & (out != 0).any(axis=1)
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +152,7 @@ class Als(ArrayRetriever):
         return self.index.pair_products(at, vectors, known, np.asarray(items))
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
-        return self._solve(ragged_of(histories))
+        return self._solve(WeightedHistories.of_lists(histories, self.config.history_weighting))
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return self.index.nearest_in_history(state, user, items, at_least=0.5)
@@ -192,12 +187,16 @@ class RidgeSystem:
         return cls(vectors @ basis, basis, spectrum, alpha, regularisation, exponent, others)
 
     def penalty(self, lengths: np.ndarray) -> np.ndarray:
-        """float32[B] λ_u of rows of so many vectors."""
+        """float32[B] λ_u of rows of so many vectors, or of vectors whose weights add up to so much."""
         confidence = self.alpha * lengths + np.maximum(self.others - lengths, 0)
         return (self.regularisation * confidence.astype(np.float64) ** self.exponent).astype(np.float32)
 
-    def solve(self, rows: Ragged, pool: ThreadPoolExecutor | None = None) -> np.ndarray:
+    def solve(
+        self, rows: Ragged, pool: ThreadPoolExecutor | None = None, weights: np.ndarray | None = None
+    ) -> np.ndarray:
         """float32[B, D] x_u of rows that name each vector once; 0 for empty rows.
+
+        weights: float32 beside `rows.values`; a vector of weight w has confidence 1 + (α − 1) w in place of α.
 
         Rows are padded to one of a few lengths, which depends on the row alone: whoever else is solved for, the
         result is the same to the last bit.
@@ -215,7 +214,8 @@ class RidgeSystem:
 
         def work(piece: tuple[np.ndarray, int]) -> None:
             places, length = piece
-            out[places] = self._piece(rows, places, length)
+            solve = self._piece if weights is None else partial(self._weighted_piece, weights)
+            out[places] = solve(rows, places, length)
 
         for _ in map(work, pieces) if pool is None else pool.map(work, pieces):
             pass
@@ -238,3 +238,22 @@ class RidgeSystem:
         matrix = (alpha - 1) * (vectors.transpose(0, 2, 1) @ vectors)
         matrix[:, np.arange(width), np.arange(width)] += diagonal
         return np.linalg.solve(matrix, alpha * vectors.sum(axis=1)[..., None])[..., 0]
+
+    def _weighted_piece(self, weights: np.ndarray, rows: Ragged, places: np.ndarray, length: int) -> np.ndarray:
+        """As `_piece`: (D + ZᵀWZ)⁻¹ Zᵀc = D⁻¹ Zᵀ (I + W Z D⁻¹ Zᵀ)⁻¹ c, W the added confidences and c = 1 + W1."""
+        width = self.turned.shape[1]
+        held = np.arange(length) < rows.lengths[places][:, None]
+        at = np.where(held, rows.offsets[places][:, None] + np.arange(length), 0)
+        vectors = self.turned[np.where(held, rows.values[at], 0)] * held[..., None]
+        counts = np.where(held, weights[at], 0)
+        added = np.float32(self.alpha - 1) * counts
+        confidence = np.where(held, 1 + added, 0)[..., None]
+        diagonal = self.spectrum + self.penalty(counts.sum(axis=1))[:, None]
+        if length < width:
+            matrix = added[..., None] * ((vectors / diagonal[:, None, :]) @ vectors.transpose(0, 2, 1))
+            matrix[:, np.arange(length), np.arange(length)] += 1
+            shares = np.linalg.solve(matrix, confidence)
+            return (vectors.transpose(0, 2, 1) @ shares)[..., 0] / diagonal
+        matrix = vectors.transpose(0, 2, 1) @ (vectors * added[..., None])
+        matrix[:, np.arange(width), np.arange(width)] += diagonal
+        return np.linalg.solve(matrix, vectors.transpose(0, 2, 1) @ confidence)[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.progress import Progress
     from recsys_cli.retrieval.dense import ItemIndex
+    from recsys_cli.retrieval.history import RecencyWeighting
 
 
 FEW_ITEMS = 500
@@ -94,6 +96,20 @@ class Retriever:
 
     def __init__(self, config: RetrieverConfig):
         self.config = config
+        self._last = LastAnswer()
+
+    def reweighted(self, weighting: RecencyWeighting) -> Retriever:
+        """The same fitted source, whose arrays it shares, asking with other weights of the items of a history."""
+        out = copy.copy(self)
+        out.config = self.config.model_copy(update={"history_weighting": weighting})
+        out._last = LastAnswer()
+        return out
+
+    @classmethod
+    def alternatives(cls, config: RetrieverConfig) -> list[RetrieverConfig]:
+        """A few other settings that are worth trying on data where nobody has chosen any, likeliest first; the
+        given ones are not among them. Empty where the family has none that are cheap."""
+        return []
 
     def missing(self, window: Window) -> str | None:
         """What the data lacks for this source, as "needs follows"; None where it can work."""
@@ -221,6 +237,29 @@ class PerState:
         if kept is None or kept[0]() is not state:
             kept = self._kept = (weakref.ref(state), self._compute(state))
         return kept[1]
+
+
+class LastAnswer:
+    """Keeps what was last computed of a batch of users as of a State.
+
+    A request asks a source for proposals, then for the scores of others' proposals: the second finds what the first
+    computed.
+    """
+
+    def __init__(self):
+        self._kept: tuple[weakref.ref, bytes, Any] | None = None
+
+    def __call__(self, state: State, users: np.ndarray, compute: Callable[[], Any]) -> Any:
+        kept, asked = self._kept, users.tobytes()
+        if kept is None or kept[0]() is not state or kept[1] != asked:
+            # one assignment of everything: requests of other threads see the old answer or the new one
+            kept = self._kept = (weakref.ref(state), asked, compute())
+        return kept[2]
+
+    def get(self, state: State, users: np.ndarray) -> Any | None:
+        """What is kept of these users, None where it is of others."""
+        kept = self._kept
+        return kept[2] if kept is not None and kept[0]() is state and kept[1] == users.tobytes() else None
 
 
 def read_part(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict]:

@@ -25,15 +25,17 @@ from recsys_cli.retrieval.base import (
     eligible,
     topk,
 )
-from recsys_cli.retrieval.dense import product, ragged_of, unique_users
+from recsys_cli.retrieval.dense import product, unique_users
 from recsys_cli.retrieval.factorisation import Bpr, Nmf, Svd
 from recsys_cli.retrieval.graph_filter import GraphFilter
 from recsys_cli.retrieval.item_filter import ItemFilter
 from recsys_cli.retrieval.lightgcn import LightGcn
 from recsys_cli.retrieval.linear import Ease, Slim
+from recsys_cli.retrieval.neighbours import ItemNeighbours, Rp3Beta
 
 if TYPE_CHECKING:
     from recsys_cli.data.catalogue import Catalogue
+    from recsys_cli.retrieval.history import RecencyWeighting
 
 CELLS_AT_ONCE = 4_000_000
 PARTS: dict[str, type[Retriever]] = {
@@ -41,8 +43,10 @@ PARTS: dict[str, type[Retriever]] = {
     "bpr": Bpr,
     "ease": Ease,
     "graph_filter": GraphFilter,
+    "item_neighbours": ItemNeighbours,
     "lightgcn": LightGcn,
     "nmf": Nmf,
+    "rp3beta": Rp3Beta,
     "slim": Slim,
     "svd": Svd,
 }
@@ -99,6 +103,14 @@ class Blend(Retriever):
         super().__init__(config)
         self.parts = {name: PARTS[part.kind](part) for name, part in config.parts.items()}
         self._eligible = PerState(lambda state: eligible(state, config.max_age_days))
+
+    def reweighted(self, weighting: RecencyWeighting) -> Blend:
+        """All parts whose own settings leave it to training ask with these weights."""
+        out = super().reweighted(weighting)
+        free = {n for n, part in self.config.parts.items() if part.history_weighting.kind == "auto"}
+        out.parts = {n: part.reweighted(weighting) if n in free else part for n, part in self.parts.items()}
+        out.config = self.config.model_copy(update={"parts": {n: part.config for n, part in out.parts.items()}})
+        return out
 
     def missing(self, window: Window) -> str | None:
         return next((lack for part in self.parts.values() if (lack := part.missing(window))), None)
@@ -251,6 +263,6 @@ def _scores(part: Retriever, state: State, users: np.ndarray) -> tuple[np.ndarra
 def _folded(part: Retriever, histories: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """As `_scores`, for histories."""
     if isinstance(part, ItemFilter):
-        return part.rows_of(ragged_of(histories))
+        return part.rows_of(histories)
     vectors = part.fold_in(histories)
     return np.array(product(vectors, part.index.vectors.T)), (vectors != 0).any(axis=1)

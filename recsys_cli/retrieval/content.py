@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged, expand
-from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.retrieval.base import (
     MaxAge,
@@ -25,6 +24,7 @@ from recsys_cli.retrieval.base import (
     topk,
 )
 from recsys_cli.retrieval.dense import unique_users
+from recsys_cli.retrieval.history import RecencyWeighting
 from recsys_cli.retrieval.pairs import best_pairs, sum_pairs
 from recsys_cli.retrieval.tokens import Tokens
 
@@ -46,8 +46,8 @@ class ContentConfig(RetrieverConfig):
     """Weight of the author and of categories, but for those that more than a quarter of the items share."""
     history: PositiveInt = 50
     """Latest interactions of the user that are looked at."""
-    half_life_days: PositiveFloat = 7.0
-    """Time after which an interaction of the history counts half."""
+    history_weighting: RecencyWeighting = RecencyWeighting()
+    """How much each of those interactions counts."""
     per_author: NonNegativeInt = 3
     """Newest items of each followed author that stand in for the history of a user who has none; 0 for none."""
 
@@ -98,7 +98,7 @@ class ItemTokens:
 
 
 class Content(Retriever):
-    """score = cosine of the item and Σ over the user's history j of 2^(−time since j ÷ half-life) × vector of j.
+    """score = cosine of the item and Σ over the user's history j of weight of j × vector of j.
 
     Reads the State alone, so that an item can be proposed from the moment it is published. A user without a
     history is known by the newest items of the authors followed.
@@ -134,7 +134,8 @@ class Content(Retriever):
         places, items = expand(stop - count, count, state.history.values)
         times = expand(stop - count, count, state.history_time.values)[1]
         latest = state.history_time.values[np.maximum(stop - 1, 0)] if len(times) else np.zeros(len(users), np.int64)
-        weights = np.exp2((times - latest[places]) / (self.config.half_life_days * DAY))
+        behind = np.cumsum(count)[places] - 1 - np.arange(len(places))
+        weights = self.config.history_weighting.recency(behind, times - latest[places])
         new = np.flatnonzero((count == 0) & (users >= 0))
         if not self.config.per_author or not len(new):
             return places, items, weights

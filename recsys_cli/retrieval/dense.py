@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from recsys_cli.data.ragged import Ragged, offsets_of
-from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.retrieval.base import MaxAge, PerState, Reason, chunks, eligible, topk
 from recsys_cli.retrieval.index import DEPTH, FILE, LARGE, ApproximateIndex
@@ -227,16 +226,6 @@ def _layout() -> tuple[int, int]:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def history_weights(places: np.ndarray, since: np.ndarray, batch: int, half_life_days: float) -> np.ndarray:
-    """float32[m] weights of history rows, adding up to 1 for each place.
-
-    since: µs relative to the latest row of the place (0 or negative).
-    """
-    weights = np.exp2(since / (half_life_days * DAY))
-    total = np.bincount(places, weights=weights, minlength=batch)
-    return (weights / total[places]).astype(np.float32)
 
 
 def ragged_of(histories: list[np.ndarray]) -> Ragged:

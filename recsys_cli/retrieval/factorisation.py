@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import (
-    ArrayRetriever,
-    MaxAge,
-    PerState,
-    Reason,
-    RetrieverConfig,
-    Window,
-    chunks,
-)
-from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
+from recsys_cli.retrieval.base import ArrayRetriever, LastAnswer, Reason, Window, chunks
+from recsys_cli.retrieval.dense import ItemIndex, unique_users
+from recsys_cli.retrieval.history import HistoryConfig, WeightedHistories
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -29,12 +21,8 @@ ROWS_AT_ONCE = 200_000
 TINY = np.float32(1e-9)
 
 
-class FactorConfig(RetrieverConfig):
+class FactorConfig(HistoryConfig):
     """What these factorisations have in common."""
-
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
 
 
 class BprConfig(FactorConfig):
@@ -96,7 +84,7 @@ class Factorisation(ArrayRetriever):
 
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
         self._arrays = arrays
-        self._latest = PerState(lambda state: {})
+        self._last = LastAnswer()
         self.index = ItemIndex(arrays["answer"], arrays["known"], self.config.max_age_days)
 
     def missing(self, window: Window) -> str | None:
@@ -125,30 +113,24 @@ class Factorisation(ArrayRetriever):
         """(query, answer) from the users × items of ones."""
         raise NotImplementedError
 
-    def _fold(self, histories: Ragged) -> np.ndarray:
-        """float32[B, D'] vectors; each item of a history counts once and has a vector; rows may be empty."""
+    def _fold(self, histories: WeightedHistories) -> np.ndarray:
+        """float32[B, D'] vectors of histories whose items have one; rows may be empty."""
         raise NotImplementedError
 
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D'] vectors and bool[B], False where nothing of the history is known."""
         users = np.asarray(users)
-        # a request asks for proposals, then for similarities: the second finds what the first folded in
-        kept, asked = self._latest(state), users.tobytes()
-        last = kept.get("last")
-        if last is None or last[0] != asked:
-            places, items = state.history.take(users)
-            last = kept["last"] = (asked, self._represent(Ragged.group(places, items, len(users))))
-        return last[1]
+        weighting = self.config.history_weighting
+        return self._last(
+            state, users, lambda: self._represent(WeightedHistories.of_state(state, users, weighting))
+        )
 
-    def _represent(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
-        held = (histories.values >= 0) & (histories.values < len(self._arrays["query"]))
-        held[held] = self._arrays["known"][histories.values[held]]
-        rows = Ragged.group(histories.rows[held], histories.values[held], len(histories)).sorted_rows()
-        out = np.zeros((len(rows), self.index.vectors.shape[1]), np.float32)
-        for part in chunks(rows.lengths + 1, ROWS_AT_ONCE):
-            low, high = rows.offsets[part.start], rows.offsets[part.stop]
-            out[part] = self._fold(Ragged(rows.offsets[part.start : part.stop + 1] - low, rows.values[low:high]))
-        return out, (rows.lengths > 0) & (out != 0).any(axis=1)
+    def _represent(self, histories: WeightedHistories) -> tuple[np.ndarray, np.ndarray]:
+        known = histories.known(self._arrays["known"])
+        out = np.zeros((len(known), self.index.vectors.shape[1]), np.float32)
+        for part in chunks(known.items.lengths + 1, ROWS_AT_ONCE):
+            out[part] = self._fold(known.part(part))
+        return out, (known.items.lengths > 0) & (out != 0).any(axis=1)
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users = np.asarray(users)
@@ -161,14 +143,17 @@ class Factorisation(ArrayRetriever):
         return self.index.pair_products(at, vectors, known, np.asarray(items))
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
-        return self._represent(ragged_of(histories))[0]
+        return self._represent(WeightedHistories.of_lists(histories, self.config.history_weighting))[0]
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return self.index.nearest_in_history(state, user, items, at_least=0.5)
 
 
 class Svd(Factorisation):
-    """R̃ = R diag(popularity^−p) ≈ U Σ Vᵀ; x_u = r̃_u V ÷ √|history| and a_i = V_i × popularity^p."""
+    """R̃ = R diag(popularity^−p) ≈ U Σ Vᵀ; x_u = r̃_u V ÷ √Σ w² and a_i = V_i × popularity^p.
+
+    r̃_u has the weights w of the history where the row of the matrix has ones.
+    """
 
     config_type: ClassVar = SvdConfig
     config: SvdConfig
@@ -182,12 +167,15 @@ class Svd(Factorisation):
             _, _, right = randomized_svd(normal, width, n_iter=5, random_state=seed & 0x7FFFFFFF)
         return right.T / popularity[:, None], right.T * popularity[:, None]
 
-    def _fold(self, histories: Ragged) -> np.ndarray:
-        return _sums(self._arrays["query"], histories) / np.sqrt(np.maximum(histories.lengths, 1))[:, None]
+    def _fold(self, histories: WeightedHistories) -> np.ndarray:
+        return histories.sums(self._arrays["query"]) / histories.scale[:, None]
 
 
 class Nmf(Factorisation):
-    """R̃ ≈ W H with nothing below 0; x_u = argmin ‖r̃_u − x H‖² over x ≥ 0, and a_i = H_i × popularity^p."""
+    """R̃ ≈ W H with nothing below 0; x_u = argmin ‖r̃_u − x H‖² over x ≥ 0, and a_i = H_i × popularity^p.
+
+    r̃_u has the weights of the history where the row of the matrix has ones.
+    """
 
     config_type: ClassVar = NmfConfig
     config: NmfConfig
@@ -216,8 +204,8 @@ class Nmf(Factorisation):
         parts = model.components_.T
         return parts / popularity[:, None], parts * popularity[:, None]
 
-    def _fold(self, histories: Ragged) -> np.ndarray:
-        wanted = _sums(self._arrays["query"], histories)
+    def _fold(self, histories: WeightedHistories) -> np.ndarray:
+        wanted = histories.sums(self._arrays["query"])
         x = np.where(wanted > 0, np.float32(0.1), np.float32(0))
         for _ in range(self.config.fold_in_steps):
             # one row at a time, so that a user alone gets what the user gets among others
@@ -226,9 +214,10 @@ class Nmf(Factorisation):
 
 
 class Bpr(Factorisation):
-    """x_u maximises Σ over the history ln σ(x · (y_i − ȳ) + b_i − b̄) − λ ‖x‖² ÷ 2, ȳ the mean item as the negative.
+    """x_u maximises the weighted mean over the history of ln σ(x · (y_i − ȳ) + b_i − b̄) − λ ‖x‖² ÷ 2.
 
-    The bias of an item stands as a last dimension of its vector, for which every user has 1.
+    ȳ, the mean item, is the negative. The bias of an item stands as a last dimension of its vector, for which every
+    user has 1.
     """
 
     config_type: ClassVar = BprConfig
@@ -256,18 +245,21 @@ class Bpr(Factorisation):
         vectors = np.array(model.item_factors)
         return vectors, vectors.copy()
 
-    def _fold(self, histories: Ragged) -> np.ndarray:
-        apart = self._arrays["query"][histories.values] - self._mean
+    def _fold(self, histories: WeightedHistories) -> np.ndarray:
+        items = histories.items
+        apart = self._arrays["query"][items.values] - self._mean
         vectors, biases = apart[:, :-1], apart[:, -1]
-        places, lengths = histories.rows, np.maximum(histories.lengths, 1)[:, None]
+        places = items.rows
+        total = np.bincount(places, histories.weights, len(items)).astype(np.float32)
+        total = np.where(items.lengths > 0, total, 1)[:, None]
         x = np.zeros((len(histories), vectors.shape[1]), np.float32)
         for _ in range(self.config.fold_in_steps):
             margin = np.einsum("md,md->m", vectors, x[places]) + biases
             pull = vectors * (1 / (1 + np.exp(np.clip(margin, -30, 30))))[:, None]
-            x += self._step * (_row_sums(pull, histories) / lengths - np.float32(self.config.regularisation) * x)
+            x += self._step * (histories.sums_of(pull) / total - np.float32(self.config.regularisation) * x)
         out = np.ones((len(x), x.shape[1] + 1), np.float32)
         out[:, :-1] = x
-        out[histories.lengths == 0] = 0
+        out[items.lengths == 0] = 0
         return out
 
 
@@ -277,16 +269,3 @@ def _normalised(touched: csr_matrix, power: float) -> tuple[csr_matrix, np.ndarr
 
     popularity = np.maximum(np.asarray(touched.sum(axis=0)).ravel(), 1).astype(np.float32) ** np.float32(power)
     return (touched @ diags(1 / popularity)).tocsr().astype(np.float32), popularity
-
-
-def _sums(vectors: np.ndarray, rows: Ragged) -> np.ndarray:
-    """float32[n, D] sum of the vectors of each row."""
-    return _row_sums(vectors[rows.values], rows)
-
-
-def _row_sums(values: np.ndarray, rows: Ragged) -> np.ndarray:
-    out = np.zeros((len(rows), values.shape[1]), np.float32)
-    filled = np.flatnonzero(rows.lengths)
-    if len(filled):
-        out[filled] = np.add.reduceat(values, rows.offsets[filled], axis=0)
-    return out

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, RetrieverConfig
+from recsys_cli.retrieval.history import HistoryConfig
 from recsys_cli.retrieval.item_filter import ItemFilter, ItemMap, leading_space, strongest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-ROWS_AT_ONCE = 2_000
+ROWS_AT_ONCE = 1_000
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-class GraphFilterConfig(RetrieverConfig):
+class GraphFilterConfig(HistoryConfig):
     """Graph filter: normalised co-occurrence and the leading singular space (Shen et al., CIKM 2021)."""
 
     kind: Literal["graph_filter"] = "graph_filter"
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
     user_exponent: NonNegativeFloat = 0.35
     """Power of a user's number of items by which the user's edges are divided."""
     item_exponent: NonNegativeFloat = 0.5
@@ -61,6 +62,15 @@ class GraphFilter(ItemFilter):
     config_type: ClassVar = GraphFilterConfig
     config: GraphFilterConfig
 
+    @classmethod
+    def alternatives(cls, config: GraphFilterConfig) -> list[GraphFilterConfig]:
+        tried = (
+            {"factors": 64},
+            {"user_exponent": 0.45, "query_exponent": 0.65, "sharpening": 0.55},
+            {"user_exponent": 0.5, "query_exponent": 0.5, "answer_exponent": 0.4},
+        )
+        return [config.model_copy(update=update) for update in tried]
+
     def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
         from scipy.sparse import diags_array
 
@@ -96,23 +106,35 @@ def powered(numbers: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def co_occurrence(
-    edges: csr_matrix, query: np.ndarray, answer: np.ndarray, neighbours: int | None, *, diagonal: bool = True
+    edges: csr_matrix,
+    query: np.ndarray,
+    answer: np.ndarray,
+    neighbours: int | None,
+    *,
+    diagonal: bool = True,
+    measure: Measure | None = None,
 ) -> csr_matrix:
     """diag(query) Eᵀ E diag(answer) of E users × items, cut to the strongest of each row.
 
-    Made in blocks of rows, so that the whole product never stands in memory unless it is kept. Without
-    `diagonal` an item's product with itself is left out.
+    Made in blocks of rows, several at a time, so that the whole product never stands in memory unless it is kept.
+    Without `diagonal` an item's product with itself is left out. measure: makes float32[m] likenesses of the
+    products, from (int rows[m], int columns[m], float32 products[m]).
     """
     from scipy.sparse import diags_array, vstack
 
     left = (diags_array(query) @ edges.T).tocsr()
     right = (edges @ diags_array(answer)).tocsr()
-    blocks = []
-    for start in range(0, left.shape[0], ROWS_AT_ONCE):
+
+    def block_at(start: int) -> csr_matrix:
         block = (left[start : start + ROWS_AT_ONCE] @ right).tocsr()
-        if not diagonal:
+        if measure is not None or not diagonal:
             rows = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
-            block.data[rows == block.indices] = 0
+            if measure is not None:
+                block.data = measure(rows, block.indices, block.data).astype(np.float32)
+            if not diagonal:
+                block.data[rows == block.indices] = 0
             block.eliminate_zeros()
-        blocks.append(strongest(block, neighbours))
-    return vstack(blocks, format="csr")
+        return strongest(block, neighbours)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return vstack(list(pool.map(block_at, range(0, left.shape[0], ROWS_AT_ONCE))), format="csr")

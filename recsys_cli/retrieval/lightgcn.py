@@ -11,27 +11,18 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import (
-    ArrayRetriever,
-    MaxAge,
-    Reason,
-    RetrieverConfig,
-    Window,
-    chunks,
-)
-from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
+from recsys_cli.retrieval.base import ArrayRetriever, Reason, Window, chunks
+from recsys_cli.retrieval.dense import ItemIndex, unique_users
+from recsys_cli.retrieval.history import HistoryConfig, WeightedHistories
 
 ROWS_AT_ONCE = 200_000
 _ARRAYS = ("items", "known", "adds", "own")
 
 
-class LightGcnConfig(RetrieverConfig):
+class LightGcnConfig(HistoryConfig):
     """LightGCN (He et al., SIGIR 2020)."""
 
     kind: Literal["lightgcn"] = "lightgcn"
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
     dim: PositiveInt = 64
     """Width of the embeddings."""
     layers: NonNegativeInt = 3
@@ -116,21 +107,9 @@ class LightGcn(ArrayRetriever):
             return vectors.astype(np.float32)
         return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
-    def _spread(self, histories: Ragged, own: np.ndarray) -> np.ndarray:
-        """float32[B, D] own + Σ adds / √(items), of histories whose items are known and distinct."""
-        out = own.astype(np.float32, copy=True)
-        lengths = histories.lengths
-        filled = np.flatnonzero(lengths)
-        if len(filled):
-            sums = np.add.reduceat(self._arrays["adds"][histories.values], histories.offsets[filled], axis=0)
-            out[filled] += sums / np.sqrt(lengths[filled]).astype(np.float32)[:, None]
-        return self._scaled(out)
-
-    def _known(self, places: np.ndarray, items: np.ndarray, batch: int) -> Ragged:
-        """Distinct items with an embedding, by place."""
-        held = (items >= 0) & (items < len(self._arrays["known"]))
-        held[held] = self._arrays["known"][items[held]]
-        return Ragged.group(places[held], items[held], batch).sorted_rows()
+    def _spread(self, histories: WeightedHistories, own: np.ndarray) -> np.ndarray:
+        """float32[B, D] own + Σ weight × adds / √Σ weight², of histories whose items are known."""
+        return self._scaled(own + histories.sums(self._arrays["adds"]) / histories.scale[:, None])
 
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D] vectors and bool[B], False where the user has no history of known items."""
@@ -138,12 +117,13 @@ class LightGcn(ArrayRetriever):
         out, known = np.zeros((len(users), self.config.dim), np.float32), np.zeros(len(users), bool)
         for part in chunks(np.full(len(users), 64), ROWS_AT_ONCE):
             people = users[part]
-            histories = self._known(*state.history.take(people), len(people))
+            histories = WeightedHistories.of_state(state, people, self.config.history_weighting)
+            histories = histories.known(self._arrays["known"])
             inside = (people >= 0) & (people < len(own))
             base = np.zeros((len(people), self.config.dim), np.float32)
             base[inside] = own[people[inside]]
             out[part] = self._spread(histories, base)
-            known[part] = histories.lengths > 0
+            known[part] = histories.items.lengths > 0
         out[~known] = 0
         return out, known
 
@@ -159,9 +139,8 @@ class LightGcn(ArrayRetriever):
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
         """What the items of each history spread to somebody new."""
-        rows = ragged_of(histories)
-        known = self._known(rows.rows, rows.values, len(rows))
-        return self._spread(known, np.zeros((len(rows), self.config.dim), np.float32))
+        rows = WeightedHistories.of_lists(histories, self.config.history_weighting).known(self._arrays["known"])
+        return self._spread(rows, np.zeros((len(rows), self.config.dim), np.float32))
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return self.index.nearest_in_history(state, user, items, at_least=0.5)

@@ -7,24 +7,33 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from recsys_cli.errors import RecsysError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import MaxAge, RetrieverConfig
 from recsys_cli.retrieval.graph_filter import co_occurrence, degrees, powered
-from recsys_cli.retrieval.item_filter import ItemFilter, ItemMap, leading_space, strongest
+from recsys_cli.retrieval.history import HistoryConfig
+from recsys_cli.retrieval.item_filter import (
+    DENSE_SHARE,
+    ItemFilter,
+    ItemMap,
+    leading_space,
+    strongest_cells,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 ITEMS_AT_ONCE = 256
+ROWS_AT_ONCE = 1_000
+PRECISE_ITEMS = 6_000
+"""Catalogues up to which the inverse is computed in double precision whatever its condition: it takes 2 s."""
+WELL_CONDITIONED = 1e5
+"""Bound of the condition number below which single precision leaves three digits and more of the inverse."""
 
 
-class EaseConfig(RetrieverConfig):
+class EaseConfig(HistoryConfig):
     """EASE^R: ridge regression of every item on all others in closed form (Steck, WWW 2019)."""
 
     kind: Literal["ease"] = "ease"
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
     regularisation: PositiveFloat = 200.0
     """Weight λ of the squared weights."""
     user_exponent: NonNegativeFloat = 0.0
@@ -34,12 +43,13 @@ class EaseConfig(RetrieverConfig):
     predicted is multiplied by it again."""
     popularity_exponent: float = 0.0
     """Further power of an item's number of users by which its score is multiplied; above 0 favours the popular."""
-    exact_up_to: PositiveInt = 8_000
+    exact_up_to: PositiveInt = 14_000
     """Items up to which the whole matrix is inverted; above, it is solved in the leading space, see `factors`."""
     factors: PositiveInt = 512
     """Leading directions that are solved exactly in larger catalogues."""
     neighbours: PositiveInt | None = 1_000
-    """Strongest weights kept for each item outside the leading space; null keeps all."""
+    """Strongest weights kept for each item outside the leading space; null keeps all. In a catalogue of fewer than five
+    times as many items all are kept."""
 
 
 class Ease(ItemFilter):
@@ -53,6 +63,17 @@ class Ease(ItemFilter):
 
     config_type: ClassVar = EaseConfig
     config: EaseConfig
+
+    @classmethod
+    def alternatives(cls, config: EaseConfig) -> list[EaseConfig]:
+        tried = (
+            {"regularisation": 500.0},
+            {"regularisation": 1000.0},
+            {"regularisation": 50.0},
+            {"regularisation": 500.0, "popularity_exponent": 0.1},
+            {"regularisation": 4.0, "user_exponent": 0.25, "item_exponent": 0.3},
+        )
+        return [config.model_copy(update=update) for update in tried]
 
     def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
         from scipy.sparse import diags_array
@@ -68,16 +89,18 @@ class Ease(ItemFilter):
         return self._split(edges, back, forth, seed)
 
     def _exact(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray) -> ItemMap:
-        from scipy.linalg import cho_factor, cho_solve
-        from scipy.sparse import csr_matrix
-
-        gram = (edges.T @ edges).toarray().astype(np.float64)
-        gram[np.diag_indices_from(gram)] += self.config.regularisation
-        inverse = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(len(gram)))
-        weights = -inverse / np.diag(inverse)
-        np.fill_diagonal(weights, 0)
-        weights = (back[:, None] * weights * forth).astype(np.float32)
-        return ItemMap.from_parts(strongest(csr_matrix(weights), self.config.neighbours), back > 0)
+        inverse = ridge_inverse(edges, self.config.regularisation)
+        scale = forth / -np.diag(inverse)
+        np.fill_diagonal(inverse, 0)
+        # in place, a block of rows at a time: in a large catalogue a second matrix would not fit
+        weights = np.empty(inverse.shape, np.float32) if inverse.dtype != np.float32 else inverse
+        for start in range(0, len(inverse), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            weights[part] = inverse[part] * back[part, None] * scale
+        k = self.config.neighbours
+        if k is None or k > DENSE_SHARE * len(weights):
+            return ItemMap.from_whole(weights, back > 0)
+        return ItemMap.from_parts(strongest_cells(weights, k), back > 0)
 
     def _split(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray, seed: int) -> ItemMap:
         from scipy.sparse import diags_array
@@ -100,13 +123,46 @@ class Ease(ItemFilter):
         )
 
 
-class SlimConfig(RetrieverConfig):
+def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
+    """(EᵀE + λI)⁻¹ [n, n] of E users × items without values below 0, by Cholesky.
+
+    float64, but for catalogues of more than PRECISE_ITEMS: float32 there, in half the time and memory, where the
+    matrix is well enough conditioned for it. Raises RecsysError where it has no inverse in the precision of numbers.
+    """
+    from scipy.linalg import lapack
+    from threadpoolctl import threadpool_limits
+
+    turned, n = edges.T.tocsr(), edges.shape[1]
+    # no eigenvalue is greater than the greatest sum of a row
+    greatest = float((turned @ (edges @ np.ones(n))).max(initial=0))
+    single = n > PRECISE_ITEMS and greatest / regularisation < WELL_CONDITIONED
+    gram = np.empty((n, n), np.float32 if single else np.float64)
+    for start in range(0, n, ROWS_AT_ONCE):
+        gram[start : start + ROWS_AT_ONCE] = (turned[start : start + ROWS_AT_ONCE] @ edges).toarray()
+    gram[np.diag_indices_from(gram)] += regularisation
+    factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
+    # several threads of a busy machine wait for each other longer than one alone takes, and round as their number says
+    with threadpool_limits(1, "blas"):
+        # LAPACK counts columns first: the transpose of a symmetric matrix is the matrix, and needs no copy
+        done, failed = factor(gram.T, lower=0, clean=0, overwrite_a=1)
+        if not failed:
+            done, failed = invert(done, lower=0, overwrite_c=1)
+    if failed:
+        raise RecsysError("ease: the regression has no solution in floating point", "raise `regularisation`")
+    out = done.T
+    for start in range(0, n, ROWS_AT_ONCE):
+        # the lower triangle was filled
+        stop = min(start + ROWS_AT_ONCE, n)
+        out[start:stop, stop:] = out[stop:, start:stop].T
+        block = out[start:stop, start:stop]
+        block[:] = np.tril(block) + np.tril(block, -1).T
+    return out
+
+
+class SlimConfig(HistoryConfig):
     """SLIM: sparse non-negative regression of every item on others, with elastic net (Ning and Karypis, ICDM 2011)."""
 
     kind: Literal["slim"] = "slim"
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
     l1: NonNegativeFloat = 1.0
     """Weight of the sum of the weights: greater makes them fewer."""
     l2: NonNegativeFloat = 20.0

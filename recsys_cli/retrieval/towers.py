@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.files import atomic_file
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.dense import history_weights
 from recsys_cli.retrieval.tokens import Bags
 
 if TYPE_CHECKING:
@@ -292,7 +291,9 @@ class TowerTrainer:
 
     def _decay(self, rows: np.ndarray, places: np.ndarray, past: np.ndarray) -> np.ndarray:
         latest = self.examples.time[np.maximum(self.examples.stop[rows] - 1, 0)]
-        return history_weights(places, self.examples.time[past] - latest[places], len(rows), self.config.half_life_days)
+        behind = self.examples.stop[rows][places] - 1 - past
+        since = self.examples.time[past] - latest[places]
+        return self.config.history_weighting.shares(places, behind, since, len(rows))
 
     @staticmethod
     def _bag(bags: Bags, things: np.ndarray, table: Table) -> torch.Tensor:

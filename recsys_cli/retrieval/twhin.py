@@ -13,7 +13,8 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import ArrayRetriever, MaxAge, Reason, RetrieverConfig, Window
-from recsys_cli.retrieval.dense import ItemIndex, history_weights, ragged_of, unique_users
+from recsys_cli.retrieval.dense import ItemIndex, ragged_of, unique_users
+from recsys_cli.retrieval.history import BY_WEEKS, RecencyWeighting
 
 _ARRAYS = ("items", "item_known", "users", "user_known", "authors", "author_known")
 
@@ -46,8 +47,8 @@ class TwhinConfig(RetrieverConfig):
     """Latest interactions that add to the user's vector."""
     history_weight: NonNegativeFloat = 1.0
     """Weight of their mean beside the learnt vector; people who were not in training have the mean alone."""
-    half_life_days: PositiveFloat = 7.0
-    """Time after which an interaction of the history counts half."""
+    history_weighting: RecencyWeighting = BY_WEEKS
+    """How much each of those interactions counts."""
 
 
 class Twhin(ArrayRetriever):
@@ -141,13 +142,13 @@ class Twhin(ArrayRetriever):
             items, known = _with_authors(self._arrays, items, known, catalogue.item_author)
             self.index = ItemIndex(items, known, self.config.max_age_days)
 
-    def _blend(self, learnt: np.ndarray, histories: Ragged, since: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32[B, D] unit vectors and bool[B], from unit vectors (0 where unknown) and histories of known items."""
+    def _blend(self, learnt: np.ndarray, histories: Ragged, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32[B, D] unit vectors and bool[B], from unit vectors (0 where unknown), histories of known items and the
+        share of each item in its history."""
         out = learnt.astype(np.float32, copy=True)
         filled = np.flatnonzero(histories.lengths)
         if len(filled):
-            weights = history_weights(histories.rows, since, len(histories), self.config.half_life_days)
-            mean = np.add.reduceat(self.index.vectors[histories.values] * weights[:, None], histories.offsets[filled])
+            mean = np.add.reduceat(self.index.vectors[histories.values] * shares[:, None], histories.offsets[filled])
             alone = ~learnt[filled].any(axis=1, keepdims=True)
             out[filled] += mean * np.where(alone, 1.0, self.config.history_weight).astype(np.float32)
         return _unit(out), out.any(axis=1)
@@ -165,7 +166,8 @@ class Twhin(ArrayRetriever):
         held = (items == bounded) & self.index.known[bounded] if len(self.index.known) else np.zeros(items.shape, bool)
         rows, columns = np.nonzero(held)
         since = np.minimum(times[rows, columns] - times[rows, 0], 0)
-        return self._blend(learnt, Ragged.group(rows, items[rows, columns], len(users)), since)
+        shares = self.config.history_weighting.shares(rows, columns, since, len(users))
+        return self._blend(learnt, Ragged.group(rows, items[rows, columns], len(users)), shares)
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users = np.asarray(users)
@@ -178,13 +180,16 @@ class Twhin(ArrayRetriever):
         return self.index.pair_products(at, vectors, known, np.asarray(items))
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
-        """Vectors of people who were not in training: the mean of the known items of each history."""
+        """Vectors of people who were not in training: the weighted mean of the known items of each history, whose
+        times are not known."""
         rows = ragged_of([np.asarray(h)[-self.config.history :] for h in histories])
         held = (rows.values >= 0) & (rows.values < len(self.index.known))
         held[held] = self.index.known[rows.values[held]]
         known = Ragged.group(rows.rows[held], rows.values[held], len(rows))
+        behind = rows.offsets[rows.rows + 1] - 1 - np.arange(len(rows.values))
         nobody = np.zeros((len(rows), self.config.dim), np.float32)
-        return self._blend(nobody, known, np.zeros(len(known.values), np.int64))[0]
+        shares = self.config.history_weighting.shares(known.rows, behind[held], None, len(rows))
+        return self._blend(nobody, known, shares)[0]
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return self.index.nearest_in_history(state, user, items, at_least=0.5)

@@ -15,7 +15,8 @@ from recsys_cli.data.state import State
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import MaxAge, Reason, Retriever, RetrieverConfig, Window, chunks, eligible, read_part
-from recsys_cli.retrieval.dense import ItemIndex, history_weights, product, ragged_of, unique_users
+from recsys_cli.retrieval.dense import ItemIndex, product, ragged_of, unique_users
+from recsys_cli.retrieval.history import BY_WEEKS, RecencyWeighting
 from recsys_cli.retrieval.tokens import Tokens
 
 ROWS_AT_ONCE = 100_000
@@ -60,8 +61,8 @@ class TwoTowerConfig(RetrieverConfig):
     """Share of ids hidden in training, so that attributes can stand in for them."""
     history: PositiveInt = 30
     """Latest interactions that make up the user's history."""
-    half_life_days: PositiveFloat = 7.0
-    """Time after which an interaction of the history counts half."""
+    history_weighting: RecencyWeighting = BY_WEEKS
+    """How much each of those interactions counts, in training and when the source is asked."""
     max_words: PositiveInt = 8192
     """Words of the items' texts that have an embedding, the commonest."""
 
@@ -183,13 +184,12 @@ class TwoTower(Retriever):
         hidden = np.maximum(product(x, a[f"{tower}_in.weight"].T) + a[f"{tower}_in.bias"], 0)
         return product(hidden, a[f"{tower}_out.weight"].T) + a[f"{tower}_out.bias"]
 
-    def _user_tower(self, histories: Ragged, since: np.ndarray, profiles: np.ndarray) -> np.ndarray:
-        """float32[B, D] unit vectors; histories of items with an input, µs of each relative to the latest."""
+    def _user_tower(self, histories: Ragged, shares: np.ndarray, profiles: np.ndarray) -> np.ndarray:
+        """float32[B, D] unit vectors; histories of items with an input, and the share of each in its history."""
         history = np.zeros_like(profiles)
         filled = np.flatnonzero(histories.lengths)
         if len(filled):
-            weights = history_weights(histories.rows, since, len(histories), self.config.half_life_days)
-            weighted = self._inputs[histories.values] * weights[:, None]
+            weighted = self._inputs[histories.values] * shares[:, None]
             history[filled] = np.add.reduceat(weighted, histories.offsets[filled], axis=0)
         return _unit(history + profiles + self._layers("user", np.concatenate([history, profiles], axis=1)))
 
@@ -208,8 +208,10 @@ class TwoTower(Retriever):
             held = items < len(self._inputs)
             size = part.stop - part.start
             since = times - state.history_time.values[stop[part] - 1][places] if len(times) else times
+            behind = np.cumsum(count[part])[places] - 1 - np.arange(len(places))
             rows = Ragged.group(places[held], items[held], size)
-            out[part] = self._user_tower(rows, since[held], self._profile(users[part]))
+            shares = self.config.history_weighting.shares(places[held], behind[held], since[held], size)
+            out[part] = self._user_tower(rows, shares, self._profile(users[part]))
         out[~known] = 0
         return out, known
 
@@ -232,12 +234,13 @@ class TwoTower(Retriever):
         return self.index.pair_products(at, vectors, known, np.asarray(items))
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
-        """Vectors of unknown users; every item of a history counts the same, items never seen not at all."""
+        """Vectors of unknown users; items never seen count not at all, the others by their place at most."""
         rows = ragged_of([np.asarray(h)[-self.config.history :] for h in histories])
         held = (rows.values >= 0) & (rows.values < len(self._inputs))
-        rows = Ragged.group(rows.rows[held], rows.values[held], len(rows))
-        unknown = np.full(len(rows), -1)
-        return self._user_tower(rows, np.zeros(len(rows.values), np.int64), self._profile(unknown))
+        behind = rows.offsets[rows.rows + 1] - 1 - np.arange(len(rows.values))
+        known = Ragged.group(rows.rows[held], rows.values[held], len(rows))
+        shares = self.config.history_weighting.shares(known.rows, behind[held], None, len(rows))
+        return self._user_tower(known, shares, self._profile(np.full(len(rows), -1)))
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         return self.index.nearest_in_history(state, user, items, at_least=0.6)

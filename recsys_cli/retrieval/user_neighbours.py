@@ -12,18 +12,9 @@ from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import (
-    MaxAge,
-    PerState,
-    Retriever,
-    RetrieverConfig,
-    Window,
-    chunks,
-    eligible,
-    read_part,
-    topk,
-)
-from recsys_cli.retrieval.dense import ragged_of, unique_users
+from recsys_cli.retrieval.base import PerState, Retriever, Window, chunks, eligible, read_part, topk
+from recsys_cli.retrieval.dense import unique_users
+from recsys_cli.retrieval.history import HistoryConfig, WeightedHistories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,13 +25,10 @@ K1, B = 1.2, 0.75
 PARTS = ("user_offsets", "user_items", "item_offsets", "item_users", "weights", "norms", "query")
 
 
-class UserNeighboursConfig(RetrieverConfig):
+class UserNeighboursConfig(HistoryConfig):
     """User neighbours: what people with a like history engaged with (Resnick et al., CSCW 1994)."""
 
     kind: Literal["user_neighbours"] = "user_neighbours"
-    max_age_days: MaxAge = "auto"
-    """Propose only items published within so many days; "auto" takes the age that items in use have, if age
-    matters in the data at all. Items of unknown age always pass."""
     similarity: Literal["cosine", "bm25", "asymmetric"] = "cosine"
     """How what two histories share is weighed: over the root of both lengths, by BM25 with the other as the
     document, or over |user|^a · |other|^(1 − a) (Aiolli, RecSys 2013)."""
@@ -51,7 +39,9 @@ class UserNeighboursConfig(RetrieverConfig):
 
 
 class UserNeighbours(Retriever):
-    """score(u, i) = Σ over the likest users v who have i of s(u, v), s(u, v) = Σ_{j in both} q_j w_vj / n_u.
+    """score(u, i) = Σ over the likest users v who have i of s(u, v), s(u, v) = Σ_{j in both} h_j q_j w_vj / n_u.
+
+    h_j is the weight of j in the history of u, and |u| is Σ h².
 
     cosine: q = 1, w_vj = |v|^−½, n_u = |u|^½. asymmetric: w_vj = |v|^(a−1), n_u = |u|^a. bm25: q_j is the inverse
     document frequency ln(1 + (N − d_j + ½) / (d_j + ½)), w_vj = (K1 + 1) / (1 + K1 (1 − B + B |v| / mean length)),
@@ -117,19 +107,23 @@ class UserNeighbours(Retriever):
         out._set(read_part(folder / "users.bin", *PARTS)[0])
         return out
 
-    def neighbours(self, history: np.ndarray, user: int = -1) -> tuple[np.ndarray, np.ndarray]:
+    def neighbours(
+        self, history: np.ndarray, weights: np.ndarray | None = None, user: int = -1
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(users int64[m], similarities float64[m]) of the likest people to a history, likest first.
 
-        history: ascending distinct items. user: who is left out, -1 for nobody.
+        history: ascending distinct items. weights: float32 of each, 1 by default. user: who is left out, -1 for nobody.
         """
-        history = history[(history >= 0) & (history < len(self.by_item))]
+        weights = np.ones(len(history), np.float32) if weights is None else weights
+        inside = (history >= 0) & (history < len(self.by_item))
+        history, weights = history[inside], weights[inside]
         n = len(self.by_user)
         if not len(history) or not n:
             return np.zeros(0, np.int64), np.zeros(0)
         rows = [self.by_item[item] for item in history]
-        shares = np.repeat(self._arrays["query"][history], [len(row) for row in rows])
+        shares = np.repeat(self._arrays["query"][history] * weights, [len(row) for row in rows])
         like = np.bincount(np.concatenate(rows), shares, n) * self._arrays["weights"]
-        like /= len(history) ** float(self._arrays["norms"][0])
+        like /= float(weights.astype(np.float64) @ weights) ** float(self._arrays["norms"][0])
         if 0 <= user < n:
             like[user] = 0
         k = min(self.config.neighbours, n)
@@ -138,9 +132,10 @@ class UserNeighbours(Retriever):
         best = best[np.lexsort((best, -like[best]))]
         return best, like[best]
 
-    def _row(self, history: np.ndarray, user: int) -> np.ndarray:
-        """float64[n_items] scores for one history."""
-        people, like = self.neighbours(history, user)
+    def _row(self, histories: WeightedHistories, place: int, user: int) -> np.ndarray:
+        """float64[n_items] scores for one of the histories."""
+        mine = histories.part(slice(place, place + 1))
+        people, like = self.neighbours(mine.items.values, mine.weights, user)
         if not len(people):
             return np.zeros(len(self.by_item))
         rows = [self.by_user[person] for person in people]
@@ -151,9 +146,10 @@ class UserNeighbours(Retriever):
         users, n = np.asarray(users), len(self.by_item)
         for part in chunks(np.full(len(users), n + 1), CELLS_AT_ONCE):
             scores = np.zeros((part.stop - part.start, n), np.float32)
+            histories = WeightedHistories.of_state(state, users[part], self.config.history_weighting)
             for place, user in enumerate(users[part].tolist()):
                 if user >= 0:
-                    scores[place] = self._row(np.unique(state.history[user]), user)
+                    scores[place] = self._row(histories, place, user)
             yield part, scores
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +185,7 @@ class UserNeighbours(Retriever):
 
     def fold_in(self, histories: list[np.ndarray]) -> np.ndarray:
         """float32[B, n_items]: somebody is what the neighbours of the history would say, one score an item."""
-        rows = ragged_of(histories).sorted_rows()
-        return np.array([self._row(rows[at], -1) for at in range(len(rows))], np.float32).reshape(
+        rows = WeightedHistories.of_lists(histories, self.config.history_weighting)
+        return np.array([self._row(rows, at, -1) for at in range(len(rows))], np.float32).reshape(
             len(rows), len(self.by_item)
         )

@@ -16,8 +16,10 @@ EVERY_PART = {
     "bpr": {"kind": "bpr", "factors": 8, "iterations": 20},
     "ease": {"kind": "ease"},
     "graph_filter": {"kind": "graph_filter", "factors": 8},
+    "item_neighbours": {"kind": "item_neighbours"},
     "lightgcn": {"kind": "lightgcn", "dim": 16, "epochs": 3, "batch_size": 512},
     "nmf": {"kind": "nmf", "factors": 8, "iterations": 20},
+    "rp3beta": {"kind": "rp3beta"},
     "slim": {"kind": "slim"},
     "svd": {"kind": "svd", "factors": 8},
 }

@@ -69,7 +69,7 @@ def test_what_was_liked_lately_counts_more():
         1, [-1] * 6, [NOW - 60 * DAY] * 6, topics=[[0], [1], [0], [1], [2], [2]], topic_names="abc"
     )
     log = make_log([(0, 0, NOW - 30 * DAY), (0, 1, NOW - 2)])
-    source = small(half_life_days=7.0)
+    source = small(history_weighting={"kind": "time", "half_life_days": 7.0})
     items, scores = source.retrieve(make_window(catalogue, log).state, np.array([0], np.int32), 3)
     assert items[0].tolist() == [3, 2, -1]
     assert scores[0, 1] / scores[0, 0] == pytest.approx(2 ** (-30 / 7), rel=1e-3)

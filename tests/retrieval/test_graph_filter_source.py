@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import make_window, planted
 
-from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.graph_filter import GraphFilter, GraphFilterConfig
-from recsys_cli.retrieval.item_filter import ItemMap, leading_space, strongest
+from recsys_cli.retrieval.history import HistoryWeighting, WeightedHistories
+from recsys_cli.retrieval.item_filter import ItemMap, leading_space, strongest, strongest_cells
 
 ALL = GraphFilterConfig(factors=20, neighbours=None, exclude_seen=False)
 
@@ -78,10 +78,7 @@ def test_fold_in_of_a_known_history_is_the_users_own_row(window):
 
 def test_the_reason_is_the_history_item_that_adds_most(window):
     source = fitted(window, ALL)
-    dense = source.map.query @ source.map.answer.T
-    for row in range(90):
-        at = slice(source.map.offsets[row], source.map.offsets[row + 1])
-        dense[row, source.map.columns[at]] += source.map.weights[at]
+    dense = source.map.entries(np.arange(90), np.arange(90))
     items = source.retrieve(window.state, np.array([4], np.int32), 8)[0][0]
     history = np.unique(window.state.history[4])
     for item, reason in zip(items, source.explain(window.state, 4, items), strict=True):
@@ -94,6 +91,7 @@ def test_fewer_neighbours_keep_the_strongest():
         30, 40
     )
     kept, whole = strongest(matrix.tocsr().copy(), 5).toarray(), matrix.toarray()
+    np.testing.assert_array_equal(strongest_cells(whole.astype(np.float32), 5).toarray(), kept.astype(np.float32))
     for got, row in zip(kept, whole, strict=True):
         best = np.sort(np.abs(row))[::-1][:5]
         np.testing.assert_allclose(np.sort(np.abs(got[got != 0]))[::-1], best[best > 0])
@@ -108,20 +106,28 @@ def test_leading_space_agrees_with_lapack():
     np.testing.assert_allclose(np.abs(np.sum(vectors * turned[:6].T, axis=0)), 1, atol=5e-3)
 
 
-@given(st.lists(st.lists(st.integers(0, 7), max_size=6), min_size=1, max_size=5), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
-def test_the_map_is_applied_as_a_matrix(histories, width):
+@given(
+    st.lists(st.lists(st.integers(0, 7), max_size=6), min_size=1, max_size=5), st.integers(0, 3),
+    st.sampled_from([0.1, 0.6]), st.sampled_from([1.0, 0.7]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_map_is_applied_as_a_matrix(histories, width, density, decay):
     rng = np.random.default_rng(len(histories) * 10 + width)
-    sparse = sp.random_array((8, 8), density=0.4, rng=rng, format="csr")
+    sparse = sp.random_array((8, 8), density=density, rng=rng, format="csr")
     query, answer = rng.random((8, width)), rng.random((8, width))
     mapped = ItemMap.from_parts(sparse, np.ones(8, bool), query, answer)
-    rows = Ragged.group(
-        np.repeat(np.arange(len(histories)), [len(h) for h in histories]),
-        np.array([i for h in histories for i in h], np.int32),
-        len(histories),
-    ).sorted_rows()
-    found = mapped.apply(rows.rows.astype(np.int64), rows.values, len(histories))
+    assert bool(len(mapped.whole)) == (density == 0.6)
+    rows = WeightedHistories.of_lists(histories, HistoryWeighting(kind="place", decay=decay))
+    found = mapped.apply(rows)
     dense = sparse.toarray() + query @ answer.T
+    np.testing.assert_allclose(mapped.entries(np.arange(8), np.arange(8)), dense, rtol=1e-5, atol=1e-6)
     for row, history in zip(found, histories, strict=True):
-        expected = dense[sorted(set(history))].sum(axis=0) / np.sqrt(max(len(set(history)), 1))
+        newest_first = list(dict.fromkeys(reversed(history)))
+        weights = decay ** np.arange(len(newest_first))
+        expected = weights @ dense[newest_first] / np.sqrt(max((weights**2).sum(), 1e-9))
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+    if not width and len(mapped.columns):
+        places, items, scores = mapped.pairs(rows)
+        summed = np.zeros(found.shape, np.float32)
+        summed[places, items] = scores
+        np.testing.assert_allclose(summed, found, rtol=1e-5, atol=1e-6)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from planted import make_window, planted
+from scipy.sparse import csr_matrix
 from sklearn.linear_model import ElasticNet
 
 from recsys_cli.progress import Progress
+from recsys_cli.retrieval import linear
 from recsys_cli.retrieval.linear import Ease, EaseConfig, Slim, SlimConfig, elastic_net
 
 
@@ -24,11 +26,8 @@ def touched_of(window) -> np.ndarray:
 
 def weights_of(source) -> np.ndarray:
     """The whole map as a matrix."""
-    n = len(source.map)
-    out = (source.map.query @ source.map.answer.T).astype(np.float64)
-    rows = np.repeat(np.arange(n), np.diff(source.map.offsets))
-    np.add.at(out, (rows, source.map.columns), source.map.weights)
-    return out
+    every = np.arange(len(source.map))
+    return source.map.entries(every, every).astype(np.float64)
 
 
 def fitted(source, window):
@@ -48,6 +47,26 @@ def test_ease_is_the_direct_solution(window, exact_up_to):
     config = EaseConfig(regularisation=15, neighbours=None, exact_up_to=exact_up_to, factors=60)
     expected = direct(touched_of(window), 15)
     np.testing.assert_allclose(weights_of(fitted(Ease(config), window)), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("precise", [6_000, 0])
+def test_the_inverse_is_that_of_numpy_across_blocks_and_in_either_precision(monkeypatch, precise):
+    monkeypatch.setattr(linear, "ROWS_AT_ONCE", 17)
+    monkeypatch.setattr(linear, "PRECISE_ITEMS", precise)
+    touched = (np.random.default_rng(0).random((90, 61)) < 0.2).astype(np.float32)
+    found = linear.ridge_inverse(csr_matrix(touched), 5.0)
+    assert found.dtype == (np.float64 if precise else np.float32)
+    np.testing.assert_allclose(found, np.linalg.inv(touched.T @ touched + 5 * np.eye(61)), atol=1e-6)
+    monkeypatch.setattr(linear, "WELL_CONDITIONED", 1.0)
+    assert linear.ridge_inverse(csr_matrix(touched), 5.0).dtype == np.float64
+
+
+def test_in_a_large_catalogue_each_item_keeps_its_strongest_weights(window):
+    whole = weights_of(fitted(Ease(EaseConfig(regularisation=15)), window))
+    kept = fitted(Ease(EaseConfig(regularisation=15, neighbours=9)), window)
+    assert not len(kept.map.whole) and (np.diff(kept.map.offsets) <= 9).all()
+    strongest = -np.sort(-np.abs(whole), axis=1)[:, :9]
+    np.testing.assert_allclose(-np.sort(-np.abs(weights_of(kept)), axis=1)[:, :9], strongest, rtol=1e-5, atol=1e-9)
 
 
 def test_ease_of_weighted_rows_and_columns_is_that_of_the_weighted_matrix(window):
