@@ -80,7 +80,7 @@ def test_what_no_list_may_hold_is_not_to_be_found(data):
 
 def test_nothing_to_find_is_told_with_what_became_of_it(data):
     dataset, _, _ = data
-    end = int(dataset.log.time[-1]) + 1
+    end = int(dataset.log.time[-1]) + 3
     windows = Windows(start=0, history_end=1, validation_start=2, test_start=end - 1, end=end)
     log = dataset.log.take(np.r_[np.arange(len(dataset.log)), len(dataset.log) - 1])
     log.actions["like"][-2:] = True  # the last row twice: once before the window, once in it
