@@ -48,6 +48,8 @@ class WindowsConfig(Section):
     """users: share of the rows of a held-out user, the first, that is known when the rest is to be found."""
     cuts: Annotated[int, Field(ge=2)] = 3
     """rolling: into so many test windows, one after the other, the test share is cut."""
+    cut: PositiveInt | None = None
+    """rolling: which of the cuts is trained on, 1 the first; null takes the last."""
     overlap: Literal["keep", "refuse"] = "keep"
     """given: what to do where a pair of user and item stands in train and in test."""
     test_start: dt.datetime | None = None
@@ -72,6 +74,8 @@ class WindowsConfig(Section):
             raise ValueError(f"dates cut a log in time, and split is {self.split}: leave them out, or set it to time")
         if self.split not in ("auto", "last") and (self.test_rows or self.validation_rows):
             raise ValueError(f"test_rows and validation_rows are for split last, and it is {self.split}")
+        if self.cut is not None and (self.split != "rolling" or self.cut > self.cuts):
+            raise ValueError(f"cut is for split rolling, at most {self.cuts}")
         return self
 
 
@@ -129,9 +133,9 @@ class Split:
 def make_split(config: WindowsConfig, dataset: Dataset, *, seed: int, final: bool = False) -> Split:
     """Split the log of a dataset into the windows; the same for the same seed.
 
-    With `final` nothing is held out for measuring: the test window is empty. Of rolling cuts it is the last one (see
-    `rolling_splits`). Raises DataError where a window would be empty, or where overlapping pairs are refused, and
-    ConfigError where the kind of split does not fit the data or dates are out of order.
+    With `final` nothing is held out for measuring: the test window is empty. Of rolling cuts it is the one that
+    is set (see `rolling_splits`). Raises DataError where a window would be empty, or where overlapping pairs are
+    refused, and ConfigError where the kind of split does not fit the data or dates are out of order.
     """
     if not len(dataset.log):
         raise DataError(
@@ -139,8 +143,9 @@ def make_split(config: WindowsConfig, dataset: Dataset, *, seed: int, final: boo
         )
     kind, why = _kind(config, dataset)
     if kind == "rolling":
-        split = rolling_splits(config, dataset, seed=seed)[-1]
-        return _in_time(config, dataset, final=True) if final else split
+        if final:
+            return _in_time(config, dataset, final=True)
+        return rolling_splits(config, dataset, seed=seed)[(config.cut or config.cuts) - 1]
     if kind == "given" and (final or _follow_in_time(dataset)):
         if dataset.manifest.has_time:
             return _in_time(config, dataset, final=final, kind="given", why=why)

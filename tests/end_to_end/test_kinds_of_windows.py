@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 
@@ -101,6 +102,28 @@ def test_held_out_people_are_found_by_what_is_known_of_them(place):
     recall = {s["name"]: s["metrics"]["recall@40"]["value"] for s in report["systems"]}
     # 29 items of their taste are open to them, which ALS can only tell from their histories
     assert recall["als"] > 0.9 and recall["popularity"] < 0.6
+
+
+def test_rolling_cuts_are_each_trained_and_measured_and_nothing_is_published(place):
+    timed = [f"{line},{1_600_000_000 + 60 * n}" for n, line in enumerate(sorted(pairs().split()[1:], key=hash_of))]
+    (place.folder / "timed.csv").write_text("user,item,t\n" + "\n".join(timed) + "\n")
+    mapping = (MAPPING % ", timestamp: {column: t, unit: s}").replace("pairs.csv", "timed.csv")
+    (place.folder / "timed.yaml").write_text(mapping)
+    place.ok("import-data", "timed.yaml", "--from", ".", "--to", "data/timed")
+    where = ("--data-dir", "data/timed", "--artifacts-dir", "artifacts-rolling")
+    report = json.loads(place.ok("evaluate", "--rolling", *where, "--set", "windows.cuts=2", "--format", "json"))
+    first, second = (cut["window"] for cut in report["cuts"])
+    assert first["end"] == second["start"] and first["rows"] == second["rows"] == 126
+    for system in report["systems"]:
+        ndcg = system["metrics"]["ndcg@10"]
+        assert ndcg["mean"] == pytest.approx(np.mean(ndcg["each"])) and len(ndcg["each"]) == 2
+    assert not list(place.folder.glob("artifacts-rolling/runs/*"))
+    assert "leave out --run" in place.refused(2, "evaluate", "--rolling", "--run", "x", *where)
+
+
+def hash_of(line: str) -> str:
+    """A key that mixes the lines in the same way everywhere."""
+    return hashlib.md5(line.encode()).hexdigest()
 
 
 def test_order_without_time_is_cut_by_user(place):
