@@ -93,12 +93,12 @@ def train(
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
     job = TrainingJob(settings, dataset.with_log(split.log), split, final, progress or Progress(), trace)
-    for message in split.messages:
-        job.progress.message(message)
     job.safety, job.metrics["safety"] = models, scored
     taken = taken_over(job, only) if only else {}
     job.warm = None if warm is None else warm_start(job, warm)
     with _alone(job.work):
+        for message in split.messages:
+            job.progress.message(message)
         return job.run(resume, taken)
 
 
