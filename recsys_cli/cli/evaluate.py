@@ -31,6 +31,10 @@ def evaluate(
         bool,
         typer.Option("--retrievers", help="Compare the sources: recall at 100, 500 and 1,500 (or -k), what each adds"),
     ] = False,
+    rolling: Annotated[
+        bool,
+        typer.Option("--rolling", help="Train and measure at each of windows.cuts cuts in time: mean and spread"),
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
@@ -51,6 +55,9 @@ def evaluate(
     settings = config.evaluation.model_copy(
         update={n: v for n, v in (("users", users), ("k", tuple(sorted(set(k))) if k else None)) if v is not None}
     )
+    if rolling:
+        _rolling(call, settings, html, run, retrievers)
+        return
     engine = RecommendationEngine.load(
         config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace,
         measured=True,
@@ -89,6 +96,17 @@ def _baseline(call: Invocation, run: str):
 
     folder = RunStore(call.config.paths.artifacts).folder / "runs" / run / "bundle" / "ranking" / "baseline"
     return ServedRanker.load(folder, threads=call.config.threads or os.cpu_count() or 1) if folder.is_dir() else None
+
+
+def _rolling(call: Invocation, settings, html: Path | None, run: str | None, retrievers: bool) -> None:
+    from recsys_cli.errors import UsageError
+    from recsys_cli.evaluation.rolling import evaluate_rolling, render, rows
+
+    if html is not None or run is not None or retrievers:
+        raise UsageError("--rolling trains runs of its own", "leave out --run, --retrievers and --html")
+    config = call.config
+    document = evaluate_rolling(config, settings, threads=config.threads or os.cpu_count() or 1, progress=call.progress)
+    call.emit(document, lambda console: render(console, document), rows(document))
 
 
 def _retrievers(call: Invocation, engine, dataset, settings, depths: list[int] | None) -> None:

@@ -72,8 +72,9 @@ def explain(
         for name, part in zip(told.names, told.contributions, strict=True)
     ]
     rows.sort(key=lambda r: -abs(r["contribution"]))
+    moment = None if engine.manifest.windows.places else _time(case.now)
     document = {
-        "user": case.user, "item": case.item, "time": _time(case.now), "run": engine.manifest.id, "ranker": ranker,
+        "user": case.user, "item": case.item, "time": moment, "run": engine.manifest.id, "ranker": ranker,
         "action": head, "method": told.method, "baseline": told.baseline, "unit": told.unit, "base": told.base,
         "base_prediction": told.base_prediction, "score": told.score, "prediction": told.prediction,
         "calibration_curve": told.curve, "completeness_error": told.error, "predictions": predictions,
@@ -125,7 +126,8 @@ def _render(console, document: dict, top: int) -> None:
     who = f"User {escape(str(document['user']))}, item {escape(str(document['item']))}"
     said = f"{document['prediction']:.1f} s" if dwell else f"{document['prediction']:.4f}"
     title = f"[bold]{who}[/] · {document['ranker']} ranker, {escape(document['action'])}: [bold]{said}[/] · "
-    console.print(title + f"counted before {document['time']}", highlight=False)
+    when = f"before {document['time']}" if document["time"] else "over all rows, in their order"
+    console.print(title + f"counted {when}", highlight=False)
     table = Table("feature", "group", "says", document["unit"], box=None, header_style="bold", pad_edge=False)
     if not dwell:
         table.add_column("odds ×", justify="right")

@@ -69,14 +69,15 @@ def show(
     dataset = None if at is None else Dataset.open(config.paths.data)
     case = case_of(engine, user, item, engine.context(values), dataset)
     rows = _of_group(case.rows(engine.bundle.catalogue.names), group_name)
-    document = {"user": case.user, "item": case.item, "time": _time(case.now), "features": rows}
+    moment = None if engine.manifest.windows.places else _time(case.now)
+    document = {"user": case.user, "item": case.item, "time": moment, "features": rows}
 
     def render(console) -> None:
         from rich.markup import escape
         from rich.table import Table
 
-        told = f"[bold]User {escape(str(case.user))} and item {escape(str(case.item))}[/] · counted before "
-        console.print(told + _time(case.now), highlight=False)
+        told = f"[bold]User {escape(str(case.user))} and item {escape(str(case.item))}[/] · counted "
+        console.print(told + (f"before {moment}" if moment else "over all rows, in their order"), highlight=False)
         table = Table("feature", "group", "value", "says", "meaning", box=None, header_style="bold", pad_edge=False)
         table.columns[2].justify = table.columns[3].justify = "right"
         for row in rows:

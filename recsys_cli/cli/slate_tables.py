@@ -36,7 +36,8 @@ SOURCES_SHOWN = 4
 def render_slate(console: Console, answer: Recommendations, *, explain: bool) -> None:
     """The slate with reasons, its scores, the mix of sources and the funnel; everything else with `explain`."""
     note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
-    head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id} · as of {answer.now[:19]}{note}"
+    when = f" · as of {answer.now[:19]}" if answer.now else ""
+    head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id}{when}{note}"
     console.print(head, highlight=False)
     if not answer.items:
         console.print("no item left to recommend")

@@ -9,7 +9,7 @@ import polars as pl
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
-from recsys_cli.data.schema import DAY, HOUR, SAFETY_COLUMNS, SECOND
+from recsys_cli.data.schema import DAY, HOUR, PARTS, SAFETY_COLUMNS, SECOND
 from recsys_cli.progress import Progress
 
 SESSION_GAP = 30 * 60 * SECOND
@@ -33,9 +33,10 @@ def describe_dataset(folder: str | os.PathLike, progress: Progress | None = None
             "name": m.name,
             "digest": m.digest,
             "has_time": m.has_time,
+            "has_order": m.has_order,
             "negatives_observed": m.negatives_observed,
             "authors_are_users": m.authors_are_users,
-            "splits": m.splits,
+            "splits": _parts(data, log),
             "counts": _counts(data, log),
         }
         step.advance()
@@ -113,6 +114,18 @@ def _counts(data: Dataset, log: Log) -> dict:
         "last": m.time_span[1] if m.time_span else None,
         "density": distinct / max(users * items, 1),
     }
+
+
+def _parts(data: Dataset, log: Log) -> dict[str, dict] | None:
+    """Rows of each published part, and from when to when where there is time; None where there are none."""
+    if data.manifest.splits is None:
+        return None
+    out = {}
+    for name, (start, end) in data.manifest.splits.items():
+        rows = (log.part == PARTS.index(name)).sum() if log.part is not None else len(log.window(start, end))
+        span = {"start": start, "end": end} if data.manifest.has_time else {"start": None, "end": None}
+        out[name] = {"rows": int(rows), **span}
+    return out
 
 
 def quantiles(values: np.ndarray) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys_cli.data.describe_table import WEEKDAYS, moment, spell, tail_text
+from recsys_cli.data.describe_table import WEEKDAYS, moment, spell, tail_text, without_time
 from recsys_cli.report import (
     bar_chart,
     column_chart,
@@ -23,7 +23,7 @@ def html_report(d: dict) -> str:
     when = (
         f"{moment(c['first'])} to {moment(c['last'])}"
         if c["first"] is not None
-        else "no time: the order of rows stands for it"
+        else without_time(d)
     )
     shown = {spell(k): v for k, v in c.items() if k not in ("first", "last", "density") and v is not None}
     shown["days"] = round(c["days"], 1) if c["days"] is not None else "–"

@@ -28,6 +28,11 @@ def sparkline(values: list[float]) -> str:
     return "".join(BARS[round(v / top * (len(BARS) - 1))] for v in values)
 
 
+def without_time(d: dict) -> str:
+    """What there is in the place of time."""
+    return "no time, order only" if d["has_order"] else "neither time nor order"
+
+
 def spell(name: str) -> str:
     return name.replace("_", " ")
 
@@ -56,9 +61,12 @@ def render(console: Console, d: dict) -> None:
     when = (
         f"{moment(c['first'])} to {moment(c['last'])}, {c['days']:.1f} days"
         if c["days"] is not None
-        else "no time, order only"
+        else without_time(d)
     )
     console.print(f"[bold]{d['name']}[/bold] ({d['dataset']}, digest {d['digest']}): {when}", highlight=False)
+    if d["splits"]:
+        parts = ", ".join(f"{name} {part['rows']:,} rows" for name, part in d["splits"].items())
+        console.print(f"published in parts: {parts}", highlight=False)
     rows = table("", "count", left=1)
     for key, value in c.items():
         if key not in ("first", "last", "days"):

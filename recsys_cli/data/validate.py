@@ -295,7 +295,14 @@ def _span(frame: pl.LazyFrame, manifest: DatasetManifest) -> str:
     for name, (start, end) in (manifest.splits or {}).items():
         if start >= end:
             raise _Fault(f"split {name!r} is empty")
-    return "" if manifest.has_time else "order stands for time"
+    if "split" in manifest.tables["impressions"].columns:
+        named = set(frame.select(pl.col("split").cast(pl.String).unique()).collect()["split"].to_list())
+        if named != set(manifest.splits or {}):
+            said = ", ".join(manifest.splits or {}) or "none"
+            raise _Fault(f"parts {', '.join(sorted(map(str, named)))}, the manifest says {said}")
+    if manifest.has_time:
+        return ""
+    return "order stands for time" if manifest.has_order else "neither time nor order"
 
 
 # --- references -------------------------------------------------------------------------------------------

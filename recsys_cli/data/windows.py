@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from recsys_cli.config import Section
 from recsys_cli.data import split_rows
 from recsys_cli.data.schema import PARTS, SECOND
-from recsys_cli.data.split_rows import HISTORY, RANKER, TEST, VALIDATION, Shares
+from recsys_cli.data.split_rows import RANKER, TEST, VALIDATION, Shares
+from recsys_cli.data.split_words import check_windows, counts_text, first_line, refuse_empty, spans_text, strangers
 from recsys_cli.errors import ArtifactError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["time", "last", "user_random", "given", "users", "rolling"]
 IN_TIME, OF_USER = 0.4, 0.56
 """Share of the history window where none is set: of a log in time, of a user's rows."""
-NAMES = ("history", "ranker", "validation", "test")
 
 
 class WindowsConfig(Section):
@@ -51,6 +51,8 @@ class WindowsConfig(Section):
     """users: share of the rows of a held-out user, the first, that is known when the rest is to be found."""
     cuts: Annotated[int, Field(ge=2)] = 3
     """rolling: into so many test windows, one after the other, the test share is cut."""
+    cut: PositiveInt | None = None
+    """rolling: which of the cuts is trained on, 1 the first; null takes the last."""
     overlap: Literal["keep", "refuse"] = "keep"
     """given: what to do where a pair of user and item stands in train and in test."""
     test_start: dt.datetime | None = None
@@ -75,6 +77,8 @@ class WindowsConfig(Section):
             raise ValueError(f"dates cut a log in time, and split is {self.split}: leave them out, or set it to time")
         if self.split not in ("auto", "last") and (self.test_rows or self.validation_rows):
             raise ValueError(f"test_rows and validation_rows are for split last, and it is {self.split}")
+        if self.cut is not None and (self.split != "rolling" or self.cut > self.cuts):
+            raise ValueError(f"cut is for split rolling, at most {self.cuts}")
         return self
 
 
@@ -97,6 +101,8 @@ class Windows(BaseModel):
     final: bool = False
     cut: int = 0
     """rolling: which of the cuts, 0 the first."""
+    places: bool = False
+    """Whether moments are only an order, so that reports speak of places."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,11 @@ class Split:
     """which split and why in one line, then what is worth knowing of it"""
     order: np.ndarray | None = None
     """int64[n] the row of the dataset's log at each place, None where the log is its own or its first rows"""
-    places: bool = False
-    """Whether moments are only an order, so that reports speak of places"""
+
+    @property
+    def places(self) -> bool:
+        """Whether moments are only an order, so that reports speak of places."""
+        return self.windows.places
 
     def fitting(self, log: Log) -> Log:
         """The rows of a part of `log` that a source may be fitted on."""
@@ -127,9 +136,9 @@ class Split:
 def make_split(config: WindowsConfig, dataset: Dataset, *, seed: int, final: bool = False) -> Split:
     """Split the log of a dataset into the windows; the same for the same seed.
 
-    With `final` nothing is held out for measuring: the test window is empty. Of rolling cuts it is the last one (see
-    `rolling_splits`). Raises DataError where a window would be empty, or where overlapping pairs are refused, and
-    ConfigError where the kind of split does not fit the data or dates are out of order.
+    With `final` nothing is held out for measuring: the test window is empty. Of rolling cuts it is the one that
+    is set (see `rolling_splits`). Raises DataError where a window would be empty, or where overlapping pairs are
+    refused, and ConfigError where the kind of split does not fit the data or dates are out of order.
     """
     if not len(dataset.log):
         raise DataError(
@@ -137,8 +146,9 @@ def make_split(config: WindowsConfig, dataset: Dataset, *, seed: int, final: boo
         )
     kind, why = _kind(config, dataset)
     if kind == "rolling":
-        split = rolling_splits(config, dataset, seed=seed)[-1]
-        return _in_time(config, dataset, final=True) if final else split
+        if final:
+            return _in_time(config, dataset, final=True)
+        return rolling_splits(config, dataset, seed=seed)[(config.cut or config.cuts) - 1]
     if kind == "given" and (final or _follow_in_time(dataset)):
         if dataset.manifest.has_time:
             return _in_time(config, dataset, final=final, kind="given", why=why)
@@ -175,16 +185,17 @@ def rolling_splits(config: WindowsConfig, dataset: Dataset, *, seed: int = 0) ->
             seed=seed,
             cut=cut,
         )
-        _check(windows, log, dataset, places=False)
-        message = f"windows: rolling, cut {cut + 1} of {config.cuts}: {_spans(windows, log)}"
-        out.append(Split("rolling", log, windows, messages=(message, *_strangers(log, windows, "rolling"))))
+        check_windows(windows, log, dataset)
+        message = f"windows: rolling, cut {cut + 1} of {config.cuts}: {spans_text(windows, log)}"
+        out.append(Split("rolling", log, windows, messages=(message, *strangers(log, windows))))
     return out
 
 
 def split_again(windows: Windows, dataset: Dataset) -> Split:
     """The split that a run was trained with, from its manifest; raises ArtifactError where it comes out otherwise."""
     if windows.made_by is None:
-        return Split(windows.kind, dataset.log, windows, places=not dataset.manifest.has_time)
+        windows = windows.model_copy(update={"places": not dataset.manifest.has_time})
+        return Split(windows.kind, dataset.log, windows)
     if windows.kind == "rolling":
         split = rolling_splits(windows.made_by, dataset, seed=windows.seed)[windows.cut]
     else:
@@ -266,10 +277,10 @@ def _in_time(
         start=int(time[0]), history_end=history, validation_start=validation, test_start=test, end=end, kind=kind,
         final=final,
     )
-    _check(windows, log, dataset, places=False)
+    check_windows(windows, log, dataset)
     overlap = _overlap(config, dataset, log, log.time >= test) if kind == "given" and not final else ()
-    message = _first_line(kind, why, _spans(windows, log))
-    return Split(kind, log, windows, messages=(message, *overlap, *_strangers(log, windows, kind)))
+    message = first_line(kind, why, spans_text(windows, log))
+    return Split(kind, log, windows, messages=(message, *overlap, *strangers(log, windows)))
 
 
 def _moment(value: dt.datetime | None) -> int | None:
@@ -308,19 +319,21 @@ def _arranged(
         notes = _overlap(config, dataset, log, window == TEST)
     else:
         window = split_rows.by_user(log.user, place, shares, fraction)
-    _refuse_empty(window, dataset, final)
+    refuse_empty(window, dataset, final)
     arranged = split_rows.arrange(log, window, _after_everything(dataset))
     start, history, ranker, validation, end = arranged.bounds
     windows = Windows(
         start=start, history_end=history, validation_start=ranker, test_start=validation, end=end, kind=kind,
         made_by=config.model_copy(update={"split": kind}), seed=seed, final=final,
+        places=True,
     )
     counts = np.bincount(window, minlength=TEST + 1)
-    message = _first_line(kind, why, f"{_HOW[kind]} ({_counted(counts)})", seed if random or kind == "users" else None)
-    notes += _strangers(arranged.log, windows, kind)
+    drawn = seed if random or kind == "users" else None
+    message = first_line(kind, why, f"{_HOW[kind]} ({counts_text(counts)})", drawn)
+    notes += strangers(arranged.log, windows)
     if kind == "last" and not dataset.manifest.has_order:
         notes += ("the data does not say that the order of its rows means anything: last is the last of the file",)
-    return Split(kind, arranged.log, windows, held_out, (message, *notes), arranged.order, places=True)
+    return Split(kind, arranged.log, windows, held_out, (message, *notes), arranged.order)
 
 
 _HOW = {
@@ -378,77 +391,3 @@ def _after_everything(dataset: Dataset) -> int:
     times = [dataset.log.time, catalogue.item_created, catalogue.user_created, *edges]
     latest = max(int(t.max()) for t in times if len(t))
     return (latest // SECOND + 1) * SECOND
-
-
-# --- checks and words -------------------------------------------------------------------------------------
-
-
-def _refuse_empty(window: np.ndarray, dataset: Dataset, final: bool) -> None:
-    counts = np.bincount(window, minlength=TEST + 1)
-    for code in (HISTORY, RANKER, VALIDATION, *(() if final else (TEST,))):
-        if not counts[code]:
-            raise DataError(
-                f"{dataset.path}: the {NAMES[code]} window holds no impression (of {len(window):,})",
-                "users have too few rows for these shares; change `windows`, or bring more data",
-            )
-
-
-def _check(windows: Windows, log: Log, dataset: Dataset, *, places: bool) -> None:
-    if not windows.history_end <= windows.validation_start <= windows.test_start <= windows.end:
-        raise ConfigError(
-            "windows: history_end, validation_start and test_start are not in this order within the data",
-            f"the data runs from {_iso(windows.start)} to {_iso(windows.end)}",
-        )
-    spans = _bounds(windows)[: None if windows.test_start < windows.end else -1]
-    for name, (start, stop) in zip(NAMES, spans, strict=False):
-        if not ((log.time >= start) & (log.time < stop)).any():
-            raise DataError(
-                f"{dataset.path}: the {name} window ({_iso(start)} to {_iso(stop)}) holds no impression",
-                "the dataset is too small or too short for three windows; change `windows` or bring more data",
-            )
-
-
-def _bounds(w: Windows) -> list[tuple[int, int]]:
-    edges = (w.start, w.history_end, w.validation_start, w.test_start, w.end)
-    return list(pairwise(edges))
-
-
-def _first_line(kind: Kind, why: str, what: str, seed: int | None = None) -> str:
-    drawn = "" if seed is None else f", drawn with seed {seed}"
-    return f"windows: {kind}{f', since {why}' if why else ''}: {what}{drawn}"
-
-
-def _spans(windows: Windows, log: Log) -> str:
-    counts = [int(np.diff(np.searchsorted(log.time, span))[0]) for span in _bounds(windows)]
-    if windows.test_start >= windows.end:
-        return f"nothing is held out ({_counted(counts)})"
-    return f"test from {_iso(windows.test_start)[:16]} UTC on ({_counted(counts)})"
-
-
-def _counted(counts) -> str:
-    return ", ".join(f"{name} {int(n):,}" for name, n in zip(NAMES, counts, strict=True)) + " rows"
-
-
-def _strangers(log: Log, windows: Windows, kind: Kind) -> tuple[str, ...]:
-    """Notes on users and items of the test window that nothing before it knows."""
-    test, past = log.window(windows.test_start, windows.end), log.window(end=windows.test_start)
-    if not len(test):
-        return ()
-    out = []
-    for what, ids, known in (("users", test.user, past.user), ("items", test.item, past.item)):
-        named = np.unique(ids)
-        new = int((~np.isin(named, known)).sum())
-        if what == "users" and new == len(named):
-            out.append("no test user has a row before the test window: only what needs no history can be measured")
-        elif what == "users" and 2 * new > len(named):
-            out.append(
-                f"most test users, {new:,} of {len(named):,}, have no row before the test window: "
-                "`evaluate` shows known and new users apart"
-            )
-        elif new:
-            out.append(f"{new:,} of {len(named):,} {what} of the test window stand only there")
-    return tuple(out)
-
-
-def _iso(moment: int) -> str:
-    return dt.datetime.fromtimestamp(moment / 1e6, dt.UTC).isoformat(timespec="seconds")

@@ -17,8 +17,9 @@ class EvaluationConfig(Section):
     users: PositiveInt | None = None
     """Test users to measure on, drawn with the seed; null takes all."""
     truths: Literal["reachable", "all"] = "reachable"
-    """What counts as relevant: "reachable" leaves out items published only after the cutoff, which no list made
-    at the cutoff can hold; "all" keeps them in the denominators."""
+    """What counts as relevant: "reachable" leaves out what no list made at the cutoff can hold: items
+    published only later and, where pipeline.filters.seen is on, items shown before; "all" keeps both in the
+    denominators."""
     resamples: Annotated[int, Field(ge=100)] = 1000
     """Bootstrap resamples of users for the intervals of ranking metrics."""
     auc_resamples: Annotated[int, Field(ge=50)] = 200

@@ -263,6 +263,7 @@ def _method(document: dict) -> str:
     published = "are left out" if document["truths"] == "reachable" else "stay in the denominators"
     return report.section(
         "How this was measured",
+        *map(report.paragraph, document["remarks"]),
         report.paragraph(
             f"Every list was made from what was known {_when(document['window'])}. An item is to be found if its "
             f"user interacted with it in the window and never before. Of {truth['interactions']:,} pairs of user and "

@@ -15,6 +15,7 @@ import numpy as np
 
 from recsys_cli import metrics
 from recsys_cli.data.schema import DAY
+from recsys_cli.data.windows import split_again
 from recsys_cli.errors import DataError, UsageError, nearest
 from recsys_cli.evaluation.impressions import predict_impressions, spearman
 from recsys_cli.pipeline.utility import weights_of
@@ -171,7 +172,8 @@ def tune_utility(
     no row has a known target, or all have the same.
     """
     progress = progress or Progress()
-    windows, whole = engine.manifest.windows, dataset.log
+    split = split_again(engine.manifest.windows, dataset)
+    windows, whole, dataset = split.windows, split.log, dataset.with_log(split.log)
     on = "observed" if predicted is None else "predicted"
     log = whole.window(windows.history_end, windows.test_start) if predicted is None else predicted_log
     found = outcome(log, target, int(log.time[0]), windows.test_start)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour, Entities
-from recsys_cli.errors import UnknownIdError
+from recsys_cli.errors import UnknownIdError, UsageError
 from recsys_cli.features.evaluate import Evaluator
 from recsys_cli.features.formulas import NEVER, sigmoid
 from recsys_cli.features.plan import Context
@@ -49,9 +49,11 @@ def case_of(
     """What the rankers see of a user and an item at `context.now`.
 
     dataset: where its log is counted up to that moment; None takes the counts that the run serves with. Raises
-    UnknownIdError for a user or item that the run does not know.
+    UnknownIdError for a user or item that the run does not know, UsageError where there is no time to count up to.
     """
     bundle = engine.bundle
+    if dataset is not None and engine.manifest.windows.places:
+        raise UsageError("the run's data has an order but no time to count up to", "leave out --at")
     user, item = bundle.user_ids.position(user_id), bundle.item_ids.position(item_id)
     for kind, place, given in (("user", user, user_id), ("item", item, item_id)):
         if place < 0:

@@ -45,8 +45,8 @@ class Recommendations:
     user_id: int | str
     request_id: str
     run_id: str | None
-    now: str
-    """the moment it was made for, ISO 8601 UTC"""
+    now: str | None
+    """the moment it was made for, ISO 8601 UTC; None where the run knows an order but no time"""
     fallback: str | None
     """why trending and popular items had to help, None where they had not"""
     items: list[Recommendation]
@@ -100,7 +100,7 @@ def describe_slate(engine: RecommendationEngine, batch: SlateBatch, row: int, us
         user_id=user_id,
         request_id=f"{batch.request}-{row}",
         run_id=engine.manifest.id if engine.manifest else None,
-        now=str(np.datetime64(state.now, "us")) + "Z",
+        now=None if engine.manifest and engine.manifest.windows.places else str(np.datetime64(state.now, "us")) + "Z",
         fallback=batch.fallback[row],
         items=listed,
         mix={s: share for s, share in mix.items() if share > 0},

@@ -91,12 +91,12 @@ def train(
         settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,
         refit=refit and not final,
     )
-    for message in split.messages:
-        job.progress.message(message)
     job.safety, job.metrics["safety"] = models, scored
     taken = taken_over(job, only) if only else {}
     job.warm = None if warm is None else warm_start(job, warm)
     with _alone(job.work):
+        for message in split.messages:
+            job.progress.message(message)
         return job.run(resume, taken)
 
 

@@ -12,10 +12,13 @@ import orjson
 import polars as pl
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.describe import describe_dataset
 from recsys_cli.data.importer.mapping import Mapping, read_mapping
 from recsys_cli.data.importer.run import import_dataset
+from recsys_cli.data.schema import PARTS, DatasetManifest
 from recsys_cli.data.validate import validate_dataset
 from recsys_cli.errors import ConfigError, DataError, UsageError
 
@@ -360,6 +363,43 @@ def test_given_splits_become_windows_of_order(tmp_path):
 
     assert pairs(train) == [(0, 10), (0, 11), (0, 12), (1, 11)]
     assert pairs(test) == [(0, 13), (1, 10), (1, 12)]
+
+
+def test_published_parts_are_kept_by_row_though_they_lie_mixed_in_time(tmp_path):
+    part = {k: v for k, v in LOG.items() if k != "files"}
+    parts = [part | {"files": "test.csv", "split": "test"}, part | {"files": "train.csv", "split": "train"}]
+    _, data = bring(
+        tmp_path,
+        {"impressions": parts},
+        train_csv="u,i,t,c\n1,x,1600000000,1\n1,y,1600000009,1\n",
+        test_csv="u,i,t,c\n1,z,1600000004,1\n2,y,1600000005,1\n",
+    )
+    assert [PARTS[p] for p in data.log.part] == ["train", "test", "test", "train"]
+    assert data.manifest.has_time and data.manifest.has_order
+    assert data.manifest.splits["train"][1] > data.manifest.splits["test"][0]
+    assert describe_dataset(tmp_path / "to")["splits"]["test"]["rows"] == 2
+
+
+def test_parts_that_nobody_knows_and_files_of_no_part_are_refused():
+    with pytest.raises(ValidationError, match="train"):
+        Mapping.model_validate({"name": "t", "impressions": LOG | {"split": "holdout"}})
+    with pytest.raises(ValidationError, match="names the part of every file"):
+        Mapping.model_validate({"name": "t", "impressions": [LOG | {"split": "train"}, LOG]})
+
+
+@pytest.mark.parametrize(("timestamp", "ordered"), [({}, False), ({"timestamp": {"order": True}}, True)])
+def test_rows_without_time_are_in_order_only_where_the_mapping_says_so(tmp_path, timestamp, ordered):
+    log = LOG | {"columns": {"user_id": "u", "item_id": "i", **timestamp}}
+    _, data = bring(tmp_path, {"impressions": log}, log_csv="u,i,c\n1,x,1\n2,x,1\n1,z,1\n1,y,1\n")
+    assert (data.manifest.has_time, data.manifest.has_order) == (False, ordered)
+    mine = data.log.take(data.log.user == data.user_ids.position("1"))
+    assert data.item_ids.external(mine.item) == ["x", "z", "y"] and (np.diff(mine.time) > 0).all()
+
+
+def test_datasets_of_before_order_was_kept_claim_none():
+    before = {"name": "t", "tables": {}, "actions": {}}
+    for has_time in (True, False):
+        assert DatasetManifest.model_validate(before | {"has_time": has_time}).has_order == has_time
 
 
 def test_sequences_keep_their_order(tmp_path):

@@ -121,6 +121,8 @@ def test_rolling_cuts_follow_one_another_and_know_only_what_came_before():
         assert s.windows.validation_start == pytest.approx(0.9 * before * SECOND, abs=SECOND)
         assert len(s.log.window(s.windows.test_start, s.windows.end)) == 10
     assert make_split(config, data, seed=0).windows == splits[-1].windows
+    second = make_split(config.model_copy(update={"cut": 2}), data, seed=0).windows
+    assert (second.test_start, second.cut) == (splits[1].windows.test_start, 1)
     assert split_again(splits[1].windows, data).windows == splits[1].windows
 
 
@@ -284,7 +286,8 @@ def test_no_published_parts_where_there_are_none():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"split": "last", "test_start": "2020-01-01"}, {"split": "time", "test_rows": 1}, {"test_share": 0.6}],
+    [{"split": "last", "test_start": "2020-01-01"}, {"split": "time", "test_rows": 1}, {"test_share": 0.6},
+     {"split": "rolling", "cut": 4}, {"cut": 1}],
 )
 def test_settings_that_contradict_are_refused(settings):
     with pytest.raises(ValidationError):

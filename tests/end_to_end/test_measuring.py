@@ -44,11 +44,12 @@ def test_the_funnel_figures_are_those_of_the_slates_that_are_served(trained, rep
     before = set(
         zip(log.user[positive & (log.time < cut)].tolist(), log.item[positive & (log.time < cut)].tolist(), strict=True)
     )
+    shown = set(zip(log.user[log.time < cut].tolist(), log.item[log.time < cut].tolist(), strict=True))
     truth: dict[int, set] = {}
     for user, item in zip(
         log.user[positive & (log.time >= cut)].tolist(), log.item[positive & (log.time >= cut)].tolist(), strict=True
     ):
-        if (user, item) not in before and dataset.catalogue.item_created[item] < cut:
+        if (user, item) not in before | shown and dataset.catalogue.item_created[item] < cut:
             truth.setdefault(user, set()).add(item)
     users = sorted(truth)
     slates = past.slates(np.array(users, np.int32)).items

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import chisquare
@@ -10,8 +12,14 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
+from recsys_cli.data.windows import Split, Windows
+from recsys_cli.errors import DataError
+from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.evaluation.lists import Popularity, Random, source_lists, without_seen
+from recsys_cli.evaluation.period import remarks, truth_of_test
+from recsys_cli.evaluation.rankings import _Served
 from recsys_cli.evaluation.truth import find_truth
+from recsys_cli.pipeline.config import PipelineConfig
 
 CUT = 6
 
@@ -53,6 +61,55 @@ def test_truth_is_what_a_plain_loop_finds(data, count):
     assert truth.summary["not_yet_published"] == len(late) > 0
     assert truth.summary["relevant"] == sum(map(len, found.values()))
     assert truth.summary["users"] == len(found) and truth.summary["users_active"] == len(after)
+
+
+def test_what_no_list_may_hold_is_not_to_be_found(data):
+    dataset, state, start = data
+    end = int(dataset.log.time[-1]) + 1
+    every, fewer = (find_truth(dataset.log, state, start, end, never_again=n) for n in (False, True))
+    past = dataset.log.window(end=start)
+    shown = set(zip(past.user.tolist(), past.item.tolist(), strict=True))
+    _, _, found = by_hand(dataset, start, True)
+    open_to = {u: {i for i in items if (u, i) not in shown} for u, items in found.items()}
+    got = {int(u): set(fewer.relevant[i].tolist()) for i, u in enumerate(fewer.users)}
+    assert got == {u: items for u, items in open_to.items() if items}
+    left_out = len(every.relevant.values) - len(fewer.relevant.values)
+    assert fewer.summary["seen_before"] == fewer.summary["seen_left_out"] == left_out > 0
+    assert every.summary["seen_before"] == left_out and every.summary["seen_left_out"] == 0
+
+
+def test_nothing_to_find_is_told_with_what_became_of_it(data):
+    dataset, _, _ = data
+    end = int(dataset.log.time[-1]) + 3
+    windows = Windows(start=0, history_end=1, validation_start=2, test_start=end - 1, end=end)
+    log = dataset.log.take(np.r_[np.arange(len(dataset.log)), len(dataset.log) - 1])
+    log.actions["like"][-2:] = True  # the last row twice: once before the window, once in it
+    log.time[-2:] = end - 2, end - 1
+    state = State.build(dataset.catalogue, log, end - 1)
+    engine = SimpleNamespace(pipeline=PipelineConfig())
+    with pytest.raises(DataError, match=r"nothing is to be found .* of 1 pairs of user and item 1 were known before"):
+        truth_of_test(engine, dataset, Split("time", log, windows), state, EvaluationConfig())
+
+
+def test_readers_are_told_where_most_or_all_are_unknown(data):
+    dataset, state, start = data
+    truth = find_truth(dataset.log, state, start, int(dataset.log.time[-1]) + 1)
+    known = truth.users[:2]
+    empty = State.build(dataset.catalogue, dataset.log, 0)
+    few = State.build(dataset.catalogue, dataset.log.take(np.isin(dataset.log.user, known)), start)
+    assert remarks(truth, state) == []
+    assert remarks(truth, few)[0].startswith(f"most test users, {len(truth.users) - 2} of {len(truth.users)},")
+    assert remarks(truth, empty)[0].startswith("no test user has a history")
+
+
+def test_the_measured_list_is_the_slate_then_the_rest_of_the_ranking():
+    served = _Served.empty(2, 6, 3)
+    ranked = np.array([[7, 1, 2, 3, 4, 5], [8, 9, -1, -1, -1, -1]])
+    slates = np.array([[7, 30, 2], [9, -1, -1]])
+    served.take(np.array([1, 0]), SimpleNamespace(
+        items=slates, sources=np.zeros((2, 3), np.uint32), ranked=SimpleNamespace(items=ranked)
+    ))
+    assert served.lists.tolist() == [[9, -1, -1, 8, -1, -1], [7, 30, 2, 1, 3, 4]]
 
 
 def test_some_users_of_a_truth(data):
