@@ -35,6 +35,7 @@ from recsys_cli.features.table import FeatureTable, with_relevance
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
+from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.baseline import fit_baseline
@@ -388,7 +389,10 @@ class TrainingJob:
             labels=_labels(dataset),
             safety=self.safety,
             notes=tuple(self.notes),
+            proposed_weights=proposed_weights(log.window(end=self.windows.test_start)),
         )
+        utility = self.settings.pipeline.utility
+        self.metrics["utility"] = weights_in_use(utility, log.window(end=self.windows.test_start))
         bundle = replace(bundle, light=self._cut(bundle, heavy))
         build_stages(self.settings.pipeline, bundle)  # a pipeline that does not fit is refused before publishing
         folder = self.work / "bundle"
@@ -456,8 +460,8 @@ class TrainingJob:
 
 
 def _labels(dataset: Dataset) -> Labels:
-    """What is shown for an item: its text, else its title or name, else nothing."""
-    column = next((c for c in ("text", "title", "name") if c in dataset.items.columns), None)
+    """What is shown for an item: its title or name, else its text, else nothing."""
+    column = next((c for c in ("title", "name", "text") if c in dataset.items.columns), None)
     if column is None:
         return Labels(np.zeros(dataset.items.height + 1, np.int64), np.zeros(0, np.uint8))
     texts = [(t or "").encode() for t in dataset.items[column].cast(pl.String).to_list()]

@@ -27,7 +27,7 @@ def build_stages(config: PipelineConfig, bundle: Bundle) -> list[Stage]:
         LightRanking(config.light),
         HeavyRanking(config.heavy),
         *([] if rules is None else [Policy(rules)]),
-        Utility(config.utility, config.heavy, multipliers(config.utility, bundle)),
+        Utility(config.utility, config.heavy, multipliers(config.utility, bundle), bundle.proposed_weights),
     ]
     if config.exploration.enabled and config.exploration.epsilon > 0:
         stages.append(Explore(config.exploration))

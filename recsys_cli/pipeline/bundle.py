@@ -24,7 +24,7 @@ from recsys_cli.safety.models import FOLDER, SafetyModels
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 3
+BUNDLE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Bundle:
     """classifiers that score items and accounts"""
     notes: tuple[str, ...] = field(default=())
     """what stepped aside and why"""
+    proposed_weights: dict[str, float] = field(default_factory=dict)
+    """action → weight in the utility where the settings name none"""
 
     @cached_property
     def bits(self) -> dict[str, int]:
@@ -113,6 +115,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy) -> dict[str, dict]:
         "configured": bundle.configured,
         "negative_actions": bundle.negative_actions,
         "notes": bundle.notes,
+        "proposed_weights": bundle.proposed_weights,
         "features": bundle.spec.to_json(),
         "light": bundle.light is not None,
         "heavy": export_heavy is not None,
@@ -166,4 +169,5 @@ def read_bundle(folder: Path) -> Bundle:
         labels=Labels(**labels),
         safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
+        proposed_weights=document["proposed_weights"],
     )

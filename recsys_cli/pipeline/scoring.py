@@ -99,9 +99,13 @@ class Utility:
 
     name = "utility"
 
-    def __init__(self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None):
+    def __init__(
+        self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None,
+        proposed: dict[str, float] | None = None,
+    ):
+        """proposed: weights of actions that the settings do not name."""
         self._config, self._heavy = config, heavy
-        self._weights, self._personal = weights_of(config), personal
+        self._weights, self._personal = weights_of(config, proposed), personal
         self.notes = () if personal is None else personal.notes
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
