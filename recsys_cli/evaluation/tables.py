@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.summary import leading, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +36,8 @@ HEADINGS = {
 }
 
 
-def render(console: Console, document: dict[str, Any]) -> None:
-    """Draw the report; every figure stands with half the width of its 95 % interval."""
+def render(console: Console, document: dict[str, Any], *, full: bool = False) -> None:
+    """Draw the report: what matters first, and with `full` every figure with half the width of its 95 % interval."""
     k = headline(document["k"], document["slate_size"])
     truth = document["truth"]
     console.print(
@@ -50,9 +51,30 @@ def render(console: Console, document: dict[str, Any]) -> None:
         f"{'left out' if document['truths'] == 'reachable' else 'kept'}; {truth['seen_before']:,} shown before)",
         highlight=False,
     )
+    console.print()
+    for sentence in verdict(document):
+        console.print(sentence, highlight=False, style="bold" if sentence.startswith("The list") else None)
+    if any(row["role"] == "best source" for row in document["against"]):
+        console.print("The best source is picked on these very lists, which flatters it.", style="dim")
+    if full:
+        _everything(console, document, k)
+    else:
+        console.print()
+        console.print(_systems(document, k, leading(document)))
+        if (groups := _groups(document)) is not None:
+            console.print(groups)
+    console.print()
+    console.print(_targets(document))
+    for what, why in document["left_out"].items():
+        console.print(f"Left out: {what} ({why})", style="dim", highlight=False)
+    if not full:
+        console.print("--full shows every system, metric, source, action and stage", style="dim", highlight=False)
+
+
+def _everything(console: Console, document: dict[str, Any], k: int) -> None:
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
-        (_systems(document, k), _notes_on_systems(document, k)),
+        (_systems(document, k, document["systems"]), _notes_on_systems(document, k)),
         (_heavy_ranker(document, k), None),
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
@@ -71,8 +93,6 @@ def render(console: Console, document: dict[str, Any]) -> None:
     if document["fallback"]:
         text = ", ".join(f"{n:,} users: {reason}" for reason, n in document["fallback"].items())
         console.print(f"Fallback: {text}", highlight=False)
-    console.print()
-    console.print(_targets(document))
 
 
 def _table(title: str, *columns: str, text: int = 1) -> Table:
@@ -117,14 +137,14 @@ def _notes_on_systems(document: dict, k: int) -> str:
     return text
 
 
-def _systems(document: dict, k: int) -> Table:
+def _systems(document: dict, k: int, systems: list[dict]) -> Table:
     shown = SHOWN_WITH_PROPENSITIES if has(document, "replay") else SHOWN
     if document["oracle"] is not None:
         there = [m for m in SHOWN_WITH_TRUTH if f"{m}@{k}" in document["systems"][0]["metrics"]]
         shown = [*there[: MOST_SHOWN - 1], "coverage"]
     table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in shown))
     styles = {"pipeline": "bold", "baseline": "dim", "oracle": "dim"}
-    for system in document["systems"]:
+    for system in systems:
         cells = []
         for metric in shown:
             figure = system["metrics"][f"{metric}@{k}"]
@@ -162,7 +182,8 @@ def _by_k(document: dict) -> Table:
     table = _table("The funnel at every k", "", *(f"@{k}" for k in document["k"]))
     unknown = {"value": None, "low": None, "high": None}
     for metric, heading in HEADINGS.items():
-        if has(document, metric):
+        known = any(funnel[m]["value"] == funnel[m]["value"] for m in funnel if m.split("@")[0] == metric)
+        if has(document, metric) and known:
             table.add_row(heading, *(half_width(funnel.get(f"{metric}@{k}", unknown)) for k in document["k"]))
     return table
 

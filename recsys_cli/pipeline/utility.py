@@ -78,9 +78,10 @@ def weights_in_use(config: UtilityConfig, log: Log) -> dict[str, dict[str, float
     proposed = proposed_weights(log)
     weights = weights_of(config, proposed)
     mine = [*log.actions, *(["dwell"] if log.dwell is not None else [])]
+    unnamed = {a: w for a, w in proposed.items() if a not in config.weights}
     return {
         "weights": {a: weights[a] for a in mine if a in weights},
-        "proposed": {} if config.preset == "twitter" else {a: w for a, w in proposed.items() if a not in config.weights},
+        "proposed": {} if config.preset == "twitter" else unnamed,
     }
 
 
@@ -107,7 +108,8 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     if not config.segments and config.personal is None:
         return None
     catalogue, columns, notes = bundle.catalogue, {}, ()
-    known = {*weights_of(config, bundle.proposed_weights), *config.weights, "dwell", *(bundle.heavy.tasks if bundle.heavy is not None else ())}
+    heads = bundle.heavy.tasks if bundle.heavy is not None else ()
+    known = {*weights_of(config, bundle.proposed_weights), *config.weights, "dwell", *heads}
 
     def column(action: str) -> np.ndarray:
         return columns.setdefault(action, np.ones(catalogue.n_users + 1, np.float32))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from recsys_cli.data.log import Log
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.pipeline.config import HeavyStageConfig, UtilityConfig
@@ -32,7 +33,9 @@ def bundle(make, ids=("ann", "bob", "cem", "dee")):
         user_numbers={"active": np.array([1, 0, np.nan, 1], np.float32)},
     )
     heavy = SimpleNamespace(tasks=("like", "reply", "hide", "boost"))
-    return SimpleNamespace(catalogue=catalogue, heavy=heavy, user_ids=Vocabulary(np.array(ids)))
+    return SimpleNamespace(
+        catalogue=catalogue, heavy=heavy, user_ids=Vocabulary(np.array(ids)), proposed_weights={}
+    )
 
 
 def test_the_preset_weighs_as_twitter_published(make):
