@@ -35,6 +35,7 @@ COMMANDS = (
     "generate",
     "import_data",
     "data",
+    "advise",
     "train",
     "train_safety",
     "recommend",

@@ -10,6 +10,8 @@ from recsys_cli.evaluation.rankings import BEST_SOURCE, FUNNEL, POPULARITY, RANK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+AS_SOURCE = f"{POPULARITY} (source)"
+"""Name of the source that proposes by popularity, beside the baseline."""
 SOURCES_NAMED = 3
 """Sources that the summary names, the best."""
 Outcome = Literal["beats", "ties with", "loses to", "cannot be told from"]
@@ -30,7 +32,8 @@ def verdict(document: dict[str, Any]) -> list[str]:
     out = []
     for row in document["against"]:
         name, figure = row["against"], row["metrics"][f"ndcg@{k}"]
-        if row["role"] == RANKING:
+        # as a source it is the same list
+        if row["role"] == RANKING or (row["role"] == POPULARITY and document["against"][0]["against"] == AS_SOURCE):
             continue
         known = "its best source, " if row["role"] == BEST_SOURCE else ""
         ours, theirs = (metrics[n][f"ndcg@{k}"]["value"] for n in (FUNNEL, name))
@@ -72,6 +75,7 @@ def leading(document: dict[str, Any]) -> list[dict[str, Any]]:
     # a source without a figure (NaN) stands last
     sources.sort(key=lambda s: -quality[s["name"]] if quality[s["name"]] == quality[s["name"]] else 1.0)
     named = {s["name"]: s for s in document["systems"] if s["kind"] != "source"}
+    sources = [s for s in sources if s["name"] not in (AS_SOURCE, "random (source)")]
     first = [named[n] for n in (FUNNEL, RANKING, SOURCES_ALONE) if n in named]
     last = [named[n] for n in (POPULARITY, "random", "oracle") if n in named]
     return [*first, *sources[:SOURCES_NAMED], *last]

@@ -62,7 +62,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         console.print()
         console.print(_systems(document, k, leading(document)))
         if (groups := _groups(document)) is not None:
-            console.print(groups)
+            console.print("", groups)
     console.print()
     console.print(_targets(document))
     for what, why in document["left_out"].items():

@@ -53,7 +53,8 @@ def _worst(
     """The lowest figure among the actions (all by default) with enough positives."""
     impressions = document["impressions"]
     if impressions is None:
-        return {"reason": document["left_out"].get("predictions", "the test window has no impressions")}
+        left_out = "predictions" in document["left_out"]
+        return {"reason": "predictions are left out" if left_out else "the test window has no impressions"}
     figures = []
     for row in impressions["views"][0]["actions"]:
         value = row[metric]["value"] if isinstance(row[metric], dict) else row[metric]

@@ -258,6 +258,21 @@ def test_an_unfitted_source_in_the_shares_is_refused(trained):
     assert "trendng" in trained.refused(3, "recommend", "--user", "1", "--set", "pipeline.sourcing.shares.trendng=0.1")
 
 
+def test_advice_names_models_and_the_sources_that_training_fits(trained):
+    out = trained.ok("advise", COLUMNS="100")
+    assert max(map(len, out.splitlines())) <= 100
+    assert "item–item neighbours" in out and "multi-task ranker" in out
+    fitted = {s["source"] for s in json.loads(trained.ok("advise", "--format", "json"))["sources"] if s["used"]}
+    answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json"))
+    assert set(answer["mix"]) <= fitted
+
+
+def test_training_keeps_the_weights_of_the_utility(trained):
+    run = trained.folder / "artifacts" / "runs" / (trained.folder / "artifacts" / "current").read_text().strip()
+    utility = json.loads((run / "manifest.json").read_text())["metrics"]["utility"]
+    assert utility["weights"]["like"] == 1.0 and utility["proposed"] == {}
+
+
 def test_evaluate_measures_the_funnel_each_source_and_each_head(trained):
     report = json.loads(trained.ok("evaluate", "--format", "json"))
     text = json.dumps(report)
