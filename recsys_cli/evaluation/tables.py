@@ -16,6 +16,8 @@ SHOWN_WITH_PROPENSITIES = ("recall", "ndcg", "replay", "precision", "mrr", "hit_
 SHOWN_WITH_TRUTH = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "hit_rate", "coverage")
 MOST_SHOWN = 6
 """Metrics beside one another where the truth is among them; more would not fit into a hundred columns."""
+FIRST_TO_GO = ("mrr", "map", "precision", "replay", "hit_rate", "true_value", "recall", "coverage")
+"""Metrics that a narrow terminal goes without, in this order."""
 WITH_INTERVALS = ("recall", "ndcg", "replay", "true_ndcg", "true_value")
 HEADINGS = {
     "recall": "Recall",
@@ -60,7 +62,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         _everything(console, document, k)
     else:
         console.print()
-        console.print(_systems(document, k, leading(document)))
+        console.print(_systems(document, k, leading(document), console.width))
         if (groups := _groups(document)) is not None:
             console.print("", groups)
     console.print()
@@ -74,7 +76,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
 def _everything(console: Console, document: dict[str, Any], k: int) -> None:
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
-        (_systems(document, k, document["systems"]), _notes_on_systems(document, k)),
+        (_systems(document, k, document["systems"], console.width), _notes_on_systems(document, k)),
         (_heavy_ranker(document, k), None),
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
@@ -137,23 +139,38 @@ def _notes_on_systems(document: dict, k: int) -> str:
     return text
 
 
-def _systems(document: dict, k: int, systems: list[dict]) -> Table:
+def _systems(document: dict, k: int, systems: list[dict], width: int) -> Table:
+    """Metrics of systems beside one another, as many as the width has room for."""
     shown = SHOWN_WITH_PROPENSITIES if has(document, "replay") else SHOWN
     if document["oracle"] is not None:
         there = [m for m in SHOWN_WITH_TRUTH if f"{m}@{k}" in document["systems"][0]["metrics"]]
         shown = [*there[: MOST_SHOWN - 1], "coverage"]
-    table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in shown))
+    columns = {m: [_cell(system["metrics"][f"{m}@{k}"], m) for system in systems] for m in shown}
+    columns = _fitting(columns, max(len(system["name"]) for system in systems), width)
+    table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in columns))
+    table.columns[0].no_wrap = True
     styles = {"pipeline": "bold", "baseline": "dim", "oracle": "dim"}
-    for system in systems:
-        cells = []
-        for metric in shown:
-            figure = system["metrics"][f"{metric}@{k}"]
-            digits = 2 if metric in ("replay", "true_value") else 3
-            cells.append(half_width(figure, digits) if metric in WITH_INTERVALS else number(figure["value"]))
-        table.add_row(system["name"], *cells, style=styles.get(system["kind"]))
-    sourced = document["sourced"]
-    table.add_row("all sources", half_width(sourced["recall"]), *[""] * (len(shown) - 1))
+    for row, system in enumerate(systems):
+        table.add_row(system["name"], *(cells[row] for cells in columns.values()), style=styles.get(system["kind"]))
+    recall = half_width(document["sourced"]["recall"])
+    table.add_row("all sources", *(recall if m == "recall" else "" for m in columns))
     return table
+
+
+def _cell(figure: dict[str, float], metric: str) -> str:
+    if metric not in WITH_INTERVALS:
+        return number(figure["value"])
+    return half_width(figure, 2 if metric in ("replay", "true_value") else 3)
+
+
+def _fitting(columns: dict[str, list[str]], names: int, width: int) -> dict[str, list[str]]:
+    """Those columns that fit beside names of so many cells; what is told least goes first."""
+    wide = {m: max(map(len, (HEADINGS[m], *cells))) + 2 for m, cells in columns.items()}
+    kept = list(columns)
+    for metric in FIRST_TO_GO:
+        if names + 2 + sum(wide[m] for m in kept) > width and metric in kept:
+            kept.remove(metric)
+    return {m: columns[m] for m in kept}
 
 
 def _heavy_ranker(document: dict, k: int) -> Table | None:

@@ -188,6 +188,8 @@ def test_tables_fit_a_hundred_columns_and_rows_leave_as_csv_and_parquet(trained)
     short = trained.ok("evaluate", "--users", "40", COLUMNS="100")
     assert max(map(len, short.splitlines())) <= 100 and len(short.splitlines()) < 45
     assert "The list " in short and "best source" in short and "Targets" in short and "ROC-AUC (95 %)" not in short
+    narrow = trained.ok("evaluate", "--users", "40", COLUMNS="80")
+    assert max(map(len, narrow.splitlines())) <= 80 and " before re-ranking  " in narrow and "True NDCG" in narrow
     out = trained.ok("evaluate", "--full", "--users", "40", "-k", "5", "-k", "10", COLUMNS="100")
     assert max(map(len, out.splitlines())) <= 100 and "ROC-AUC" in out and "Targets" in out
     trained.ok("evaluate", "--quiet", "--users", "40", "-k", "5", "--output", "rows.parquet")
