@@ -176,7 +176,10 @@ def _groups(document: dict) -> str:
     if not document["groups"]:
         return ""
     rows = [
-        {"group": g["group"], "users": g["users"], **{m: half_width(v, 4) for m, v in g["metrics"].items()}}
+        {
+            "group": g["group"], "users": g["users"], **{m: half_width(v, 4) for m, v in g["metrics"].items()},
+            **{f"{m} of popularity": half_width(v, 4) for m, v in g["popularity"].items()},
+        }
         for g in document["groups"]
     ]
     return report.section("The funnel by what was known of the user", report.html_table(rows))

@@ -111,7 +111,7 @@ class Rankings:
             "oracle": known,
             "sourced": account.sourced(),
             "by_source": self._by_source(served),
-            "groups": self._groups(served),
+            "groups": self._groups(served, lists[POPULARITY]),
             "fallback": account.fallback,
             "funnel": account.funnel(),
         }
@@ -174,21 +174,35 @@ class Rankings:
             )
         return out
 
-    def _groups(self, served: _Served) -> list[dict]:
-        """Figures of the funnel for users by how much was known of them at the cutoff."""
+    def _groups(self, served: _Served, popularity: np.ndarray) -> list[dict]:
+        """Figures of the funnel, and of popularity beside it, for users by how much was known of them at the cutoff.
+
+        popularity: int32[U, width] the lists of that baseline.
+        """
         touched = self.engine.state.history.lengths[self.truth.users]
         k = headline(self.config.k, self.engine.pipeline.slate_size)
-        values = rm.accuracy(served.at(k), self.truth.relevant, [k])
-        wanted = ("recall", "ndcg", "hit_rate")
+        names = [f"{metric}@{k}" for metric in ("recall", "ndcg", "hit_rate")]
+        columns = np.stack(
+            [
+                rm.accuracy(items, self.truth.relevant, [k])[name]
+                for items in (served.at(k), popularity)
+                for name in names
+            ],
+            axis=1,
+        )
         out = []
         for label, low, high in GROUPS:
             mine = (touched >= low) & (touched <= (np.inf if high is None else high))
             if not mine.any():
                 continue
-            columns = np.stack([values[f"{m}@{k}"][mine] for m in wanted], axis=1)
-            mean, lower, upper = rm.bootstrap_means(columns, resamples=self.config.resamples, seed=self.seed)
-            figures = {f"{m}@{k}": interval(mean[j], lower[j], upper[j]) for j, m in enumerate(wanted)}
-            out.append({"group": label, "users": int(mine.sum()), "metrics": figures})
+            means = rm.bootstrap_means(columns[mine], resamples=self.config.resamples, seed=self.seed)
+            found = [interval(*figures) for figures in zip(*means, strict=True)]
+            out.append(
+                {
+                    "group": label, "users": int(mine.sum()), "metrics": dict(zip(names, found, strict=False)),
+                    "popularity": dict(zip(names, found[len(names) :], strict=True)),
+                }
+            )
         return out
 
 

@@ -9,7 +9,7 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
 
     part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced",
-    "group" (name = group of users), "source" (name = source) and "impressions" (name = action or "dwell").
+    "group" (name = group of users, or that and "popularity"), "source" (name = source) and "impressions" (name = action or "dwell").
     """
     rows: list[dict[str, Any]] = []
 
@@ -40,6 +40,8 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
         add("group", group["group"], "users", group["users"])
         for metric, value in group["metrics"].items():
             add("group", group["group"], metric, value)
+        for metric, value in group["popularity"].items():
+            add("group", f"{group['group']}, popularity", metric, value)
     for source in document["by_source"]:
         for metric in ("slots", "share", "alone", "hits", "precision", "share_of_hits"):
             add("source", source["source"], metric, source[metric])

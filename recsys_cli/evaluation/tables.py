@@ -280,14 +280,12 @@ def _groups(document: dict) -> Table | None:
     if len(document["groups"]) < 2:
         return None
     metrics = list(document["groups"][0]["metrics"])
-    table = _table(
-        "The funnel by what was known of the user",
-        "",
-        "users",
-        *(f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics),
-    )
+    ndcg = next(m for m in metrics if m.startswith("ndcg"))
+    headings = [f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics]
+    table = _table("The funnel by what was known of the user", "", "users", *headings, "NDCG of popularity")
     for row in document["groups"]:
-        table.add_row(row["group"], f"{row['users']:,}", *(half_width(row["metrics"][m]) for m in metrics))
+        figures = (half_width(row["metrics"][m]) for m in metrics)
+        table.add_row(row["group"], f"{row['users']:,}", *figures, half_width(row["popularity"][ndcg]))
     return table
 
 

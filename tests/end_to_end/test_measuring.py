@@ -146,7 +146,7 @@ def test_without_the_truth_nothing_of_it_is_reported_and_no_world_opened(trained
     code = (
         "import sys\nfrom recsys_cli.cli.common import run\n"
         "assert run(['evaluate', '--quiet', '--users', '30', '--format', 'json', '--output', 'r.json']) == 0\n"
-        "assert run(['evaluate', '--quiet', '--users', '30']) == 0\n"
+        "assert run(['evaluate', '--quiet', '--full', '--users', '30']) == 0\n"
         "bad = {m for m in sys.modules if m in ('recsys_cli.world.simulator', 'recsys_cli.world.behaviour')}\n"
         "assert not bad, bad\n"
     )
