@@ -9,7 +9,8 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
 
     part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced",
-    "group" (name = group of users, or that and "popularity"), "source" (name = source) and "impressions" (name = action or "dwell").
+    "group" (name = group of users, or that and "popularity"), "source" (name = source) and "impressions" (name =
+    action or "dwell").
     """
     rows: list[dict[str, Any]] = []
 

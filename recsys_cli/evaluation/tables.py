@@ -282,7 +282,8 @@ def _groups(document: dict) -> Table | None:
     metrics = list(document["groups"][0]["metrics"])
     ndcg = next(m for m in metrics if m.startswith("ndcg"))
     headings = [f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics]
-    table = _table("The funnel by what was known of the user", "", "users", *headings, "NDCG of popularity")
+    table = _table("The funnel by what was known of the user", "", "users", *headings, "popularity's")
+    table.columns[0].no_wrap = True
     for row in document["groups"]:
         figures = (half_width(row["metrics"][m]) for m in metrics)
         table.add_row(row["group"], f"{row['users']:,}", *figures, half_width(row["popularity"][ndcg]))
