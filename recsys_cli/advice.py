@@ -141,7 +141,7 @@ def properties(data: DataSummary) -> list[tuple[str, bool, str]]:
         ("moments in time", data.has_time, "trends, ages and a split by time" if data.has_time else "order alone"),
         (
             "a split of its own", data.given_split,
-            "is kept for the test" if data.given_split else "the latest impressions are the test (windows.test_share)",
+            "is kept for the test" if data.given_split else "windows.split decides what is held out",
         ),
         (
             "impressions without reaction", data.negatives_observed,
@@ -166,16 +166,17 @@ def advice_document(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     Raises DataError where the dataset cannot be read or its windows would be empty.
     """
     from recsys_cli.data.state import State
-    from recsys_cli.data.windows import make_windows
+    from recsys_cli.data.windows import make_split
     from recsys_cli.pipeline.utility import weights_in_use
     from recsys_cli.retrieval import SOURCES
     from recsys_cli.retrieval.base import Window
 
     data = summarise(dataset)
-    sources, windows, weights = [], None, None
+    sources, split, weights = [], None, None
     if data.interactions:
-        cut = make_windows(settings.windows, dataset)
-        windows = cut.model_dump()
+        made = make_split(settings.windows, dataset, seed=settings.seed)
+        cut, dataset = made.windows, dataset.with_log(made.log)
+        split = {"kind": made.kind, "says": list(made.notes), "windows": cut.model_dump(mode="json")}
         log = dataset.log.window(end=cut.test_start)
         edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
         state = State.build(dataset.catalogue, log, cut.test_start, **edges)
@@ -190,6 +191,6 @@ def advice_document(dataset: Dataset, settings: Settings) -> dict[str, Any]:
         "advice": [asdict(a) for a in advise(data)],
         "properties": [{"property": p, "there": there, "follows": what} for p, there, what in properties(data)],
         "sources": sources,
-        "windows": windows,
+        "split": split,
         "utility": weights,
     }

@@ -24,7 +24,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import Windows, make_windows
+from recsys_cli.data.windows import Split, Windows, make_split
 from recsys_cli.earlier import category_names, taken_over, warm_start
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.build import build_table
@@ -92,9 +92,10 @@ def train(
         )
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
-    job = TrainingJob(
-        settings, dataset, make_windows(settings.windows, dataset, final=final), final, progress or Progress(), trace
-    )
+    split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
+    job = TrainingJob(settings, dataset.with_log(split.log), split, final, progress or Progress(), trace)
+    for message in split.messages:
+        job.progress.message(message)
     job.safety, job.metrics["safety"] = models, scored
     taken = taken_over(job, only) if only else {}
     job.warm = None if warm is None else warm_start(job, warm)
@@ -125,7 +126,8 @@ class TrainingJob:
 
     settings: Settings
     dataset: Dataset
-    windows: Windows
+    """with the log of the split"""
+    split: Split
     final: bool
     progress: Progress
     trace: TraceLog = SILENT
@@ -136,6 +138,10 @@ class TrainingJob:
     safety: SafetyModels = field(default_factory=SafetyModels)
     scaled_on: FeatureTable | None = None
     """training rows that the int8 form is scaled on"""
+
+    @property
+    def windows(self) -> Windows:
+        return self.split.windows
 
     @cached_property
     def store(self) -> RunStore:
@@ -209,7 +215,7 @@ class TrainingJob:
         return {name: SOURCES[config.kind](config) for name, config in enabled.items()}
 
     def _window(self, end: int) -> Window:
-        log = self.dataset.log.window(end=end)
+        log = self.split.fitting(self.dataset.log.window(end=end))
         state = State.build(self.dataset.catalogue, log, end, **self.edges)
         return Window(self.dataset, self.dataset.catalogue, log, end, state, self.settings.seed)
 
@@ -251,13 +257,16 @@ class TrainingJob:
         Fitted on the history window and measured on what follows it, so no number here saw its answers.
         """
         later = self.dataset.log.window(self.windows.history_end, self.windows.test_start)
+        state = window.state  # knows nobody who is held out
+        if self.split.held_out is not None:
+            state = State.build(self.dataset.catalogue, self.dataset.log, window.end, **self.edges)
         rows = np.flatnonzero(later.positive)
         pairs = np.unique(later.user[rows].astype(np.int64) * self.dataset.catalogue.n_items + later.item[rows])
         user, item = (
             (pairs // self.dataset.catalogue.n_items).astype(np.int32),
             (pairs % self.dataset.catalogue.n_items).astype(np.int32),
         )
-        new = ~window.state.seen.contains(user, item[:, None])[:, 0]
+        new = ~state.seen.contains(user, item[:, None])[:, 0]
         user, item = user[new], item[new]
         users = np.unique(user)
         if len(users) > RECALL_USERS:
@@ -268,7 +277,7 @@ class TrainingJob:
         place, item = np.searchsorted(users, user[mine]), item[mine]
         out = {}
         for name, source in sources.items():
-            found, _ = source.retrieve(window.state, users, RECALL_AT)
+            found, _ = source.retrieve(state, users, RECALL_AT)
             keys = np.sort((np.arange(len(users))[:, None] * (self.dataset.catalogue.n_items + 1) + found)[found >= 0])
             hits = np.isin(place * (self.dataset.catalogue.n_items + 1) + item, keys)
             out[name] = round(float(np.mean(np.bincount(place, hits) / np.bincount(place))), 4)

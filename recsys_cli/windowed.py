@@ -13,7 +13,7 @@ from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_windows
+from recsys_cli.data.windows import make_split, split_again
 from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
@@ -36,8 +36,9 @@ class WindowTables:
 
 def window_tables(settings: Settings, dataset: Dataset, progress: Progress | None = None) -> WindowTables:
     """Tables as `train` and `evaluate` have them; similarities of the test window are those of the served sources."""
-    windows = make_windows(settings.windows, dataset)
-    job = TrainingJob(settings, dataset, windows, False, progress or Progress())
+    split = make_split(settings.windows, dataset, seed=settings.seed)
+    dataset, windows = dataset.with_log(split.log), split.windows
+    job = TrainingJob(settings, dataset, split, False, progress or Progress())
     with tempfile.TemporaryDirectory() as name:
         job.__dict__["work"] = Path(name)
         for folder in ("checkpoints", "history", "progress"):
@@ -57,9 +58,10 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
     The sources that measure similarities are those of the run's `history` checkpoints, which never saw these rows.
     """
     run = RunStore(artifacts).open(run_id)
-    windows = run.manifest.windows
+    windows, split = run.manifest.windows, split_again(run.manifest.windows, dataset)
+    dataset = dataset.with_log(split.log)
     dataset.catalogue, _ = SafetyModels.load(run.bundle / FOLDER).fill(dataset.catalogue, dataset.items)
-    job = TrainingJob(Settings.model_validate(run.manifest.settings), dataset, windows, run.manifest.final, Progress())
+    job = TrainingJob(Settings.model_validate(run.manifest.settings), dataset, split, run.manifest.final, Progress())
     with tempfile.TemporaryDirectory() as name:
         job.__dict__["work"] = Path(name)
         (job.work / "progress").mkdir()

@@ -59,4 +59,5 @@ def test_a_dataset_is_summarised_and_its_sources_are_those_that_training_would_f
     document = advice_document(dataset, Settings())
     used = {row["source"] for row in document["sources"] if row["used"]}
     assert {"in_network", "popularity", "item_neighbours"} <= used
+    assert document["split"]["kind"] == "time" and document["split"]["says"]
     assert document["utility"]["weights"]["click"] == 0.5

@@ -40,6 +40,8 @@ def _render(console, document: dict) -> None:
     if not document["sources"]:
         console.print("recsys train needs interactions: there is nothing to learn from yet")
         return
+    for line in document["split"]["says"]:
+        console.print(line, highlight=False)
     used = [row["source"] for row in document["sources"] if row["used"]]
     console.print(f"[bold]recsys train[/] would fit the sources {', '.join(used) or 'none'}", highlight=False)
     for row in document["sources"]:

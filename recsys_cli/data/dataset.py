@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
-from recsys_cli.data.schema import COLUMNS, SCHEMA_VERSION, DatasetManifest
+from recsys_cli.data.schema import COLUMNS, PARTS, SCHEMA_VERSION, DatasetManifest
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import DataError
 
@@ -166,6 +166,7 @@ class Dataset:
             "session_id",
             "propensity",
             "dwell_seconds",
+            "split",
             *m.actions,
             *self.context_columns,
         ]
@@ -216,6 +217,13 @@ class Dataset:
                 (column if column.dtype.is_integer() else column.rank("dense")).fill_null(-1).cast(pl.Int64).to_numpy()
             )
 
+        def parts() -> np.ndarray | None:
+            if "split" not in frame.columns:
+                return None
+            known = {name: code for code, name in enumerate(PARTS)}
+            column = frame["split"].cast(pl.String)
+            return column.replace_strict(known, default=-1, return_dtype=pl.Int8).fill_null(-1).to_numpy()
+
         return Log(
             user=frame["_user"].to_numpy(),
             item=frame["_item"].to_numpy(),
@@ -230,8 +238,19 @@ class Dataset:
             request=groups("request_id"),
             session=groups("session_id"),
             propensity=numbers("propensity", np.float32, float("nan")),
+            part=parts(),
             context={name: context(name) for name in self.context_columns},
         )
+
+    def with_log(self, log: Log) -> Dataset:
+        """The same dataset with another log in the place of its own: of other moments, or of some of the rows.
+
+        `table("impressions")` still reads what is on the disk.
+        """
+        other = Dataset(self.path, self.manifest)
+        other.__dict__.update(self.__dict__)
+        other.__dict__["log"] = log
+        return other
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -38,6 +38,8 @@ class Log:
     """int64[n], equal for the rows of one session"""
     propensity: np.ndarray | None = None
     """float32[n], probability with which the logging policy showed the item, NaN unknown"""
+    part: np.ndarray | None = None
+    """int8[n], the published part (place in `schema.PARTS`) that a row belongs to, -1 none"""
     context: dict[str, np.ndarray] = field(default_factory=dict)
     """further column that was known before the outcome → int32[n] codes (-1 unknown) or float32[n] (NaN unknown)"""
     _cache: dict = field(default_factory=dict, repr=False, compare=False)
@@ -81,6 +83,10 @@ class Log:
             if isinstance(value, np.ndarray):
                 changed[f.name] = value[rows]
         return replace(self, **changed)
+
+    def at_times(self, rows: np.ndarray, times: np.ndarray) -> Log:
+        """The given rows at other moments (int64 µs, ascending)."""
+        return replace(self.take(rows), time=times)
 
     def window(self, start: int | None = None, end: int | None = None) -> Log:
         """Rows with start ≤ time < end (µs); views, nothing is copied."""

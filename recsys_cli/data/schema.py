@@ -7,9 +7,9 @@ the program they are int32 positions in a vocabulary: the row order of `users.pa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -38,7 +38,7 @@ COLUMNS: dict[str, dict[str, tuple[ColumnKind, bool]]] = {
         "user_id": ("id", True), "item_id": ("id", True), "timestamp": ("timestamp", True),
         "request_id": ("id", False), "session_id": ("id", False), "position": ("int", False),
         "surface": ("category", False), "device": ("category", False), "source": ("category", False),
-        "propensity": ("float", False), "dwell_seconds": ("float", False),
+        "propensity": ("float", False), "dwell_seconds": ("float", False), "split": ("category", False),
     },
     "follows": {
         "follower_id": ("id", True), "followee_id": ("id", True), "created_at": ("timestamp", False),
@@ -59,6 +59,9 @@ impression before its outcome: numbers, Booleans or text. In `items`, `toxicity`
 `history` holds what people did before the log begins where no time of it is known: a user's items per action,
 `rank` 0 for the oldest.
 Timestamps are stored as Parquet timestamp[us, UTC]; Booleans never hold null."""
+
+PARTS = ("train", "valid", "test")
+"""Names of the parts that a source may be published in, the values of the column `split` of `impressions`."""
 
 SAFETY_COLUMNS = ("toxicity", "nsfw", "spam", "misinformation")
 
@@ -98,11 +101,22 @@ class DatasetManifest(BaseModel):
     """First and last impression in µs; None where the source has no time (order stands in for it)."""
     has_time: bool = True
     """False where timestamps are only the order of the rows."""
+    has_order: bool = True
+    """Whether the order of a user's rows means something: moments, or an order that the source gives. False for
+    plain rows of a file, and for datasets without time of before this was kept."""
     negatives_observed: bool = True
     """False where every impression carries a positive action, so non-engagement was never seen."""
     authors_are_users: bool = False
     """Whether author ids and user ids are the same people."""
     splits: dict[str, tuple[int, int]] | None = None
-    """Given windows in µs, [start, end), where the source fixes train and test."""
+    """Spans in µs, [start, end), of the parts train, valid and test where the source fixes them. Spans may overlap;
+    the column `split` of `impressions` tells of each row."""
     digest: str = ""
     """Of all tables together: two datasets with the same digest hold the same rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _order_of_older_datasets(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "has_order" not in data:
+            return {**data, "has_order": data.get("has_time", True)}
+        return data

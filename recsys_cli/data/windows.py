@@ -1,19 +1,78 @@
-"""Time windows: what is learned from, what is trained on, what only measures."""
+"""Windows: what is learned from, what is trained on, what only measures; and how a log is split into them."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from recsys_cli.config import Section
-from recsys_cli.errors import ConfigError, DataError
+from recsys_cli.data import split_rows
+from recsys_cli.data.schema import PARTS, SECOND
+from recsys_cli.data.split_rows import HISTORY, RANKER, TEST, VALIDATION, Shares
+from recsys_cli.errors import ArtifactError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Kind = Literal["time", "last", "user_random", "given", "users", "rolling"]
+NAMES = ("history", "ranker", "validation", "test")
+
+
+class WindowsConfig(Section):
+    """Where the history window, the ranker's window and the test window begin and end."""
+
+    split: Literal["auto"] | Kind = "auto"
+    """How rows go into the windows. time: by moments, the latest rows measure. last: each user's last rows.
+    user_random: a share of each user's rows, drawn with the seed. given: the parts that the data was published in.
+    users: held-out people, whose first rows are known. rolling: several cuts in time. auto: given where the data has
+    it, then time, then last where rows have an order, else user_random."""
+    test_share: Share = 0.2
+    """Share of the rows (time, rolling: the latest; last, user_random: of each user) or of the people (users) that
+    only measures."""
+    validation_share: Share = 0.1
+    """Share before those on which the ranker is validated and choices are made."""
+    history_share: Share = 0.4
+    """Share, the earliest, on which the sources are fitted before the ranker is trained."""
+    test_rows: PositiveInt | None = None
+    """last: so many of each user's rows measure, instead of test_share."""
+    validation_rows: PositiveInt | None = None
+    """last: so many of each user's rows before those, instead of validation_share."""
+    known_share: Share = 0.8
+    """users: share of the rows of a held-out user, the first, that is known when the rest is to be found."""
+    cuts: Annotated[int, Field(ge=2)] = 3
+    """rolling: into so many test windows, one after the other, the test share is cut."""
+    overlap: Literal["keep", "refuse"] = "keep"
+    """given: what to do where a pair of user and item stands in train and in test."""
+    test_start: dt.datetime | None = None
+    """time: first moment of the test window (ISO 8601, UTC), instead of its share."""
+    validation_start: dt.datetime | None = None
+    """time: first moment of the validation part of the ranker's window."""
+    history_end: dt.datetime | None = None
+    """time: first moment of the ranker's window."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether a date is set."""
+        return any(d is not None for d in (self.test_start, self.validation_start, self.history_end))
+
+    @model_validator(mode="after")
+    def _room_for_the_ranker(self) -> WindowsConfig:
+        if self.test_share + self.validation_share + self.history_share >= 1:
+            raise ValueError(
+                "test_share + validation_share + history_share must leave something to train on (sum below 1)"
+            )
+        if self.dated and self.split not in ("auto", "time", "given"):
+            raise ValueError(f"dates cut a log in time, and split is {self.split}: leave them out, or set it to time")
+        if self.split not in ("auto", "last") and (self.test_rows or self.validation_rows):
+            raise ValueError(f"test_rows and validation_rows are for split last, and it is {self.split}")
+        return self
 
 
 class Windows(BaseModel):
@@ -28,69 +87,186 @@ class Windows(BaseModel):
     test_start: int
     """Nothing that is measured was fitted on anything from here on."""
     end: int
+    kind: Kind = "time"
+    made_by: WindowsConfig | None = None
+    """The settings that make the split again, where the log is put in another order or cut; None where it is not."""
+    seed: int = 0
+    final: bool = False
+    cut: int = 0
+    """rolling: which of the cuts, 0 the first."""
 
 
-class WindowsConfig(Section):
-    """Where the history window, the ranker's window and the test window begin and end.
+@dataclass(frozen=True)
+class Split:
+    """A log and the windows that cut it in time.
 
-    By shares of the impressions in time order, or by dates (ISO 8601, UTC), which win. A dataset that
-    comes with a split of its own keeps it for the test window.
+    For every kind but time (and rolling, and given parts that follow one another in time) the rows have an order of
+    their own: all history rows, then the ranker's, then validation, then test, the order within a user kept.
     """
 
-    test_share: Share = 0.2
-    """Share of the impressions, the latest ones, that only measure."""
-    validation_share: Share = 0.1
-    """Share before those on which the ranker is validated."""
-    history_share: Share = 0.4
-    """Share, the earliest ones, on which the sources are fitted before the ranker is trained."""
-    test_start: dt.datetime | None = None
-    """First moment of the test window."""
-    validation_start: dt.datetime | None = None
-    """First moment of the validation part of the ranker's window."""
-    history_end: dt.datetime | None = None
-    """First moment of the ranker's window."""
+    kind: Kind
+    log: Log
+    windows: Windows
+    held_out: np.ndarray | None = None
+    """bool[n_users]: people whose rows no source may be fitted on though the state knows their first ones (users)"""
+    messages: tuple[str, ...] = ()
+    """which split and why in one line, then what is worth knowing of it"""
+    order: np.ndarray | None = None
+    """int64[n] the row of the dataset's log at each place, None where the log is its own or its first rows"""
+    places: bool = False
+    """Whether moments are only an order, so that reports speak of places"""
 
-    @model_validator(mode="after")
-    def _room_for_the_ranker(self) -> WindowsConfig:
-        if self.test_share + self.validation_share + self.history_share >= 1:
-            raise ValueError(
-                "test_share + validation_share + history_share must leave something to train on (sum below 1)"
-            )
-        return self
+    def fitting(self, log: Log) -> Log:
+        """The rows of a part of `log` that a source may be fitted on."""
+        return log if self.held_out is None else log.take(~self.held_out[log.user])
 
 
-def make_windows(config: WindowsConfig, dataset: Dataset, *, final: bool = False) -> Windows:
-    """Windows of a dataset; raises DataError where one would be empty and ConfigError for dates out of order.
+def make_split(config: WindowsConfig, dataset: Dataset, *, seed: int, final: bool = False) -> Split:
+    """Split the log of a dataset into the windows; the same for the same seed.
 
-    With `final` nothing is held out: the test window starts after the last impression, and the shares are of
-    all impressions.
+    With `final` nothing is held out for measuring: the test window is empty. Of rolling cuts it is the last one (see
+    `rolling_splits`). Raises DataError where a window would be empty, or where overlapping pairs are refused, and
+    ConfigError where the kind of split does not fit the data or dates are out of order.
     """
-    time = dataset.log.time
-    if not len(time):
+    if not len(dataset.log):
         raise DataError(
             f"{dataset.path}: no impressions, there is nothing to learn from", "generate or import a dataset"
         )
-    end = int(time[-1]) + 1
+    kind, why = _kind(config, dataset)
+    if kind == "rolling":
+        split = rolling_splits(config, dataset, seed=seed)[-1]
+        return _in_time(config, dataset, final=True) if final else split
+    if kind == "given" and (final or _follow_in_time(dataset)):
+        if dataset.manifest.has_time:
+            return _in_time(config, dataset, final=final, kind="given", why=why)
+        kind = kind if not final else _within_user(dataset)
+    if kind == "time":
+        return _in_time(config, dataset, final=final, why=why)
+    return _arranged(config, dataset, kind, why, seed, final)
 
-    def at(share: float) -> int:
-        return int(time[min(int(share * len(time)), len(time) - 1)])
 
+def rolling_splits(config: WindowsConfig, dataset: Dataset, *, seed: int = 0) -> list[Split]:
+    """Several cuts in time, oldest first: the test share is `cuts` windows, and each is measured from all before it.
+
+    The log of each ends with its test window. Raises ConfigError for data without time.
+    """
+    if not dataset.manifest.has_time:
+        raise ConfigError(f"windows.split is rolling, and {dataset.path} has no time", "use last or user_random")
+    time, out = dataset.log.time, []
+    edges = 1 - config.test_share * np.arange(config.cuts, -1, -1) / config.cuts
+    ends = [_moment_at(time, share) for share in edges[:-1]] + [int(time[-1]) + 1]
+    left = 1 - config.test_share
+    for cut in range(config.cuts):
+        log = dataset.log.window(end=ends[cut + 1])
+        before = log.time[: np.searchsorted(log.time, ends[cut])]
+        if not len(before):
+            raise DataError(f"{dataset.path}: nothing lies before cut {cut + 1}", "set windows.cuts lower")
+        windows = Windows(
+            start=int(time[0]),
+            history_end=_moment_at(before, config.history_share / left),
+            validation_start=_moment_at(before, 1 - config.validation_share / left),
+            test_start=ends[cut],
+            end=ends[cut + 1],
+            kind="rolling",
+            made_by=config,
+            seed=seed,
+            cut=cut,
+        )
+        _check(windows, log, dataset, places=False)
+        message = f"windows: rolling, cut {cut + 1} of {config.cuts}: {_spans(windows, log)}"
+        out.append(Split("rolling", log, windows, messages=(message, *_strangers(log, windows, "rolling"))))
+    return out
+
+
+def split_again(windows: Windows, dataset: Dataset) -> Split:
+    """The split that a run was trained with, from its manifest; raises ArtifactError where it comes out otherwise."""
+    if windows.made_by is None:
+        return Split(windows.kind, dataset.log, windows, places=not dataset.manifest.has_time)
+    if windows.kind == "rolling":
+        split = rolling_splits(windows.made_by, dataset, seed=windows.seed)[windows.cut]
+    else:
+        split = make_split(windows.made_by, dataset, seed=windows.seed, final=windows.final)
+    if split.windows != windows:
+        raise ArtifactError(
+            "the split that the run was trained with cannot be made again from this data", "train again"
+        )
+    return split
+
+
+# --- which kind -------------------------------------------------------------------------------------------
+
+
+def _kind(config: WindowsConfig, dataset: Dataset) -> tuple[Kind, str]:
+    """The kind of split, and why where it was chosen here."""
+    manifest = dataset.manifest
+    given = "test" in (manifest.splits or {})
+    kind = config.split
+    if kind == "auto" and config.dated:
+        kind = "given" if given and _follow_in_time(dataset) else "time"
+    if kind in ("time", "rolling") and not manifest.has_time:
+        what = "a date is set" if config.dated else f"windows.split is {kind}"
+        raise ConfigError(f"{what}, and {dataset.path} has no time", "use last or user_random, or leave it to auto")
+    if kind == "given" and not given:
+        raise ConfigError(
+            f"windows.split is given, and {dataset.path} was not published in train and test parts",
+            "name them with `split:` in the import mapping, or use another kind of split",
+        )
+    if kind == "given" and config.dated and not _follow_in_time(dataset):
+        raise ConfigError(
+            "windows: a date is set, and the given parts do not follow one another in time", "leave out the dates"
+        )
+    if kind != "auto":
+        return kind, ""
+    if config.test_rows or config.validation_rows:
+        return "last", ""
+    if given:
+        return "given", "the data comes in train and test parts"
+    if manifest.has_time:
+        return "time", ""
+    if manifest.has_order:
+        return "last", "rows have an order but no time"
+    return "user_random", "rows have neither time nor an order"
+
+
+def _within_user(dataset: Dataset) -> Kind:
+    return "last" if dataset.manifest.has_order else "user_random"
+
+
+def _follow_in_time(dataset: Dataset) -> bool:
+    """Whether the given parts are one after the other in time."""
     splits = dataset.manifest.splits or {}
-    test = (
-        end
-        if final
-        else _moment(config.test_start) or (splits["test"][0] if "test" in splits else at(1 - config.test_share))
-    )
-    before = int((time < test).sum())
-    left = before / len(time)
-    scale = left if (final or "test" in splits or config.test_start) else 1.0
-    validation = None if final else _moment(config.validation_start)
+    spans = [splits[name] for name in PARTS if name in splits]
+    after = all(one[1] <= other[0] for one, other in pairwise(spans))
+    return dataset.manifest.has_time and after
+
+
+# --- in time ----------------------------------------------------------------------------------------------
+
+
+def _in_time(
+    config: WindowsConfig, dataset: Dataset, *, final: bool, kind: Kind = "time", why: str = ""
+) -> Split:
+    """Cuts in time by share, by date or between given parts; the log stays as it is."""
+    log = dataset.log
+    time, end = log.time, int(log.time[-1]) + 1
+    splits = (dataset.manifest.splits or {}) if kind == "given" else {}
+    test = end if final else _moment(config.test_start) or splits.get("test", (None,))[0]
+    fixed = test is not None
+    test = _moment_at(time, 1 - config.test_share) if test is None else test
+    left = int((time < test).sum()) / len(time)
+    scale = left if fixed else 1.0
+    validation = None if final else _moment(config.validation_start) or splits.get("valid", (None,))[0]
     if validation is None:
-        validation = at(left - config.validation_share * scale)
-    history = _moment(config.history_end) or at(config.history_share * scale)
-    windows = Windows(start=int(time[0]), history_end=history, validation_start=validation, test_start=test, end=end)
-    _check(windows, dataset)
-    return windows
+        validation = _moment_at(time, left - config.validation_share * scale)
+    history = _moment(config.history_end) or _moment_at(time, config.history_share * scale)
+    windows = Windows(
+        start=int(time[0]), history_end=history, validation_start=validation, test_start=test, end=end, kind=kind,
+        final=final,
+    )
+    _check(windows, log, dataset, places=False)
+    overlap = _overlap(config, dataset, log, log.time >= test) if kind == "given" and not final else ()
+    message = _first_line(kind, why, _spans(windows, log))
+    return Split(kind, log, windows, messages=(message, *overlap, *_strangers(log, windows, kind)))
 
 
 def _moment(value: dt.datetime | None) -> int | None:
@@ -100,23 +276,174 @@ def _moment(value: dt.datetime | None) -> int | None:
     return int(value.timestamp() * 1_000_000)
 
 
-def _check(windows: Windows, dataset: Dataset) -> None:
+def _moment_at(time: np.ndarray, share: float) -> int:
+    """The moment before which a share of the rows lies."""
+    return int(time[min(int(share * len(time)), len(time) - 1)])
+
+
+# --- in an order of their own -----------------------------------------------------------------------------
+
+
+def _arranged(
+    config: WindowsConfig, dataset: Dataset, kind: Kind, why: str, seed: int, final: bool
+) -> Split:
+    log, rng = dataset.log, np.random.default_rng(seed)
+    test_share = 0.0 if final else config.test_share
+    test_rows = 0 if final and config.test_rows else config.test_rows
+    shares = Shares(config.history_share, config.validation_share, test_share, config.validation_rows, test_rows)
+    held_out, notes = None, ()
+    random = kind == "user_random" or (kind in ("given", "users") and _within_user(dataset) == "user_random")
+    place = split_rows.places_at_random(log.user, rng) if random else split_rows.places_in_order(log.user)
+    fraction = rng if random else None
+    if kind == "users":
+        window, held = split_rows.by_people(log.user, place, shares, config.known_share, rng)
+        held_out = np.zeros(dataset.catalogue.n_users, bool)
+        held_out[: len(held)] = held
+    elif kind == "given":
+        window = _given(dataset, log, shares, random, rng)
+        notes = _overlap(config, dataset, log, window == TEST)
+    else:
+        window = split_rows.by_user(log.user, place, shares, fraction)
+    _refuse_empty(window, dataset, final)
+    arranged = split_rows.arrange(log, window, _after_everything(dataset))
+    start, history, ranker, validation, end = arranged.bounds
+    windows = Windows(
+        start=start, history_end=history, validation_start=ranker, test_start=validation, end=end, kind=kind,
+        made_by=config.model_copy(update={"split": kind}), seed=seed, final=final,
+    )
+    counts = np.bincount(window, minlength=TEST + 1)
+    message = _first_line(kind, why, f"{_HOW[kind]} ({_counted(counts)})", seed if random or kind == "users" else None)
+    notes += _strangers(arranged.log, windows, kind)
+    if kind == "last" and not dataset.manifest.has_order:
+        notes += ("the data does not say that the order of its rows means anything: last is the last of the file",)
+    return Split(kind, arranged.log, windows, held_out, (message, *notes), arranged.order, places=True)
+
+
+_HOW = {
+    "last": "each user's last rows measure",
+    "user_random": "a share of each user's rows measures",
+    "given": "the test part measures",
+    "users": "held-out people measure, by what follows their first rows",
+}
+
+
+def _given(
+    dataset: Dataset, log: Log, shares: Shares, random: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """int8[n] windows of rows in published parts; train is cut into what the published parts leave open."""
+    part = log.part
+    if part is None:  # a dataset of before parts were kept by row: they follow one another
+        part = np.full(len(log), -1, np.int8)
+        for name, (start, end) in (dataset.manifest.splits or {}).items():
+            part[(log.time >= start) & (log.time < end)] = PARTS.index(name)
+    out = np.select([part == PARTS.index("test"), part == PARTS.index("valid")], [TEST, VALIDATION], RANKER)
+    train = np.flatnonzero(out == RANKER)
+    published = (out == VALIDATION).any()
+    shares = shares._replace(test=0.0, test_rows=None, **({"validation": 0.0} if published else {}))
+    user = log.user[train]
+    place = split_rows.places_at_random(user, rng) if random else split_rows.places_in_order(user)
+    out[train] = split_rows.by_user(user, place, shares, rng if random else None)
+    return out.astype(np.int8)
+
+
+def _overlap(config: WindowsConfig, dataset: Dataset, log: Log, test: np.ndarray) -> tuple[str, ...]:
+    """A note on pairs of user and item that stand before the test part and in it; raises DataError as set."""
+    pairs = log.user.astype(np.int64) * max(dataset.catalogue.n_items, 1) + log.item
+    found = np.unique(pairs[test])
+    twice = found[np.isin(found, pairs[~test])]
+    if not len(twice):
+        return ()
+    user, item = divmod(int(twice[0]), max(dataset.catalogue.n_items, 1))
+    example = f"user {_id(dataset.user_ids, user)}, item {_id(dataset.item_ids, item)}"
+    text = f"{len(twice):,} of {len(found):,} pairs of the test part stand in train too ({example})"
+    if config.overlap == "refuse":
+        raise DataError(
+            f"{dataset.path}: {text}", "mend the parts and import them again, or set windows.overlap to keep"
+        )
+    return (f"{text}: kept",)
+
+
+def _id(vocabulary, position: int) -> object:
+    return vocabulary.external(np.array([position]))[0]
+
+
+def _after_everything(dataset: Dataset) -> int:
+    """A moment (µs) by which every item, user and edge is there, so that an order of rows hides none of them."""
+    catalogue = dataset.catalogue
+    edges = [e["time"] for table in ("follows", "blocks") if (e := dataset.edges(table)) is not None]
+    times = [dataset.log.time, catalogue.item_created, catalogue.user_created, *edges]
+    latest = max(int(t.max()) for t in times if len(t))
+    return (latest // SECOND + 1) * SECOND
+
+
+# --- checks and words -------------------------------------------------------------------------------------
+
+
+def _refuse_empty(window: np.ndarray, dataset: Dataset, final: bool) -> None:
+    counts = np.bincount(window, minlength=TEST + 1)
+    for code in (HISTORY, RANKER, VALIDATION, *(() if final else (TEST,))):
+        if not counts[code]:
+            raise DataError(
+                f"{dataset.path}: the {NAMES[code]} window holds no impression (of {len(window):,})",
+                "users have too few rows for these shares; change `windows`, or bring more data",
+            )
+
+
+def _check(windows: Windows, log: Log, dataset: Dataset, *, places: bool) -> None:
     if not windows.history_end <= windows.validation_start <= windows.test_start <= windows.end:
         raise ConfigError(
             "windows: history_end, validation_start and test_start are not in this order within the data",
             f"the data runs from {_iso(windows.start)} to {_iso(windows.end)}",
         )
-    time = dataset.log.time
-    for name, start, stop in (
-        ("history", windows.start, windows.history_end),
-        ("ranker", windows.history_end, windows.validation_start),
-        ("validation", windows.validation_start, windows.test_start),
-    ):
-        if not ((time >= start) & (time < stop)).any():
+    spans = _bounds(windows)[: None if windows.test_start < windows.end else -1]
+    for name, (start, stop) in zip(NAMES, spans, strict=False):
+        if not ((log.time >= start) & (log.time < stop)).any():
             raise DataError(
                 f"{dataset.path}: the {name} window ({_iso(start)} to {_iso(stop)}) holds no impression",
                 "the dataset is too small or too short for three windows; change `windows` or bring more data",
             )
+
+
+def _bounds(w: Windows) -> list[tuple[int, int]]:
+    edges = (w.start, w.history_end, w.validation_start, w.test_start, w.end)
+    return list(pairwise(edges))
+
+
+def _first_line(kind: Kind, why: str, what: str, seed: int | None = None) -> str:
+    drawn = "" if seed is None else f", drawn with seed {seed}"
+    return f"windows: {kind}{f', since {why}' if why else ''}: {what}{drawn}"
+
+
+def _spans(windows: Windows, log: Log) -> str:
+    counts = [int(np.diff(np.searchsorted(log.time, span))[0]) for span in _bounds(windows)]
+    if windows.test_start >= windows.end:
+        return f"nothing is held out ({_counted(counts)})"
+    return f"test from {_iso(windows.test_start)[:16]} UTC on ({_counted(counts)})"
+
+
+def _counted(counts) -> str:
+    return ", ".join(f"{name} {int(n):,}" for name, n in zip(NAMES, counts, strict=True)) + " rows"
+
+
+def _strangers(log: Log, windows: Windows, kind: Kind) -> tuple[str, ...]:
+    """Notes on users and items of the test window that nothing before it knows."""
+    test, past = log.window(windows.test_start, windows.end), log.window(end=windows.test_start)
+    if not len(test):
+        return ()
+    out = []
+    for what, ids, known in (("users", test.user, past.user), ("items", test.item, past.item)):
+        named = np.unique(ids)
+        new = int((~np.isin(named, known)).sum())
+        if what == "users" and new == len(named):
+            out.append("no test user has a row before the test window: only what needs no history can be measured")
+        elif what == "users" and 2 * new > len(named):
+            out.append(
+                f"most test users, {new:,} of {len(named):,}, have no row before the test window: "
+                "`evaluate` shows known and new users apart"
+            )
+        elif new:
+            out.append(f"{new:,} of {len(named):,} {what} of the test window stand only there")
+    return tuple(out)
 
 
 def _iso(moment: int) -> str:

@@ -208,6 +208,7 @@ class DatasetWriter:
         *,
         origin: dict | None = None,
         has_time: bool = True,
+        has_order: bool = True,
         authors_are_users: bool = False,
         splits: dict[str, tuple[int, int]] | None = None,
     ) -> DatasetManifest:
@@ -222,6 +223,7 @@ class DatasetWriter:
             actions={a: Action(polarity=p, count=counts.get(a, 0)) for a, p in self.actions.items()},
             time_span=log.time_span if log and has_time else None,
             has_time=has_time,
+            has_order=has_time or has_order,
             negatives_observed=bool(log and log.without_positive),
             authors_are_users=authors_are_users,
             splits=splits,
@@ -259,6 +261,7 @@ def write_dataset(
     *,
     origin: dict | None = None,
     has_time: bool = True,
+    has_order: bool = True,
     authors_are_users: bool = False,
     splits: dict[str, tuple[int, int]] | None = None,
     context: Collection[str] = (),
@@ -275,5 +278,5 @@ def write_dataset(
         for table, rows in tables.items():
             writer.table(table).write(rows)
         return writer.finish(
-            origin=origin, has_time=has_time, authors_are_users=authors_are_users, splits=splits
+            origin=origin, has_time=has_time, has_order=has_order, authors_are_users=authors_are_users, splits=splits,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from recsys_cli import report
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import verdict
 from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, number, of_oracle
 
@@ -29,7 +30,7 @@ def evaluation_page(document: dict[str, Any]) -> str:
         sections += [_impressions(document["impressions"]), _calibration(document["impressions"])]
     sections += [_funnel(document), _method(document)]
     window = document["window"]
-    subtitle = f"run {document['run']} · {document['dataset']['name']} · {window['start']} to {window['end']}"
+    subtitle = f"run {document['run']} · {document['dataset']['name']} · {window_text(window)}"
     return report.page("Evaluation of recommendations", [s for s in sections if s], subtitle)
 
 
@@ -176,10 +177,8 @@ def _groups(document: dict) -> str:
     if not document["groups"]:
         return ""
     rows = [
-        {
-            "group": g["group"], "users": g["users"], **{m: half_width(v, 4) for m, v in g["metrics"].items()},
-            **{f"{m} of popularity": half_width(v, 4) for m, v in g["popularity"].items()},
-        }
+        {"group": g["group"], "users": g["users"], **{m: half_width(v, 4) for m, v in g["metrics"].items()}}
+        | {f"{m} over popularity": difference(v) for m, v in g["over_popularity"].items()}
         for g in document["groups"]
     ]
     return report.section("The funnel by what was known of the user", report.html_table(rows))
@@ -282,19 +281,23 @@ def _funnel(document: dict) -> str:
     )
 
 
+def _when(window: dict) -> str:
+    return f"before the test rows: {window_text(window)}" if window["start"] is None else f"at {window['start']}"
+
+
 def _method(document: dict) -> str:
     truth = document["truth"]
     published = "are left out" if document["truths"] == "reachable" else "stay in the denominators"
     return report.section(
         "How this was measured",
         report.paragraph(
-            f"Every list was made from what was known at {document['window']['start']}. An item is to be found if its "
+            f"Every list was made from what was known {_when(document['window'])}. An item is to be found if its "
             f"user interacted with it in the window and never before. Of {truth['interactions']:,} pairs of user and "
             f"item, {truth['repeated']:,} were known to the user before; {truth['not_yet_published']:,} were published "
             f"only after the cutoff and {published}; {truth['seen_before']:,} had been shown before without "
-            "interaction, which the pipeline leaves out by design. Items that a user had been shown are left out of "
-            f"every list. Up to {document['slate_size']} items the funnel is measured on slates as served, beyond on "
-            "the ranking behind them, before exploration, caps and safety. Intervals are 95 % bootstrap intervals over "
+            f"interaction, of which {truth['seen_left_out']:,} are left out, since no list may hold them. The funnel's "
+            f"list is the slate as served, {document['slate_size']} items, and behind it the rest of the ranking, "
+            "before exploration, caps and safety. Intervals are 95 % bootstrap intervals over "
             "users, that of coverage comes from the jackknife."
         ),
         *_of_truth(document),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_windows
+from recsys_cli.data.windows import make_split
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.offline import sample_users
@@ -41,18 +41,21 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     holds too little, ConfigError where fewer than two sources can work.
     """
     started = time.perf_counter()
-    windows = make_windows(settings.windows, dataset)
-    moment, log = windows.validation_start, dataset.log
+    split = make_split(settings.windows, dataset, seed=settings.seed)
+    windows, log = split.windows, split.log
+    dataset, moment = dataset.with_log(log), windows.validation_start
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
     past = log.window(end=moment)
     state = State.build(dataset.catalogue, past, moment, **edges)
-    truth = find_truth(log, state, moment, windows.test_start)
+    truth = find_truth(log, state, moment, windows.test_start, never_again=settings.pipeline.filters.seen)
     if len(truth.users) < FEWEST:
         raise DataError(
             f"{dataset.path}: {len(truth.users)} users turn to something new in the validation window",
             f"at least {FEWEST} are needed; make `windows.validation_share` larger",
         )
-    window = Window(dataset, dataset.catalogue, past, moment, state, settings.seed)
+    fitted_on = split.fitting(past)
+    known = state if split.held_out is None else State.build(dataset.catalogue, fitted_on, moment, **edges)
+    window = Window(dataset, dataset.catalogue, fitted_on, moment, known, settings.seed)
     sources, notes = _fitted(settings, window, progress)
     if len(sources) < 2:
         raise ConfigError("fewer than two sources can work on this data", "enable others under `retrieval`")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.errors import ArtifactError, DataError
+from recsys_cli.data.windows import split_again
+from recsys_cli.errors import ArtifactError
 from recsys_cli.evaluation.figures import Figures
 from recsys_cli.evaluation.impressions import measure_impressions
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
+from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
 from recsys_cli.evaluation.rankings import Rankings
 from recsys_cli.evaluation.targets import check_targets
-from recsys_cli.evaluation.truth import Truth, find_truth
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.evaluation.truth import Truth
     from recsys_cli.ranking.serving import ServedRanker
 
 
@@ -48,16 +50,12 @@ def evaluate(
     progress = progress or Progress()
     check_run(engine, dataset)
     started = time.perf_counter()
-    windows, log = engine.manifest.windows, dataset.log
+    split = split_again(engine.manifest.windows, dataset)
+    windows, log, dataset = split.windows, split.log, dataset.with_log(split.log)
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
     with trace.timed("evaluate.state"):
         past = engine.as_of(log, windows.test_start, **edges)
-    truth = find_truth(log, past.state, windows.test_start, windows.end, config.truths)
-    if not len(truth.users):
-        raise DataError(
-            f"{dataset.path}: the test window holds no interaction with an item that is new to its user",
-            "make the window longer (`windows.test_share`) or set evaluation.truths to all",
-        )
+    truth = truth_of_test(past, dataset, split, past.state, config)
     truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
         figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size)
@@ -67,12 +65,13 @@ def evaluate(
     impressions = None
     if "predictions" not in left_out:
         with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-            responses = logged_responses(dataset, windows.test_start, windows.end)
+            responses = logged_responses(dataset, windows.test_start, windows.end, split.order)
             impressions = measure_impressions(past, dataset, edges, config, seed, baseline, responses)
     document = {
         "run": engine.manifest.id,
         "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},
-        "window": {"start": iso(windows.test_start), "end": iso(windows.end)},
+        "window": test_window(split),
+        "remarks": remarks(truth, past.state),
         "seed": seed,
         "k": list(config.k),
         "slate_size": past.pipeline.slate_size,
@@ -125,10 +124,3 @@ def sample_users(truth: Truth, users: int | None, seed: int) -> Truth:
     if users is None or users >= len(truth.users):
         return truth
     return truth.take(np.sort(np.random.default_rng(seed).choice(len(truth.users), users, replace=False)))
-
-
-def iso(moment: int) -> str:
-    """A moment in µs as ISO 8601, UTC."""
-    import datetime as dt
-
-    return dt.datetime.fromtimestamp(moment / 1e6, dt.UTC).isoformat(timespec="seconds")

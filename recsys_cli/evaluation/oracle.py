@@ -44,11 +44,14 @@ def has_truth(dataset: Dataset) -> bool:
     return "generator" in dataset.manifest.origin and (dataset.path / "truth").is_dir()
 
 
-def logged_responses(dataset: Dataset, start: int, end: int) -> dict[str, np.ndarray] | None:
+def logged_responses(
+    dataset: Dataset, start: int, end: int, order: np.ndarray | None = None
+) -> dict[str, np.ndarray] | None:
     """The true probability of each action (and "dwell": expected seconds) of the impressions in [start, end) µs.
 
-    float32[n] each, in the order of `dataset.log.window(start, end)`; None where the dataset has no truth. Raises
-    DataError where the truth is not that of these impressions.
+    float32[n] each, in the order of `dataset.log.window(start, end)`; order: int64[n] the row of the table in order of
+    time at each place of that log, where it was put in another order (`Split.order`). None where the dataset has no
+    truth. Raises DataError where the truth is not that of these impressions.
     """
     if not has_truth(dataset):
         return None
@@ -56,9 +59,9 @@ def logged_responses(dataset: Dataset, start: int, end: int) -> dict[str, np.nda
 
     frame = dataset.table("impressions", ["user_id", "timestamp"])
     frame = frame.with_columns(pl.Series("_user", lookup(dataset.user_ids, frame["user_id"]))).with_row_index("_row")
-    moment = pl.col("timestamp").cast(pl.Datetime("us")).cast(pl.Int64)
-    window = frame.filter(moment.is_between(start, end, closed="left"))
-    rows = window.sort(["timestamp", "_user"], maintain_order=True)["_row"].to_numpy().astype(np.int64)
+    rows = frame.sort(["timestamp", "_user"], maintain_order=True)["_row"].to_numpy().astype(np.int64)
+    rows = rows if order is None else rows[order]
+    rows = rows[slice(*np.searchsorted(dataset.log.time, [start, end]))]
     order = np.argsort(rows)
     columns = _picked(table_files(dataset.path / "truth", "responses"), rows[order], frame.height)
     out = {}

@@ -30,10 +30,13 @@ SOURCES_ALONE = "sources alone"
 BEST_SOURCE = "best source"
 """The source of highest NDCG among those that the funnel is compared with."""
 POPULARITY = "popularity"
-"""Most interactions so far, the same for everybody."""
+"""The baseline that no list should be worse than."""
 ORACLE = "oracle"
 """The items of highest true utility."""
-GROUPS = (("no history", 0, 0), ("1–9 interactions", 1, 9), ("10–49 interactions", 10, 49), ("50 and more", 50, None))
+GROUPS = (
+    ("no history", 0, 0), ("any history", 1, None), ("1–9 interactions", 1, 9), ("10–49 interactions", 10, 49),
+    ("50 and more", 50, None),
+)
 """Label, fewest and most interactions before the cutoff."""
 
 
@@ -89,9 +92,9 @@ class Rankings:
                     lists[name][places] = make(users[places], width)
                     bar.advance()
         systems = [
-            System("pipeline", FUNNEL, {k: served.at(k) for k in ks}),
+            System("pipeline", FUNNEL, dict.fromkeys(ks, served.lists)),
             System("pipeline", RANKING, dict.fromkeys(ks, served.ranking)),
-            *(System("pipeline", n, {k: s.at(k) for k in ks}) for n, s in zip(reduced, others, strict=True)),
+            *(System("pipeline", n, dict.fromkeys(ks, s.lists)) for n, s in zip(reduced, others, strict=True)),
         ]
         systems += [System(kind, name, dict.fromkeys(ks, lists[name])) for kind, name, _ in makers]
         known = None
@@ -107,11 +110,12 @@ class Rankings:
         return {
             "systems": figures,
             "against": [{"role": role, **row} for role, row in zip(against, compared, strict=True)],
+            "silent": [s.name for s in systems if all((items < 0).all() for items in s.lists.values())],
             "heavy_ranker": gains,
             "oracle": known,
             "sourced": account.sourced(),
             "by_source": self._by_source(served),
-            "groups": self._groups(served, lists[POPULARITY]),
+            "groups": self._groups(served.lists, lists[POPULARITY]),
             "fallback": account.fallback,
             "funnel": account.funnel(),
         }
@@ -135,7 +139,7 @@ class Rankings:
         state = self.engine.state
         out: list = [("baseline", POPULARITY, Popularity(state)), ("baseline", "random", Random(state, self.seed))]
         for name, retriever in self.engine.bundle.retrievers.items():
-            label = f"{name} (source)" if name in ("popularity", "random") else name
+            label = f"{name} (source)" if name in (POPULARITY, "random") else name
             out.append(("source", label, lambda users, k, r=retriever: source_lists(r, state, users, k)))
         return out
 
@@ -174,33 +178,26 @@ class Rankings:
             )
         return out
 
-    def _groups(self, served: _Served, popularity: np.ndarray) -> list[dict]:
-        """Figures of the funnel, and of popularity beside it, for users by how much was known of them at the cutoff.
-
-        popularity: int32[U, width] the lists of that baseline.
-        """
+    def _groups(self, funnel: np.ndarray, popularity: np.ndarray) -> list[dict]:
+        """Figures of the funnel, and how far it is above popularity, for users by what was known at the cutoff."""
         touched = self.engine.state.history.lengths[self.truth.users]
         k = headline(self.config.k, self.engine.pipeline.slate_size)
-        names = [f"{metric}@{k}" for metric in ("recall", "ndcg", "hit_rate")]
-        columns = np.stack(
-            [
-                rm.accuracy(items, self.truth.relevant, [k])[name]
-                for items in (served.at(k), popularity)
-                for name in names
-            ],
-            axis=1,
-        )
+        ours, theirs = (rm.accuracy(lists, self.truth.relevant, [k]) for lists in (funnel, popularity))
+        wanted = [f"{m}@{k}" for m in ("recall", "ndcg", "hit_rate")]
+        values = np.stack([ours[m] for m in wanted] + [ours[m] - theirs[m] for m in wanted], axis=1)
         out = []
         for label, low, high in GROUPS:
             mine = (touched >= low) & (touched <= (np.inf if high is None else high))
-            if not mine.any():
+            if not mine.any() or (label == "any history" and mine.all()):
                 continue
-            means = rm.bootstrap_means(columns[mine], resamples=self.config.resamples, seed=self.seed)
-            found = [interval(*figures) for figures in zip(*means, strict=True)]
+            figures = rm.bootstrap_means(values[mine], resamples=self.config.resamples, seed=self.seed)
+            found = [interval(*each) for each in zip(*figures, strict=True)]
             out.append(
                 {
-                    "group": label, "users": int(mine.sum()), "metrics": dict(zip(names, found, strict=False)),
-                    "popularity": dict(zip(names, found[len(names) :], strict=True)),
+                    "group": label,
+                    "users": int(mine.sum()),
+                    "metrics": dict(zip(wanted, found, strict=False)),
+                    "over_popularity": dict(zip(wanted, found[len(wanted) :], strict=True)),
                 }
             )
         return out
@@ -216,22 +213,25 @@ class _Served:
     """int32[U, n] slates as served"""
     sources: np.ndarray
     """uint32[U, n] of `slates`"""
+    lists: np.ndarray
+    """int32[U, width] the one list that every k is measured on: the slate, then the ranking without its items"""
 
     @classmethod
     def empty(cls, users: int, width: int, slots: int) -> _Served:
         return cls(
             np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
-            np.zeros((users, slots), np.uint32),
+            np.zeros((users, slots), np.uint32), np.full((users, width), -1, np.int32),
         )
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
         self.slates[places], self.sources[places] = batch.items, batch.sources
         ranked = batch.ranked.items[:, : self.ranking.shape[1]]
         self.ranking[places, : ranked.shape[1]] = ranked
-
-    def at(self, k: int) -> np.ndarray:
-        """The list in which the first k are measured: the slate, or beyond it the ranking."""
-        return self.slates if k <= self.slates.shape[1] else self.ranking
+        behind = (ranked >= 0) & ~(ranked[:, :, None] == batch.items[:, None, :]).any(axis=2)
+        order = np.argsort(~behind, axis=1, kind="stable")
+        rest = np.where(np.take_along_axis(behind, order, 1), np.take_along_axis(ranked, order, 1), -1)
+        both = np.concatenate([batch.items, rest], axis=1)[:, : self.lists.shape[1]]
+        self.lists[places, : both.shape[1]] = both
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from recsys_cli.evaluation.period import window_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,7 @@ def render(console: Console, document: dict[str, Any]) -> None:
     focus = document["focus"]
     console.print(
         f"[bold]Sources of run {document['run']}[/] on {document['dataset']['name']}, "
-        f"{document['window']['start'][:16]} to {document['window']['end'][:16]} UTC",
+        f"{window_text(document['window'])}",
         highlight=False,
     )
     console.print(

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.errors import DataError
+from recsys_cli.data.windows import split_again
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.lists import source_lists
-from recsys_cli.evaluation.offline import check_run, iso, sample_users
-from recsys_cli.evaluation.truth import Truth, find_truth
+from recsys_cli.evaluation.offline import check_run, sample_users
+from recsys_cli.evaluation.period import test_window, truth_of_test
 from recsys_cli.pipeline.sourcing import Asking, budgets, merge, propose
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.evaluation.truth import Truth
     from recsys_cli.retrieval.base import Retriever
 
 DEPTHS = (100, 500, 1500)
@@ -54,15 +55,11 @@ def evaluate_retrievers(
     progress = progress or Progress()
     check_run(engine, dataset)
     started = time.perf_counter()
-    windows, log = engine.manifest.windows, dataset.log
+    split = split_again(engine.manifest.windows, dataset)
+    windows, log = split.windows, split.log
     with trace.timed("evaluate.state"):
         past = engine.as_of(log, windows.test_start, follows=dataset.edges("follows"), blocks=dataset.edges("blocks"))
-    truth = find_truth(log, past.state, windows.test_start, windows.end, config.truths)
-    if not len(truth.users):
-        raise DataError(
-            f"{dataset.path}: the test window holds no interaction with an item that is new to its user",
-            "make the window longer (`windows.test_share`) or set evaluation.truths to all",
-        )
+    truth = truth_of_test(past, dataset, split, past.state, config)
     truth = sample_users(truth, config.users, seed)
     depths = sorted(set(depths))
     with trace.timed("evaluate.retrievers", users=len(truth.users)):
@@ -70,7 +67,7 @@ def evaluate_retrievers(
     return {
         "run": engine.manifest.id,
         "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},
-        "window": {"start": iso(windows.test_start), "end": iso(windows.end)},
+        "window": test_window(split),
         "seed": seed,
         "depths": depths,
         "focus": _focus(depths),

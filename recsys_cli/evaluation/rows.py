@@ -8,9 +8,9 @@ from typing import Any
 def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
 
-    part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced",
-    "group" (name = group of users, or that and "popularity"), "source" (name = source) and "impressions" (name =
-    action or "dwell").
+    part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced", "group" (name =
+    group of users), "group over popularity" (what the funnel has more than popularity), "source" (name = source) and
+    "impressions" (name = action or "dwell").
     """
     rows: list[dict[str, Any]] = []
 
@@ -41,8 +41,8 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
         add("group", group["group"], "users", group["users"])
         for metric, value in group["metrics"].items():
             add("group", group["group"], metric, value)
-        for metric, value in group["popularity"].items():
-            add("group", f"{group['group']}, popularity", metric, value)
+        for metric, value in group["over_popularity"].items():
+            add("group over popularity", group["group"], metric, value)
     for source in document["by_source"]:
         for metric in ("slots", "share", "alone", "hits", "precision", "share_of_hits"):
             add("source", source["source"], metric, source[metric])

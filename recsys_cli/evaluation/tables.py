@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
 
 if TYPE_CHECKING:
@@ -42,17 +43,21 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     """Draw the report: what matters first, and with `full` every figure with half the width of its 95 % interval."""
     k = headline(document["k"], document["slate_size"])
     truth = document["truth"]
+    kept = "left out" if document["truths"] == "reachable" else "kept"
+    seen = "left out" if truth["seen_left_out"] == truth["seen_before"] else "kept"
     console.print(
         f"[bold]Run {document['run']}[/] on {document['dataset']['name']}, "
-        f"{document['window']['start'][:16]} to {document['window']['end'][:16]} UTC",
+        f"{window_text(document['window'])}",
         highlight=False,
     )
     console.print(
         f"{document['users']:,} test users · {truth['relevant']:,} items to find "
         f"({truth['repeated']:,} left out as known to the user; {truth['not_yet_published']:,} published only later, "
-        f"{'left out' if document['truths'] == 'reachable' else 'kept'}; {truth['seen_before']:,} shown before)",
+        f"{kept}; {truth['seen_before']:,} shown before, {seen})",
         highlight=False,
     )
+    for remark in document["remarks"]:
+        console.print(f"[yellow]{remark}[/]", highlight=False)
     console.print()
     for sentence in verdict(document):
         console.print(sentence, highlight=False, style="bold" if sentence.startswith("The list") else None)
@@ -63,7 +68,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     else:
         console.print()
         console.print(_systems(document, k, leading(document), console.width))
-        if (groups := _groups(document)) is not None:
+        if (groups := _groups(document, console.width)) is not None:
             console.print("", groups)
     console.print()
     console.print(_targets(document))
@@ -81,7 +86,7 @@ def _everything(console: Console, document: dict[str, Any], k: int) -> None:
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
         *_actions(document),
-        (_groups(document), None),
+        (_groups(document, console.width), None),
     ]
     for table, note in tables:
         if table is not None:
@@ -127,6 +132,8 @@ def has(document: dict, metric: str) -> bool:
 
 def _notes_on_systems(document: dict, k: int) -> str:
     text = f"all sources: what they propose together before ranking, {document['sourced']['candidates']:,.0f} a user"
+    if document["silent"]:
+        text += f"\n –: {', '.join(document['silent'])} proposed nothing to anybody"
     if has(document, "replay"):
         text += "\n Replay: interactions among the listed items that were shown, by inverse propensity (SNIPS)"
     if document["oracle"] is not None:
@@ -145,7 +152,10 @@ def _systems(document: dict, k: int, systems: list[dict], width: int) -> Table:
     if document["oracle"] is not None:
         there = [m for m in SHOWN_WITH_TRUTH if f"{m}@{k}" in document["systems"][0]["metrics"]]
         shown = [*there[: MOST_SHOWN - 1], "coverage"]
-    columns = {m: [_cell(system["metrics"][f"{m}@{k}"], m) for system in systems] for m in shown}
+    columns = {
+        m: ["–" if s["name"] in document["silent"] else _cell(s["metrics"][f"{m}@{k}"], m) for s in systems]
+        for m in shown
+    }
     columns = _fitting(columns, max(len(system["name"]) for system in systems), width)
     table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in columns))
     table.columns[0].no_wrap = True
@@ -276,17 +286,18 @@ def of_oracle(dwell: dict) -> str:
     return "" if dwell["oracle_spearman"] is None else f" (the truth: {number(dwell['oracle_spearman'])})"
 
 
-def _groups(document: dict) -> Table | None:
+def _groups(document: dict, width: int) -> Table | None:
     if len(document["groups"]) < 2:
         return None
     metrics = list(document["groups"][0]["metrics"])
-    ndcg = next(m for m in metrics if m.startswith("ndcg"))
-    headings = [f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics]
-    table = _table("The funnel by what was known of the user", "", "users", *headings, "popularity's")
+    ndcg = next(m for m in metrics if m.startswith("ndcg@"))
+    shown = metrics if width >= 100 else [ndcg]
+    headings = [f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in shown]
+    table = _table("The funnel by what was known of the user", "", "users", *headings, "NDCG over popularity")
     table.columns[0].no_wrap = True
     for row in document["groups"]:
-        figures = (half_width(row["metrics"][m]) for m in metrics)
-        table.add_row(row["group"], f"{row['users']:,}", *figures, half_width(row["popularity"][ndcg]))
+        cells = (half_width(row["metrics"][m]) for m in shown)
+        table.add_row(row["group"], f"{row['users']:,}", *cells, difference(row["over_popularity"][ndcg]))
     return table
 
 

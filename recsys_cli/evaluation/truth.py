@@ -32,13 +32,16 @@ class Truth:
         return Truth(self.users[places], Ragged.group(rows, values, len(places)), summary)
 
 
-def find_truth(log: Log, state: State, start: int, end: int, count: Literal["reachable", "all"] = "reachable") -> Truth:
+def find_truth(
+    log: Log, state: State, start: int, end: int, count: Literal["reachable", "all"] = "reachable", *,
+    never_again: bool = False,
+) -> Truth:
     """Distinct items with an interaction in [start, end) which the user had not interacted with before.
 
     state: as of `start`. The summary counts pairs of user and item: `interactions` distinct ones in the
     window, `repeated` (interacted before; left out), `not_yet_published` at `start` (left out unless
-    `count` is "all"), `seen_before` (shown before without interaction; they stay, though a pipeline that
-    leaves out what was seen cannot find them) and `relevant`, what remains; `users_active` and `users`
+    `count` is "all"), `seen_before` (shown before without interaction; left out with `never_again`, that is where no
+    list may hold what was seen) and `relevant`, what remains; `users_active` and `users`
     count people with an interaction and with a relevant item.
     """
     window = log.window(start, end)
@@ -53,6 +56,8 @@ def find_truth(log: Log, state: State, start: int, end: int, count: Literal["rea
     unpublished = ~repeated & ~state.available[item]
     keep = ~repeated & (~unpublished if count == "reachable" else True)
     seen = state.seen.contains(user, item) & keep
+    if never_again:
+        keep &= ~seen
     users, place = np.unique(user[keep], return_inverse=True)
     summary = {
         "users_active": len(np.unique(user)),
@@ -60,6 +65,7 @@ def find_truth(log: Log, state: State, start: int, end: int, count: Literal["rea
         "repeated": int(repeated.sum()),
         "not_yet_published": int(unpublished.sum()),
         "seen_before": int(seen.sum()),
+        "seen_left_out": int(seen.sum()) if never_again else 0,
         "relevant": int(keep.sum()),
         "users": len(users),
     }

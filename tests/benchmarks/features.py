@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from recsys_cli.benchmark.memory import PeakMemory
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import WindowsConfig, make_windows
+from recsys_cli.data.windows import WindowsConfig, make_split
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.spec import FeatureSpec
@@ -33,7 +33,7 @@ def main(folder: str, rows: str = "window") -> int:
             has_dwell=log.dwell is not None, surfaces=names.get("surface", ()), devices=names.get("device", ()),
         )
         edges = {table: data.edges(table) for table in ("follows", "blocks")}
-        windows = make_windows(WindowsConfig(), data)
+        windows = make_split(WindowsConfig(), data, seed=42).windows
         cuts = [windows.history_end, windows.validation_start, windows.test_start]
         parts = [log] if rows == "all" else [log.window(a, b) for a, b in pairwise(cuts)]
         start, worked = time.perf_counter(), time.process_time()

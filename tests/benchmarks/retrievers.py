@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_windows
+from recsys_cli.data.windows import make_split
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Window
@@ -31,7 +31,7 @@ def main(kinds: list[str]) -> None:
         command = [sys.executable, "-m", "recsys_cli", "generate-data", "--data-dir", folder, "--quiet"]
         subprocess.run(command, check=True)
         dataset = Dataset.open(folder)
-        end = make_windows(settings.windows, dataset).test_start
+        end = make_split(settings.windows, dataset, seed=settings.seed).windows.test_start
         log = dataset.log.window(end=end)
         edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
         window = Window(dataset, dataset.catalogue, log, end, State.build(dataset.catalogue, log, end, **edges))

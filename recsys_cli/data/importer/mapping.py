@@ -49,7 +49,8 @@ class Column(Section):
     zone: str = "UTC"
     """Time zone of a written time that does not carry its own, for example "Asia/Shanghai"."""
     order: bool = False
-    """The number is an order within its user, not a moment: the dataset is marked as having no time."""
+    """The number is an order within its user, not a moment: the dataset is marked as having no time. `order: true`
+    alone, without a column, says that the rows of the files are in order."""
     separator: str | None = None
     """Separator between the elements of a list or vector."""
     at_least: float | None = None
@@ -85,6 +86,12 @@ class Column(Section):
             except (zoneinfo.ZoneInfoNotFoundError, ValueError):
                 raise ValueError(f"no time zone {self.zone!r}") from None
         return self
+
+
+    @property
+    def in_order(self) -> bool:
+        """Whether rows are said to be in order, without a column that numbers them."""
+        return self.order and self.column is None and self.value is None
 
 
 class ActionColumn(Column):
@@ -197,8 +204,8 @@ class ImpressionsPart(Part):
     """One part of `impressions`."""
 
     columns: _columns("impressions")  # type: ignore[valid-type]
-    """How user_id, item_id, timestamp and the optional columns are filled; without `timestamp` the order of
-    the rows stands for time."""
+    """How user_id, item_id, timestamp and the optional columns are filled; without `timestamp` the rows have neither
+    time nor an order that means anything."""
     actions: Annotated[dict[str, Annotated[ActionColumn, BeforeValidator(_as_column)]], Field(min_length=1)]
     """Action → how it is told from the row, in the order of reports."""
     attributes: Annotated[dict[str, Column], BeforeValidator(_as_attributes)] = {}
@@ -206,8 +213,8 @@ class ImpressionsPart(Part):
     `features.columns.impression` names them. A number in a text file needs its type, `float` or `int`."""
     leave_out: Annotated[list[str], BeforeValidator(_as_list)] = []
     """Source columns (or globs) that `attributes` must not take."""
-    split: str | None = None
-    """Name of the given window (train, valid, test) that these rows make, where the source fixes one."""
+    split: Literal["train", "valid", "test"] | None = None
+    """Name of the published part that these rows are, where the source fixes train and test."""
 
 
 class Mapping(Section):
@@ -263,6 +270,8 @@ class Mapping(Section):
         for part in self.impressions[1:]:
             if list(part.actions) != list(self.impressions[0].actions):
                 raise ValueError("every part of `impressions` must give the same actions in the same order")
+        if any(part.split for part in self.impressions) and not all(part.split for part in self.impressions):
+            raise ValueError("`split` names the part of every file of impressions, or of none")
         for part in self.impressions:
             kinds = {spec.type for spec in part.attributes.values()} & {"list", "timestamp", "vector"}
             if kinds:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from recsys_cli.data.importer.readers import (
     read,
 )
 from recsys_cli.data.importer.rejects import Rejects
-from recsys_cli.data.schema import COLUMNS, SECOND, DatasetManifest
+from recsys_cli.data.schema import COLUMNS, PARTS, SECOND, DatasetManifest
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.files import atomic_dir
@@ -278,6 +277,7 @@ class _Import:
         return self.writer.finish(
             origin=origin,
             has_time=self.has_time,
+            has_order=self.has_order,
             authors_are_users=self.mapping.authors_are_users,
             splits=splits,
         )
@@ -336,24 +336,23 @@ class _Import:
     @property
     def has_time(self) -> bool:
         """Whether timestamps are moments; the parts of the log must agree."""
-        moments = {
-            p.columns.timestamp is not None and not p.columns.timestamp.order
-            for p, _ in self.parts["impressions"]
-        }
-        if len(moments) > 1:
-            raise ConfigError(
-                "some parts of impressions have moments and some only an order", "give all of them the same"
-            )
-        return moments.pop()
+        times = [p.columns.timestamp for p, _ in self.parts["impressions"]]
+        return _agreed([t is not None and not t.order for t in times], "moments", "no time")
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the order of rows means something; the parts of the log must agree."""
+        times = [p.columns.timestamp for p, _ in self.parts["impressions"]]
+        return _agreed([t is not None for t in times], "an order", "none")
 
     def _impressions(self, step: Step) -> dict[str, tuple[int, int]] | None:
-        """Stream the log; returns the given windows, if the mapping names any."""
+        """Stream the log; returns the spans of the published parts, if the mapping names any."""
         out = self.writer.table("impressions")
         spans: dict[str, tuple[int, int]] = {}
         seen = np.zeros(0, np.uint64)
         has_time, places = self.has_time, Places()
-        for part, files in self.parts["impressions"]:
-            latest = self._order_start
+        for part, files in sorted(self.parts["impressions"], key=lambda p: PARTS.index(p[0].split or PARTS[0])):
+            latest, time = self._order_start, part.columns.timestamp
             for batch, frame in self._batches("impressions", part, files, step):
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
@@ -361,9 +360,11 @@ class _Import:
                     frame, seen = self._without_repeats(frame, seen)
                 if frame.height == 0:
                     continue
-                if part.columns.timestamp is None:
+                if time is None or time.in_order:
                     order = places.of(frame["user_id"]) * SECOND + self._order_start
                     frame = frame.with_columns(order.cast(pl.Datetime("us", "UTC")).alias("timestamp"))
+                if part.split:
+                    frame = frame.with_columns(split=pl.lit(part.split))
                 out.write(frame)
                 first, last = (int(v) for v in frame["timestamp"].cast(pl.Int64).sort().gather([0, -1]))
                 latest = max(latest, last)
@@ -371,9 +372,9 @@ class _Import:
                     low, high = spans.get(part.split, (first, last + 1))
                     spans[part.split] = (min(low, first), max(high, last + 1))
             if part.split and not has_time:
-                spans[part.split] = (self._order_start, latest + SECOND)
+                spans[part.split] = (spans.get(part.split, (self._order_start,))[0], latest + SECOND)
                 self._order_start, places = latest + SECOND, Places()
-        return _windows(spans) if spans else None
+        return spans or None
 
     def _without_repeats(self, frame: pl.DataFrame, seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
         hashes = frame.hash_rows(seed=0).to_numpy()
@@ -436,12 +437,10 @@ class _Import:
         }
 
 
-def _windows(spans: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    ordered = sorted(spans.items(), key=lambda s: s[1][0])
-    for (name, (_, end)), (after, (start, _)) in itertools.pairwise(ordered):
-        if start < end:
-            raise DataError(
-                f"the given splits {name!r} and {after!r} overlap in time",
-                "leave `split` out of the mapping: time decides then",
-            )
-    return dict(ordered)
+def _agreed(each: list[bool], yes: str, no: str) -> bool:
+    """What all parts of the log say; raises ConfigError where they differ."""
+    if len(set(each)) > 1:
+        raise ConfigError(
+            f"some parts of impressions have {yes} and some {no}", "fill `timestamp` of all of them in the same way"
+        )
+    return each[0]
