@@ -176,7 +176,7 @@ def advice_document(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     if data.interactions:
         made = make_split(settings.windows, dataset, seed=settings.seed)
         cut, dataset = made.windows, dataset.with_log(made.log)
-        split = {"kind": made.kind, "says": list(made.notes), "windows": cut.model_dump(mode="json")}
+        split = {"kind": made.kind, "says": list(made.messages), "windows": cut.model_dump(mode="json")}
         log = dataset.log.window(end=cut.test_start)
         edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
         state = State.build(dataset.catalogue, log, cut.test_start, **edges)
