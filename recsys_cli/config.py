@@ -164,29 +164,60 @@ def resolve(
     for origin, layer in [*stack, *layers]:
         tree = merge(tree, layer)
         origins.update(dict.fromkeys(leaves(layer), origin))
-    config = validate(model, tree, path)
+    config = validate(model, tree, path, layers)
     known = leaves(config.model_dump(mode="json"))
     return Resolved(config, {key: origins.get(key, "default") for key in known})
 
 
-def validate(model: type[M], tree: dict, path: Path | None = None) -> M:
-    """Check a mapping against a model; raises ConfigError as `resolve` does."""
+def validate(model: type[M], tree: dict, path: Path | None = None, layers: list[tuple[str, dict]] = ()) -> M:
+    """Check a mapping against a model; raises ConfigError as `resolve` does.
+
+    path: the file that the mapping comes from. layers: what was laid over it, as (origin, mapping).
+    """
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(*_explain(error, model, tree, path)) from None
+        raise ConfigError(*_explain(error, model, tree, path, layers)) from None
+
+
+OVERRIDES = {"flag": "--set", "environment": "RECSYS_SET"}
+"""Where a value of a layer was given, as the person wrote it."""
+
+
+def _place(written: tuple, path: Path | None, layers: list[tuple[str, dict]]) -> str:
+    """Where a key was written, as the beginning of a message: the topmost layer that holds it, else the file."""
+    for origin, layer in reversed(layers):
+        if written and origin in OVERRIDES and _holds(layer, written):
+            return f"{OVERRIDES[origin]}: "
+    if path is None:
+        return ""
+    line = _line_of(path, written)
+    return f"{path}{f' line {line}' if line else ''}: "
+
+
+def _holds(layer: dict, keys: tuple) -> bool:
+    """Whether a mapping says anything of a key path: names it, or gives something above it as a whole."""
+    for key in keys:
+        if isinstance(layer, list) and isinstance(key, int) and key < len(layer):
+            layer = layer[key]
+        elif isinstance(layer, dict):
+            if key not in layer:
+                return False
+            layer = layer[key]
+        else:
+            return True
+    return True
 
 
 def _explain(
-    error: ValidationError, model: type[BaseModel], tree: dict, path: Path | None
+    error: ValidationError, model: type[BaseModel], tree: dict, path: Path | None, layers: list[tuple[str, dict]] = ()
 ) -> tuple[str, str | None]:
     problems = error.errors()
     # an unknown key is the likeliest root of the others
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     keys = tuple(problem["loc"])
     written = _as_written(tree, keys)
-    line = _line_of(path, written)
-    where = f"{path}{f' line {line}' if line else ''}: " if path else ""
+    where = _place(written, path, layers)
     dotted = ".".join(str(k) for k in written)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":

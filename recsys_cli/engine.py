@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 UNKNOWN_USER = "unknown user"
 NO_HISTORY = "no history"
 FEW_CANDIDATES = "too few candidates"
+GUEST = "guest"
+"""Id of somebody who is not in the data and is known by a history alone."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class RecommendationEngine:
     seed: int = 0
     threads: int = 1
     """batches served at once where there are several"""
+    guest: int | None = None
+    """position of the user `GUEST` where there is one (`with_guest`)"""
+    told: tuple[str, ...] = ()
+    """notes for the answers of this engine alone"""
     trace: TraceLog = field(default=SILENT, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -278,6 +284,8 @@ class RecommendationEngine:
 
     def position(self, user_id: int | str, *, fallback: bool = True) -> int:
         """Position of a user; an unknown one is -1, or raises UnknownIdError without `fallback`."""
+        if self.guest is not None and user_id == GUEST:
+            return self.guest
         position = self.bundle.user_ids.position(user_id)
         if position < 0 and not fallback:
             raise UnknownIdError(
@@ -335,13 +343,14 @@ class RecommendationEngine:
         request: int = 0,
     ) -> Iterator[Recommendations]:
         """Slates of several users, served in batches."""
-        for start in range(0, len(user_ids), self.pipeline.batch_size):
-            ids = user_ids[start : start + self.pipeline.batch_size]
+        # as many at once as keep every thread busy
+        size = self.pipeline.batch_size * max(self.threads, 1)
+        for start in range(0, len(user_ids), size):
+            ids = user_ids[start : start + size]
             positions = np.array([self.position(u, fallback=fallback) for u in ids], np.int32)
             batch = self.slates(positions, num_results, self.context(context, len(ids)), request=request)
             for row, user_id in enumerate(ids):
                 yield describe_slate(self, batch, row, user_id)
-
 
     def recommend_from(
         self,
@@ -355,18 +364,19 @@ class RecommendationEngine:
 
         Ids that the run does not know are ignored; the notes of the answer say how many.
         """
+        return self.with_guest(history).recommend(GUEST, num_results, context, request=request)
+
+    def with_guest(self, history: Sequence[int | str]) -> RecommendationEngine:
+        """The same engine that also knows the user `GUEST`, by the ids of items they engaged with, oldest first."""
         items = self.bundle.item_ids.positions(list(history))
         known = items[items >= 0]
         people = self.state.catalogue.n_users
-        guest = replace(
-            self, state=with_guest(self.state, known), snapshot=GuestSnapshot(self.snapshot, people)
-        )
-        batch = guest.slates(np.array([people], np.int32), num_results, self.context(context), request=request)
-        answer = describe_slate(guest, batch, 0, "guest")
         ignored = len(items) - len(known)
-        if not ignored:
-            return answer
-        return replace(answer, notes=[f"{ignored} of {len(items)} ids of the history are unknown", *answer.notes])
+        told = (f"{ignored} of {len(items)} ids of the history are unknown and ignored",) if ignored else ()
+        return replace(
+            self, state=with_guest(self.state, known), snapshot=GuestSnapshot(self.snapshot, people), guest=people,
+            told=told,
+        )
 
 
 def _parse_number(key: str, value: Any) -> float:

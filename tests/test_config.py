@@ -135,3 +135,16 @@ def test_a_place_in_a_list_is_named_and_the_alternatives_of_a_union_are_not():
     assert _as_written(tree, ("a", 0, "x", "missing")) == ("a", 0, "missing")
     assert _as_written(tree, ("c", "list[str]", 0)) == ("c", 0)
     assert _as_written(tree, ("d", 0, "e")) == ("d", 0, "e")
+
+
+def test_what_was_set_by_hand_is_reported_there_and_what_the_file_says_in_the_file(tmp_path):
+    file = "pipeline:\n  heavy: {keep: 5}\n"
+    for origin, words in (("flag", "--set: "), ("environment", "RECSYS_SET: ")):
+        error = refused(tmp_path, file, layers=[(origin, {"pipeline": {"heavy": {"kep": 3}}})])
+        assert error.startswith(f"{words}unknown key 'pipeline.heavy.kep'") and "c.yaml" not in error
+    error = refused(tmp_path, file, layers=[("flag", {"pipeline": {"heavy": {"keep": -1}}})])
+    assert error.startswith("--set: pipeline.heavy.keep")
+    error = refused(tmp_path, "pipeline:\n  heavy: {kep: 5}\n", layers=[("flag", {"pipeline": {"light": {"keep": 3}}})])
+    assert "c.yaml line 2: unknown key 'pipeline.heavy.kep'" in error
+    error = refused(tmp_path, "windows: {test_share: 0.5}\n", layers=[("flag", {"windows": {"history_share": 0.6}})])
+    assert error.startswith("--set: windows: ")

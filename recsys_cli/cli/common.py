@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from recsys_cli.progress import Progress
     from recsys_cli.tracelog import TraceLog
 
-Format = Literal["table", "json", "csv", "parquet"]
+Format = Literal["table", "json", "jsonl", "csv", "parquet"]
+FORMATS: tuple[Format, ...] = ("table", "json", "jsonl", "csv", "parquet")
 DEFAULT_CONFIG = Path("configs/default.yaml")
 COMMANDS = (
     "generate",
     "import_data",
     "data",
+    "advise",
     "train",
     "train_safety",
     "recommend",
@@ -119,7 +121,7 @@ class Invocation:
             print(text, file=sys.stderr)
 
     def emit(self, document: Any, render: Callable[[Console], None], rows: Iterable[dict] | None = None) -> None:
-        """Write the result: `document` as JSON, `rows` as CSV or Parquet, or what `render` draws.
+        """Write the result: `document` as JSON, `rows` as CSV, Parquet or JSON lines, or what `render` draws.
 
         document: anything orjson writes. rows: the table form, by default `document` if it is a list.
         Goes to --output (whole or not at all), else to stdout.
@@ -133,6 +135,9 @@ class Invocation:
         rows = document if rows is None else rows
         if not isinstance(rows, list):
             rows = list(rows)
+        if self.format == "jsonl":
+            self._write(b"".join(json_bytes(row) for row in rows))
+            return
         self._emit_rows(rows)
 
     def _emit_rows(self, rows: list[dict]) -> None:
@@ -184,7 +189,7 @@ def _columns() -> int:
 
 
 def _format_from(output: Path | None) -> Format | None:
-    known = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
+    known = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
     return known.get(output.suffix.lower()) if output is not None else None
 
 
@@ -295,7 +300,7 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
                 typer.Option(
                     "--format",
                     envvar="RECSYS_FORMAT",
-                    help="table, json, csv or parquet",
+                    help="table, json, jsonl (a row a line), csv or parquet",
                     metavar="FORMAT",
                     show_envvar=False,
                 ),
@@ -351,8 +356,8 @@ def command(group: typer.Typer, name: str) -> Callable:
         @functools.wraps(function)
         def wrapper(*, typer_context: typer.Context, **values):
             options = {p.name: values.pop(p.name) for p in GLOBAL_OPTIONS}
-            if options["format"] not in (None, "table", "json", "csv", "parquet"):
-                raise UsageError(f"--format {options['format']}: not one of table, json, csv, parquet")
+            if options["format"] not in (None, *FORMATS):
+                raise UsageError(f"--format {options['format']}: not one of {', '.join(FORMATS)}")
             origins = {
                 name: "environment" if typer_context.get_parameter_source(name).name == "ENVIRONMENT" else "flag"
                 for name in options

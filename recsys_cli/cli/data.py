@@ -71,3 +71,4 @@ def describe(call: Invocation) -> None:
     from recsys_cli.data.describe_table import render
 
     call.emit(document, lambda console: render(console, document), rows_of(document))
+    call.say("next: recsys advise, which models fit this data and what training would do with it")

@@ -35,13 +35,16 @@ def evaluate(
         bool,
         typer.Option("--rolling", help="Train and measure at each of windows.cuts cuts in time: mean and spread"),
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every system, metric, source, action and stage, not what matters first")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
-    The report is also kept as JSON and HTML under ARTIFACTS/reports/RUN/.
+    The terminal leads with a verdict; all of it is kept as JSON and HTML under ARTIFACTS/reports/RUN/.
     """
     config = call.config
     from recsys_cli.data.dataset import Dataset
@@ -85,7 +88,7 @@ def evaluate(
         write_bytes(call.output, page)
         call.say(f"wrote {call.output}")
         return
-    call.emit(document, lambda console: render(console, document), report_rows(document))
+    call.emit(document, lambda console: render(console, document, full=full), report_rows(document))
     call.say(f"report: {folder / 'evaluation.html'}")
 
 

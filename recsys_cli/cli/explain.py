@@ -109,7 +109,7 @@ def _leading(engine: RecommendationEngine, predictions: dict[str, float]) -> str
     """The action that adds most to the utility of this case."""
     from recsys_cli.pipeline.utility import weights_of
 
-    weights = weights_of(engine.pipeline.utility)
+    weights = weights_of(engine.pipeline.utility, engine.bundle.proposed_weights)
     actions = [a for a in predictions if a not in ("dwell", "relevance")]
     if not actions:
         from recsys_cli.errors import ArtifactError

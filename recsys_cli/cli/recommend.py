@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from recsys_cli.engine import RecommendationEngine
 
 
 @command(app, "recommend")
@@ -36,62 +41,78 @@ def recommend(
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
     ] = True,
-    shards: Annotated[int, typer.Option("--shards", min=1, help="Files to write with --all and --output")] = 1,
+    shards: Annotated[
+        int, typer.Option("--shards", min=1, help="Files to write: --output is then a folder of part-*")
+    ] = 1,
 ) -> None:
-    """Recommend items: rank, item, author, score, sources, predictions, reason; then the mix and the funnel."""
+    """Recommend items: rank, what it is, author, score, sources and reason; the mix and the funnel with --explain.
+
+    As CSV, Parquet or JSON lines: a row an item, whoever was asked for (the README lists the columns).
+    """
     if sum((bool(user), users_file is not None, everybody, history is not None)) != 1:
         raise UsageError(
             "name users with --user, --users-file or --all, or items with --history",
             "exactly one of them, e.g. --user 1",
         )
+    as_rows = call.format in ("csv", "parquet", "jsonl")
+    if shards > 1 and not (as_rows and call.output is not None):
+        raise UsageError("--shards needs --output FOLDER and --format csv, parquet or jsonl")
     config = call.config
     from recsys_cli.engine import RecommendationEngine
 
     engine = RecommendationEngine.load(
         config.paths.artifacts, run, config.pipeline, threads=config.threads, trace=call.trace
     )
+    for note in engine.notes:
+        call.say(f"note: {note}")
     values = parse_context(context or [])
+    ids: list | None
     if history is not None:
-        _recommend_from(call, engine, history, number, values, explain)
-        return
-    if everybody and call.output is not None and call.format == "parquet":
-        from recsys_cli.pipeline.export import write_all
-
-        written = write_all(engine, call.output, shards=shards, n=number, context=values, progress=call.progress)
-        call.say(f"wrote {written:,} recommendations to {call.output}")
-        return
-    if everybody:
-        positions = range(len(engine.bundle.user_ids))
-        ids = engine.bundle.user_ids.external(list(positions))
+        engine, ids = _guest(call, engine, history)
+    elif everybody:
+        ids = None
     else:
-        ids = list(user) if user else _read_ids(users_file)
-    ids = _owned(engine, ids)
-    answers = list(engine.recommend_many(ids, number, values, fallback=fallback))
-    for answer in answers:
-        if answer.fallback:
-            helpers = " and ".join(engine.pipeline.sourcing.fallback)
-            call.say(f"user {answer.user_id}: {answer.fallback}; filled from {helpers}")
+        ids = _owned(engine, list(user) if user else _read_ids(users_file))
+    if as_rows:
+        _emit_rows(call, engine, ids, shards, n=number, context=values, fallback=fallback, explain=explain)
+        return
+    every = engine.bundle.user_ids.external(list(range(len(engine.bundle.user_ids)))) if ids is None else ids
+    answers = list(engine.recommend_many(every, number, values, fallback=fallback))
+    _tell_fallback(call, engine, Counter(a.fallback for a in answers if a.fallback))
     document = [a.to_dict() for a in answers]
     single = len(document) == 1 and not everybody and users_file is None
-    call.emit(
-        document[0] if single else document,
-        lambda console: _render(console, answers, explain),
-        [row for a in document for row in _rows(a)],
-    )
+    call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
 
 
-def _recommend_from(call: Invocation, engine, history: str, number: int | None, values: dict, explain: bool) -> None:
+def _guest(call: Invocation, engine: RecommendationEngine, history: str) -> tuple[RecommendationEngine, list[str]]:
+    from recsys_cli.engine import GUEST
+
     ids = [text.strip() for text in history.split(",") if text.strip()]
     if not ids:
         raise UsageError("--history names no item", "give item ids separated by commas, e.g. --history 12,48,7")
-    answer = engine.recommend_from(ids, number, values)
-    unknown = [note for note in answer.notes if note not in engine.bundle.notes]
-    for note in unknown:
-        call.say(f"{note} and ignored")
-    if answer.fallback:
-        call.say(f"{answer.fallback}; filled from {' and '.join(engine.pipeline.sourcing.fallback)}")
-    document = answer.to_dict()
-    call.emit(document, lambda console: _render(console, [answer], explain), _rows(document))
+    engine = engine.with_guest(ids)
+    for note in engine.told:
+        call.say(note)
+    return engine, [GUEST]
+
+
+def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None, shards: int, **options) -> None:
+    """Write the slates row by row, as they come."""
+    from recsys_cli.pipeline.export import write_slates
+
+    if call.output is None and call.format == "parquet" and sys.stdout.isatty():
+        raise UsageError("Parquet does not belong on a terminal", "name a file with --output, or redirect stdout")
+    target = sys.stdout.buffer if call.output is None else call.output
+    written = write_slates(engine, ids, target, call.format, shards=shards, progress=call.progress, **options)
+    _tell_fallback(call, engine, written.fallback)
+    if call.output is not None:
+        call.say(f"wrote {written.rows:,} recommendations for {written.users:,} users to {call.output}")
+
+
+def _tell_fallback(call: Invocation, engine: RecommendationEngine, reasons: Counter[str]) -> None:
+    helpers = " and ".join(engine.pipeline.sourcing.fallback)
+    for reason, users in reasons.items():
+        call.say(f"{users:,} user{'s' if users > 1 else ''}: {reason}; filled from {helpers}")
 
 
 def _owned(engine, ids: list) -> list:
@@ -121,27 +142,6 @@ def parse_context(pairs: list[str]) -> dict[str, str]:
             raise UsageError(f"--context {pair!r} is not of the form key=value", "for example --context surface=home")
         out[key] = value
     return out
-
-
-def _rows(answer: dict) -> list[dict]:
-    return [
-        {
-            "user_id": answer["user_id"],
-            "rank": item["rank"],
-            "item_id": item["item_id"],
-            "author_id": item["author_id"],
-            "score": item["score"],
-            "sources": ";".join(item["sources"]),
-            "explored": item["explored"],
-            "reason": item["reason"],
-            "fallback": answer["fallback"],
-            **{f"p_{k}" if k != "dwell_seconds" else k: v for k, v in item["predictions"].items()},
-            **{f"sim_{k}": v for k, v in item["similarities"].items()},
-            **{f"safety_{k}": v for k, v in item["safety"].items()},
-            "interstitial": ";".join(item["interstitial"]),
-        }
-        for item in answer["items"]
-    ]
 
 
 def _render(console, answers: list, explain: bool) -> None:

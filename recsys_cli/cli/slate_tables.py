@@ -1,13 +1,16 @@
-"""How a slate looks on a terminal of a hundred columns."""
+"""How a slate looks on a terminal, whatever its width and however long the data's ids and texts are."""
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_cli.data.schema import NEGATIVE_ACTIONS
-from recsys_cli.pipeline.explain import Recommendation, Recommendations
+from recsys_cli.pipeline.explain import Recommendation, Recommendations, label_of
 
 _SHORT = {
     "in_network": "net",
@@ -25,16 +28,34 @@ _SHORT = {
 }
 
 
-HEADS_SHOWN = 6
-"""Positive actions that the scores table has room for; `--explain` shows all."""
-SIMILARITIES_SHOWN = 5
-"""Similarities that fit beside the predictions."""
-SOURCES_SHOWN = 4
+LONGEST_ID = 14
+"""Cells that an id of an item or author is given at most."""
+NARROW = 12
+"""Cells that what an item is, and why it stands there, must each have; other columns go before they have fewer."""
+SOURCES_SHOWN = 2
 """Sources named beside an item; further ones are counted."""
+GAP = 2
+"""Cells between two columns."""
+
+
+class Column(NamedTuple):
+    """One column of a table as text."""
+
+    name: str
+    cells: list[str]
+    right: bool = False
+    longest: int | None = None
+    """cells at most; None for as many as the widest takes"""
+
+    @property
+    def width(self) -> int:
+        natural = max(cell_len(text) for text in (self.name, *self.cells))
+        return natural if self.longest is None else min(natural, max(self.longest, cell_len(self.name)))
 
 
 def render_slate(console: Console, answer: Recommendations, *, explain: bool) -> None:
-    """The slate with reasons, its scores, the mix of sources and the funnel; everything else with `explain`."""
+    """What is recommended and why, the mix of sources and the funnel in a line each; with `explain` also the sources,
+    predictions, similarities and safety scores of each item, and every stage of the funnel."""
     note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
     when = f" · as of {answer.now[:19]}" if answer.now else ""
     head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id}{when}{note}"
@@ -42,40 +63,68 @@ def render_slate(console: Console, answer: Recommendations, *, explain: bool) ->
     if not answer.items:
         console.print("no item left to recommend")
         return
-    console.print(_slate(answer))
-    for table in _scores(answer):
-        console.print("", table)
+    _print(console, _slate(answer, console.width))
     if explain:
         _render_details(console, answer)
-    _render_mix_and_funnel(console, answer)
+    _render_mix_and_funnel(console, answer, explain=explain)
 
 
-def _table(*columns: str, title: str | None = None, right: bool = False) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if right and i else "left", no_wrap=True, overflow="ellipsis")
-    return table
-
-
-def _slate(answer: Recommendations) -> Table:
-    rows = [
-        (
-            str(item.rank),
-            str(item.item_id),
-            "–" if item.author_id is None else str(item.author_id),
-            f"{item.score:.3f}",
-            _sources(item.sources),
-            f"(notice: {', '.join(item.interstitial)}) {item.reason}" if item.interstitial else item.reason,
+def _print(console: Console, columns: list[Column]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+    for column in columns:
+        table.add_column(
+            escape(column.name), justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis",
+            width=column.width,
         )
-        for item in answer.items
-    ]
-    table = _table("#", "item", "author", "score", "sources", "reason")
-    for i, column in enumerate(table.columns[:-1]):
-        # only the reason may be cut short
-        column.min_width = max(len(row[i]) for row in rows)
-    for row in rows:
+    for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(escape, row))
-    return table
+    console.print(table)
+
+
+def _slate(answer: Recommendations, width: int) -> list[Column]:
+    """Rank, id, title, author, score, sources and reason; in a narrow terminal without sources, then author, then id.
+
+    Titles and reasons share what the others leave.
+    """
+    items = answer.items
+    titles = [label_of(item.text) for item in items]
+    reasons = [
+        f"(notice: {', '.join(item.interstitial)}) {item.reason}" if item.interstitial else item.reason
+        for item in items
+    ]
+    id_ = Column("item", [str(item.item_id) for item in items], longest=LONGEST_ID)
+    title = Column("title", [text or str(item.item_id) for text, item in zip(titles, items, strict=True)])
+    author = Column("author", ["–" if i.author_id is None else str(i.author_id) for i in items], longest=LONGEST_ID)
+    from_ = Column("sources", [_sources(item.sources) for item in items])
+    shown = [
+        Column("#", [str(item.rank) for item in items]), id_, *([title] if any(titles) else []),
+        *([author] if any(item.author_id is not None for item in items) else []),
+        Column("score", _decimals([item.score for item in items]), right=True), from_, Column("reason", reasons),
+    ]
+    wanted = sum(min(column.width, 2 * NARROW) for column in shown if column.name in ("title", "reason"))
+    for spare in (from_, author, id_ if any(titles) else None):
+        if spare in shown and _taken(shown) + wanted > width:
+            shown.remove(spare)
+    return _fitted(shown, width)
+
+
+def _taken(columns: list[Column]) -> int:
+    """Cells of all columns but titles and reasons, with the gaps of all."""
+    return sum(c.width for c in columns if c.name not in ("title", "reason")) + GAP * (len(columns) - 1)
+
+
+def _fitted(columns: list[Column], width: int) -> list[Column]:
+    """The columns with titles and reasons cut to what is left; a short one leaves the other more."""
+    left = max(width - _taken(columns), 2 * NARROW)
+    long = [column for column in columns if column.name in ("title", "reason")]
+    if len(long) == 1:
+        room = {long[0].name: left}
+    else:
+        title, reason = long
+        given = max(left // 2, left - reason.width)
+        room = {"title": min(title.width, given)}
+        room["reason"] = left - room["title"]
+    return [c._replace(longest=room[c.name]) if c.name in room else c for c in columns]
 
 
 def _sources(names: list[str]) -> str:
@@ -83,35 +132,50 @@ def _sources(names: list[str]) -> str:
     return shown + (f",+{len(names) - SOURCES_SHOWN}" if len(names) > SOURCES_SHOWN else "")
 
 
-def _scores(answer: Recommendations) -> list[Table]:
-    """Predictions (negative actions added up), similarities and the combined safety score of each item.
-
-    More than SIMILARITIES_SHOWN similarities stand in a table of their own.
-    """
-    first = answer.items[0]
-    heads = [a for a in first.predictions if a != "dwell_seconds" and a not in NEGATIVE_ACTIONS][:HEADS_SHOWN]
-    negative = [a for a in first.predictions if a in NEGATIVE_ACTIONS]
-    columns: list[tuple[str, list[str]]] = [(a, [_short(i.predictions[a]) for i in answer.items]) for a in heads]
-    if negative:
-        columns.append(("neg", [_short(sum(i.predictions[a] for a in negative)) for i in answer.items]))
-    if "dwell_seconds" in first.predictions:
-        columns.append(("dwell", [f"{i.predictions['dwell_seconds']:.0f}s" for i in answer.items]))
-    alike = [(f"~{_SHORT.get(s, s)}", [_short(i.similarities[s]) for i in answer.items]) for s in first.similarities]
-    safe = [("safe", [_short(_safety(i)) for i in answer.items])] if any(i.safety for i in answer.items) else []
-    if len(alike) > SIMILARITIES_SHOWN:
-        return [_by_rank(answer, columns + safe), _by_rank(answer, alike)]
-    return [_by_rank(answer, columns + alike + safe)]
+def _decimals(values: list[float]) -> list[str]:
+    """Three decimals, or as many as the largest needs for three digits."""
+    top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    digits = 3 if top >= 0.1 or top == 0 else min(2 - math.floor(math.log10(top)), 8)
+    return [f"{v:.{digits}f}" if math.isfinite(v) else "–" for v in values]
 
 
-def _by_rank(answer: Recommendations, columns: list[tuple[str, list[str]]]) -> Table:
-    table = _table("#", *(name for name, _ in columns), right=True)
-    for row, item in enumerate(answer.items):
-        table.add_row(str(item.rank), *(cells[row] for _, cells in columns))
-    return table
+def _render_details(console: Console, answer: Recommendations) -> None:
+    """Every source, prediction, similarity and safety score of each item, in as many tables as the width takes."""
+    items, first = answer.items, answer.items[0]
+    console.print("\n[bold]Sources[/]")
+    for item in items:
+        console.print(f"{item.rank:>3}  {', '.join(item.sources)}", highlight=False)
+    safety = list(dict.fromkeys(name for item in items for name in item.safety))
+    for title, held, names in (
+        ("Predictions", [item.predictions for item in items], list(first.predictions)),
+        ("Similarities", [item.similarities for item in items], list(first.similarities)),
+        ("Safety", [item.safety for item in items], safety),
+    ):
+        if not names:
+            continue
+        console.print(f"\n[bold]{title}[/]")
+        cells = [
+            Column(name, ["–" if name not in row else _short(row[name]) for row in held], right=True)
+            for name in names
+        ]
+        for part in _packed(cells, console.width, items):
+            _print(console, part)
+    if any(item.text for item in items):
+        console.print("\n[bold]Texts[/]")
+        for item in items:
+            console.print(f"{item.rank:>3}  {escape(item.text)}", highlight=False, no_wrap=True, overflow="ellipsis")
 
 
-def _safety(item: Recommendation) -> float:
-    return item.safety.get("combined", 1 - max(item.safety.values(), default=float("nan")))
+def _packed(columns: list[Column], width: int, items: list[Recommendation]) -> list[list[Column]]:
+    """The columns in as many tables as it takes, each with the rank in front."""
+    rank = Column("#", [str(item.rank) for item in items])
+    tables = [[rank]]
+    for column in columns:
+        used = sum(c.width + GAP for c in tables[-1])
+        if used + column.width > width and len(tables[-1]) > 1:
+            tables.append([rank])
+        tables[-1].append(column)
+    return tables
 
 
 def _short(value: float) -> str:
@@ -122,34 +186,24 @@ def _short(value: float) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
-def _render_details(console: Console, answer: Recommendations) -> None:
-    first = answer.items[0]
-    for title, names in (
-        ("All predictions", list(first.predictions)),
-        ("Similarities", list(first.similarities)),
-        ("Safety scores", list(dict.fromkeys(name for item in answer.items for name in item.safety))),
-    ):
-        if not names:
-            continue
-        console.print(f"\n[bold]{title}[/]")
-        table = _table("#", "item", *names, right=True)
-        for item in answer.items:
-            held = item.safety if title == "Safety scores" else {**item.predictions, **item.similarities}
-            values = ("–" if n not in held else _short(held[n]) for n in names)
-            table.add_row(str(item.rank), escape(str(item.item_id)), *values)
-        console.print(table)
-    console.print("")
-    for item in answer.items:
-        if item.text:
-            console.print(f"{item.rank:>3} {escape(item.text)}", highlight=False, no_wrap=True, overflow="ellipsis")
-
-
-def _render_mix_and_funnel(console: Console, answer: Recommendations) -> None:
+def _render_mix_and_funnel(console: Console, answer: Recommendations, *, explain: bool) -> None:
     console.print("")
     mix = " · ".join(f"{name} {share:.0%}" for name, share in sorted(answer.mix.items(), key=lambda m: -m[1]))
     console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
+    if not explain:
+        steps = [r for n, r in enumerate(answer.funnel) if n in (0, len(answer.funnel) - 1) or r["out"] < r["in"]]
+        counts = " → ".join(f"{row['out']:,.0f} {row['stage']}" for row in steps)
+        took = sum(row["ms"] for row in answer.funnel)
+        console.print(f"[bold]Funnel[/]: {counts} · {took:.0f} ms", highlight=False)
+        console.print("--explain shows predictions, similarities, safety and every stage", style="dim", highlight=False)
+        return
     console.print("\n[bold]Funnel[/] (candidates in and out, milliseconds)")
-    table = _table("stage", "in", "out", "ms", right=True)
-    for row in answer.funnel:
-        table.add_row(row["stage"], f"{row['in']:,.0f}", f"{row['out']:,.0f}", f"{row['ms']:.2f}")
-    console.print(table)
+    rows = answer.funnel
+    _print(
+        console,
+        [
+            Column("stage", [row["stage"] for row in rows]),
+            *(Column(side, [f"{row[side]:,.0f}" for row in rows], right=True) for side in ("in", "out")),
+            Column("ms", [f"{row['ms']:.2f}" for row in rows], right=True),
+        ],
+    )

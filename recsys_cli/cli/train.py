@@ -114,14 +114,8 @@ def _render(console, document: dict) -> None:
     if document["warm_start"] is not None:
         console.print(f"the rankers began with those of run {document['warm_start']}", highlight=False)
     _render_segments(console, heads, heavy.get("segments", {}))
-    quantised = document["metrics"].get("int8", {})
-    if quantised:
-        losses = {task: row["float32"] - row["int8"] for task, row in quantised.items() if row["int8"] == row["int8"]}
-        mean, worst = sum(losses.values()) / len(losses), max(losses, key=losses.get)
-        console.print(
-            f"served in int8: ROC-AUC on the validation window falls by {mean:.4f} on average, most "
-            f"for {worst} ({quantised[worst]['float32']:.4f} to {quantised[worst]['int8']:.4f})", highlight=False,
-        )
+    if document["metrics"].get("int8"):
+        console.print(_int8_line(document["metrics"]["int8"]), highlight=False)
     cut = document["metrics"].get("light", {}).get("cut")
     if cut is not None:
         share, keep = next((v, k.rpartition("_")[2]) for k, v in cut.items() if k.startswith("top"))
@@ -129,9 +123,32 @@ def _render(console, document: dict) -> None:
             f"light ranker: {100 * share:.1f} % of the heavy ranker's best 100 are among its own best {keep} "
             f"({cut['users']:,} users, {cut['candidates']:,.0f} candidates each)", highlight=False,
         )
+    utility = document["metrics"].get("utility")
+    if utility and heads:
+        console.print(_weights_line(utility), highlight=False)
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)
+
+
+def _weights_line(utility: dict[str, dict[str, float]]) -> str:
+    """The weights of the utility, those that were proposed from rarity marked."""
+    proposed = utility["proposed"]
+    parts = [f"{action}{'*' if action in proposed else ''} {weight:g}" for action, weight in utility["weights"].items()]
+    rule = "; * by rarity, name your own under pipeline.utility.weights" if proposed else ""
+    return f"utility weighs {', '.join(parts)}{rule}"
+
+
+def _int8_line(quantised: dict[str, dict[str, float]]) -> str:
+    """What serving in int8 costs: head → ROC-AUC of both forms, NaN where a head has no positive or no negative."""
+    losses = {task: row["float32"] - row["int8"] for task, row in quantised.items() if row["int8"] == row["int8"]}
+    if not losses:
+        return "served in int8; no head has both classes in the validation window, so its cost is unknown"
+    mean, worst = sum(losses.values()) / len(losses), max(losses, key=losses.get)
+    return (
+        f"served in int8: ROC-AUC on the validation window falls by {mean:.4f} on average, most "
+        f"for {worst} ({quantised[worst]['float32']:.4f} to {quantised[worst]['int8']:.4f})"
+    )
 
 
 def _render_segments(console, heads: dict, segments: dict) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from recsys_cli import report
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.period import window_text
+from recsys_cli.evaluation.summary import verdict
 from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, number, of_oracle
 
 CURVES = 6
@@ -18,6 +19,7 @@ def evaluation_page(document: dict[str, Any]) -> str:
     k = headline(document["k"], document["slate_size"])
     sections = [
         _headline(document, k),
+        _against(document, k),
         _ranking(document, k),
         _heavy_ranker(document, k),
         _every_k(document),
@@ -47,7 +49,32 @@ def _headline(document: dict, k: int) -> str:
     table = report.html_table(
         rows, {"target": "target", "wanted": "wanted", "value": "measured", "met": "", "reason": ""}
     )
-    return report.section("At a glance", report.facts(figures), table)
+    words = [report.paragraph(sentence) for sentence in verdict(document)]
+    words += [report.paragraph(f"Left out: {what} ({why}).") for what, why in document["left_out"].items()]
+    return report.section("At a glance", report.facts(figures), *words, table)
+
+
+def _against(document: dict, k: int) -> str:
+    compared = document["against"]
+    measured = {m: heading for m, heading in HEADINGS.items() if f"{m}@{k}" in compared[0]["metrics"]}
+    rows = [
+        {
+            "against": f"funnel − {r['against']}", "role": r["role"],
+            **{m: difference(r["metrics"][f"{m}@{k}"]) for m in measured},
+        }
+        for r in compared
+    ]
+    figures = [r["metrics"][f"ndcg@{k}"] for r in compared]
+    chart = report.interval_chart(
+        [f"over {r['against']}" for r in compared],
+        {"NDCG": tuple([f[side] for f in figures] for side in ("value", "low", "high"))},
+        title=f"NDCG@{k}", note="95 % interval", zero_line=True,
+    )
+    return report.section(
+        f"The funnel against its parts at {k}", report.grid(chart), report.html_table(rows),
+        note="Differences are taken user by user. The best source is picked by NDCG on the very lists that it is then "
+        "compared on, which flatters it.",
+    )
 
 
 def _ranking(document: dict, k: int) -> str:

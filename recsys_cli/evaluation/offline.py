@@ -61,9 +61,12 @@ def evaluate(
         figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size)
         oracle = Oracle.of(dataset, past)
         rankings = Rankings(past, truth, config, seed, progress, figures, oracle).measure()
-    with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-        responses = logged_responses(dataset, windows.test_start, windows.end, split.order)
-        impressions = measure_impressions(past, dataset, edges, config, seed, baseline, responses)
+    left_out = _left_out(past, dataset)
+    impressions = None
+    if "predictions" not in left_out:
+        with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
+            responses = logged_responses(dataset, windows.test_start, windows.end, split.order)
+            impressions = measure_impressions(past, dataset, edges, config, seed, baseline, responses)
     document = {
         "run": engine.manifest.id,
         "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},
@@ -78,11 +81,26 @@ def evaluate(
         "catalogue": {"items": past.state.catalogue.n_items, "available": int(past.state.available.sum())},
         **rankings,
         "impressions": impressions,
+        "left_out": left_out,
         "notes": list(engine.manifest.notes),
     }
     document["targets"] = check_targets(document)
     document["seconds"] = round(time.perf_counter() - started, 3)
     return document
+
+
+def _left_out(engine: RecommendationEngine, dataset: Dataset) -> dict[str, str]:
+    """Figures that the data cannot give → why not."""
+    out, catalogue = {}, engine.state.catalogue
+    if engine.bundle.heavy is None:
+        out["predictions"] = "the run has no heavy ranker"
+    elif not dataset.manifest.negatives_observed:
+        out["predictions"] = "every row of the log is an interaction: what was shown and left alone is not in it"
+    if not len(catalogue.item_topics.values):
+        out["topic diversity"] = "no item has topics"
+    if (catalogue.item_author < 0).all():
+        out["distinct authors"] = "no item has an author"
+    return out
 
 
 def check_run(engine: RecommendationEngine, dataset: Dataset) -> None:

@@ -111,7 +111,7 @@ class Oracle:
 
         self._world, self._engine = world, engine
         self._negative = engine.bundle.negative_actions
-        self._weights = weights_of(engine.pipeline.utility)
+        self._weights = weights_of(engine.pipeline.utility, engine.bundle.proposed_weights)
         self._personal = multipliers(engine.pipeline.utility, engine.bundle)
         self._surface = int(np.argmax(SURFACE_SHARES))
         self._ties = ties_of(world, engine)

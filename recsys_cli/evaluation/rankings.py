@@ -27,6 +27,8 @@ WITHOUT_HEAVY = "without heavy"
 """The pipeline without its heavy ranker: the light ranker's order, re-ranked as ever."""
 SOURCES_ALONE = "sources alone"
 """Neither ranker: reciprocal-rank fusion of the sources, re-ranked as ever."""
+BEST_SOURCE = "best source"
+"""The source of highest NDCG among those that the funnel is compared with."""
 POPULARITY = "popularity"
 """The baseline that no list should be worse than."""
 ORACLE = "oracle"
@@ -101,9 +103,13 @@ class Rankings:
                 known, best = self.figures.ask(self.oracle, width)
             if len(best) == len(users):
                 systems.append(System("oracle", ORACLE, dict.fromkeys(ks, best)))
-        figures, gains = self.figures.measure(systems, [(FUNNEL, name) for name in reduced])
+        against = self._against(systems)
+        pairs = [(FUNNEL, name) for name in (*reduced, *against.values())]
+        figures, less = self.figures.measure(systems, pairs)
+        gains, compared = less[: len(reduced)], less[len(reduced) :]
         return {
             "systems": figures,
+            "against": [{"role": role, **row} for role, row in zip(against, compared, strict=True)],
             "silent": [s.name for s in systems if all((items < 0).all() for items in s.lists.values())],
             "heavy_ranker": gains,
             "oracle": known,
@@ -113,6 +119,21 @@ class Rankings:
             "fallback": account.fallback,
             "funnel": account.funnel(),
         }
+
+    def _against(self, systems: list[System]) -> dict[str, str]:
+        """Role → the system that the funnel is compared with: the best source, popularity, itself before re-ranking.
+
+        The best source is the one of highest mean NDCG on the very lists that it is then compared on.
+        """
+        k = headline(self.config.k, self.engine.pipeline.slate_size)
+        counts = self.truth.relevant.lengths
+        quality = {
+            s.name: float(np.nanmean(rm.ndcg(rm.hits(s.lists[k], self.truth.relevant), counts, k)))
+            for s in systems
+            if s.kind == "source"
+        }
+        best = {BEST_SOURCE: max(quality, key=quality.__getitem__)} if quality else {}
+        return {**best, POPULARITY: POPULARITY, RANKING: RANKING}
 
     def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
         state = self.engine.state

@@ -8,8 +8,8 @@ from typing import Any
 def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
 
-    part: "ranking" (name = system), "heavy ranker" (name = "funnel − SYSTEM"), "sourced", "group" (name = group of
-    users), "group over popularity" (what the funnel has more than popularity), "source" (name = source) and
+    part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced", "group" (name =
+    group of users), "group over popularity" (what the funnel has more than popularity), "source" (name = source) and
     "impressions" (name = action or "dwell").
     """
     rows: list[dict[str, Any]] = []
@@ -31,9 +31,10 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     for system in document["systems"]:
         for metric, value in system["metrics"].items():
             add("ranking", system["name"], metric, value)
-    for row in document["heavy_ranker"]:
-        for metric, value in row["metrics"].items():
-            add("heavy ranker", f"funnel − {row['against']}", metric, value)
+    for part, compared in (("against", document["against"]), ("heavy ranker", document["heavy_ranker"])):
+        for row in compared:
+            for metric, value in row["metrics"].items():
+                add(part, f"funnel − {row['against']}", metric, value)
     for metric in ("recall", "candidates"):
         add("sourced", "union of sources", metric, document["sourced"][metric])
     for group in document["groups"]:

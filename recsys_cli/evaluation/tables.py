@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.period import window_text
+from recsys_cli.evaluation.summary import leading, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,8 @@ SHOWN_WITH_PROPENSITIES = ("recall", "ndcg", "replay", "precision", "mrr", "hit_
 SHOWN_WITH_TRUTH = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "hit_rate", "coverage")
 MOST_SHOWN = 6
 """Metrics beside one another where the truth is among them; more would not fit into a hundred columns."""
+FIRST_TO_GO = ("mrr", "map", "precision", "replay", "hit_rate", "true_value", "recall", "coverage")
+"""Metrics that a narrow terminal goes without, in this order."""
 WITH_INTERVALS = ("recall", "ndcg", "replay", "true_ndcg", "true_value")
 HEADINGS = {
     "recall": "Recall",
@@ -36,8 +39,8 @@ HEADINGS = {
 }
 
 
-def render(console: Console, document: dict[str, Any]) -> None:
-    """Draw the report; every figure stands with half the width of its 95 % interval."""
+def render(console: Console, document: dict[str, Any], *, full: bool = False) -> None:
+    """Draw the report: what matters first, and with `full` every figure with half the width of its 95 % interval."""
     k = headline(document["k"], document["slate_size"])
     truth = document["truth"]
     kept = "left out" if document["truths"] == "reachable" else "kept"
@@ -55,14 +58,35 @@ def render(console: Console, document: dict[str, Any]) -> None:
     )
     for remark in document["remarks"]:
         console.print(f"[yellow]{remark}[/]", highlight=False)
+    console.print()
+    for sentence in verdict(document):
+        console.print(sentence, highlight=False, style="bold" if sentence.startswith("The list") else None)
+    if any(row["role"] == "best source" for row in document["against"]):
+        console.print("The best source is picked on these very lists, which flatters it.", style="dim")
+    if full:
+        _everything(console, document, k)
+    else:
+        console.print()
+        console.print(_systems(document, k, leading(document), console.width))
+        if (groups := _groups(document, console.width)) is not None:
+            console.print("", groups)
+    console.print()
+    console.print(_targets(document))
+    for what, why in document["left_out"].items():
+        console.print(f"Left out: {what} ({why})", style="dim", highlight=False)
+    if not full:
+        console.print("--full shows every system, metric, source, action and stage", style="dim", highlight=False)
+
+
+def _everything(console: Console, document: dict[str, Any], k: int) -> None:
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
-        (_systems(document, k), _notes_on_systems(document, k)),
+        (_systems(document, k, document["systems"], console.width), _notes_on_systems(document, k)),
         (_heavy_ranker(document, k), None),
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
         *_actions(document),
-        (_groups(document), None),
+        (_groups(document, console.width), None),
     ]
     for table, note in tables:
         if table is not None:
@@ -76,8 +100,6 @@ def render(console: Console, document: dict[str, Any]) -> None:
     if document["fallback"]:
         text = ", ".join(f"{n:,} users: {reason}" for reason, n in document["fallback"].items())
         console.print(f"Fallback: {text}", highlight=False)
-    console.print()
-    console.print(_targets(document))
 
 
 def _table(title: str, *columns: str, text: int = 1) -> Table:
@@ -124,26 +146,41 @@ def _notes_on_systems(document: dict, k: int) -> str:
     return text
 
 
-def _systems(document: dict, k: int) -> Table:
+def _systems(document: dict, k: int, systems: list[dict], width: int) -> Table:
+    """Metrics of systems beside one another, as many as the width has room for."""
     shown = SHOWN_WITH_PROPENSITIES if has(document, "replay") else SHOWN
     if document["oracle"] is not None:
         there = [m for m in SHOWN_WITH_TRUTH if f"{m}@{k}" in document["systems"][0]["metrics"]]
         shown = [*there[: MOST_SHOWN - 1], "coverage"]
-    table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in shown))
+    columns = {
+        m: ["–" if s["name"] in document["silent"] else _cell(s["metrics"][f"{m}@{k}"], m) for s in systems]
+        for m in shown
+    }
+    columns = _fitting(columns, max(len(system["name"]) for system in systems), width)
+    table = _table(f"Ranking at {k}", "", *(HEADINGS[m] for m in columns))
+    table.columns[0].no_wrap = True
     styles = {"pipeline": "bold", "baseline": "dim", "oracle": "dim"}
-    for system in document["systems"]:
-        cells = []
-        for metric in shown:
-            if system["name"] in document["silent"]:
-                cells.append("–")
-                continue
-            figure = system["metrics"][f"{metric}@{k}"]
-            digits = 2 if metric in ("replay", "true_value") else 3
-            cells.append(half_width(figure, digits) if metric in WITH_INTERVALS else number(figure["value"]))
-        table.add_row(system["name"], *cells, style=styles.get(system["kind"]))
-    sourced = document["sourced"]
-    table.add_row("all sources", half_width(sourced["recall"]), *[""] * (len(shown) - 1))
+    for row, system in enumerate(systems):
+        table.add_row(system["name"], *(cells[row] for cells in columns.values()), style=styles.get(system["kind"]))
+    recall = half_width(document["sourced"]["recall"])
+    table.add_row("all sources", *(recall if m == "recall" else "" for m in columns))
     return table
+
+
+def _cell(figure: dict[str, float], metric: str) -> str:
+    if metric not in WITH_INTERVALS:
+        return number(figure["value"])
+    return half_width(figure, 2 if metric in ("replay", "true_value") else 3)
+
+
+def _fitting(columns: dict[str, list[str]], names: int, width: int) -> dict[str, list[str]]:
+    """Those columns that fit beside names of so many cells; what is told least goes first."""
+    wide = {m: max(map(len, (HEADINGS[m], *cells))) + 2 for m, cells in columns.items()}
+    kept = list(columns)
+    for metric in FIRST_TO_GO:
+        if names + 2 + sum(wide[m] for m in kept) > width and metric in kept:
+            kept.remove(metric)
+    return {m: columns[m] for m in kept}
 
 
 def _heavy_ranker(document: dict, k: int) -> Table | None:
@@ -172,7 +209,8 @@ def _by_k(document: dict) -> Table:
     table = _table("The funnel at every k", "", *(f"@{k}" for k in document["k"]))
     unknown = {"value": None, "low": None, "high": None}
     for metric, heading in HEADINGS.items():
-        if has(document, metric):
+        known = any(funnel[m]["value"] == funnel[m]["value"] for m in funnel if m.split("@")[0] == metric)
+        if has(document, metric) and known:
             table.add_row(heading, *(half_width(funnel.get(f"{metric}@{k}", unknown)) for k in document["k"]))
     return table
 
@@ -248,21 +286,18 @@ def of_oracle(dwell: dict) -> str:
     return "" if dwell["oracle_spearman"] is None else f" (the truth: {number(dwell['oracle_spearman'])})"
 
 
-def _groups(document: dict) -> Table | None:
+def _groups(document: dict, width: int) -> Table | None:
     if len(document["groups"]) < 2:
         return None
     metrics = list(document["groups"][0]["metrics"])
-    compared = next(m for m in metrics if m.startswith("ndcg@"))
-    table = _table(
-        "The funnel by what was known of the user",
-        "",
-        "users",
-        *(f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics),
-        "over popularity, NDCG",
-    )
+    ndcg = next(m for m in metrics if m.startswith("ndcg@"))
+    shown = metrics if width >= 100 else [ndcg]
+    headings = [f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in shown]
+    table = _table("The funnel by what was known of the user", "", "users", *headings, "NDCG over popularity")
+    table.columns[0].no_wrap = True
     for row in document["groups"]:
-        cells = (half_width(row["metrics"][m]) for m in metrics)
-        table.add_row(row["group"], f"{row['users']:,}", *cells, difference(row["over_popularity"][compared]))
+        cells = (half_width(row["metrics"][m]) for m in shown)
+        table.add_row(row["group"], f"{row['users']:,}", *cells, difference(row["over_popularity"][ndcg]))
     return table
 
 

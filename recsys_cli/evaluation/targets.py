@@ -38,21 +38,23 @@ def check_targets(document: dict[str, Any]) -> list[dict[str, Any]]:
             else:
                 target["reason"] = "the data has no topics"
         else:
-            target |= _worst(document["impressions"], metric, wanted)
+            target |= _worst(document, metric, wanted)
         out.append(target)
     if document["oracle"] is not None:
         name, actions, wanted = OF_ORACLE
-        worst = _worst(document["impressions"], "oracle_share", wanted, actions)
+        worst = _worst(document, "oracle_share", wanted, actions)
         out.append({"target": name, "wanted": wanted, "value": None, "met": None, "reason": None} | worst)
     return out
 
 
 def _worst(
-    impressions: dict | None, metric: str, wanted: float, actions: tuple[str, ...] | None = None
+    document: dict[str, Any], metric: str, wanted: float, actions: tuple[str, ...] | None = None
 ) -> dict[str, Any]:
     """The lowest figure among the actions (all by default) with enough positives."""
+    impressions = document["impressions"]
     if impressions is None:
-        return {"reason": "the run has no heavy ranker"}
+        left_out = "predictions" in document["left_out"]
+        return {"reason": "predictions are left out" if left_out else "the test window has no impressions"}
     figures = []
     for row in impressions["views"][0]["actions"]:
         value = row[metric]["value"] if isinstance(row[metric], dict) else row[metric]

@@ -199,7 +199,7 @@ def tune_utility(
         raise DataError(
             f"target {target}: no action foretells it with the sign it should have", "name another target"
         )
-    current = weights_of(engine.pipeline.utility)
+    current = weights_of(engine.pipeline.utility, engine.bundle.proposed_weights)
     signs = {a: -1.0 if a in log.negative_actions else 1.0 for a in fit.names}
     # utilities keep their size, which safety factors and people's eyes are used to
     size = sum(abs(current.get(a, 0.0)) * r for a, r in zip(fit.names, fit.rates, strict=True))

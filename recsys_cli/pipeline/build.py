@@ -32,7 +32,7 @@ def build_stages(config: PipelineConfig, bundle: Bundle, order: Order | None = N
         *([RelevanceRanking()] if order.related else []),
         *([HeavyRanking(config.heavy)] if HEAVY in order.orders else []),
         *([] if rules is None else [Policy(rules)]),
-        Utility(config.utility, config.heavy, multipliers(config.utility, bundle), order),
+        Utility(config.utility, config.heavy, multipliers(config.utility, bundle), order, bundle.proposed_weights),
     ]
     if config.exploration.enabled and config.exploration.epsilon > 0:
         stages.append(Explore(config.exploration))

@@ -74,6 +74,8 @@ class Bundle:
     """what predicts which candidate a user turns to"""
     order: Order = field(default_factory=Order)
     """what training chose to order the candidates"""
+    proposed_weights: dict[str, float] = field(default_factory=dict)
+    """action → weight in the utility where the settings name none"""
 
     @cached_property
     def bits(self) -> dict[str, int]:
@@ -128,6 +130,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=No
         "configured": bundle.configured,
         "negative_actions": bundle.negative_actions,
         "notes": bundle.notes,
+        "proposed_weights": bundle.proposed_weights,
         "features": bundle.spec.to_json(),
         "light": bundle.light is not None,
         "heavy": export_heavy is not None,
@@ -185,4 +188,5 @@ def read_bundle(folder: Path) -> Bundle:
         notes=tuple(document["notes"]),
         relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
+        proposed_weights=document["proposed_weights"],
     )

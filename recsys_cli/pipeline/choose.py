@@ -84,7 +84,9 @@ def with_caps(bundle: Bundle, config: PipelineConfig, moment: Moment, items: np.
 
 def _scored(bundle: Bundle, config: PipelineConfig, query: Query, found: Candidates):
     """(order, candidates, scores float32[B, K]) of every order."""
-    utility = Utility(config.utility, config.heavy, multipliers(config.utility, bundle))
+    utility = Utility(
+        config.utility, config.heavy, multipliers(config.utility, bundle), proposed=bundle.proposed_weights
+    )
     for name in bundle.proposing:
         if RANK + name in found.scores:
             yield name, found, utility.by(query, found, name)

@@ -112,7 +112,9 @@ class UtilityConfig(Section):
         "block": 15.0,
         "report": 20.0,
     }
-    """Weight of each action; negative actions are subtracted. Actions that a dataset lacks are left out."""
+    """Weight of each action; negative actions are subtracted. Actions that a dataset lacks are left out; those that it
+    has and that stand not here weigh 0.5 · (1 + ln(count of the commonest positive action ÷ own count)), at most 5,
+    negative ones twice as much; `recsys train` prints the weights in use."""
     dwell: float = 0.01
     """Weight of a second of expected dwell time."""
     segments: list[SegmentWeights] = []
@@ -152,9 +154,11 @@ class DiversityConfig(Section):
     """Whether to apply the caps; auto keeps them where they cost at most a hundredth of the criterion by which
     training chose the order."""
     max_per_author: PositiveInt | None = 2
-    """Items of one author in a slate; null for no cap."""
+    """Items of one author in a slate, or twice the author's share of the catalogue where that is more; null for no
+    cap."""
     max_topic_share: Annotated[float, Field(gt=0, le=1)] | None = 0.3
-    """Largest share of a slate that may carry the same topic (at least one item); null for no cap."""
+    """Largest share of a slate that may carry the same topic (at least one item), or twice the topic's share of the
+    catalogue where that is more; null for no cap."""
 
 
 class PipelineConfig(Section):

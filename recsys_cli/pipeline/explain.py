@@ -11,6 +11,7 @@ from recsys_cli.retrieval.base import Reason
 
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine, SlateBatch
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Recommendations:
     funnel: list[dict]
     """stage, candidates in, candidates out, ms"""
     notes: list[str] = field(default_factory=list)
-    """what stepped aside in training"""
+    """what could not be taken as it was given, and what stepped aside in training"""
 
     def to_dict(self) -> dict:
         """The documented JSON form."""
@@ -69,9 +70,8 @@ def describe_slate(engine: RecommendationEngine, batch: SlateBatch, row: int, us
     authors = state.catalogue.item_author[items]
     item_ids = bundle.item_ids.external(items)
     author_ids = bundle.author_ids.external(authors)
-    bits = batch.sources[row]
-    names = [[s for b, s in enumerate(engine.source_names) if bits[i] >> b & 1] for i in range(len(items))]
-    reasons = _reasons(engine, int(batch.users[row]), items, names, batch.scores.get("explored"), row)
+    names = source_lists(engine, batch, row)
+    reasons = reasons_of(engine, batch, row, names)
     scores = {name: column[row] for name, column in batch.scores.items()}
     main = scores.get("utility", scores.get("light"))
     listed = [
@@ -105,7 +105,7 @@ def describe_slate(engine: RecommendationEngine, batch: SlateBatch, row: int, us
         items=listed,
         mix={s: share for s, share in mix.items() if share > 0},
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
-        notes=[*bundle.notes, *engine.notes],
+        notes=[*engine.told, *bundle.notes, *engine.notes],
     )
 
 
@@ -130,21 +130,70 @@ def notices(engine: RecommendationEngine, bits: int) -> list[str]:
 _TELLING = ("follow", "friend", "tie", "circle", "similar", "community", "trending", "taste", "popular", "explore")
 
 
-def _reasons(engine, user: int, items: np.ndarray, names: list[list[str]], explored, row: int) -> list[str]:
-    best: list[Reason] = [Reason("popular")] * len(items)
-    rank = [len(_TELLING)] * len(items)
+_PERSONAL = ("follow", "friend", "tie", "circle", "similar", "community", "taste")
+"""Reasons that speak of what a user did or whom they follow: true of nobody who did nothing."""
+
+
+def source_lists(engine: RecommendationEngine, batch: SlateBatch, row: int) -> list[list[str]]:
+    """Names of the sources that proposed each item of a slate."""
+    bits = batch.sources[row][batch.items[row] >= 0]
+    return [[s for b, s in enumerate(engine.source_names) if held >> b & 1] for held in bits]
+
+
+def reasons_of(engine: RecommendationEngine, batch: SlateBatch, row: int, names: list[list[str]]) -> list[str]:
+    """Why each item of a slate stands there, in words: what the most telling of its sources (`names`) says.
+
+    Nothing is said of a user's taste or of people they know where nothing is known of them, and nothing is called
+    popular or trending that those sources did not propose.
+    """
+    user = int(batch.users[row])
+    items = batch.items[row][batch.items[row] >= 0]
+    best: list[Reason | None] = [None] * len(items)
+    rank = [len(_TELLING) + 1] * len(items)
+    silent = _silent(engine, user)
     for source in engine.source_names:
         at = [i for i in range(len(items)) if source in names[i]]
         if not at or source not in engine.bundle.retrievers:
             continue
         for i, reason in zip(at, engine.bundle.retrievers[source].explain(engine.state, user, items[at]), strict=True):
             place = _TELLING.index(reason.kind) if reason.kind in _TELLING else len(_TELLING)
-            if place < rank[i]:
+            if place < rank[i] and reason.kind not in silent:
                 best[i], rank[i] = reason, place
-    drawn = explored[row] if explored is not None else np.zeros(len(items))
+    explored = batch.scores.get("explored")
+    drawn = np.zeros(len(items)) if explored is None else explored[row]
     return [
-        ("explored: drawn at random; " if drawn[i] else "") + _sentence(engine, reason) for i, reason in enumerate(best)
+        ("explored: drawn at random; " if drawn[i] else "")
+        + (f"proposed by {' and '.join(names[i])}" if reason is None else _sentence(engine, reason))
+        for i, reason in enumerate(best)
     ]
+
+
+def _silent(engine: RecommendationEngine, user: int) -> tuple[str, ...]:
+    """Kinds of reasons that cannot be true of a user."""
+    if user < 0:
+        return _PERSONAL
+    state = engine.state
+    follows = len(state.follows[user]) > 0
+    if len(state.history[user]):
+        return () if follows else ("follow", "friend", "circle")
+    return ("tie", "similar", "community", "taste") if follows else _PERSONAL
+
+
+LABEL_LENGTH = 80
+"""Characters of a text that stand for it where it has no title."""
+MENTION_LENGTH = 40
+"""Characters of it within a sentence."""
+
+
+def label_of(text: str, length: int = LABEL_LENGTH) -> str:
+    """A title or the start of a text, on one line of at most `length` characters."""
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
+
+
+def _called(bundle: Bundle, item: int) -> str:
+    """What an item is called in a sentence: its title or the start of its text, else its id."""
+    return label_of(bundle.labels[item], MENTION_LENGTH) or str(bundle.item_ids.external([item])[0])
 
 
 def _sentence(engine: RecommendationEngine, reason: Reason) -> str:
@@ -167,11 +216,7 @@ def _sentence(engine: RecommendationEngine, reason: Reason) -> str:
     if reason.kind == "circle":
         return f"close to {bundle.user_ids.external([reason.refers_to])[0]}, whom you follow"
     if reason.kind == "similar":
-        return (
-            f"similar to {bundle.item_ids.external([reason.refers_to])[0]}"
-            if known
-            else "similar to what you engaged with"
-        )
+        return f"similar to {_called(bundle, reason.refers_to)}" if known else "similar to what you engaged with"
     if reason.kind == "trending":
         names = engine.state.catalogue.names.get("topics", [])
         return f"trending in {names[reason.refers_to]}" if known and reason.refers_to < len(names) else "trending now"

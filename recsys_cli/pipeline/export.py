@@ -1,110 +1,216 @@
-"""Every user's slate as Parquet, in shards, with bounded memory."""
+"""Slates as rows, one an item, for CSV, Parquet and JSON lines: in batches, in shards, with bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 from recsys_cli.files import atomic_dir, atomic_file
-from recsys_cli.pipeline.explain import notices
+from recsys_cli.pipeline.explain import label_of, notices, reasons_of, source_lists
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.engine import RecommendationEngine, SlateBatch
+
+RowFormat = Literal["csv", "parquet", "jsonl"]
+ROW_FORMATS: tuple[RowFormat, ...] = ("csv", "parquet", "jsonl")
 
 
-def write_all(
-    engine: RecommendationEngine,
-    path: Path,
-    *,
-    shards: int = 1,
-    n: int | None = None,
-    context: dict[str, Any] | None = None,
-    progress: Progress,
-) -> int:
-    """Write the slates of all users to one file, or to a folder `part-*.parquet` of several; returns the rows.
+@dataclass
+class Written:
+    """What was written."""
 
-    Columns: user_id, rank, item_id, author_id, score, sources (list), explored, fallback, p_<action>,
-    dwell_seconds. Whole or not at all.
+    rows: int = 0
+    users: int = 0
+    fallback: Counter[str] = field(default_factory=Counter)
+    """reason → users who got trending and popular items"""
+
+
+def slate_table(
+    engine: RecommendationEngine, batch: SlateBatch, ids: Sequence[int | str], *, explain: bool = False
+) -> pa.Table:
+    """A row for each item of each slate of a batch, by user and rank.
+
+    ids: of the users of the batch, as the owner writes them; integers alone where the dataset's are. Columns: user_id,
+    rank, item_id, author_id, title, score, sources (list), explored, fallback, interstitial, p_<action>,
+    dwell_seconds; with `explain` also reason, sim_<source> and safety_<score>.
     """
-    users = len(engine.bundle.user_ids)
-    bounds = np.linspace(0, users, shards + 1).astype(int)
-    with progress.step("recommend to all users", total=users) as bar:
-        if shards == 1:
-            with atomic_file(path) as temporary:
-                return _write(temporary, _tables(engine, 0, users, n, context, bar))
-        with atomic_dir(path) as folder:
-            return sum(
-                _write(folder / f"part-{s:05d}.parquet", _tables(engine, bounds[s], bounds[s + 1], n, context, bar))
-                for s in range(shards)
-            )
-
-
-def _tables(engine: RecommendationEngine, start: int, stop: int, n: int | None, context, bar) -> Iterator[pa.Table]:
-    size = engine.pipeline.batch_size
-    for low in range(start, max(stop, start + 1), size):
-        users = np.arange(low, min(low + size, stop), dtype=np.int32)
-        yield _table(engine, users, n, context)
-        bar.advance(len(users))
-
-
-def _table(engine: RecommendationEngine, users: np.ndarray, n: int | None, context) -> pa.Table:
     import pyarrow as pa
 
-    batch = engine.slates(users, n, engine.context(context, len(users)))
+    bundle = engine.bundle
     filled = batch.items >= 0
     row, slot = np.nonzero(filled)
     items = batch.items[filled]
-    bits = batch.sources[filled]
-    names = engine.source_names
-    held = (bits[:, None] >> np.arange(len(names), dtype=np.uint32)) & 1
-    place, source = np.nonzero(held)
-    offsets = np.searchsorted(place, np.arange(len(items) + 1)).astype(np.int32)
-    authors = engine.state.catalogue.item_author[items]
-    scores = {k: v[filled] for k, v in batch.scores.items()}
+    scores = {name: column[filled] for name, column in batch.scores.items()}
     columns = {
-        "user_id": engine.bundle.user_ids.external(users[row]),
+        "user_id": _ids([ids[r] for r in row], text=any(isinstance(u, str) for u in ids)),
         "rank": (slot + 1).astype(np.int32),
-        "item_id": engine.bundle.item_ids.external(items),
-        "author_id": engine.bundle.author_ids.external(authors),
+        "item_id": _ids(bundle.item_ids.external(items), bundle.item_ids.is_text),
+        "author_id": _ids(
+            bundle.author_ids.external(engine.state.catalogue.item_author[items]), bundle.author_ids.is_text
+        ),
+        "title": _titles(engine, items),
         "score": scores.get("utility", scores.get("light")),
-        "sources": pa.ListArray.from_arrays(pa.array(offsets), pa.array(names).take(pa.array(source))),
+        "sources": _sources(batch.sources[filled], engine.source_names),
         "explored": scores.get("explored", np.zeros(len(items), np.float32)) > 0,
-        "interstitial": pa.array(_notices(engine, scores.get("interstitial"), len(items)), pa.string()),
         "fallback": pa.array([batch.fallback[r] for r in row], pa.string()),
+        "interstitial": _notices(engine, scores.get("interstitial"), len(items)),
         **{n: s for n, s in scores.items() if n.startswith("p_")},
     }
     if "dwell" in scores:
         columns["dwell_seconds"] = scores["dwell"]
-    ids = {True: pa.string(), False: pa.int64()}
-    for column, vocabulary in (("user_id", "user_ids"), ("item_id", "item_ids"), ("author_id", "author_ids")):
-        columns[column] = pa.array(columns[column], ids[getattr(engine.bundle, vocabulary).is_text])
+    if explain:
+        columns["reason"] = pa.array(_reasons(engine, batch), pa.string())
+        columns |= {n: s for n, s in scores.items() if n.startswith("sim_")}
+        columns |= {f"safety_{n}": s[items] for n, s in engine.state.catalogue.item_safety.items()}
+        if "safety" in scores:
+            columns["safety_combined"] = scores["safety"]
     return pa.table(columns)
 
 
-def _notices(engine: RecommendationEngine, bits: np.ndarray | None, n: int) -> list[str]:
-    """Names of the rules that put a notice before each item, joined by semicolons."""
+def _ids(values: list, text: bool) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([v if v is None or not text else str(v) for v in values], pa.string() if text else pa.int64())
+
+
+def _titles(engine: RecommendationEngine, items: np.ndarray) -> pa.Array:
+    import pyarrow as pa
+
+    distinct, place = np.unique(items, return_inverse=True)
+    titles = [label_of(engine.bundle.labels[int(i)]) or None for i in distinct]
+    return pa.array(titles, pa.string()).take(pa.array(place))
+
+
+def _sources(bits: np.ndarray, names: tuple[str, ...]) -> pa.ListArray:
+    import pyarrow as pa
+
+    place, source = np.nonzero((bits[:, None] >> np.arange(len(names), dtype=np.uint32)) & 1)
+    offsets = np.searchsorted(place, np.arange(len(bits) + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()).take(pa.array(source)))
+
+
+def _notices(engine: RecommendationEngine, bits: np.ndarray | None, n: int) -> pa.Array:
+    """Names of the rules that put a notice before each item, joined by semicolons; null where there is none."""
+    import pyarrow as pa
+
     held = np.zeros(n, np.int64) if bits is None else bits.astype(np.int64)
     distinct, place = np.unique(held, return_inverse=True)
-    names = [";".join(notices(engine, int(b))) for b in distinct]
-    return [names[p] for p in place]
+    names = [";".join(notices(engine, int(b))) or None for b in distinct]
+    return pa.array(names, pa.string()).take(pa.array(place))
 
 
-def _write(path: Path, tables: Iterator[pa.Table]) -> int:
-    import pyarrow.parquet as pq
+def _reasons(engine: RecommendationEngine, batch: SlateBatch) -> list[str]:
+    out: list[str] = []
+    for row in range(len(batch.users)):
+        out += reasons_of(engine, batch, row, source_lists(engine, batch, row))
+    return out
 
-    writer, rows = None, 0
-    try:
+
+def write_slates(
+    engine: RecommendationEngine,
+    ids: Sequence[int | str] | None,
+    target: Path | BinaryIO,
+    kind: RowFormat,
+    *,
+    shards: int = 1,
+    n: int | None = None,
+    context: dict[str, Any] | None = None,
+    fallback: bool = True,
+    explain: bool = False,
+    progress: Progress,
+) -> Written:
+    """Write the slates of some users, or of all (None), as the rows of `slate_table`.
+
+    target: a file, whole or not at all; a folder `part-*` of several files with `shards` above 1; or a stream. In CSV
+    the sources stand in one cell, separated by semicolons. Unknown users raise UnknownIdError without `fallback`.
+    """
+    users = len(engine.bundle.user_ids) if ids is None else len(ids)
+    written = Written()
+    positions = None
+    if ids is not None:
+        # before anything is written: somebody unknown may be refused, and one text among the ids makes all text
+        positions = np.array([engine.position(u, fallback=fallback) for u in ids], np.int32)
+        if any(isinstance(u, str) for u in ids):
+            ids = [str(u) for u in ids]
+
+    def tables(start: int, stop: int) -> Iterator[pa.Table]:
+        # as many users at once as keep every thread busy
+        size = engine.pipeline.batch_size * max(engine.threads, 1)
+        for low in range(start, max(stop, start + 1), size):
+            high = min(low + size, stop)
+            at = np.arange(low, high, dtype=np.int32) if positions is None else positions[low:high]
+            batch = engine.slates(at, n, engine.context(context, len(at)))
+            yield slate_table(
+                engine, batch, engine.bundle.user_ids.external(at) if ids is None else ids[low:high], explain=explain
+            )
+            written.users += len(at)
+            written.fallback.update(reason for reason in batch.fallback if reason is not None)
+            bar.advance(len(at))
+
+    with progress.step(f"recommend to {users:,} users", total=users) as bar:
+        if not isinstance(target, Path):
+            written.rows = _write(target, tables(0, users), kind)
+        elif shards == 1:
+            with atomic_file(target) as temporary, open(temporary, "wb") as stream:
+                written.rows = _write(stream, tables(0, users), kind)
+        else:
+            bounds = np.linspace(0, users, shards + 1).astype(int)
+            with atomic_dir(target) as folder:
+                for s in range(shards):
+                    with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
+                        written.rows += _write(stream, tables(bounds[s], bounds[s + 1]), kind)
+    return written
+
+
+def _write(stream: BinaryIO, tables: Iterator[pa.Table], kind: RowFormat) -> int:
+    rows = 0
+    with _writer(stream, kind) as write:
         for table in tables:
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table)
+            write(table)
             rows += table.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
     return rows
+
+
+@contextmanager
+def _writer(stream: BinaryIO, kind: RowFormat):
+    """A function that appends a table to the stream."""
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        writer = None
+
+        def append(table: pa.Table) -> None:
+            nonlocal writer
+            writer = writer or pq.ParquetWriter(stream, table.schema, compression="zstd")
+            writer.write_table(table)
+
+        try:
+            yield append
+        finally:
+            if writer is not None:
+                writer.close()
+        return
+    import polars as pl
+
+    header = True
+
+    def add(table: pa.Table) -> None:
+        nonlocal header
+        # what is not known has no number in JSON, and an empty cell in CSV
+        frame = pl.from_arrow(table).with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))
+        if kind == "jsonl":
+            frame.write_ndjson(stream)
+            return
+        frame.with_columns(pl.col("sources").list.join(";")).write_csv(stream, include_header=header)
+        header = False
+
+    yield add

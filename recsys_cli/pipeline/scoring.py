@@ -140,10 +140,11 @@ class Utility:
 
     def __init__(
         self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None,
-        order: Order = DEFAULT_ORDER,
+        order: Order = DEFAULT_ORDER, proposed: dict[str, float] | None = None,
     ):
+        """proposed: weights of actions that the settings do not name."""
         self._config, self._heavy, self._order = config, heavy, order
-        self._weights, self._personal = weights_of(config), personal
+        self._weights, self._personal = weights_of(config, proposed), personal
         self.notes = () if personal is None else personal.notes
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
+from recsys_cli.retrieval.base import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.data.catalogue import Catalogue
 
 TOPICS_COUNTED = 4
 """Topics of an item that the topic cap looks at."""
@@ -57,19 +63,21 @@ class Caps:
     """Author and topic caps: walks down the ranking and passes over what would break one.
 
     Orders `size + reserve` items; candidates that break a cap come behind all that do not, so a slate is
-    full even where the caps cannot hold.
+    full even where the caps cannot hold. What makes up much of the catalogue may stand in a slate with up to twice its
+    share of it: a shop of four categories is not held to a few items of each.
     """
 
     name = "diversity"
 
     def __init__(self, config: DiversityConfig, reserve: int):
         self._config, self._reserve = config, reserve
+        self._shares = PerState(lambda state: catalogue_shares(state.catalogue))
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         k = candidates.items.shape[1]
         length = min(query.size + self._reserve, k)
         author, topics = self._labels(query, candidates)
-        per_topic = _topic_cap(self._config.max_topic_share, query.size)
+        per_author, per_topic = self._limits(query, author, topics)
         free = candidates.filled.copy()
         within = free.copy()
         rows = np.arange(len(candidates.items))
@@ -85,14 +93,24 @@ class Caps:
             some = free[rows, first]
             order[:, slot] = np.where(some, first, -1)
             free[rows, first] = within[rows, first] = False
-            if self._config.max_per_author is not None:
+            if per_author is not None:
                 author_used += (author == author[rows, first][:, None]) & known & some[:, None]
-                within &= author_used < self._config.max_per_author
+                within &= author_used < per_author
             if per_topic is not None:
                 for picked in topics[:, rows, first]:
                     topic_used += (topics == picked[:, None]) & (picked >= 0)[:, None] & some[:, None]
                 within &= (topic_used < per_topic).all(axis=0)
         return candidates.take(order)
+
+    def _limits(
+        self, query: Query, author: np.ndarray, topics: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """int64[B, K] and int64[T, B, K]: how many of its author and of its topics each candidate may stand among."""
+        of_author, of_topic = self._shares(query.state)
+        most, share = self._config.max_per_author, self._config.max_topic_share
+        per_author = None if most is None else limits(of_author, query.size, most)[author]
+        per_topic = None if share is None else limits(of_topic, query.size, _topic_cap(share, query.size))[topics]
+        return per_author, per_topic
 
     def _labels(self, query: Query, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Authors [B, K] and topics [T, B, K], as many as any candidate has."""
@@ -113,8 +131,26 @@ def first_values(ragged: Ragged, rows: np.ndarray, width: int) -> np.ndarray:
     return np.where(held, ragged.values[np.minimum(start, len(ragged.values) - 1)], -1)
 
 
-def _topic_cap(share: float | None, size: int) -> int | None:
-    return None if share is None else max(1, int(share * size + 1e-9))
+def _topic_cap(share: float, size: int) -> int:
+    return max(1, int(share * size + 1e-9))
+
+
+def catalogue_shares(catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
+    """float64[authors + 1] and float64[topics + 1]: the share of items with an author (topics) that each has.
+
+    The last stands for unknown and is 0. Of an item's topics those count that the topic cap looks at.
+    """
+    author = catalogue.item_author[catalogue.item_author >= 0]
+    topics = first_values(catalogue.item_topics, np.arange(catalogue.n_items), TOPICS_COUNTED)
+    tagged = max(int((topics >= 0).any(axis=1).sum()), 1)
+    of_author = np.bincount(author, minlength=int(catalogue.item_author.max(initial=-1)) + 2) / max(len(author), 1)
+    of_topic = np.bincount(topics[topics >= 0], minlength=int(topics.max(initial=-1)) + 2) / tagged
+    return of_author, of_topic
+
+
+def limits(shares: np.ndarray, size: int, least: int) -> np.ndarray:
+    """int64[n]: items of each label in a slate of `size`: `least`, or twice the label's share of the catalogue."""
+    return np.maximum(least, (2 * shares * size + 1e-9).astype(np.int64))
 
 
 class Select:

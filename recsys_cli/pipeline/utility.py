@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from recsys_cli.errors import ConfigError, DataError, nearest
 from recsys_cli.pipeline.config import UtilityConfig
 
 if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
     from recsys_cli.pipeline.bundle import Bundle
 
 TWITTER = {
@@ -34,9 +37,52 @@ good_click_v2 (10: stays there for two minutes). Click, follow, share, purchase 
 there."""
 
 
-def weights_of(config: UtilityConfig) -> dict[str, float]:
-    """Action (and "dwell") → weight, those of negative actions to be subtracted."""
-    return TWITTER if config.preset == "twitter" else {**config.weights, "dwell": config.dwell}
+COMMONEST = 0.5
+"""Proposed weight of the commonest positive action."""
+RAREST = 5.0
+"""Proposed weight of a positive action at most, however rare it is."""
+NEGATIVE = 2.0
+"""A negative action is proposed to weigh so many times as much as a positive one that is as rare."""
+
+
+def proposed_weights(log: Log) -> dict[str, float]:
+    """Action → weight by its rarity in the log, for actions that the settings do not name.
+
+    0.5 · (1 + ln(n / count)), n being the count of the commonest positive action: what people do rarely says more of
+    them, by its logarithm, as an inverse document frequency does of words. Positive actions weigh 0.5 to 5, negative
+    ones twice as much by the same rule. Actions that never occur have none.
+    """
+    counts = {action: int(column.sum()) for action, column in log.actions.items()}
+    most = max((n for action, n in counts.items() if action not in log.negative_actions), default=0)
+    out = {}
+    for action, count in counts.items():
+        if count and most:
+            weight = min(max(COMMONEST * (1 + math.log(most / count)), COMMONEST), RAREST)
+            out[action] = round(weight * (NEGATIVE if action in log.negative_actions else 1), 3)
+    return out
+
+
+def weights_of(config: UtilityConfig, proposed: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Action (and "dwell") → weight, those of negative actions to be subtracted.
+
+    proposed: weights of actions that the settings do not name (`proposed_weights`); a published preset has its own
+    silence about them.
+    """
+    if config.preset == "twitter":
+        return TWITTER
+    return {**(proposed or {}), **config.weights, "dwell": config.dwell}
+
+
+def weights_in_use(config: UtilityConfig, log: Log) -> dict[str, dict[str, float]]:
+    """The weights that act on a log's actions and dwell, and which of them were proposed, for the manifest."""
+    proposed = proposed_weights(log)
+    weights = weights_of(config, proposed)
+    mine = [*log.actions, *(["dwell"] if log.dwell is not None else [])]
+    unnamed = {a: w for a, w in proposed.items() if a not in config.weights}
+    return {
+        "weights": {a: weights[a] for a in mine if a in weights},
+        "proposed": {} if config.preset == "twitter" else unnamed,
+    }
 
 
 @dataclass(frozen=True)
@@ -62,7 +108,8 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     if not config.segments and config.personal is None:
         return None
     catalogue, columns, notes = bundle.catalogue, {}, ()
-    known = {*weights_of(config), *config.weights, "dwell", *(bundle.heavy.tasks if bundle.heavy is not None else ())}
+    heads = bundle.heavy.tasks if bundle.heavy is not None else ()
+    known = {*weights_of(config, bundle.proposed_weights), *config.weights, "dwell", *heads}
 
     def column(action: str) -> np.ndarray:
         return columns.setdefault(action, np.ones(catalogue.n_users + 1, np.float32))

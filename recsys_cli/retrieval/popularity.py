@@ -172,10 +172,11 @@ class Trending(Retriever):
         return out
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
-        """The topic of the item that the user cares for most."""
+        """The topic of the item that the user cares for most; none for somebody who cares for none of its topics."""
         profile = topic_profile(state, np.array([user], np.int32))[0]
         topics = [state.catalogue.item_topics[i] for i in np.asarray(items)]
-        return [Reason("trending", int(t[np.argmax(profile[t])]) if len(t) else -1) for t in topics]
+        liked = [t[np.argmax(profile[t])] if len(t) else -1 for t in topics]
+        return [Reason("trending", int(t) if t >= 0 and profile[t] > 0 else -1) for t in liked]
 
 
 def topic_profile(state: State, users: np.ndarray) -> np.ndarray:

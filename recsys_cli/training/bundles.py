@@ -17,6 +17,7 @@ from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
+from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
 from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.light import LightRanker, fit_linear
 from recsys_cli.ranking.quantise import quantise
@@ -24,6 +25,7 @@ from recsys_cli.safety.accounts import author_scores
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
     from recsys_cli.features.spec import FeatureSpec
     from recsys_cli.ranking.trees import TreeRanker
     from recsys_cli.retrieval.base import Retriever
@@ -63,8 +65,12 @@ def _bundle(
         user_ids=dataset.user_ids, item_ids=dataset.item_ids, author_ids=dataset.author_ids, catalogue=catalogue,
         state=state, spec=spec, snapshot=snapshot, retrievers=sources, configured=tuple(job.settings.retrieval),
         light=None, heavy=None, negative_actions=dataset.log.negative_actions, labels=_labels(dataset),
-        safety=job.safety, notes=tuple(job.notes),
+        safety=job.safety, notes=tuple(job.notes), proposed_weights=proposed_weights(_before_test(job)),
     )
+
+
+def _before_test(job: TrainingJob) -> Log:
+    return job.dataset.log.window(end=job.windows.test_start)
 
 
 def publish_bundle(
@@ -79,6 +85,7 @@ def publish_bundle(
         job, spec, sources, catalogue, State.build(catalogue, log, now, **job.edges),
         Snapshot.build(spec, catalogue, log, now, **job.edges),
     )
+    job.metrics["utility"] = weights_in_use(job.settings.pipeline.utility, _before_test(job))
     bundle = replace(bundle, light=rankers.light, order=rankers.order)
     if name == "measured" or not job.refit:
         rankers.light = _cut(job, bundle, rankers, dataset)
@@ -136,8 +143,8 @@ def _cut(job: TrainingJob, bundle: Bundle, rankers: Rankers, dataset: Dataset) -
 
 
 def _labels(dataset: Dataset) -> Labels:
-    """What is shown for an item: its text, else its title or name, else nothing."""
-    column = next((c for c in ("text", "title", "name") if c in dataset.items.columns), None)
+    """What is shown for an item: its title or name, else its text, else nothing."""
+    column = next((c for c in ("title", "name", "text") if c in dataset.items.columns), None)
     if column is None:
         return Labels(np.zeros(dataset.items.height + 1, np.int64), np.zeros(0, np.uint8))
     texts = [(t or "").encode() for t in dataset.items[column].cast(pl.String).to_list()]

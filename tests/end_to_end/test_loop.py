@@ -49,10 +49,13 @@ def test_training_never_opens_the_truth(world, tmp_path):
     assert report["oracle"] is None and report["systems"]
 
 
-def test_recommend_prints_a_table_of_a_hundred_columns(trained):
-    out = trained.ok("recommend", "--user", "1", COLUMNS="100")
-    assert "User 1" in out and "Funnel" in out and "Sources of the slate" in out
-    assert max(map(len, out.splitlines())) <= 100
+@pytest.mark.parametrize("columns", [80, 100])
+def test_recommend_prints_a_table_that_fits_the_terminal(trained, columns):
+    for more in ((), ("--explain",)):
+        out = trained.ok("recommend", "--user", "1", *more, COLUMNS=str(columns))
+        assert "User 1" in out and "Funnel" in out and "Sources of the slate" in out
+        assert max(map(len, out.splitlines())) <= columns
+        assert ("Predictions" in out) == bool(more)
 
 
 def test_recommend_as_json_carries_what_the_readme_documents(trained):
@@ -142,6 +145,69 @@ def test_recommend_for_everybody_writes_the_same_slates_in_any_number_of_shards(
     assert one["item_id"].to_list() == expected
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_rows_have_one_schema_however_users_are_named(trained, ending):
+    (trained.folder / "some.txt").write_text("4\n2\n")
+    asked = {"all": ["--all"], "file": ["--users-file", "some.txt"], "user": ["--user", "2"]}
+    read = {"csv": pl.read_csv, "parquet": pl.read_parquet, "jsonl": pl.read_ndjson}[ending]
+    frames = {}
+    for name, who in asked.items():
+        trained.ok("recommend", *who, "--quiet", "--output", f"{name}.{ending}")
+        frames[name] = read(trained.folder / f"{name}.{ending}")
+    columns = frames["all"].columns
+    head = ["user_id", "rank", "item_id", "author_id", "title", "score", "sources", "explored", "fallback"]
+    assert columns[:9] == head and {"p_click", "dwell_seconds"} < set(columns)
+    assert all(frame.columns == columns for frame in frames.values())
+    first = [(u, *row) for u in (2, 4) for row in _ranked(frames["all"], u)]
+    assert first == [(u, *row) for u in (2, 4) for row in _ranked(frames["file"], u)]
+    assert _ranked(frames["user"], 2) == _ranked(frames["all"], 2)
+
+
+def _ranked(rows, user):
+    return rows.filter(pl.col("user_id") == user).sort("rank").select("rank", "item_id", "title").rows()
+
+
+def test_explaining_adds_the_reason_and_similarities_to_rows(trained):
+    out = trained.ok("recommend", "--user", "2", "--explain", "--format", "jsonl")
+    told = json.loads(trained.ok("recommend", "--user", "2", "--format", "json"))
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["reason"] for row in rows] == [item["reason"] for item in told["items"]]
+    assert [row["sources"] for row in rows] == [item["sources"] for item in told["items"]]
+    assert rows[0]["sim_als"] == pytest.approx(told["items"][0]["similarities"]["als"], rel=1e-4)
+    assert "shards" in trained.refused(2, "recommend", "--all", "--shards", "2", "--format", "csv")
+
+
+def test_several_batches_use_the_threads_and_give_the_same_slates(trained, engine, monkeypatch):
+    from dataclasses import replace
+    from threading import get_ident
+
+    pipeline = engine.pipeline.model_copy(update={"batch_size": 20})
+    served, serve = set(), type(engine)._serve
+
+    def noting(self, *arguments):
+        served.add(get_ident())
+        return serve(self, *arguments)
+
+    monkeypatch.setattr(type(engine), "_serve", noting)
+    answers = {}
+    for threads in (1, 3):
+        served.clear()
+        several = replace(engine, pipeline=pipeline, threads=threads)
+        answers[threads] = [[i.item_id for i in a.items] for a in several.recommend_many(list(range(1, 101)))]
+        assert 1 <= len(served) <= threads and (threads == 1 or get_ident() not in served)
+    assert answers[1] == answers[3]
+
+
+def test_reasons_of_somebody_unknown_speak_of_nothing_they_did(trained, engine):
+    personal = ("taste", "similar", "follow", "community", "engaged")
+    answers = [engine.recommend("nobody"), engine.recommend_from(["none", "neither"])]
+    for answer in answers:
+        for item in answer.items:
+            assert not any(word in item.reason for word in personal), item.reason
+            assert "popular" not in item.reason or "popularity" in item.sources
+            assert "trending" not in item.reason or "trending" in item.sources
+
+
 def test_unknown_and_new_users_are_answered_and_told(trained):
     done = trained.recsys("recommend", "--user", "nobody", "--format", "json")
     answer = json.loads(done.stdout)
@@ -190,6 +256,21 @@ def test_every_stage_can_be_switched_off(trained):
 
 def test_an_unfitted_source_in_the_shares_is_refused(trained):
     assert "trendng" in trained.refused(3, "recommend", "--user", "1", "--set", "pipeline.sourcing.shares.trendng=0.1")
+
+
+def test_advice_names_models_and_the_sources_that_training_fits(trained):
+    out = trained.ok("advise", COLUMNS="100")
+    assert max(map(len, out.splitlines())) <= 100
+    assert "item–item neighbours" in out and "multi-task ranker" in out
+    fitted = {s["source"] for s in json.loads(trained.ok("advise", "--format", "json"))["sources"] if s["used"]}
+    answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json"))
+    assert set(answer["mix"]) <= fitted
+
+
+def test_training_keeps_the_weights_of_the_utility(trained):
+    run = trained.folder / "artifacts" / "runs" / (trained.folder / "artifacts" / "current").read_text().strip()
+    utility = json.loads((run / "manifest.json").read_text())["metrics"]["utility"]
+    assert utility["weights"]["like"] == 1.0 and utility["proposed"] == {}
 
 
 def test_evaluate_measures_the_funnel_each_source_and_each_head(trained):

@@ -102,6 +102,19 @@ def test_the_rankers_are_measured_by_leaving_them_out(report):
         assert metrics[row["against"]]["coverage@10"] != metrics["funnel"]["coverage@10"]
 
 
+def test_the_funnel_is_compared_with_its_best_source_popularity_and_itself_before_re_ranking(report):
+    metrics = {s["name"]: s["metrics"] for s in report["systems"]}
+    rows = {row["role"]: row for row in report["against"]}
+    assert list(rows) == ["best source", "popularity", "before re-ranking"]
+    sources = {s["name"]: s["metrics"]["ndcg@10"]["value"] for s in report["systems"] if s["kind"] == "source"}
+    assert sources[rows["best source"]["against"]] == max(sources.values())
+    for row in rows.values():
+        gain = row["metrics"]["ndcg@10"]
+        less = metrics[row["against"]]["ndcg@10"]["value"]
+        assert gain["value"] == pytest.approx(metrics["funnel"]["ndcg@10"]["value"] - less)
+        assert gain["low"] <= gain["value"] <= gain["high"]
+
+
 def test_ranking_on_from_what_another_pipeline_hydrated_gives_the_slates_of_a_whole_request(engine):
     whole = engine.slates(np.arange(150, dtype=np.int32), keep_sourced=True)
     pipeline = engine.pipeline.model_copy(update={"batch_size": 64})
@@ -134,7 +147,7 @@ def test_without_the_truth_nothing_of_it_is_reported_and_no_world_opened(trained
     code = (
         "import sys\nfrom recsys_cli.cli.common import run\n"
         "assert run(['evaluate', '--quiet', '--users', '30', '--format', 'json', '--output', 'r.json']) == 0\n"
-        "assert run(['evaluate', '--quiet', '--users', '30']) == 0\n"
+        "assert run(['evaluate', '--quiet', '--full', '--users', '30']) == 0\n"
         "bad = {m for m in sys.modules if m in ('recsys_cli.world.simulator', 'recsys_cli.world.behaviour')}\n"
         "assert not bad, bad\n"
     )
@@ -173,7 +186,12 @@ def test_the_report_is_kept_beside_the_runs_and_names_no_other_machine(trained, 
 
 
 def test_tables_fit_a_hundred_columns_and_rows_leave_as_csv_and_parquet(trained):
-    out = trained.ok("evaluate", "--users", "40", "-k", "5", "-k", "10", COLUMNS="100")
+    short = trained.ok("evaluate", "--users", "40", COLUMNS="100")
+    assert max(map(len, short.splitlines())) <= 100 and len(short.splitlines()) < 45
+    assert "The list " in short and "best source" in short and "Targets" in short and "ROC-AUC (95 %)" not in short
+    narrow = trained.ok("evaluate", "--users", "40", COLUMNS="80")
+    assert max(map(len, narrow.splitlines())) <= 80 and " before re-ranking  " in narrow and "True NDCG" in narrow
+    out = trained.ok("evaluate", "--full", "--users", "40", "-k", "5", "-k", "10", COLUMNS="100")
     assert max(map(len, out.splitlines())) <= 100 and "ROC-AUC" in out and "Targets" in out
     trained.ok("evaluate", "--quiet", "--users", "40", "-k", "5", "--output", "rows.parquet")
     rows = pl.read_parquet(trained.folder / "rows.parquet")

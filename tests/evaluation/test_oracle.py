@@ -51,7 +51,9 @@ def engine(dataset, state, **pipeline):
     config = PipelineConfig.model_validate({"filters": {"max_age_days": 5}} | pipeline)
     catalogue, ids = dataset.catalogue, dataset.user_ids
     negative = dataset.log.negative_actions
-    bundle = SimpleNamespace(negative_actions=negative, catalogue=catalogue, user_ids=ids, heavy=None)
+    bundle = SimpleNamespace(
+        negative_actions=negative, catalogue=catalogue, user_ids=ids, heavy=None, proposed_weights={}
+    )
     rules = SafetyRules.of(config.safety, catalogue, SafetyModels())
     return SimpleNamespace(state=state, snapshot=None, bundle=bundle, pipeline=config, safety_rules=rules, seed=0)
 

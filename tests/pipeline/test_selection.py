@@ -9,16 +9,20 @@ from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
 from recsys_cli.pipeline.selection import Caps, Explore, Select
 
 
-def greedy(order, author, topics, size, length, per_author, per_topic):
+def greedy(order, author, topics, size, length, least_author, least_topic):
     """The same rule, item by item."""
+    written, tagged = sum(a >= 0 for a in author), sum(bool(t) for t in topics)
+    per_author = {a: max(least_author, 2 * author.count(a) * size // written) for a in author if a >= 0}
+    every = [t for row in topics for t in row]
+    per_topic = {t: max(least_topic, 2 * every.count(t) * size // tagged) for t in every}
     used_author, used_topic, out, left = {}, {}, [], list(order)
     for _ in range(min(length, len(left))):
         pick = next(
             (
                 i
                 for i in left
-                if (author[i] < 0 or used_author.get(author[i], 0) < per_author)
-                and all(used_topic.get(t, 0) < per_topic for t in topics[i])
+                if (author[i] < 0 or used_author.get(author[i], 0) < per_author[author[i]])
+                and all(used_topic.get(t, 0) < per_topic[t] for t in topics[i])
             ),
             left[0],
         )
@@ -52,6 +56,25 @@ def test_a_slate_is_full_even_where_the_caps_cannot_hold(make):
     stage = Caps(DiversityConfig(max_per_author=2, max_topic_share=None), reserve=0)
     out = stage(make.query(make.state(catalogue), [1], size=4), make.candidates([[5, 4, 3, 2, 1, 0]]))
     assert out.items.tolist() == [[5, 4, 3, 2]]
+
+
+def test_a_shop_of_four_categories_may_fill_half_of_a_slate_with_one_and_many_topics_keep_the_cap(make):
+    def topics_shown(n_topics):
+        topics = [[i % n_topics] for i in range(400)]
+        catalogue = make.catalogue([-1] * 400, topics=topics)
+        best = [i for i in range(400) if topics[i] == [0]][:20] + [i for i in range(400) if topics[i] != [0]][:80]
+        stage = Caps(DiversityConfig(), reserve=0)
+        out = stage(make.query(make.state(catalogue), [0], size=10), make.candidates([best]))
+        return sum(topics[i] == [0] for i in out.items[0])
+
+    assert topics_shown(1) == 10 and topics_shown(2) == 10 and topics_shown(4) == 5 and topics_shown(20) == 3
+
+
+def test_caps_change_nothing_where_the_data_has_neither_authors_nor_topics(make):
+    catalogue = make.catalogue([-1] * 30)
+    order = list(range(29, -1, -1))
+    out = Caps(DiversityConfig(), reserve=5)(make.query(make.state(catalogue), [0], size=10), make.candidates([order]))
+    assert out.items[0].tolist() == order[:15]
 
 
 def test_short_rows_stay_short(make):

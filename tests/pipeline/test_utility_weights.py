@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from recsys_cli.data.log import Log
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.pipeline.config import HeavyStageConfig, UtilityConfig
 from recsys_cli.pipeline.scoring import Utility
-from recsys_cli.pipeline.utility import multipliers, weights_of
+from recsys_cli.pipeline.utility import multipliers, proposed_weights, weights_in_use, weights_of
 
 SCORES = {
     "p_like": [[0.5, 0.1]], "p_reply": [[0.0, 0.1]], "p_hide": [[0.0, 0.01]], "p_click": [[0.9, 0.9]],
@@ -32,7 +33,9 @@ def bundle(make, ids=("ann", "bob", "cem", "dee")):
         user_numbers={"active": np.array([1, 0, np.nan, 1], np.float32)},
     )
     heavy = SimpleNamespace(tasks=("like", "reply", "hide", "boost"))
-    return SimpleNamespace(catalogue=catalogue, heavy=heavy, user_ids=Vocabulary(np.array(ids)))
+    return SimpleNamespace(
+        catalogue=catalogue, heavy=heavy, user_ids=Vocabulary(np.array(ids)), proposed_weights={}
+    )
 
 
 def test_the_preset_weighs_as_twitter_published(make):
@@ -100,3 +103,30 @@ def test_a_file_that_is_none_of_multipliers_is_refused_with_the_place(make, tmp_
 def test_a_file_that_is_missing_is_refused(make, tmp_path):
     with pytest.raises(DataError, match=r"none\.csv cannot be read"):
         multipliers(UtilityConfig(personal=str(tmp_path / "none.csv")), bundle(make))
+
+
+def log_of(counts, negative=()):
+    n = max(counts.values())
+    actions = {a: np.arange(n) < c for a, c in counts.items()}
+    zero = np.zeros(n, np.int64)
+    positive = tuple(a for a in counts if a not in negative)
+    return Log(zero.astype(np.int32), zero.astype(np.int32), zero, actions, positive, tuple(negative))
+
+
+def test_actions_without_a_weight_are_weighed_by_their_rarity():
+    log = log_of({"view": 10_000, "add_to_cart": 1_000, "gift": 1, "never": 0, "return_": 1_000}, ["return_"])
+    found = proposed_weights(log)
+    assert found["view"] == 0.5
+    assert found["add_to_cart"] == pytest.approx(0.5 * (1 + np.log(10)), abs=1e-3)
+    assert found["gift"] == 5.0 and "never" not in found
+    assert found["return_"] == pytest.approx(2 * found["add_to_cart"], abs=2e-3)
+
+
+def test_named_weights_win_over_proposed_ones_and_the_manifest_tells_both():
+    log = log_of({"click": 100, "add_to_cart": 10})
+    config = UtilityConfig(weights={"click": 0.7})
+    used = weights_in_use(config, log)
+    assert used["weights"]["click"] == 0.7 and used["weights"]["add_to_cart"] == used["proposed"]["add_to_cart"] > 1
+    assert "click" not in used["proposed"]
+    assert weights_in_use(UtilityConfig(preset="twitter"), log)["proposed"] == {}
+    assert weights_of(config, {"click": 9.0, "x": 2.0}) == {"click": 0.7, "x": 2.0, "dwell": config.dwell}
