@@ -11,6 +11,7 @@ from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
 from recsys_cli.retrieval import RetrieverSettings, default_retrieval
+from recsys_cli.retrieval.tuning import TuningConfig
 from recsys_cli.safety.config import SafetyModelsConfig
 from recsys_cli.world.config import WorldConfig
 
@@ -36,6 +37,7 @@ class Settings(Section):
     windows: WindowsConfig = WindowsConfig()
     retrieval: dict[str, RetrieverSettings] = default_retrieval()
     """Candidate sources by name. `pipeline.sourcing.shares` says how much each proposes."""
+    tuning: TuningConfig = TuningConfig()
     features: FeatureConfig = FeatureConfig()
     pipeline: PipelineConfig = PipelineConfig()
     ranking: RankingConfig = RankingConfig()

@@ -21,12 +21,15 @@ def build_stages(config: PipelineConfig, bundle: Bundle, order: Order | None = N
 
     order: what orders the candidates, in place of what the settings and the run say."""
     order = resolve_order(config, bundle) if order is None else order
+    sourcing = config.sourcing
+    if sourcing.candidates == "auto":
+        sourcing = sourcing.model_copy(update={"candidates": bundle.candidates})
     filters = prefilters(config.filters)
     rules = SafetyRules.of(config.safety, bundle.catalogue, bundle.safety)
     stages: list[Stage] = [
-        Sourcing(config.sourcing, bundle.retrievers, bundle.bits, bundle.configured),
+        Sourcing(sourcing, bundle.retrievers, bundle.bits, bundle.configured),
         *filters,
-        Fallback(config.sourcing, bundle.retrievers, bundle.bits, filters),
+        Fallback(sourcing, bundle.retrievers, bundle.bits, filters),
         Hydrate(),
         LightRanking(config.light, order),
         *([RelevanceRanking()] if order.related else []),

@@ -74,6 +74,8 @@ class Bundle:
     """what predicts which candidate a user turns to"""
     order: Order = field(default_factory=Order)
     """what training chose to order the candidates"""
+    candidates: int = 1500
+    """candidates a user where the settings leave it open"""
     proposed_weights: dict[str, float] = field(default_factory=dict)
     """action → weight in the utility where the settings name none"""
 
@@ -136,6 +138,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=No
         "heavy": export_heavy is not None,
         "relevance": export_relevance is not None,
         "order": bundle.order.to_json(),
+        "candidates": bundle.candidates,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return indexes
@@ -188,5 +191,6 @@ def read_bundle(folder: Path) -> Bundle:
         notes=tuple(document["notes"]),
         relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
+        candidates=document["candidates"],
         proposed_weights=document["proposed_weights"],
     )

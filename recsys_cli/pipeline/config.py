@@ -17,13 +17,16 @@ Curve = Annotated[list[NonNegativeFloat], Field(min_length=len(KNOTS), max_lengt
 class SourcingConfig(Section):
     """Candidate sourcing."""
 
-    candidates: PositiveInt = 1500
-    """Candidates a user, over all sources."""
+    candidates: PositiveInt | Literal["auto"] = "auto"
+    """Candidates a user, over all sources; "auto" takes 1,500 where much of what people turn to is new to everybody,
+    as in a feed, and 400 in a catalogue that stays: rankers tell the best apart among fewer, better candidates."""
     shares: dict[str, NonNegativeFloat] = {
         "in_network": 0.40,
         "two_tower": 0.14,
         "als": 0.12,
         "item_neighbours": 0.12,
+        "ease": 0.12,
+        "rp3beta": 0.08,
         "trending": 0.08,
         "popularity": 0.04,
         "social_proof": 0.10,

@@ -62,22 +62,27 @@ def moment_of(
     with the seed. edges: follows and blocks as `Dataset.edges` gives them.
     """
     state = State.build(bundle.catalogue, log, now, **edges)
-    later = log.window(now, horizon)
+    users, wanted = new_items(log.window(now, horizon), state, repeats=repeats)
+    found = Moment(
+        state, Snapshot.build(bundle.spec, bundle.catalogue, log, now, **edges), users, wanted
+    )
+    if len(users) <= most:
+        return found
+    return found.take(np.sort(np.random.default_rng(seed).choice(len(users), most, replace=False)))
+
+
+def new_items(later: Log, state: State, *, repeats: bool = False) -> tuple[np.ndarray, Ragged]:
+    """(int32[U] users, their items): what people turned to in the rows of `later`, published at the state's moment
+    and, unless `repeats`, not shown to them before it."""
     rows = np.flatnonzero(later.positive)
-    width = np.int64(max(bundle.catalogue.n_items, 1))
+    width = np.int64(max(state.catalogue.n_items, 1))
     pairs = np.unique(later.user[rows].astype(np.int64) * width + later.item[rows])
     user, item = (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
     can = state.available[item]
     if not repeats:
         can &= ~state.seen.contains(user, item[:, None])[:, 0]
     users, place = np.unique(user[can], return_inverse=True)
-    found = Moment(
-        state, Snapshot.build(bundle.spec, bundle.catalogue, log, now, **edges), users,
-        Ragged.group(place, item[can], len(users)),
-    )
-    if len(users) <= most:
-        return found
-    return found.take(np.sort(np.random.default_rng(seed).choice(len(users), most, replace=False)))
+    return users.astype(np.int32), Ragged.group(place, item[can], len(users))
 
 
 def moments_between(times: np.ndarray, start: int, end: int, count: int) -> list[tuple[int, int]]:

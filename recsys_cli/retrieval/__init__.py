@@ -80,9 +80,7 @@ OPTIONAL = frozenset(
     {
         "random",
         "graph_filter",
-        "ease",
         "slim",
-        "rp3beta",
         "blend",
         "user_neighbours",
         "two_hop",
@@ -103,13 +101,19 @@ OPTIONAL = frozenset(
     }
 )
 """Kinds that wait to be enabled."""
+BY_DATA = frozenset({"two_tower", "ease", "rp3beta", "markov", "linear_autoregressive"})
+"""Kinds that training fits where the data is such that they can pay."""
 
 RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")]
 
 
 def default_retrieval() -> dict[str, RetrieverConfig]:
-    """Source name → settings: one of each kind under its own name, those in `OPTIONAL` not enabled."""
-    return {kind: cls.config_type(enabled=kind not in OPTIONAL) for kind, cls in SOURCES.items()}
+    """Source name → settings: one of each kind under its own name, those in `OPTIONAL` not enabled and those in
+    `BY_DATA` left to the data."""
+    return {
+        kind: cls.config_type(enabled="auto" if kind in BY_DATA else kind not in OPTIONAL)
+        for kind, cls in SOURCES.items()
+    }
 
 
 def make(config: RetrieverConfig) -> Retriever:

@@ -37,8 +37,9 @@ class RetrieverConfig(Section):
     """Settings that every source has; each family adds its own."""
 
     kind: str
-    enabled: bool = True
-    """Whether the source is fitted and asked at all."""
+    enabled: bool | Literal["auto"] = True
+    """Whether the source is fitted and asked at all; "auto" where what people turn to on the ranker's window says that
+    it can pay."""
     exclude_seen: bool = True
     """Leave out what the user was shown already, so that no slot is spent on it."""
     max_age_days: MaxAge = None

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import NonNegativeFloat
 
+from recsys_cli.config import Section
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
@@ -26,6 +28,16 @@ SPANS = (1 / 32, 1 / 8, 1 / 2)
 """Half-lives tried, as shares of the time that half of the histories span."""
 NOISE = 2.0
 """Standard errors of the paired difference that an alternative must be ahead by."""
+
+
+class TuningConfig(Section):
+    """Settings of the sources chosen on the ranker's window."""
+
+    enabled: bool = True
+    """Whether weights of histories and what else a source's family says to try are chosen there; without it "auto"
+    weighs histories evenly."""
+    budget_seconds: NonNegativeFloat = 30.0
+    """Time for trying other settings of the sources, over all of them; their histories' weights are always chosen."""
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,12 @@ from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
 from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
+from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
@@ -133,6 +134,8 @@ class TrainingJob:
     """with its own log; what is served is fitted on all of it"""
     refit: bool = False
     """whether what is served is fitted again on everything after measuring"""
+    candidates: int = choice.FEED
+    """candidates a user where the settings leave it open"""
     durations: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, dict] = field(default_factory=dict)
@@ -183,8 +186,17 @@ class TrainingJob:
         with self.step("read data"):
             self.lesson = requests.lesson_of(self)
             window = self._window(self.lesson.dataset.log, self.lesson.windows.history_end)
+        answers = choice.answers_of(self, window)
+        sources = choice.wanted_kinds(self, sources, answers)
+        self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
         with self.step("sources on the history window"):
             early = self._fit(sources, window, "history")
+        with self.step("settings of sources"):
+            early = choice.without_weak(self, early, window, answers)
+            settled = choice.tune(self, early, window, answers)
+        with self.step("sources on the history window as settled"):
+            sources = {name: SOURCES[config.kind](config) for name, config in settled.items()}
+            early = {name: self._settled(name, early[name], config, window) for name, config in settled.items()}
         with self.step("recall of sources"):
             self.metrics["sources"] = self._recall(early, window)
         spec = self._spec(early)
@@ -232,6 +244,8 @@ class TrainingJob:
         with self.step("order"), self.progress.step("order of the lists"):
             served = replace(bundle, light=rankers.light, relevance=rankers.relevance, heavy=rankers.heavy)
             rankers.order, self.metrics["order"] = requests.choose_order(self, self.lesson, served, judge)
+        if self.refit:  # what was chosen by may be learned from now
+            rows = joined(rows, requests.rows_of(self, bundle, judge))
         return rankers, rows
 
     def _of_requests(self, bundle: Bundle, rows: requests.RequestRows) -> Rankers:
@@ -240,9 +254,7 @@ class TrainingJob:
         with self.step("relevance ranker"):
             relevance = requests.fit_relevance_ranker(self, rows)
         if relevance is None and self.settings.ranking.relevance.enabled:
-            note = "no relevance ranker: too little of what the sources proposed was taken"
-            self.notes.append(note)
-            self.progress.message(note)
+            self.note("no relevance ranker: too little of what the sources proposed was taken")
         if light is not None:
             self.metrics["light"] = {"taken among what was proposed": {"train_roc_auc": light.auc}}
         return Rankers(light, relevance)
@@ -287,16 +299,29 @@ class TrainingJob:
                 bar.describe(name)
                 lack = blank.missing(window)
                 if lack is not None:
-                    note = f"source {name} steps aside: {lack}"
-                    if note not in self.notes:
-                        self.notes.append(note)
-                        self.progress.message(note)
+                    self.note(f"source {name} steps aside: {lack}")
                 else:
                     fitted[name] = self._fit_one(name, type(blank)(blank.config), window, folder)
                 bar.advance()
         if not fitted:
             raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
         return fitted
+
+    def _settled(self, name: str, source: Retriever, config: RetrieverConfig, window: Window) -> Retriever:
+        """A source of the history window with other settings: asked otherwise, or fitted anew where that is not all."""
+        if config == source.config:
+            return source
+        weighting = getattr(config, "history_weighting", None)
+        if source.config.model_copy(update={"history_weighting": weighting}) == config:
+            return source.reweighted(weighting)
+        (self.work / "history" / f"{name}.pt").unlink(missing_ok=True)
+        return self._fit_one(name, type(source)(config), window, "history")
+
+    def note(self, text: str) -> None:
+        """Keep a note with the run, and say it once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.progress.message(text)
 
     def _fit_one(self, name: str, source: Retriever, window: Window, folder: str) -> Retriever:
         path = self.work / folder / f"{name}.pt"

@@ -61,11 +61,9 @@ def lesson_of(job: TrainingJob) -> Lesson:
                            final=True)
     except DataError:
         return plain
-    note = (
+    job.note(
         f"{known:,} people of the ranker's window are known by then: rankers learn from each user's last rows instead"
     )
-    job.notes.append(note)
-    job.progress.message(note)
     return Lesson(job.dataset.with_log(split.log), split.windows, own=True)
 
 

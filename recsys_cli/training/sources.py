@@ -1,0 +1,174 @@
+"""Which candidate sources the data is for, and their settings: decided on the ranker's window, once for a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.files import write_bytes
+from recsys_cli.pipeline.requests import new_items
+from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.tuning import Question, choose_history_weighting, tune_source
+
+if TYPE_CHECKING:
+    from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
+    from recsys_cli.training.job import TrainingJob
+
+OF_OLD_ITEMS = ("ease", "rp3beta", "markov", "linear_autoregressive")
+"""Kinds that know an item only once it was interacted with."""
+OF_NEW_ITEMS = ("two_tower",)
+"""Kinds whose cost buys what cheaper ones lack: items and people that nobody has met."""
+FEED, CATALOGUE = 1_500, 400
+"""Candidates a user where much of what people turn to is new to everybody, and where little is."""
+MOVING = 0.1
+"""Share of it from which on data is a feed."""
+WEAK = 0.3
+"""A source left to the data is dropped where its own list has less than this share of the best one's NDCG@10."""
+MUCH, LITTLE = 0.5, 0.02
+"""Shares of what people turn to that has had no interaction before: from the first on the former kinds step aside,
+below the second the latter."""
+
+
+class Chosen(BaseModel):
+    """What was chosen for one source, kept for the next training on the same data."""
+
+    config: dict
+    weightings: dict[str, float]
+    """weights of histories tried → NDCG@10 of the source's list"""
+    tried: list[dict]
+    """other settings, as `tune_source` tells them"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Whom the sources are asked for on the ranker's window, and what those people turned to."""
+
+    users: np.ndarray
+    """int32[U]"""
+    wanted: Ragged
+    unmet: float
+    """share of it that nobody had interacted with before"""
+
+
+def answers_of(job: TrainingJob, window: Window) -> Answers:
+    """New to their users and published, of the ranker's window."""
+    log, w = job.lesson.dataset.log, job.lesson.windows
+    later = log.window(w.history_end, w.validation_start)
+    touched = later.item[later.positive]
+    unmet = float((window.state.interactions[touched] == 0).mean()) if len(touched) else 0.0
+    return Answers(*new_items(later, window.state), unmet)
+
+
+def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:
+    """The sources without those that are left to the data (`enabled: auto`) and will not pay on it, which is noted."""
+    out = {}
+    closed_form = any(source.config.kind in ("ease", "als") for source in sources.values())
+    for name, source in sources.items():
+        kind, why = source.config.kind, None
+        if source.config.enabled == "auto":
+            if kind in OF_OLD_ITEMS and answers.unmet > MUCH:
+                why = f"{answers.unmet:.0%} of what people turn to has no interaction before, and it knows no such item"
+            elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
+                why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
+        if why is None:
+            out[name] = source
+        else:
+            job.note(f"source {name} steps aside: {why}")
+    return out
+
+
+def without_weak(
+    job: TrainingJob, fitted: dict[str, Retriever], window: Window, answers: Answers
+) -> dict[str, Retriever]:
+    """The sources without those that are left to the data and find next to nothing of what people turned to."""
+    if not len(answers.users):
+        return fitted
+    question = Question.of(window.state, answers.users, answers.wanted, 10)
+    figures = {name: float(question.ndcg(source).mean()) for name, source in fitted.items()}
+    best = max(figures.values())
+    out = {}
+    for name, source in fitted.items():
+        if source.config.enabled == "auto" and figures[name] < WEAK * best:
+            job.note(f"source {name} is dropped: its list has NDCG@10 {figures[name]:.4f}, the best one {best:.4f}")
+        else:
+            out[name] = source
+    return out
+
+
+def tune(
+    job: TrainingJob, fitted: dict[str, Retriever], window: Window, answers: Answers
+) -> dict[str, RetrieverConfig]:
+    """Source → its settings with the weights of histories and what else was found better on the ranker's window.
+
+    What was chosen is kept under the artifacts for the same data, windows and settings.
+    """
+    config = job.settings.tuning
+    if not config.enabled or not len(answers.users):
+        return {name: source.config for name, source in fitted.items()}
+    out, told = {}, {}
+    left = config.budget_seconds
+    with job.progress.step("settings of sources", total=len(fitted)) as bar:
+        for name, source in fitted.items():
+            bar.describe(name)
+            found, kept = _remembered(job, source), True
+            if found is None:
+                kept, start = False, time.perf_counter()
+                found = _choose(source, window, answers, left, job)
+                left = max(left - (time.perf_counter() - start), 0.0)
+                _remember(job, source, found)
+            out[name] = SOURCES[source.config.kind].config_type.model_validate(found.config)
+            if found.weightings or found.tried:
+                told[name] = {"weightings": found.weightings, "tried": found.tried, "remembered": kept,
+                              "settings": _changed(source.config, out[name])}
+            bar.advance()
+    job.metrics["tuning"] = told
+    return out
+
+
+def _changed(before: RetrieverConfig, after: RetrieverConfig) -> dict:
+    was, now = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return {name: value for name, value in now.items() if value != was[name]}
+
+
+def _choose(source: Retriever, window: Window, answers: Answers, budget: float, job: TrainingJob) -> Chosen:
+    config, weightings = choose_history_weighting(source, window.state, answers.users, answers.wanted)
+    alternatives, tried = type(source).alternatives(config), []
+    if alternatives and budget > 0:
+
+        def make(option: RetrieverConfig) -> Retriever:
+            fresh = type(source)(option)
+            fresh.fit(window, job.progress)
+            return fresh
+
+        config, tried = tune_source(
+            make, config, alternatives, window.state, answers.users, answers.wanted, budget
+        )
+    return Chosen(config=config.model_dump(mode="json"), weightings=weightings, tried=tried)
+
+
+def _place(job: TrainingJob, source: Retriever):
+    """Where a choice is kept: one file for the data, the windows, the seed and the settings of the source."""
+    parts = (job.lesson.windows, source.config, job.settings.tuning)
+    known = [job.dataset.manifest.digest, job.settings.seed, *(part.model_dump(mode="json") for part in parts)]
+    text = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+    return job.store.folder / "tuning" / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}.json"
+
+
+def _remembered(job: TrainingJob, source: Retriever) -> Chosen | None:
+    try:
+        found = Chosen.model_validate_json(_place(job, source).read_bytes())
+        SOURCES[source.config.kind].config_type.model_validate(found.config)
+        return found
+    except (OSError, ValidationError):
+        return None
+
+
+def _remember(job: TrainingJob, source: Retriever, found: Chosen) -> None:
+    write_bytes(_place(job, source), found.model_dump_json().encode())
