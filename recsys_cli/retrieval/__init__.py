@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from recsys_cli.retrieval.als import Als
+from recsys_cli.retrieval.autoregression import LinearAutoregressive
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
 from recsys_cli.retrieval.blend import Blend
 from recsys_cli.retrieval.content import Content
@@ -26,6 +27,7 @@ from recsys_cli.retrieval.sequential import Bert4Rec, Gru4Rec, SasRec
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
+from recsys_cli.retrieval.transitions import Markov, SequentialRules
 from recsys_cli.retrieval.twhin import Twhin
 from recsys_cli.retrieval.two_tower import TwoTower
 from recsys_cli.retrieval.uniform import Random
@@ -70,6 +72,9 @@ SOURCES: dict[str, type[Retriever]] = {
     "gru4rec": Gru4Rec,
     "sasrec": SasRec,
     "bert4rec": Bert4Rec,
+    "markov": Markov,
+    "sequential_rules": SequentialRules,
+    "linear_autoregressive": LinearAutoregressive,
     "fresh": Fresh,
     "segment_trending": SegmentTrending,
     "random": Random,
@@ -96,6 +101,9 @@ OPTIONAL = frozenset(
         "gru4rec",
         "sasrec",
         "bert4rec",
+        "markov",
+        "sequential_rules",
+        "linear_autoregressive",
         "fresh",
         "segment_trending",
     }
