@@ -20,7 +20,7 @@ class TransitionConfig(OrderedConfig):
 
     gaps: PositiveInt = 50
     """Places after an event up to which what follows counts."""
-    smoothing: NonNegativeFloat = 10.0
+    smoothing: NonNegativeFloat = 100.0
     """Added to the sum of an item's transitions before they are divided by it: the rare are trusted less."""
     popularity_exponent: float = -0.3
     """Power of an item's number of interactions by which its score is multiplied; below 0 tempers the popular."""
