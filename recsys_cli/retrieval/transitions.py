@@ -20,7 +20,7 @@ class TransitionConfig(OrderedConfig):
 
     gaps: PositiveInt = 50
     """Places after an event up to which what follows counts."""
-    smoothing: NonNegativeFloat = 10.0
+    smoothing: NonNegativeFloat = 100.0
     """Added to the sum of an item's transitions before they are divided by it: the rare are trusted less."""
     popularity_exponent: float = -0.3
     """Power of an item's number of interactions by which its score is multiplied; below 0 tempers the popular."""
@@ -35,12 +35,14 @@ class MarkovConfig(TransitionConfig):
 
 
 class SequentialRulesConfig(TransitionConfig):
-    """Sequential rules: of weight 1 / gap, asked with the last event (Kamehkhosh et al., 2017; Ludewig and Jannach,
-    UMUAI 2018)."""
+    """Sequential rules: of weight 1 / gap, asked with the last few events (Kamehkhosh et al., 2017; Ludewig
+    and Jannach, UMUAI 2018)."""
 
     kind: Literal["sequential_rules"] = "sequential_rules"
-    history: PositiveInt = 1
-    """Latest events of a user that are asked with."""
+    history: PositiveInt = 10
+    """Latest events of a user that are asked with; 1 is the rule as published."""
+    query_decay: Decay = 0.8
+    """What an event counts of the one after it when asked; 1 makes all equal."""
     gaps: PositiveInt = 10
     """Places after an event up to which what follows counts."""
     smoothing: NonNegativeFloat = 0.0
