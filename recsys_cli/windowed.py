@@ -44,10 +44,10 @@ def window_tables(settings: Settings, dataset: Dataset, progress: Progress | Non
         for folder in ("checkpoints", "history", "progress"):
             (job.work / folder).mkdir()
         sources = job._sources()
-        early = job._fit(sources, job._window(windows.history_end), "history")
+        early = job._fit(sources, job.window(windows.history_end), "history")
         spec = job._spec(early)
         train, valid = job._tables(spec, early)
-        late = job._fit(sources, job._window(windows.test_start), "checkpoints")
+        late = job._fit(sources, job.window(windows.test_start), "checkpoints")
     test = dataset.log.window(windows.test_start, windows.end)
     return WindowTables(train, valid, _rows(job, spec, late, test, windows.test_start), test)
 
@@ -66,7 +66,7 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
         job.__dict__["work"] = Path(name)
         (job.work / "progress").mkdir()
         shutil.copytree(run.folder / "history", job.work / "history")
-        sources = job._fit(job._sources(), job._window(windows.history_end), "history")
+        sources = job._fit(job._sources(), job.window(windows.history_end), "history")
     rows = dataset.log.window(windows.validation_start, windows.test_start)
     return _rows(job, job._spec(sources), sources, rows, windows.history_end), rows
 

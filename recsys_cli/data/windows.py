@@ -320,7 +320,7 @@ def _arranged(
     else:
         window = split_rows.by_user(log.user, place, shares, fraction)
     refuse_empty(window, dataset, final)
-    arranged = split_rows.arrange(log, window, _after_everything(dataset))
+    arranged = split_rows.arrange(log, window, after_everything(dataset))
     start, history, ranker, validation, end = arranged.bounds
     windows = Windows(
         start=start, history_end=history, validation_start=ranker, test_start=validation, end=end, kind=kind,
@@ -384,7 +384,7 @@ def _id(vocabulary, position: int) -> object:
     return vocabulary.external(np.array([position]))[0]
 
 
-def _after_everything(dataset: Dataset) -> int:
+def after_everything(dataset: Dataset) -> int:
     """A moment (µs) by which every item, user and edge is there, so that an order of rows hides none of them."""
     catalogue = dataset.catalogue
     edges = [e["time"] for table in ("follows", "blocks") if (e := dataset.edges(table)) is not None]

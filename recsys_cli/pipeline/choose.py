@@ -37,6 +37,8 @@ POWERS = (0.0, 0.5, 1.0, 2.0)
 FEW_USERS = 20
 """Users with something to find, with fewer of whom nothing is chosen."""
 RESAMPLES = 400
+NOISE = 0.5
+"""Standard errors of the paired difference to the best within which a simpler order is as good."""
 CAPS_MAY_COST = 0.01
 """Share of the criterion that caps may cost and be kept."""
 
@@ -176,7 +178,7 @@ def _choose_side(
             "value": value, "low": float(low), "high": float(high), "to_best": value - figures[best],
             "noise": float(gap.std()),
         }
-    within = [n for n, row in table.items() if -row["to_best"] <= row["noise"]]
+    within = [n for n, row in table.items() if -row["to_best"] <= NOISE * row["noise"]]
     simplest = min(within, key=lambda n: (_complexity(n), -figures[n]))
     if wanted != "auto":
         return {"chosen": wanted, "why": "the settings name it", "best": best, "users": users, "figures": table}

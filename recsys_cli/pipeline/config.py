@@ -27,6 +27,8 @@ class SourcingConfig(Section):
         "item_neighbours": 0.12,
         "ease": 0.12,
         "rp3beta": 0.08,
+        "markov": 0.10,
+        "linear_autoregressive": 0.12,
         "trending": 0.08,
         "popularity": 0.04,
         "social_proof": 0.10,

@@ -14,8 +14,8 @@ from recsys_cli.pipeline.candidates import Candidates, Query
 
 STANDARD, RANK = "z_", "rank_"
 TOGETHER = ("z_mean", "z_max", "best_rank", "sources_proposing", "fused_rank")
-"""Features over all sources: mean and greatest standardised score, ln(1 + best place), how many sources proposed it,
-and the sum of reciprocal ranks."""
+"""Features over several sources: mean and greatest standardised score of those that measure (of all where none does),
+ln(1 + best place), how many sources proposed it, and the sum of reciprocal ranks."""
 NOWHERE = 2000.0
 """Place that stands for "not in this source's list"."""
 
@@ -94,7 +94,10 @@ def _together(candidates: Candidates, name: str) -> np.ndarray:
             if key.startswith(RANK):
                 best = np.minimum(best, np.where(rank > 0, rank, NOWHERE))
         return np.log1p(best).astype(np.float32)
-    standard = [value for key, value in scores.items() if key.startswith(STANDARD) and key not in TOGETHER]
+    every = {key: value for key, value in scores.items() if key.startswith(STANDARD) and key not in TOGETHER}
+    # what measures a user and an item says more of them than a place in a list that is everybody's
+    own = [value for key, value in every.items() if f"sim_{key.removeprefix(STANDARD)}" in scores]
+    standard = own or list(every.values())
     if not standard:
         return np.zeros(shape, np.float32)
     total = standard[0].copy()

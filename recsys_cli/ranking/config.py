@@ -13,15 +13,14 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LightRankerConfig(Section):
-    """Light ranker: logistic regression of "any positive action" on cheap features."""
+    """Light ranker: logistic regression of what is taken among a request's candidates, on cheap features."""
 
     features: list[str] = [
         "item_age", "item_interactions_1h", "item_interactions_1d", "item_trend", "item_impressions",
         "item_positive_logodds", "author_followers", "author_positive_logodds", "user_author_positive_logodds",
-        "tie_strength", "follows_author", "topic_match", "user_topic_positive_logodds", "sim_two_tower", "sim_als",
-        "sim_item_neighbours",
+        "tie_strength", "follows_author", "topic_match", "user_topic_positive_logodds",
     ]
-    """Names of the features it may use; those that a dataset does not have are left out."""
+    """Names of the features it may use beside those of the request; those that a dataset does not have are left out."""
     l2: NonNegativeFloat = 1.0
     """Ridge penalty on the weights of standardised features, in rows."""
     max_iterations: PositiveInt = 50

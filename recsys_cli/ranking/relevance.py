@@ -25,14 +25,14 @@ class RelevanceConfig(Section):
     enabled: bool = True
     """Whether to fit one."""
     features: list[str] = [
-        "user_positive_logodds", "user_impressions", "item_age", "item_age_missing", "item_interactions_1h",
+        "user_impressions", "item_age", "item_age_missing", "item_interactions_1h",
         "item_interactions_1d", "item_trend", "item_impressions", "item_positive_logodds", "item_burst",
         "author_followers", "author_positive_logodds", "user_author_positive_logodds", "tie_strength",
         "follows_author", "topic_match", "user_topic_positive_logodds",
     ]
     """Features beside those of the request (standardised score and place by every source, and figures over all of
     them); names that a dataset does not have are left out."""
-    user_attributes: bool = True
+    attributes: bool = True
     """Take the attributes of users and items as features too."""
     moments: PositiveInt = 2
     """Moments of the ranker's window at which its users are asked for, where windows are cut in time."""
@@ -40,6 +40,8 @@ class RelevanceConfig(Section):
     """Requests at most, each of one user at one moment, drawn with the seed."""
     rows: PositiveInt = 600_000
     """Rows at most: everything taken, and as many of the other candidates of each request as there is room for."""
+    folds: PositiveInt = 4
+    """Where rows have no order, every user's rows are cut into so many parts, and each is foretold from the others."""
     leaves: PositiveInt = Field(15, ge=2)
     """Leaves a tree."""
     rounds: PositiveInt = 150

@@ -101,9 +101,7 @@ OPTIONAL = frozenset(
         "gru4rec",
         "sasrec",
         "bert4rec",
-        "markov",
         "sequential_rules",
-        "linear_autoregressive",
         "fresh",
         "segment_trending",
     }

@@ -30,7 +30,7 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
-from recsys_cli.pipeline.requests import joined
+from recsys_cli.pipeline.requests import RequestRows, joined
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.baseline import fit_baseline
 from recsys_cli.ranking.quantise import int8_loss, scaling_rows
@@ -45,6 +45,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
+from recsys_cli.training.folds import crosswise
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
 RECALL_AT = 500
@@ -185,7 +186,7 @@ class TrainingJob:
         sources = self._sources()
         with self.step("read data"):
             self.lesson = requests.lesson_of(self)
-            window = self._window(self.lesson.dataset.log, self.lesson.windows.history_end)
+            window = self.window(self.lesson.dataset.log, self.lesson.windows.history_end)
         answers = choice.answers_of(self, window)
         sources = choice.wanted_kinds(self, sources, answers)
         self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
@@ -204,9 +205,11 @@ class TrainingJob:
             self.warm = replace(self.warm, now=category_names(spec, self.dataset.catalogue.names))
         rankers, learned = self._rankers(spec, early)
         late = None
+        with self.step("rankers on requests of all parts"):
+            rankers = self._crosswise(spec, rankers, early)
         if not self.final:
             with self.step("sources on everything before the test window"):
-                window = self._window(self.dataset.log, self.windows.test_start)
+                window = self.window(self.dataset.log, self.windows.test_start)
                 late = self._fit(sources, window, "checkpoints")
             with self.step("bundle that is measured"):
                 publish_bundle(self, spec, late, rankers, self.dataset if self.refit else self.whole,
@@ -216,14 +219,14 @@ class TrainingJob:
                 rankers = self._again(spec, late, rankers, learned)
             with self.step("sources on everything"):
                 log = self.whole.log
-                served = self._fit(sources, self._window(log, int(log.time[-1]) + 1, everybody=True), "served")
+                served = self._fit(sources, self.window(log, int(log.time[-1]) + 1, everybody=True), "served")
             with self.step("bundle that is served"):
                 publish_bundle(self, spec, served, rankers, self.whole, "bundle")
         self.durations["total"] = round(time.perf_counter() - started, 3)
         shutil.rmtree(self.work / "progress")
         return self.store.publish(self.work, self._manifest())
 
-    def _rankers(self, spec: FeatureSpec, early: dict[str, Retriever]) -> tuple[Rankers, requests.RequestRows]:
+    def _rankers(self, spec: FeatureSpec, early: dict[str, Retriever]) -> tuple[Rankers, RequestRows]:
         """The rankers, the order that pays, and the rows of requests that they learned from."""
         bundle = draft_bundle(self, spec, early)
         with self.step("requests"), self.progress.step("requests"):
@@ -248,7 +251,7 @@ class TrainingJob:
             rows = joined(rows, requests.rows_of(self, bundle, judge))
         return rankers, rows
 
-    def _of_requests(self, bundle: Bundle, rows: requests.RequestRows) -> Rankers:
+    def _of_requests(self, bundle: Bundle, rows: RequestRows) -> Rankers:
         with self.step("light ranker"):
             light = requests.fit_light(self, bundle, rows)
         with self.step("relevance ranker"):
@@ -259,15 +262,42 @@ class TrainingJob:
             self.metrics["light"] = {"taken among what was proposed": {"train_roc_auc": light.auc}}
         return Rankers(light, relevance)
 
+    def _crosswise(self, spec: FeatureSpec, rankers: Rankers, early: dict[str, Retriever]) -> Rankers:
+        """The rankers of requests from all parts of every user's rows, where no order makes one part the last."""
+        if not self._random:
+            return rankers
+        before = self.dataset.with_log(self.dataset.log.window(end=self.windows.test_start))
+        return self._with(rankers, spec, early, crosswise(self, spec, early, before, random=True))
+
     def _again(
-        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: requests.RequestRows
+        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: RequestRows
     ) -> Rankers:
-        """The rankers of requests once more, with the requests of the test window; the heavy ranker stays."""
+        """The rankers of requests once more, with what the test window tells; the heavy ranker stays.
+
+        Where rows have no order all parts of everything are foretold crosswise; where people's own rows are the
+        lesson, the last fifth of everybody; else the requests of the test window are added to those before.
+        """
         if late is None:
             return rankers
-        bundle = draft_bundle(self, spec, late)
-        fresh = self._of_requests(bundle, joined(learned, requests.later_rows(self, bundle)))
+        if self._random:
+            return self._with(rankers, spec, late, crosswise(self, spec, late, self.whole, random=True))
+        later = requests.later_rows(self, draft_bundle(self, spec, late))
+        if self.lesson.own:
+            return self._with(
+                rankers, spec, late, joined(crosswise(self, spec, late, self.whole, random=False), later)
+            )
+        return self._with(rankers, spec, late, joined(learned, later))
+
+    def _with(
+        self, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
+    ) -> Rankers:
+        fresh = self._of_requests(draft_bundle(self, spec, sources), rows)
         return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance)
+
+    @property
+    def _random(self) -> bool:
+        """Whether the rows of the data have no order."""
+        return not self.whole.manifest.has_order and self.split.kind in ("user_random", "given")
 
     def _actions_to_learn(self) -> list[str]:
         """Actions that people both took and did not take often enough in the ranker's rows to have a head."""
@@ -283,7 +313,7 @@ class TrainingJob:
         enabled = {name: config for name, config in self.settings.retrieval.items() if config.enabled}
         return {name: SOURCES[config.kind](config) for name, config in enabled.items()}
 
-    def _window(self, log: Log, end: int, *, everybody: bool = False) -> Window:
+    def window(self, log: Log, end: int, *, everybody: bool = False) -> Window:
         """What sources may be fitted on before `end`; held-out people only where `everybody` is in."""
         log = log.window(end=end)
         if not everybody:

@@ -30,6 +30,8 @@ PER_USER = WindowsConfig(split="last", history_share=0.7, validation_share=0.125
 """How each user's rows before the test window are then cut."""
 CHOICE_USERS = 2_000
 """Users of the validation window on whom orders are compared at most."""
+OF_TIME = ("created", "session", "clock")
+"""What features of age, visits and the clock are taken from."""
 LOGGED_SHARE = 0.5
 """Share of the validation window's rows with a propensity from which on the choice is made by it."""
 
@@ -77,18 +79,22 @@ def draft(job: TrainingJob, lesson: Lesson, bundle: Bundle) -> tuple[list[Moment
     if lesson.dataset is job.dataset and job.split.kind in ("time", "rolling"):
         spans = moments_between(lesson.dataset.log.time, w.history_end, w.validation_start, config.moments)
     most = max(config.requests // len(spans), 1)
-    learn = [_moment(job, bundle, lesson.dataset.log, *span, most) for span in spans]
-    judge = [_moment(job, bundle, lesson.dataset.log, w.validation_start, w.test_start, CHOICE_USERS)]
+    learn = [moment(job, bundle, lesson.dataset.log, *span, most) for span in spans]
+    judge = [moment(job, bundle, lesson.dataset.log, w.validation_start, w.test_start, CHOICE_USERS)]
     if lesson.own:
         t = job.windows
         for moments, start, end in ((learn, t.history_end, t.validation_start), (judge, t.validation_start,
                                                                                   t.test_start)):
-            found = _moment(job, bundle, job.dataset.log, start, end, CHOICE_USERS)
-            moments.append(found.take(np.flatnonzero(found.state.history.lengths[found.users] == 0)))
+            moments.append(_new_people(moment(job, bundle, job.dataset.log, start, end, CHOICE_USERS)))
     return learn, judge
 
 
-def _moment(job: TrainingJob, bundle: Bundle, log: Log, now: int, horizon: int, most: int) -> Moment:
+def _new_people(found: Moment) -> Moment:
+    return found.take(np.flatnonzero(found.state.history.lengths[found.users] == 0))
+
+
+def moment(job: TrainingJob, bundle: Bundle, log: Log, now: int, horizon: int, most: int) -> Moment:
+    """Requests at a moment of users who turned to something until the horizon; see `moment_of`."""
     return moment_of(
         bundle, log, now, horizon, job.edges, most=most, seed=job.settings.seed,
         repeats=not job.settings.pipeline.filters.seen,
@@ -96,18 +102,22 @@ def _moment(job: TrainingJob, bundle: Bundle, log: Log, now: int, horizon: int, 
 
 
 def later_rows(job: TrainingJob, bundle: Bundle) -> RequestRows:
-    """Rows of requests at the start of the test window, for the rankers that are served after measuring."""
+    """Rows of requests at the start of the test window, for the rankers that are served after measuring; of new
+    people alone where the known are asked for by their own rows."""
     w, config = job.windows, job.settings.ranking.relevance
-    moment = _moment(job, bundle, job.dataset.log, w.test_start, w.end, config.requests)
-    return rows_of(job, bundle, [moment])
+    later = moment(job, bundle, job.dataset.log, w.test_start, w.end, config.requests)
+    return rows_of(job, bundle, [_new_people(later) if job.lesson.own else later])
 
 
-def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment]) -> RequestRows:
-    """Rows of the candidates at these moments, with all features that a ranker of requests may use."""
+def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1) -> RequestRows:
+    """Rows of the candidates at these moments, with all features that a ranker of requests may use.
+
+    share: by what the number of rows is divided.
+    """
     config = job.settings.ranking.relevance
     return request_rows(
-        bundle, job.settings.pipeline, moments, feature_names(job, bundle), most=config.rows, seed=job.settings.seed,
-        threads=job.threads,
+        bundle, job.settings.pipeline, moments, feature_names(job, bundle), most=max(2 * config.rows // (share + 1), 1),
+        seed=job.settings.seed, threads=job.threads,
     )
 
 
@@ -115,8 +125,11 @@ def feature_names(job: TrainingJob, bundle: Bundle) -> tuple[str, ...]:
     """Features of request rows: those of the request, and of the spec what the light and the relevance ranker name."""
     spec, config = bundle.spec, job.settings.ranking
     wanted = {*config.relevance.features, *config.light.features}
-    if config.relevance.user_attributes:
+    if config.relevance.attributes:
         wanted |= {f.name for f in spec.features if f.source in ("attribute", "column") and f.place in ("user", "item")}
+    if job.lesson.own or job.split.kind not in ("time", "rolling") or not job.whole.manifest.has_time:
+        # moments of the lesson are an order of rows: spans of time mean something else when served
+        wanted -= {f.name for f in spec.features if f.span or f.source in OF_TIME}
     return (*request_feature_names(bundle.proposing), *(name for name in spec.names if name in wanted))
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OF_OLD_ITEMS = ("ease", "rp3beta", "markov", "linear_autoregressive")
 """Kinds that know an item only once it was interacted with."""
+OF_ORDER = ("markov", "linear_autoregressive")
+"""Kinds that know nothing but what follows what."""
 OF_NEW_ITEMS = ("two_tower",)
 """Kinds whose cost buys what cheaper ones lack: items and people that nobody has met."""
 FEED, CATALOGUE = 1_500, 400
@@ -73,7 +75,9 @@ def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answe
     for name, source in sources.items():
         kind, why = source.config.kind, None
         if source.config.enabled == "auto":
-            if kind in OF_OLD_ITEMS and answers.unmet > MUCH:
+            if kind in OF_ORDER and not job.whole.manifest.has_order:
+                why = "the rows of this data have no order"
+            elif kind in OF_OLD_ITEMS and answers.unmet > MUCH:
                 why = f"{answers.unmet:.0%} of what people turn to has no interaction before, and it knows no such item"
             elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
                 why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"

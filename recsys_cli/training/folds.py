@@ -1,0 +1,65 @@
+"""Rows of requests made crosswise: parts of every user's rows are foretold from the rest.
+
+Where rows have no order any part is as good as the last, and a ranker learns from all of them; where they have one,
+the last fifth of each user is foretold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.data import split_rows
+from recsys_cli.data.split_rows import HISTORY, TEST, arrange
+from recsys_cli.data.windows import after_everything
+from recsys_cli.pipeline.requests import Moment, RequestRows, joined
+from recsys_cli.training.bundles import draft_bundle
+from recsys_cli.training.requests import moment, rows_of
+
+if TYPE_CHECKING:
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
+    from recsys_cli.features.spec import FeatureSpec
+    from recsys_cli.retrieval.base import Retriever
+    from recsys_cli.training.job import TrainingJob
+
+LAST = 0.2
+"""Share of each user's rows that is foretold where they have an order."""
+
+
+def folds_of(log: Log, seed: int, parts: int, random: bool) -> list[np.ndarray]:
+    """int8[n] windows of the rows, HISTORY or TEST, of each fold: `parts` random ones, or the last fifth alone."""
+    rows = np.bincount(log.user)
+    if random:
+        place = split_rows.places_at_random(log.user, np.random.default_rng(seed))
+        # a user with fewer rows than parts is foretold in some of them only, and never without any history
+        return [np.where((place % parts == f) & (rows[log.user] > 1), TEST, HISTORY).astype(np.int8)
+                for f in range(parts)]
+    place = split_rows.places_in_order(log.user)
+    kept = rows - np.floor(rows * LAST).astype(np.int64)
+    return [np.where(place >= kept[log.user], TEST, HISTORY).astype(np.int8)]
+
+
+def crosswise(
+    job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever], dataset: Dataset, *, random: bool
+) -> RequestRows:
+    """Rows of requests of all folds of a dataset's log, each asked of sources that were fitted without it."""
+    seed, config = job.settings.seed, job.settings.ranking.relevance
+    folds, parts = folds_of(dataset.log, seed, config.folds, random), []
+    with job.progress.step("requests, crosswise", total=len(folds)) as bar:
+        for window in folds:
+            arranged = arrange(dataset.log, window, after_everything(dataset))
+            cut, end = arranged.bounds[1], arranged.bounds[-1]
+            past = job.window(arranged.log, cut)
+            fitted = {}
+            for name, source in sources.items():
+                fresh = type(source)(source.config)
+                if fresh.missing(past) is None:
+                    fresh.fit(past, job.progress)
+                    fitted[name] = fresh
+            bundle = draft_bundle(job, spec, fitted)
+            found: Moment = moment(job, bundle, arranged.log, cut, end, config.requests)
+            parts.append(rows_of(job, bundle, [found], len(folds)))
+            bar.advance()
+    return joined(*parts)
