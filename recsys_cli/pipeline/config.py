@@ -19,7 +19,7 @@ class SourcingConfig(Section):
 
     candidates: PositiveInt | Literal["auto"] = "auto"
     """Candidates a user, over all sources; "auto" takes 1,500 where much of what people turn to is new to everybody,
-    as in a feed, and 400 in a catalogue that stays: rankers tell the best apart among fewer, better candidates."""
+    as in a feed, and 250 in a catalogue that stays: rankers tell the best apart among fewer, better candidates."""
     shares: dict[str, NonNegativeFloat] = {
         "in_network": 0.40,
         "two_tower": 0.14,
@@ -27,6 +27,7 @@ class SourcingConfig(Section):
         "item_neighbours": 0.12,
         "ease": 0.12,
         "rp3beta": 0.08,
+        "graph_filter": 0.08,
         "markov": 0.10,
         "linear_autoregressive": 0.12,
         "trending": 0.08,

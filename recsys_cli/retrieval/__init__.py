@@ -84,7 +84,6 @@ SOURCES: dict[str, type[Retriever]] = {
 OPTIONAL = frozenset(
     {
         "random",
-        "graph_filter",
         "slim",
         "blend",
         "user_neighbours",
@@ -107,7 +106,7 @@ OPTIONAL = frozenset(
     }
 )
 """Kinds that wait to be enabled."""
-BY_DATA = frozenset({"two_tower", "ease", "rp3beta", "markov", "linear_autoregressive"})
+BY_DATA = frozenset({"two_tower", "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive"})
 """Kinds that training fits where the data is such that they can pay."""
 
 RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")]

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
     from recsys_cli.training.job import TrainingJob
 
-OF_OLD_ITEMS = ("ease", "rp3beta", "markov", "linear_autoregressive")
+OF_OLD_ITEMS = ("ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive")
 """Kinds that know an item only once it was interacted with."""
 OF_ORDER = ("markov", "linear_autoregressive")
 """Kinds that know nothing but what follows what."""
 OF_NEW_ITEMS = ("two_tower",)
 """Kinds whose cost buys what cheaper ones lack: items and people that nobody has met."""
-FEED, CATALOGUE = 1_500, 400
+FEED, CATALOGUE = 1_500, 250
 """Candidates a user where much of what people turn to is new to everybody, and where little is."""
 MOVING = 0.1
 """Share of it from which on data is a feed."""
