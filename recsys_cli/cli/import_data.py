@@ -51,16 +51,17 @@ def _render(console, summary: dict, rows: list[dict]) -> None:
     from rich.table import Table
 
     table = Table("table", box=None, header_style="bold")
-    for column in ("read", "rejected", "rows"):
+    columns = ["read", "rejected", *(c for c in ("merged", "added") if any(row[c] for row in rows)), "rows"]
+    for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row["table"], *(f"{row[c]:,}" for c in ("read", "rejected", "rows")))
+        table.add_row(row["table"], *(f"{row[c]:,}" for c in columns))
     console.print(table)
     impressions = summary["tables"]["impressions"]["rows"]
     rates = ", ".join(f"{a} {n / impressions:.2%}" for a, n in summary["actions"].items())
     console.print(f"\nactions: {rates}", highlight=False)
-    if summary["repeats_left_out"]:
-        console.print(f"repeated rows left out: {summary['repeats_left_out']:,}", highlight=False)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", highlight=False, markup=False)
     if summary["rejects"]:
         console.print(f"\nrejected (all of them in {summary['dataset']}/rejects.parquet)", highlight=False)
         reasons = Table("table", "reason", box=None, header_style="bold")

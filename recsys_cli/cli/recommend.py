@@ -102,11 +102,9 @@ def _owned(engine, ids: list) -> list:
 
 
 def _read_ids(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "it must be text with one user id a line") from None
-    ids = [line.strip() for line in lines if line.strip()]
+    from recsys_cli.data.importer.text import read_lines
+
+    ids = read_lines(path, "one user id a line")
     if not ids:
         raise DataError(f"{path} names no user", "write one user id a line")
     return ids
