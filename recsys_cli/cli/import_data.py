@@ -48,6 +48,7 @@ def import_data(
 
 
 def _render(console, summary: dict, rows: list[dict]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("table", box=None, header_style="bold")
@@ -59,21 +60,26 @@ def _render(console, summary: dict, rows: list[dict]) -> None:
     console.print(table)
     impressions = summary["tables"]["impressions"]["rows"]
     rates = ", ".join(f"{a} {n / impressions:.2%}" for a, n in summary["actions"].items())
-    console.print(f"\nactions: {rates}", highlight=False)
+    console.print(f"\nactions: {rates}", highlight=False, markup=False)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
     if summary["rejects"]:
-        console.print(f"\nrejected (all of them in {summary['dataset']}/rejects.parquet)", highlight=False)
+        told = f"\nrejected (all of them in {summary['dataset']}/rejects.parquet)"
+        console.print(told, highlight=False, markup=False)
         reasons = Table("table", "reason", box=None, header_style="bold")
         reasons.add_column("rows", justify="right")
         reasons.add_column("first")
         for r in summary["rejects"]:
             value = "" if r["value"] is None else f": {r['value'][:40]!r}"
             reasons.add_row(
-                r["table"], r["reason"], f"{r['count']:,}", f"{r['file']} line {r['line']}{value}"
+                r["table"],
+                escape(r["reason"]),
+                f"{r['count']:,}",
+                escape(f"{r['file']} line {r['line']}{value}"),
             )
         console.print(reasons)
     console.print(
         f"\n{summary['dataset']}: dataset {summary['name']!r}, digest {summary['digest']}, {summary['seconds']:.1f} s",
         highlight=False,
+        markup=False,
     )

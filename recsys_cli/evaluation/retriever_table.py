@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -14,7 +16,7 @@ def render(console: Console, document: dict[str, Any]) -> None:
 
     focus = document["focus"]
     console.print(
-        f"[bold]Sources of run {document['run']}[/] on {document['dataset']['name']}, "
+        f"[bold]Sources of run {document['run']}[/] on {escape(document['dataset']['name'])}, "
         f"{document['window']['start'][:16]} to {document['window']['end'][:16]} UTC",
         highlight=False,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from recsys_cli.evaluation.figures import headline
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def render(console: Console, document: dict[str, Any]) -> None:
     k = headline(document["k"], document["slate_size"])
     truth = document["truth"]
     console.print(
-        f"[bold]Run {document['run']}[/] on {document['dataset']['name']}, "
+        f"[bold]Run {document['run']}[/] on {escape(document['dataset']['name'])}, "
         f"{document['window']['start'][:16]} to {document['window']['end'][:16]} UTC",
         highlight=False,
     )
@@ -206,7 +208,7 @@ def _actions(document: dict) -> list[tuple[Table, str | None]]:
         }
         table = _table(f"{name} ({view['rows']:,} rows)", "action", *columns)
         for row in actions:
-            table.add_row(row["action"], *(write(row) for write in columns.values()))
+            table.add_row(escape(row["action"]), *(write(row) for write in columns.values()))
         note = "oracle: the true probabilities; share: how much of the way from 0.5 to them the ranker goes"
         out.append((table, note if truth else None))
     return out
@@ -249,7 +251,7 @@ def _groups(document: dict) -> Table | None:
         *(f"{HEADINGS[m.split('@')[0]]}@{m.split('@')[1]}" for m in metrics),
     )
     for row in document["groups"]:
-        table.add_row(row["group"], f"{row['users']:,}", *(half_width(row["metrics"][m]) for m in metrics))
+        table.add_row(escape(row["group"]), f"{row['users']:,}", *(half_width(row["metrics"][m]) for m in metrics))
     return table
 
 
