@@ -81,7 +81,7 @@ def recommend(
 
 
 def _recommend_from(call: Invocation, engine, history: str, number: int | None, values: dict, explain: bool) -> None:
-    ids = [text.strip() for text in history.split(",") if text.strip()]
+    ids = split_history(history, engine.bundle.item_ids)
     if not ids:
         raise UsageError("--history names no item", "give item ids separated by commas, e.g. --history 12,48,7")
     answer = engine.recommend_from(ids, number, values)
@@ -92,6 +92,21 @@ def _recommend_from(call: Invocation, engine, history: str, number: int | None, 
         call.say(f"{answer.fallback}; filled from {' and '.join(engine.pipeline.sourcing.fallback)}")
     document = answer.to_dict()
     call.emit(document, lambda console: _render(console, [answer], explain), _rows(document))
+
+
+def split_history(text: str, known) -> list[str]:
+    """The ids of `--history`; an id of the data may hold commas itself, the longest that is known is taken.
+
+    known: the Vocabulary of items.
+    """
+    parts, ids = text.split(","), []
+    while parts:
+        joined = [",".join(parts[:n]).strip() for n in range(len(parts), 0, -1)]
+        held = known.positions(joined) >= 0
+        place = int(held.argmax()) if held.any() else len(joined) - 1
+        ids.append(joined[place])
+        parts = parts[len(parts) - place :]
+    return [i for i in ids if i]
 
 
 def _owned(engine, ids: list) -> list:
