@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.importer.lists import parse_list
 from recsys_cli.data.importer.mapping import Mapping
+from recsys_cli.data.importer.preview import preview
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.errors import ConfigError, DataError
 
@@ -463,3 +464,28 @@ def test_lines_of_python_dictionaries(tmp_path):
         log_json=f"{{u'u': u'a', 'i': 'it\\'s', 't': {T}}}\n{{'u': 'b', 'i': \"y\", 't': {T}, 'z': None}}\n",
     )
     assert data.table("impressions").select("user_id", "item_id").rows() == [("a", "it's"), ("b", "y")]
+
+
+# --- looking first, and tables in memory ------------------------------------------------------------------
+
+
+def test_a_preview_shows_the_first_rows_and_writes_nothing(tmp_path):
+    (tmp_path / "log.csv").write_text("u,i,t\n" + f"007,x,{T}\n" * 9 + f"7,x,never\n7,y,{T}\n")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    found = preview(Mapping.model_validate({"name": "t", "impressions": LOG}), tmp_path, rows=2)
+    row = {"user_id": "007", "item_id": "x", "timestamp": "2020-09-13T12:26:40.000000+00:00", "click": True}
+    assert found["tables"] == [{"table": "impressions", "file": "log.csv", "rows": [row] * 2}]
+    assert found["rejects"][0]["line"] == 11 and sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow"])
+def test_tables_in_memory_become_a_dataset(tmp_path, kind):
+    log = pl.DataFrame({"user_id": [7.0, 8.0, 7.0], "item_id": ["b", "a", "a"], "click": [True, False, True]})
+    rows = log if kind == "polars" else log.to_arrow()
+    data = Dataset.from_frames(tmp_path / "d", {"impressions": rows}, {"click": "positive"})
+    assert data.users["user_id"].to_list() == [7, 8] and data.items["item_id"].to_list() == ["a", "b"]
+    assert not data.manifest.has_time and data.log.time.tolist()[0] < data.log.time.tolist()[-1]
+    with pytest.raises(DataError, match="which items do not hold"):
+        items = pl.DataFrame({"item_id": ["a"]})
+        Dataset.from_frames(tmp_path / "e", {"impressions": log, "items": items}, {"click": "positive"})
+    assert not (tmp_path / "e").exists()

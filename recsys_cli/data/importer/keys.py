@@ -14,6 +14,7 @@ from recsys_cli.data.importer.joins import join_file
 from recsys_cli.data.importer.lists import exploded
 from recsys_cli.data.importer.mapping import Column, Mapping, Part, Source
 from recsys_cli.data.importer.readers import first_columns, read
+from recsys_cli.data.importer.values import IdsAreText
 
 ID_TYPES = {
     "user_id": "user_ids",
@@ -43,6 +44,17 @@ class Keys:
     def add(self, values: pl.Series) -> None:
         fresh = values.unique(maintain_order=True)
         self.ids = pl.concat([self.ids, fresh.filter(self.unknown(fresh)).rename(self.column)])
+
+
+def with_text_ids(mapping: Mapping, error: IdsAreText) -> tuple[Mapping, str]:
+    """(the mapping with ids as text where one was found that is no integer, what is to be told of it)."""
+    setting = ID_TYPES[error.column]
+    if mapping.authors_are_users and setting == "author_ids":
+        setting = "user_ids"
+    return (
+        mapping.model_copy(update={setting: "text"}),
+        f"{setting.replace('_', ' ')} are kept as text: {error.place}",
+    )
 
 
 def id_types(mapping: Mapping, parts: dict[str, list[tuple[Part, list[Path]]]], folder: Path) -> dict[str, bool]:

@@ -17,7 +17,7 @@ from recsys_cli.data.importer.attributes import attribute_targets, recognise
 from recsys_cli.data.importer.batches import LINE, Batch
 from recsys_cli.data.importer.convert import ORDER_START, convert, refusals, source_column
 from recsys_cli.data.importer.joins import add_columns, join_file, load_joins
-from recsys_cli.data.importer.keys import ID_TYPES, Keys, id_types
+from recsys_cli.data.importer.keys import ID_TYPES, Keys, id_types, with_text_ids
 from recsys_cli.data.importer.lists import exploded
 from recsys_cli.data.importer.mapping import Mapping, Part
 from recsys_cli.data.importer.places import Places
@@ -55,15 +55,12 @@ def import_dataset(
     while True:
         manifest = None
         with contextlib.suppress(IdsAreText), atomic_dir(target) as temporary:
-            job = _Import(mapping, folder, temporary, progress or Progress())
+            job = Import(mapping, folder, temporary, progress or Progress())
             try:
                 manifest = job.run(mapping_name, notes)
             except IdsAreText as error:
-                setting = ID_TYPES[error.column]
-                if mapping.authors_are_users and setting == "author_ids":
-                    setting = "user_ids"
-                mapping = mapping.model_copy(update={setting: "text"})
-                notes.append(f"{setting.replace('_', ' ')} are kept as text: {error.place}")
+                mapping, note = with_text_ids(mapping, error)
+                notes.append(note)
                 raise
             finally:
                 job.close()
@@ -71,7 +68,7 @@ def import_dataset(
             return job.summary(manifest, Path(target), time.perf_counter() - start)
 
 
-class _Import:
+class Import:
     """One import on its way."""
 
     def __init__(self, mapping: Mapping, source: Path, folder: Path, progress: Progress):
@@ -159,7 +156,7 @@ class _Import:
         found = [column_names(part, file), *(column_names(j, join_file(j, self.source)) for j in part.join)]
         return None if None in found else [c for names in found for c in names]
 
-    def _batches(
+    def batches(
         self, table: str, part: Part, files: list[Path], step: Step
     ) -> Iterator[tuple[Batch, pl.DataFrame]]:
         """Each batch of a part with its rows in our columns; what is refused goes to the rejects."""
@@ -273,7 +270,7 @@ class _Import:
         """`users` or `items` whole; each id in its first row."""
         frames, auto = [], []
         for part, files in self.parts[table]:
-            for batch, frame in self._batches(table, part, files, step):
+            for batch, frame in self.batches(table, part, files, step):
                 if table == "items" and self.mapping.authors_are_users and "author_id" in frame.columns:
                     named = frame.filter(pl.col("author_id").is_not_null())
                     known = self._known(table, batch.file, named, "author_id", self.authors)
@@ -342,7 +339,7 @@ class _Import:
         has_time, places = self.has_time, Places()
         for part, files in self.parts["impressions"]:
             latest = self._order_start
-            for batch, frame in self._batches("impressions", part, files, step):
+            for batch, frame in self.batches("impressions", part, files, step):
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
                 if self.mapping.drop_exact_repeats:
@@ -379,7 +376,7 @@ class _Import:
         source, target = keys
         seen = np.zeros(0, np.uint64)
         for part, files in self.parts[table]:
-            for batch, frame in self._batches(table, part, files, step):
+            for batch, frame in self.batches(table, part, files, step):
                 for column, known in keys.items():
                     frame = self._known(table, batch.file, frame, column, known)
                 if getattr(part, "both_ways", False):
