@@ -54,6 +54,8 @@ def header_of(source: Source, file: Path, content: bytes, dialect: Dialect) -> t
     end = re.match(rb"\r\n|\n|\r|", rest).group()
     names = split_line(first.decode(), dialect)
     names = [n.strip() for n in names]
+    if not any(names):
+        raise DataError(f"{file} line 1: an empty line where the names of the columns are due", "remove it")
     if source.typed_header:
         names = [n.partition(":")[0] for n in names]
     blank = [n for n, name in enumerate(names) if not name]

@@ -302,6 +302,8 @@ class Mapping(Section):
             kinds = {spec.type for spec in part.attributes.values()} & {"list", "timestamp", "vector"}
             if kinds:
                 raise ValueError(f"attributes of `impressions` are numbers or categories, none can be a {kinds.pop()}")
+        if any(part.both_ways for part in self.follows) and not self.authors_are_users:
+            raise ValueError("`both_ways` needs `authors_are_users: true`: friends follow each other")
         taken = set(self.actions) & set(COLUMNS["impressions"])
         if taken:
             raise ValueError(
