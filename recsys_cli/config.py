@@ -7,6 +7,7 @@ This module is the machinery; each component's own settings class stands beside 
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,7 @@ def read_yaml(path: str | Path) -> dict:
         raise ConfigError(f"no configuration file {path}", "check the path given with --config") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = _loader()
     try:
         duplicate = _duplicate_key(yaml.compose(text, Loader=loader))
         content = yaml.load(text, Loader=loader)
@@ -59,6 +60,39 @@ def read_yaml(path: str | Path) -> dict:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, not a {type(content).__name__}")
     return content
+
+
+@functools.cache
+def _loader():
+    """A loader of YAML 1.2's core schema: `yes`, `on`, `010`, `12:30` and `2020-01-01` are what they look like, texts.
+
+    YAML 1.1, which PyYAML reads, makes true, true, 8, 750 and a date of them.
+    """
+    import re
+
+    import yaml
+
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    core = {
+        "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        "int": (r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        "float": (
+            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+            "-+0123456789.",
+        ),
+        "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    }
+    loader = type("CoreLoader", (base,), {"yaml_implicit_resolvers": {}})
+    for kind, (pattern, starts) in core.items():
+        loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"^(?:{pattern})$"), list(starts))
+    loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
+    octal = base.yaml_constructors["tag:yaml.org,2002:int"]
+
+    def integer(self, node):
+        return int(node.value[2:], 8) if node.value.startswith("0o") else octal(self, node)
+
+    loader.add_constructor("tag:yaml.org,2002:int", integer)
+    return loader
 
 
 def _duplicate_key(node) -> tuple[str, int] | None:

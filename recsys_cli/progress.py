@@ -31,9 +31,9 @@ class TerminalProgress(Progress):
     """Bars on a terminal, plain lines where stderr is not one."""
 
     def __init__(self) -> None:
-        from rich.console import Console
+        from recsys_cli.terminal import console
 
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
         self._live = None
 
     @contextlib.contextmanager
@@ -75,4 +75,4 @@ class TerminalProgress(Progress):
                 self._live = None
 
     def message(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)

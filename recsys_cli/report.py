@@ -6,9 +6,12 @@ given as lists or arrays; NaN and None leave a gap. Text is escaped.
 
 from __future__ import annotations
 
+import functools
 import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from recsys_cli.axes import Axis, short
 
 WIDTH, HEIGHT = 520, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 40
@@ -132,63 +135,6 @@ def percent(value: object) -> str:
     return "–" if value is None else f"{100 * float(value):.3g} %"  # type: ignore[arg-type]
 
 
-# --- axes -------------------------------------------------------------------------------------------------
-
-
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers covering [low, high] (Heckbert, Graphics Gems 1990)."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        low, high = 0.0, 1.0
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    rough = (high - low) / max(count - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten covering [low, high]; both must be positive."""
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    every = max(1, -(-(last - first) // 6))
-    return [10.0**e for e in range(first, max(last, first + 1) + every, every)]
-
-
-class _Axis:
-    """A scale from values to points of the drawing."""
-
-    def __init__(
-        self, values: Iterable[float], start: float, end: float, *, log: bool = False, zero: bool = False
-    ):
-        known = [v for v in values if v is not None and math.isfinite(v) and (not log or v > 0)]
-        low, high = (min(known), max(known)) if known else (1.0 if log else 0.0, 10.0 if log else 1.0)
-        if zero and not log:
-            low, high = min(low, 0.0), max(high, 0.0)
-        self.log = log
-        self.ticks = log_ticks(low, high) if log else nice_ticks(low, high)
-        self.start, self.end = start, end
-        self._low, self._high = self._scale(self.ticks[0]), self._scale(self.ticks[-1])
-
-    def _scale(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def __call__(self, value) -> float | None:
-        if value is None or not math.isfinite(value) or (self.log and value <= 0):
-            return None
-        return self.start + (self._scale(value) - self._low) / (self._high - self._low) * (
-            self.end - self.start
-        )
-
-
-def short(value: float) -> str:
-    """A tick's label: 1,500,000 → 1.5M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
-
-
 def _floats(values: Iterable) -> list[float]:
     return [float("nan") if v is None else float(v) for v in values]
 
@@ -226,7 +172,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str = "axis") -> str
 
 
 def _plot_axes(
-    x: _Axis | None, y: _Axis, x_label: str, y_label: str, write_x=short, write_y=short
+    x: Axis | None, y: Axis, x_label: str, y_label: str, write_x=short, write_y=short
 ) -> list[str]:
     parts = []
     for tick in y.ticks:
@@ -246,9 +192,24 @@ def _plot_axes(
     return parts
 
 
+def drawn(chart: Callable[..., str]) -> Callable[..., str]:
+    """A chart that says so where it cannot be drawn: a picture never stops the result that it shows."""
+
+    @functools.wraps(chart)
+    def draw(*values, **options) -> str:
+        try:
+            return chart(*values, **options)
+        except (ArithmeticError, ValueError, TypeError, IndexError, StopIteration) as error:
+            told = f"cannot be drawn: {type(error).__name__}"
+            return _figure(options.get("title") or "chart", "", note=told)
+
+    return draw
+
+
 # --- charts -----------------------------------------------------------------------------------------------
 
 
+@drawn
 def bar_chart(
     labels: Sequence[object],
     values: Sequence,
@@ -260,7 +221,7 @@ def bar_chart(
     """Horizontal bars, one a label, with the value beside each; negative values go to the left."""
     values, names = _floats(values), [str(label) for label in labels]
     left = min(240.0, 16 + 6.6 * max((len(n) for n in names), default=0))
-    axis = _Axis(values, left, WIDTH - 84, zero=True)
+    axis = Axis(values, left, WIDTH - 84, zero=True)
     parts, height = [], 22
     for row, (name, value) in enumerate(zip(names, values, strict=True)):
         y = row * height
@@ -278,6 +239,7 @@ def bar_chart(
     return _figure(title, _svg(max(len(names), 1) * height + 2, parts, title or "bar chart"), note=note)
 
 
+@drawn
 def column_chart(
     labels: Sequence[object],
     values: Sequence,
@@ -290,7 +252,7 @@ def column_chart(
 ) -> str:
     """Vertical bars for something that has an order: hours, days, the bins of a histogram."""
     values, names = _floats(values), [str(label) for label in labels]
-    y = _Axis(values, HEIGHT - _BOTTOM, _TOP, zero=True)
+    y = Axis(values, HEIGHT - _BOTTOM, _TOP, zero=True)
     parts = _plot_axes(None, y, x_label, y_label)
     width = (WIDTH - _RIGHT - _LEFT) / max(len(names), 1)
     longest = max((len(n) for n in names), default=1)
@@ -307,6 +269,7 @@ def column_chart(
     return _figure(title, _svg(HEIGHT, parts, title or "column chart"), note=note)
 
 
+@drawn
 def histogram(
     counts: Sequence,
     edges: Sequence,
@@ -327,6 +290,7 @@ def histogram(
     )
 
 
+@drawn
 def line_chart(
     series: Mapping[str, tuple[Sequence, Sequence]],
     *,
@@ -348,11 +312,11 @@ def line_chart(
     """
     data = {name: (_floats(x), _floats(y)) for name, (x, y) in series.items()}
     shades = {name: (_floats(low), _floats(high)) for name, (low, high) in (bands or {}).items()}
-    x = _Axis([v for xs, _ in data.values() for v in xs], _LEFT, WIDTH - _RIGHT, log=log_x)
+    x = Axis([v for xs, _ in data.values() for v in xs], _LEFT, WIDTH - _RIGHT, log=log_x)
     tall = [v for _, ys in data.values() for v in ys] + [
         v for pair in shades.values() for side in pair for v in side
     ]
-    y = _Axis(tall, HEIGHT - _BOTTOM, _TOP, log=log_y, zero=from_zero)
+    y = Axis(tall, HEIGHT - _BOTTOM, _TOP, log=log_y, zero=from_zero)
     if x_names is not None:
         x.ticks = [float(n) for n in range(0, len(x_names), max(1, math.ceil(len(x_names) / 8)))]
         x._low, x._high = 0.0, float(max(len(x_names) - 1, 1))
@@ -385,13 +349,14 @@ def line_chart(
     return _figure(title, _svg(HEIGHT, parts, title or "line chart"), list(data), note)
 
 
-def _band(x: _Axis, y: _Axis, xs: list[float], low: list[float], high: list[float], colour: str) -> str:
+def _band(x: Axis, y: Axis, xs: list[float], low: list[float], high: list[float], colour: str) -> str:
     upper = [(x(a), y(b)) for a, b in zip(xs, high, strict=True)]
     lower = [(x(a), y(b)) for a, b in zip(xs, low, strict=True)]
     spots = [p for p in [*upper, *reversed(lower)] if p[0] is not None and p[1] is not None]
     return f'<polygon points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in spots)}" fill="{colour}" fill-opacity=".15"/>'
 
 
+@drawn
 def interval_chart(
     labels: Sequence[object],
     series: Mapping[str, tuple[Sequence, Sequence, Sequence]],
@@ -409,7 +374,7 @@ def interval_chart(
     data = {k: tuple(_floats(side) for side in sides) for k, sides in series.items()}
     left = min(240.0, 16 + 6.6 * max((len(n) for n in names), default=0))
     every = [v for sides in data.values() for side in sides for v in side]
-    axis = _Axis(every, left, WIDTH - 20, zero=zero_line)
+    axis = Axis(every, left, WIDTH - 20, zero=zero_line)
     step = 14.0
     row = max(26.0, step * len(data) + 10)
     height = len(names) * row

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_cli import report
+from recsys_cli import axes, report
 
 
 def drawing(chart: str) -> ET.Element:
@@ -23,7 +23,7 @@ def drawing(chart: str) -> ET.Element:
 @given(st.floats(-1e9, 1e9), st.floats(1e-9, 1e9))
 def test_ticks_are_round_and_cover_the_range(low, width):
     high = low + width
-    ticks = report.nice_ticks(low, high)
+    ticks = axes.nice_ticks(low, high)
     step = ticks[1] - ticks[0]
     assert ticks[0] <= low + 1e-6 * abs(step) and ticks[-1] >= high - 1e-6 * abs(step)
     assert 2 <= len(ticks) <= 9
@@ -33,7 +33,7 @@ def test_ticks_are_round_and_cover_the_range(low, width):
     ("low", "high", "ticks"), [(0.003, 20, [0.001, 0.01, 0.1, 1, 10, 100]), (1, 1, [1, 10])]
 )
 def test_logarithmic_ticks_are_powers_of_ten(low, high, ticks):
-    assert report.log_ticks(low, high) == pytest.approx(ticks)
+    assert axes.log_ticks(low, high) == pytest.approx(ticks)
 
 
 def test_bars_are_as_long_as_their_values():
@@ -119,3 +119,15 @@ def test_a_page_stands_alone_and_escapes_its_title():
     assert "<title>A &lt;b&gt;</title>" in page and "n &amp; m" in page
     assert not re.search(r"(src|href)=|@import|url\(|<script", page)
     assert "prefers-color-scheme:dark" in page
+
+
+@pytest.mark.parametrize("values", [[0.1 + 0.2, 0.3], [1e-300, 2e-300], [5e17, 5e17 + 64], [0.0, 0.0], [-1e-18, 1e-18]])
+def test_values_that_differ_by_rounding_alone_are_drawn(values):
+    ticks = axes.nice_ticks(min(values), max(values))
+    assert 2 <= len(set(ticks)) <= 12 and ticks[0] <= min(values) and ticks[-1] >= max(values)
+    assert "cannot be drawn" not in report.bar_chart(["a", "b"], values)
+    assert "cannot be drawn" not in report.line_chart({"a": ([1, 2], values)})
+
+
+def test_a_chart_that_cannot_be_drawn_says_so_and_stops_nothing():
+    assert "cannot be drawn" in report.bar_chart(["a"], [1.0, 2.0], title="odd")

@@ -19,7 +19,8 @@ class HeldOut(Section):
 
     kind: Literal["held_out"] = "held_out"
     train: str = "train.txt"
-    """File below the folder: one line a user, the user's id and then item ids."""
+    """File below the folder: one line a user, the user's id and then item ids; or a line a pair, with anything after
+    the user and the item where users stand in several lines of one width (`user item rating`)."""
     test: str = "test.txt"
     """File of the same form with what is to be found."""
     metrics: tuple[RankingMetric, ...] = ("recall", "ndcg")
@@ -51,7 +52,8 @@ class RatingFolds(Section):
 
     kind: Literal["rating_folds"] = "rating_folds"
     ratings: str = "ml-100k.inter"
-    """File below the folder with one rating a line: user, item, rating, then anything."""
+    """File below the folder with one rating a line. With a header user, item and rating are found by their names, else
+    they are the first three columns."""
     separator: str = "\t"
     """What stands between the columns."""
     header: bool = True
@@ -59,7 +61,7 @@ class RatingFolds(Section):
     folds: Annotated[int, Field(ge=2)] = 5
     """Parts into which the ratings are shuffled."""
     scale: tuple[float, float] = (1.0, 5.0)
-    """Lowest and highest rating; predictions are kept within."""
+    """Lowest and highest rating: others are refused, predictions are kept within."""
 
 
 class Impressions(Section):

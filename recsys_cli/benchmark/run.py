@@ -54,16 +54,18 @@ def run_benchmark(
             )
     chosen = {name: model for name, model in everything.items() if not models or name in models}
     protocol = config.protocol
-    more = {}
+    more, notes = {}, []
     if isinstance(protocol, Impressions):
         task = impression_task(protocol, folder, base, seed, threads, progress)
         counts, more = task.counts, {"feature_seconds": task.seconds}
     elif isinstance(protocol, RatingFolds):
-        ratings = read_ratings(protocol, folder)
+        ratings, notes = read_ratings(protocol, folder)
         counts = {"users": ratings.users, "items": ratings.items, "ratings": len(ratings.value)}
     else:
         task = ranking_task(protocol, folder, seed)
-        counts = task.counts
+        counts, notes = task.counts, list(task.notes)
+    for note in notes:
+        progress.message(f"note: {note}")
     results = []
     with progress.step(config.name, len(chosen)) as step:
         for name, model in chosen.items():
@@ -88,6 +90,7 @@ def run_benchmark(
         "cores": os.cpu_count(),
         "protocol": protocol.model_dump(mode="json"),
         "data": counts,
+        "notes": notes,
         **more,
         "models": results,
         "published": [p.model_dump(mode="json") for p in config.published],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from recsys_cli.benchmark.impression_table import metric_names, render_failures, render_impressions
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def render(console: Console, document: dict) -> None:
         return
     rows, names = result_rows(document), metric_names(document)
     best = {n: (min if n in LOWER_IS_BETTER else max)(round(r[n], 4) for r in rows if r[n] is not None) for n in names}
-    table = Table(title=document["title"], title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(document["title"]), title_justify="left", box=None, pad_edge=False)
     table.add_column("method", overflow="fold")
     for name in (*names, "fit s", "rank s", "MiB"):
         table.add_column(name.upper() if name in LOWER_IS_BETTER else name, justify="right")
@@ -68,7 +70,9 @@ def render(console: Console, document: dict) -> None:
             if ours and not row["error"]
             else ["failed" if ours else "", "", ""]
         )
-        table.add_row(row["method"], *cells, *costs, row["source"], style="bold" if ours else None)
+        table.add_row(escape(row["method"]), *cells, *costs, escape(row["source"]), style="bold" if ours else None)
     console.print(table)
     console.print(", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in document["data"].items()), style="dim")
+    for note in document.get("notes", ()):
+        console.print(f"note: {note}", highlight=False, markup=False)
     render_failures(console, document)

@@ -32,6 +32,8 @@ class RankingTask:
     relevant: Ragged
     """int32 items by row of `users`, ascending"""
     exclude_seen: bool
+    notes: tuple[str, ...] = ()
+    """what is to be told of the files"""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -76,10 +78,20 @@ def read_lists(path: Path) -> Ragged:
 def _pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(user ids, item ids) of adjacency lists, in the order of the file."""
     lists = read_lists(path)
+    known = lists.lengths[lists.lengths > 0]
+    heads = lists.values[lists.offsets[:-1][lists.lengths > 0]]
+    if len(known) > 1 and known.min() == known.max() and known[0] in (3, 4) and len(np.unique(heads)) <= len(heads) / 2:
+        # users who come back line by line have one row a pair; what follows the item is its rating or time
+        rows = lists.values.reshape(-1, known[0])
+        return rows[:, 0], rows[:, 1]
     first = lists.offsets[:-1][lists.lengths > 0]
     rest = np.ones(len(lists.values), bool)
     rest[first] = False
-    return np.repeat(lists.values[first], lists.lengths[lists.lengths > 0] - 1), lists.values[rest]
+    user, item = np.repeat(lists.values[first], known - 1), lists.values[rest]
+    if len(np.unique(heads)) < len(heads):
+        order = np.argsort(user, kind="stable")
+        user, item = user[order], item[order]
+    return user, item
 
 
 def _held_out(protocol: HeldOut, folder: Path, seed: int, validation: bool) -> RankingTask:
@@ -93,9 +105,23 @@ def _held_out(protocol: HeldOut, folder: Path, seed: int, validation: bool) -> R
         user, item = user[~hidden], item[~hidden]
     else:
         found_user, found_item = np.searchsorted(users, found_user), np.searchsorted(items, found_item)
+    notes = _overlap(user, item, found_user, found_item, len(items))
     catalogue = bare_catalogue(len(users), len(items))
     log = clicks(user, item, np.full(len(user), START))
-    return _task(catalogue, log, log, found_user, found_item, seed, exclude_seen=True)
+    return replace(_task(catalogue, log, log, found_user, found_item, seed, exclude_seen=True), notes=notes)
+
+
+def _overlap(user, item, found_user, found_item, n_items: int) -> tuple[str, ...]:
+    """What is to be told of pairs that stand in both files, and so can never be listed, and of repeated ones."""
+    train, test = user.astype(np.int64) * n_items + item, found_user.astype(np.int64) * n_items + found_item
+    both, again = int(np.isin(test, train).sum()), len(test) - len(np.unique(test))
+    notes = []
+    if both:
+        told = "test pairs stand in train too: they can never be listed, and count as missed"
+        notes.append(f"{both:,} of {len(test):,} {told}")
+    if again:
+        notes.append(f"{again:,} test pairs repeat another")
+    return tuple(notes)
 
 
 def _hidden(protocol: HeldOut, user: np.ndarray, seed: int) -> np.ndarray:

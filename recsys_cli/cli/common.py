@@ -162,15 +162,15 @@ class Invocation:
         self._write(buffer.getvalue())
 
     def _emit_table(self, render: Callable[[Console], None]) -> None:
-        from rich.console import Console
+        from recsys_cli.terminal import console
 
         if self.output is None:
-            render(Console(width=None if sys.stdout.isatty() else _columns()))
+            render(console(width=None if sys.stdout.isatty() else _columns()))
             return
         import io
 
         text = io.StringIO()
-        render(Console(file=text, width=_columns()))
+        render(console(file=text, width=_columns()))
         self._write(text.getvalue().encode())
 
     def _write(self, content: bytes) -> None:

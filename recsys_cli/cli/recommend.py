@@ -87,7 +87,7 @@ def recommend(
 def _guest(call: Invocation, engine: RecommendationEngine, history: str) -> tuple[RecommendationEngine, list[str]]:
     from recsys_cli.engine import GUEST
 
-    ids = [text.strip() for text in history.split(",") if text.strip()]
+    ids = split_history(history, engine.bundle.item_ids)
     if not ids:
         raise UsageError("--history names no item", "give item ids separated by commas, e.g. --history 12,48,7")
     engine = engine.with_guest(ids)
@@ -115,6 +115,21 @@ def _tell_fallback(call: Invocation, engine: RecommendationEngine, reasons: Coun
         call.say(f"{users:,} user{'s' if users > 1 else ''}: {reason}; filled from {helpers}")
 
 
+def split_history(text: str, known) -> list[str]:
+    """The ids of `--history`; an id of the data may hold commas itself, the longest that is known is taken.
+
+    known: the Vocabulary of items.
+    """
+    parts, ids = text.split(","), []
+    while parts:
+        joined = [",".join(parts[:n]).strip() for n in range(len(parts), 0, -1)]
+        held = known.positions(joined) >= 0
+        place = int(held.argmax()) if held.any() else len(joined) - 1
+        ids.append(joined[place])
+        parts = parts[len(parts) - place :]
+    return [i for i in ids if i]
+
+
 def _owned(engine, ids: list) -> list:
     """Ids as the owner writes them: the shell gives text where the dataset may have integers."""
     positions = engine.bundle.user_ids.positions(ids)
@@ -123,11 +138,9 @@ def _owned(engine, ids: list) -> list:
 
 
 def _read_ids(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "it must be text with one user id a line") from None
-    ids = [line.strip() for line in lines if line.strip()]
+    from recsys_cli.data.importer.text import read_lines
+
+    ids = read_lines(path, "one user id a line")
     if not ids:
         raise DataError(f"{path} names no user", "write one user id a line")
     return ids

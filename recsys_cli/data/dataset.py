@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -60,6 +62,27 @@ class Dataset:
     @classmethod
     def open(cls, path: str | os.PathLike) -> Dataset:
         return cls(Path(path), read_manifest(path))
+
+    @classmethod
+    def from_frames(
+        cls,
+        path: str | os.PathLike,
+        frames: Mapping[str, Any],
+        actions: Mapping[str, str],
+        *,
+        name: str = "frames",
+        authors_are_users: bool = False,
+    ) -> Dataset:
+        """Write a dataset folder at `path` from polars, pandas or Arrow tables, and open it.
+
+        frames: table → rows in our columns (see `schema.COLUMNS`); without `users` or `items` they are those of the
+        impressions, and without `timestamp` the order of a user's rows stands for time. actions: action → "positive"
+        or "negative", each a Boolean column of `impressions`. Raises DataError as `writer.write_dataset` does.
+        """
+        from recsys_cli.data.frames import write_frames
+
+        write_frames(path, frames, actions, name=name, authors_are_users=authors_are_users)
+        return cls.open(path)
 
     def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame | None:
         """One table whole (or some of its columns), None where the dataset has none."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from recsys_cli.report import number, percent
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def render(console: Console, d: dict) -> None:
         if c["days"] is not None
         else without_time(d)
     )
-    console.print(f"[bold]{d['name']}[/bold] ({d['dataset']}, digest {d['digest']}): {when}", highlight=False)
+    console.print(f"[bold]{escape(d['name'])}[/bold] ({d['dataset']}, digest {d['digest']}): {when}", highlight=False)
     if d["splits"]:
         parts = ", ".join(f"{name} {part['rows']:,} rows" for name, part in d["splits"].items())
         console.print(f"published in parts: {parts}", highlight=False)
@@ -170,4 +172,5 @@ def _labels(console: Console, heading, table, d: dict) -> None:
     if d["categories"]:
         heading("Categories")
         for name, counts in d["categories"].items():
-            console.print(f"{name}: " + ", ".join(f"{v} {n:,}" for v, n in counts.items()), highlight=False)
+            listed = ", ".join(f"{v} {n:,}" for v, n in counts.items())
+            console.print(f"{name}: {listed}", highlight=False, markup=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from recsys_cli.errors import DataError
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+"""An integer as a program writes it: 007, +7 and 1_0 are other ids than 7 and 10."""
 
 
 class Vocabulary:
@@ -54,7 +58,7 @@ class Vocabulary:
         return np.where(self.ids[found] == values, found, -1).astype(np.int32)
 
     def position(self, value) -> int:
-        """Position of one id, -1 where unknown. Text that spells an integer finds the integer id."""
+        """Position of one id, -1 where unknown. Text that spells an integer plainly (7, not 007) finds it."""
         return int(self.positions([value])[0])
 
     def external(self, positions) -> list:
@@ -73,6 +77,8 @@ class Vocabulary:
             return values.astype(np.int64, copy=False)
         out = np.full(len(values), np.iinfo(np.int64).min, np.int64)
         for i, value in enumerate(values.tolist()):
+            if isinstance(value, str) and not _INTEGER.fullmatch(value):
+                continue
             try:
                 number = int(value)
             except (TypeError, ValueError, OverflowError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from recsys_cli.evaluation.period import window_text
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ def render(console: Console, document: dict[str, Any]) -> None:
 
     focus = document["focus"]
     console.print(
-        f"[bold]Sources of run {document['run']}[/] on {document['dataset']['name']}, "
+        f"[bold]Sources of run {document['run']}[/] on {escape(document['dataset']['name'])}, "
         f"{window_text(document['window'])}",
         highlight=False,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
@@ -46,7 +48,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     kept = "left out" if document["truths"] == "reachable" else "kept"
     seen = "left out" if truth["seen_left_out"] == truth["seen_before"] else "kept"
     console.print(
-        f"[bold]Run {document['run']}[/] on {document['dataset']['name']}, "
+        f"[bold]Run {document['run']}[/] on {escape(document['dataset']['name'])}, "
         f"{window_text(document['window'])}",
         highlight=False,
     )
@@ -254,7 +256,7 @@ def _actions(document: dict) -> list[tuple[Table, str | None]]:
         }
         table = _table(f"{name} ({view['rows']:,} rows)", "action", *columns)
         for row in actions:
-            table.add_row(row["action"], *(write(row) for write in columns.values()))
+            table.add_row(escape(row["action"]), *(write(row) for write in columns.values()))
         note = "oracle: the true probabilities; share: how much of the way from 0.5 to them the ranker goes"
         out.append((table, note if truth else None))
     return out
@@ -297,7 +299,7 @@ def _groups(document: dict, width: int) -> Table | None:
     table.columns[0].no_wrap = True
     for row in document["groups"]:
         cells = (half_width(row["metrics"][m]) for m in shown)
-        table.add_row(row["group"], f"{row['users']:,}", *cells, difference(row["over_popularity"][ndcg]))
+        table.add_row(escape(row["group"]), f"{row['users']:,}", *cells, difference(row["over_popularity"][ndcg]))
     return table
 
 

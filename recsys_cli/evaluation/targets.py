@@ -34,7 +34,11 @@ def check_targets(document: dict[str, Any]) -> list[dict[str, Any]]:
             if best and metric == "ndcg":
                 target["reason"] += f"; the oracle's is {best[0]:.3f}"
             if value == value:
-                target |= {"value": value, "met": value > wanted}
+                # a figure at another k is another figure: it is shown, not judged
+                judged = metric != "ndcg" or k == 10
+                target |= {"value": value, "met": value > wanted if judged else None}
+                if not judged:
+                    target["reason"] = f"at {k}, not at 10: ask for k 10 to judge it"
             else:
                 target["reason"] = "the data has no topics"
         else:
@@ -61,6 +65,9 @@ def _worst(
         if row["positives"] >= MIN_POSITIVES and value == value and row["action"] in (actions or (row["action"],)):
             figures.append((value, row["action"]))
     if not figures:
+        rows = [r for r in impressions["views"][0]["actions"] if r["positives"] >= MIN_POSITIVES]
+        if rows and metric != "oracle_share":
+            return {"reason": "nothing but positives: no row says that an action was left undone"}
         return {"reason": f"no action has {MIN_POSITIVES} positives"}
     value, action = min(figures)
     return {"value": value, "met": value > wanted, "reason": f"lowest: {action}"}

@@ -74,6 +74,7 @@ def compare(
         "lift": {"value": np.nan, "low": np.nan, "high": np.nan},
         "p_value": np.nan,
         "covariate": None,
+        "covariate_left_out": None,
         "variance_reduction": None,
         "detectable_lift": np.nan,
     }
@@ -87,7 +88,11 @@ def compare(
     options = {"confidence_level": 1 - alpha}
     test = RatioOfMeans(*names, **options)
     result = test.analyze_aggregates(*sides)
-    if covariates[0] is not None and (sides[0] + sides[1]).ratio_var(*covariates) > 0:
+    if covariates[0] is not None and _explains_all(sides, names, covariates):
+        row["covariate_left_out"] = (
+            f"{covariates[0]} explains {names[0]} whole: it was not measured before the experiment"
+        )
+    elif covariates[0] is not None and (sides[0] + sides[1]).ratio_var(*covariates) > 0:
         test = RatioOfMeans(*names, *covariates, **options)
         plain, result = result, test.analyze_aggregates(*sides)
         # the error enters squared, and the interval is in proportion to it
@@ -98,10 +103,19 @@ def compare(
         "treatment": float(result.treatment),
         "p_value": float(result.pvalue),
         "difference": _side(result, "effect_size"),
-        "lift": _side(result, "rel_effect_size"),
+        # a ratio to nothing, or to a loss, says nothing: there the difference is what counts
+        "lift": _side(result, "rel_effect_size") if min(result.control, raw[0]) > 0 else row["lift"],
     }
     row["detectable_lift"] = _detectable(row["difference"], row["control"], alpha, power)
     return row
+
+
+def _explains_all(sides, names: list, covariates: list) -> bool:
+    """Whether nothing of the metric varies beside its covariate, but for rounding."""
+    both = sides[0] + sides[1]
+    spread, other = both.ratio_var(*names), both.ratio_var(*covariates)
+    shared = both.ratio_cov(*names, *covariates)
+    return bool(spread > 0 and other > 0 and shared**2 >= (1 - 1e-9) * spread * other)
 
 
 def _aggregates(users: Mapping[str, np.ndarray], mask: np.ndarray, columns: Sequence[str]):
@@ -131,7 +145,7 @@ def _detectable(difference: dict[str, float], control: float, alpha: float, powe
     from scipy.stats import norm
 
     error = (difference["high"] - difference["value"]) / norm.isf(alpha / 2)
-    return float((norm.isf(alpha / 2) + norm.ppf(power)) * error / abs(control)) if control else float("nan")
+    return float((norm.isf(alpha / 2) + norm.ppf(power)) * error / control) if control > 0 else float("nan")
 
 
 def _adjust(rows: list[dict], alpha: float) -> None:
@@ -169,18 +183,18 @@ def verdict(rows: list[dict], split: dict, config: ExperimentConfig) -> str:
             "no figure here can be trusted until that is found."
         )
     row = next(r for r in rows if r["metric"] == config.deciding)
-    name, lift, p = row["metric"], row["lift"]["value"], row["p_value"]
+    name, p = row["metric"], row["p_value"]
     level = f"{1 - config.alpha:.0%}"
     if not np.isfinite(p):
         text = f"{name} cannot be compared: it does not vary or has nothing to divide by."
     elif p < config.alpha:
-        low, high = row["lift"]["low"], row["lift"]["high"]
+        value, low, high = (change(row, side) for side in ("value", "low", "high"))
         text = (
-            f"Treatment is {'better' if _good(row) else 'worse'}: {name} {lift:+.1%} ({level} interval {low:+.1%} to "
-            f"{high:+.1%}, p = {p:.2g})."
+            f"Treatment is {'better' if _good(row) else 'worse'}: {name} {value} ({level} interval {low} to {high}, "
+            f"p = {p:.2g})."
         )
     else:
-        text = f"No difference in {name} could be shown ({lift:+.1%}, p = {p:.2g})"
+        text = f"No difference in {name} could be shown ({change(row, 'value')}, p = {p:.2g})"
         seen = row["detectable_lift"]
         text += (
             f"; with so many users a change of {seen:.1%} would be found {config.power:.0%} of the time."
@@ -189,9 +203,22 @@ def verdict(rows: list[dict], split: dict, config: ExperimentConfig) -> str:
         )
     others = [r for r in rows if r["significant"] and r is not row]
     if others:
-        named = [f"{r['metric']} {r['lift']['value']:+.1%} ({'good' if _good(r) else 'bad'})" for r in others]
+        named = [f"{r['metric']} {change(r, 'value')} ({'good' if _good(r) else 'bad'})" for r in others]
         text += f" Also significant after adjusting for several metrics: {', '.join(named)}."
     return text
+
+
+def has_lift(row: dict) -> bool:
+    """Whether the change of a metric can be told in parts of the control, its interval too."""
+    return all(np.isfinite(v) for v in row["lift"].values())
+
+
+def change(row: dict, side: str) -> str:
+    """The lift of a metric as per cent, or its difference where the control gives nothing to divide by."""
+    difference = row["difference"][side]
+    if has_lift(row):
+        return f"{row['lift'][side]:+.1%}"
+    return f"{difference:+.4g}" if np.isfinite(difference) else "–"
 
 
 def _good(row: dict) -> bool:

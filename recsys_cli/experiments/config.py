@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from recsys_cli.config import Section, merge, read_yaml, validate
 from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.pipeline.config import PipelineConfig
+
+
+def _as_text(value: Any) -> Any:
+    """What YAML reads as a truth value or number names a variant all the same."""
+    return str(value) if isinstance(value, bool | int) else value
+
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -134,7 +140,7 @@ class ExperimentConfig(Section):
     """Users that each arm must have."""
     max_crossovers: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of users in both arms above which a log is refused; below it they are left out and counted."""
-    variants: dict[Literal["control", "treatment"], str] = {}
+    variants: dict[Literal["control", "treatment"], Annotated[str, BeforeValidator(_as_text)]] = {}
     """What a log calls the arms, where it does not call them control and treatment."""
 
     @field_validator("metrics")

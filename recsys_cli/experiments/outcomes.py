@@ -41,15 +41,17 @@ def read_outcomes(path: str | Path, config: ExperimentConfig) -> Outcomes:
     Raises DataError, naming row and column, where it cannot be read, a column is missing or holds text,
     nulls, NaN or infinities, a variant is unknown, an arm is empty, or too many users were in both arms.
     """
+    import polars as pl
+
     path = Path(path)
     frame = _read(path)
-    for column in ("user_id", "variant"):
-        require(frame.columns, column, str(path))
     if not frame.height:
         raise DataError(f"{path} holds no rows", "bring a log with at least one row a user")
     for column in ("user_id", "variant"):
-        if frame[column].null_count():
-            raise DataError(f"{path} row {int(frame[column].is_null().arg_max()) + 1}: {column} is empty")
+        require(frame.columns, column, str(path))
+        empty = frame[column].is_null() | (frame[column].cast(pl.String) == "")
+        if empty.any():
+            raise DataError(f"{path} row {int(empty.arg_max()) + 1}: {column} is empty")
     outcomes, covariates = _wanted(frame, config, path)
     arm = _arms(frame["variant"], config, path)
     _, user = np.unique(frame["user_id"].to_numpy(), return_inverse=True)
@@ -75,27 +77,35 @@ def read_outcomes(path: str | Path, config: ExperimentConfig) -> Outcomes:
 
 
 def _read(path: Path) -> pl.DataFrame:
+    """The rows of a log; ids and variants stay the text that they were written as."""
     import polars as pl
 
-    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
-    kind = next((f for f in _FORMATS if name.endswith(f)), None)
-    if kind is None:
+    from recsys_cli.data.importer.batches import LINE
+    from recsys_cli.data.importer.mapping import Source
+    from recsys_cli.data.importer.readers import read
+
+    name = path.name.lower()
+    for packed in (".gz", ".zst", ".bz2", ".xz", ".zip"):
+        name = name.removesuffix(packed)
+    if not name.endswith(_FORMATS):
         raise DataError(f"{path}: a log ends in one of {', '.join(_FORMATS)}", "convert it, or rename it to what it is")
+    if not path.is_file():
+        raise DataError(f"no file {path}", "check the path given with --log")
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty", "bring a log with at least one row a user")
     try:
-        if kind == ".parquet":
-            return pl.read_parquet(path, hive_partitioning=False)
-        if kind in (".csv", ".tsv"):
-            separator = "\t" if kind == ".tsv" else ","
-            return pl.read_csv(path, separator=separator, infer_schema_length=None)
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except FileNotFoundError:
-        raise DataError(f"no file {path}", "check the path given with --log") from None
-    except pl.exceptions.NoDataError:
-        raise DataError(f"{path} is empty", "bring a log with at least one row a user") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+        batches = list(read(Source(files=str(path)), path))
+    except DataError as error:
+        hint = "save it as UTF-8" if "encoding" in (error.hint or "") else "is it whole, and of that kind?"
+        raise DataError(error.message, hint) from None
+    bad = [b for batch in batches for b in batch.bad]
+    if bad:
+        line, reason, _ = bad[0]
         raise DataError(
-            f"{path} cannot be read: {str(error).splitlines()[0]}", "is it whole, and of that kind?"
-        ) from None
+            f"{path} cannot be read: line {line}: {reason} ({len(bad):,} such lines)", "is it whole, and of that kind?"
+        )
+    frames = [b.frame.drop(LINE) for b in batches if b.frame.height]
+    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
 
 
 def _wanted(frame: pl.DataFrame, config: ExperimentConfig, path: Path) -> tuple[list[str], list[str]]:
@@ -117,6 +127,8 @@ def _numbers(frame: pl.DataFrame, name: str, path: Path) -> np.ndarray:
     import polars as pl
 
     column = frame[name]
+    if column.dtype == pl.String:
+        column = _as_numbers(column, name, path)
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise DataError(
             f"{path}: column {name!r} holds {column.dtype}, not numbers", "outcomes must be numbers or Booleans"
@@ -134,12 +146,33 @@ def _numbers(frame: pl.DataFrame, name: str, path: Path) -> np.ndarray:
     return values
 
 
+def _as_numbers(column: pl.Series, name: str, path: Path) -> pl.Series:
+    """Texts as numbers or truth values; empty ones stay unknown."""
+    import polars as pl
+
+    text = column.str.strip_chars().str.to_lowercase()
+    text = text.to_frame("t").select(pl.when(pl.col("t") != "").then(pl.col("t"))).to_series()
+    truth = text.replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
+    numbers = text.cast(pl.Float64, strict=False).fill_null(truth)
+    wrong = text.is_not_null() & numbers.is_null()
+    if wrong.any():
+        row = int(wrong.arg_max())
+        raise DataError(
+            f"{path} row {row + 1}: {name} is {column[row]!r}, not a number ({int(wrong.sum()):,} such rows)",
+            "outcomes must be numbers or Booleans",
+        )
+    return numbers
+
+
 def _arms(variants: pl.Series, config: ExperimentConfig, path: Path) -> np.ndarray:
     """int8[n] arm of each row."""
     import polars as pl
 
     names = [config.variants.get(arm, arm) for arm in ARMS]
     given = variants.cast(pl.String)
+    truths = {n.lower() for n in names} <= {"true", "false"}
+    if truths:  # true, True and TRUE are one value, however the log and the experiment write it
+        names, given = [n.lower() for n in names], given.str.to_lowercase()
     unknown = ~given.is_in(names)
     if unknown.any():
         word = given[int(unknown.arg_max())]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from recsys_cli.experiments.analysis import ARMS
+from rich.markup import escape
+
+from recsys_cli.experiments.analysis import ARMS, change, has_lift
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,25 +20,26 @@ def render(console: Console, document: dict[str, Any]) -> None:
     users = document["users"]
     about = f" · {document['days']} days" if document["days"] else ""
     console.print(
-        f"[bold]{document['experiment']}[/]: {users['control']:,} users in control, "
+        f"[bold]{escape(document['experiment'])}[/]: {users['control']:,} users in control, "
         f"{users['treatment']:,} in treatment{about}",
         highlight=False,
     )
     if document["description"]:
-        console.print(document["description"], highlight=False, style="dim")
+        console.print(document["description"], highlight=False, style="dim", markup=False)
     console.print()
     level = f"{1 - document['alpha']:.0%}"
     table = Table(box=None, header_style="dim", padding=(0, 1))
     for i, heading in enumerate(("metric", "control", "treatment", "lift", f"{level} interval", "p", "adjusted", "")):
         table.add_column(heading, justify="left" if i in (0, 7) else "right", no_wrap=True)
     for row in document["metrics"]:
-        lift, star = row["lift"], "*" if row["covariate"] else ""
+        star = "*" if row["covariate"] else ""
+        absolute = "" if has_lift(row) else "†"
         table.add_row(
-            row["metric"] + star,
+            escape(row["metric"]) + star,
             _figure(row["control"]),
             _figure(row["treatment"]),
-            _percent(lift["value"]),
-            f"{_percent(lift['low'])} to {_percent(lift['high'])}" if math.isfinite(lift["low"]) else "–",
+            change(row, "value") + (absolute if math.isfinite(row["difference"]["value"]) else ""),
+            f"{change(row, 'low')} to {change(row, 'high')}" if math.isfinite(row["difference"]["low"]) else "–",
             _p(row["p_value"]),
             _p(row["p_adjusted"]),
             _mark(row),
@@ -45,6 +48,12 @@ def render(console: Console, document: dict[str, Any]) -> None:
     console.print(table)
     if any(row["covariate"] for row in document["metrics"]):
         console.print("* adjusted by what each user did before the experiment (CUPED)", style="dim", highlight=False)
+    if any(not has_lift(row) and math.isfinite(row["difference"]["value"]) for row in document["metrics"]):
+        console.print(
+            "† a difference: a lift over a control of zero or less says nothing", style="dim", highlight=False
+        )
+    for told in filter(None, (row["covariate_left_out"] for row in document["metrics"])):
+        console.print(f"{told}; it is left out", highlight=False, markup=False)
     console.print()
     _arms(console, document)
     split = document["split"]
@@ -55,7 +64,7 @@ def render(console: Console, document: dict[str, Any]) -> None:
     )
     if document["crossovers"]:
         console.print(f"{document['crossovers']:,} users were in both arms and are left out", highlight=False)
-    console.print(f"[bold]{document['verdict']}[/]", highlight=False)
+    console.print(f"[bold]{escape(document['verdict'])}[/]", highlight=False)
 
 
 def _arms(console: Console, document: dict[str, Any]) -> None:
@@ -72,10 +81,6 @@ def _arms(console: Console, document: dict[str, Any]) -> None:
 
 def _figure(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "–"
-
-
-def _percent(value: float) -> str:
-    return f"{value:+.1%}" if math.isfinite(value) else "–"
 
 
 def _p(value: float) -> str:

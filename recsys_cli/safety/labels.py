@@ -12,8 +12,9 @@ import polars as pl
 import pyarrow as pa
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.importer.batches import LINE
 from recsys_cli.data.importer.mapping import Source
-from recsys_cli.data.importer.readers import LINE, column_names, read
+from recsys_cli.data.importer.readers import column_names, read
 from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
 from recsys_cli.safety.text import join_fields, words_of
 

@@ -13,6 +13,7 @@ from recsys_cli.benchmark.ranking import rank_everybody, ranking_figures
 from recsys_cli.benchmark.tasks import ranking_task
 from recsys_cli.benchmark.tune import coordinate_search, some_users
 from recsys_cli.config import read_yaml, validate
+from recsys_cli.errors import DataError
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import make
 from recsys_cli.retrieval.popularity import PopularityConfig
@@ -165,7 +166,7 @@ def test_shipped_benchmarks_are_valid(path):
 def test_rating_errors_are_those_that_surprise_publishes(shared_data):
     config = validate(BenchmarkConfig, read_yaml(BENCHMARKS / "movielens100k.yaml"))
     assert isinstance(config.protocol, RatingFolds)
-    ratings = read_ratings(config.protocol, shared_data / "ml-100k")
+    ratings, _ = read_ratings(config.protocol, shared_data / "ml-100k")
     published = {p.method: p.figures for p in config.published}
     for ours, theirs in (
         ("biased_svd", "SVD"), ("user_neighbours", "k-NN"), ("user_neighbours_centred", "Centered k-NN"),
@@ -186,3 +187,53 @@ def test_every_value_that_a_shipped_file_tries_is_a_setting_of_its_model(path):
             for option in options:
                 tried = type(given).model_validate({**given.model_dump(), setting: option})
                 assert getattr(tried, setting) is not None or option is None
+
+
+def ratings_file(tmp_path, text: str, **says):
+    (tmp_path / "r.tsv").write_text(text)
+    return read_ratings(RatingFolds(ratings="r.tsv", folds=2, **says), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header", ["item_id:token\tuser_id:token\trating:float", "movieId\tuserId\tstars", "ITEM\tUSER\tscore\tt"]
+)
+def test_columns_of_ratings_are_found_by_their_names(tmp_path, header):
+    found, _ = ratings_file(tmp_path, header + "\na\tu\t5\nb\tu\t3\nc\tv\t1\n")
+    assert (found.users, found.items) == (2, 3) and found.user.tolist() == [0, 0, 1]
+    assert found.value.tolist() == [5, 3, 1]
+
+
+def test_a_time_is_not_taken_for_a_rating(tmp_path):
+    found, _ = ratings_file(tmp_path, "user_id\titem_id\ttimestamp\trating\n1\t2\t1700000000\t4\n1\t3\t1700000001\t2\n")
+    assert found.value.tolist() == [4, 2]
+    with pytest.raises(DataError, match="no column is called rating"):
+        ratings_file(tmp_path, "user_id\titem_id\ttimestamp\n1\t2\t1700000000\n1\t3\t1700000001\n")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"), [("nan", "line 3: not a user"), ("0", "line 3: rating 0 lies outside the scale 1 to 5")]
+)
+def test_ratings_that_are_none_or_outside_the_scale_are_refused(tmp_path, bad, words):
+    with pytest.raises(DataError, match=words):
+        ratings_file(tmp_path, f"user\titem\trating\n1\t2\t4\n1\t3\t{bad}\n2\t2\t1\n")
+
+
+def test_repeated_ratings_are_told(tmp_path):
+    _, notes = ratings_file(tmp_path, "user\titem\trating\n1\t2\t4\n1\t2\t5\n2\t2\t1\n")
+    assert notes and notes[0].startswith("1 ratings repeat a user and an item")
+
+
+def test_test_pairs_that_stand_in_train_are_told(tmp_path):
+    (tmp_path / "train.txt").write_text("0 1 2\n1 3 4\n")
+    (tmp_path / "test.txt").write_text("0 2 3\n1 5\n")
+    task = ranking_task(HeldOut(), tmp_path, 0)
+    assert task.notes == ("1 of 3 test pairs stand in train too: they can never be listed, and count as missed",)
+
+
+@pytest.mark.parametrize("text", ["0 10 11\n1 10 12\n", "0 10\n1 10\n0 11\n1 12\n", "0 10 5\n0 11 4\n1 10 3\n1 12 5\n"])
+def test_pairs_and_triplets_are_the_same_task_as_adjacency_lists(tmp_path, text):
+    (tmp_path / "train.txt").write_text(text)
+    (tmp_path / "test.txt").write_text("0 12\n1 11\n")
+    task = ranking_task(HeldOut(), tmp_path, 0)
+    log = task.window.log
+    assert sorted(zip(log.user.tolist(), log.item.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 2)]

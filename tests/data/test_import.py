@@ -84,7 +84,9 @@ def test_columns_actions_and_times_come_out_as_mapped(tmp_path):
     assert data.manifest.actions["hide"].polarity == "negative"
     assert data.manifest.actions["like"].count == 1
     assert not data.manifest.negatives_observed
-    assert summary["tables"]["impressions"] == {"read": 2, "rejected": 0, "rows": 2}
+    assert summary["tables"]["impressions"] == {
+        "read": 2, "rejected": 0, "merged": 0, "added": 0, "rows": 2
+    }
 
 
 def test_users_and_items_without_files_of_their_own_are_those_of_the_log(tmp_path):
@@ -290,7 +292,7 @@ def test_small_blocks_change_nothing(tmp_path, monkeypatch):
     ]
     mapping = {"impressions": LOG, "max_reject_share": 1}
     bring(tmp_path / "a", mapping, log_csv="\n".join(rows) + "\n")
-    monkeypatch.setattr("recsys_cli.data.importer.readers.BLOCK_BYTES", 64)
+    monkeypatch.setattr("recsys_cli.data.importer.text.BLOCK_BYTES", 64)
     bring(tmp_path / "b", mapping, log_csv="\n".join(rows) + "\n")
     assert (
         Dataset.open(tmp_path / "a" / "to").manifest.digest
@@ -622,8 +624,9 @@ def test_vectors_that_are_none_and_structs_are_refused(tmp_path):
     items = {"files": "items.csv", "columns": {"item_id": "i"}, "attributes": {"emb": "vector"}}
     mapping = {"impressions": LOG, "items": items, "max_reject_share": 1, "unknown_items": "add"}
     log = "u,i,t,c\n1,7,1600000000,1\n"
-    bring(tmp_path, mapping, items_csv='i,emb\n7,"1,x"\n8,"1,2"\n', log_csv=log)
-    assert [r[-2:] for r in rejects(tmp_path)] == [("emb is not a list of numbers", "1,x")]
+    summary, data = bring(tmp_path, mapping, items_csv='i,emb\n7,"1,x"\n8,"1,2"\n', log_csv=log)
+    assert data.items["emb"].to_list() == [None, [1.0, 2.0]]
+    assert any("emb is not a list of numbers: left unknown (1 rows" in n for n in summary["notes"])
     mapping["items"] = {"files": "items.parquet", "columns": {"item_id": "i"}, "attributes": "all"}
     buffer = io.BytesIO()
     pl.DataFrame({"i": [7], "meta": [{"a": 1}]}).write_parquet(buffer)

@@ -135,7 +135,8 @@ def test_the_commands_take_a_slice_of_kuairand_as_real_processes(kuairand_slice,
     mapping = request.config.rootpath / "configs" / "import" / "kuairand.yaml"
     imported = recsys("import-data", mapping, "--from", kuairand_slice, "--to", tmp_path / "d", "--format", "json")
     rows = pl.scan_parquet(kuairand_slice / "log_standard_4_25_to_5_08.parquet").select(pl.len()).collect().item()
-    assert orjson.loads(imported)["tables"]["impressions"] == {"read": rows, "rejected": 0, "rows": rows}
+    counts = orjson.loads(imported)["tables"]["impressions"]
+    assert counts == {"read": rows, "rejected": 0, "merged": 0, "added": 0, "rows": rows}
     assert orjson.loads(recsys("data", "validate", "--data-dir", tmp_path / "d", "--format", "json"))["ok"]
     described = orjson.loads(recsys("data", "describe", "--data-dir", tmp_path / "d", "--format", "json"))
     assert described["counts"]["impressions"] == rows and described["actions"][0]["action"] == "click"

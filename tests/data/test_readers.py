@@ -14,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_cli.data.importer import readers
+from recsys_cli.data.importer import text as text_blocks
+from recsys_cli.data.importer.batches import LINE
+from recsys_cli.data.importer.lists import each_element
 from recsys_cli.data.importer.mapping import Source
 from recsys_cli.errors import ConfigError, DataError
 
@@ -23,7 +26,7 @@ ROWS = st.lists(st.lists(FIELD, min_size=2, max_size=4), max_size=12)
 
 def read_text(text: str, block: int = 1 << 20, **says) -> tuple[list[tuple], list[tuple]]:
     """(rows with their lines last, bad rows) of a file with this text."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(readers, "BLOCK_BYTES", block):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(text_blocks, "BLOCK_BYTES", block):
         file = Path(folder) / "log.csv"
         file.write_bytes(text.encode())
         batches = list(readers.read(Source(files="log.csv", **says), file))
@@ -65,7 +68,7 @@ def test_blank_lines_are_no_rows_but_lines_all_the_same():
 
 
 def test_a_quote_left_open_does_not_swallow_the_file(monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST_ROW", 64)
+    monkeypatch.setattr(text_blocks, "LONGEST_ROW", 64)
     good, bad = read_text('x,y\n"open,1\n' + "a,1\n" * 100, block=16)
     assert len(good) + len(bad) > 80
 
@@ -73,7 +76,7 @@ def test_a_quote_left_open_does_not_swallow_the_file(monkeypatch):
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=9))
 def test_exploding_numbers_each_element_from_nought(lists):
     frame = pl.DataFrame({"k": range(len(lists)), "v": lists}, schema={"k": pl.Int64, "v": pl.List(pl.Int64)})
-    out = readers.explode(frame, "v").select("k", "v", "rank").rows()
+    out = each_element(frame, "v").select("k", "v", "rank").rows()
     assert out == [(k, v, rank) for k, values in enumerate(lists) for rank, v in enumerate(values)]
 
 
@@ -83,12 +86,12 @@ def test_json_rows_of_many_types_and_missing_keys(tmp_path):
         '{"a": 1, "l": ["x", 2]}\n\n[1]\n{"a": "z", "b": true}\n{"a": 1.5\n{"b": null, "o": {"k": 1}}\n'
     )
     (batch,) = readers.read(Source(files="x.jsonl"), file)
-    assert batch.frame.drop(readers.LINE).to_dicts() == [
+    assert batch.frame.drop(LINE).to_dicts() == [
         {"a": "1", "l": ["x", "2"], "b": None, "o": None},
         {"a": "z", "l": None, "b": True, "o": None},
         {"a": None, "l": None, "b": None, "o": '{"k":1}'},
     ]
-    assert batch.frame[readers.LINE].to_list() == [1, 4, 6]
+    assert batch.frame[LINE].to_list() == [1, 4, 6]
     assert [b[0] for b in batch.bad] == [3, 5]
 
 
@@ -98,7 +101,7 @@ def test_rows_of_parquet_are_numbered_from_one(tmp_path, monkeypatch):
     batches = list(readers.read(Source(files="x.parquet"), tmp_path / "x.parquet", ["a"]))
     assert len(batches) > 1 and sum(b.bytes_read for b in batches) <= (tmp_path / "x.parquet").stat().st_size
     rows = pl.concat([b.frame for b in batches])
-    assert rows.columns == ["a", readers.LINE] and rows[readers.LINE].to_list() == list(range(1, 11))
+    assert rows.columns == ["a", LINE] and rows[LINE].to_list() == list(range(1, 11))
 
 
 def test_files_are_found_by_name_list_and_glob_in_order(tmp_path):

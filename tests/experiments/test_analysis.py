@@ -149,3 +149,27 @@ def test_bad_input_is_named():
 
 def test_every_built_in_metric_is_named_after_itself():
     assert all(name == metric.name for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize(("control", "treatment", "better"), [(0.0, 2.0, True), (-24.0, -27.0, False)])
+def test_over_a_control_of_nothing_or_less_the_difference_is_told(control, treatment, better):
+    rng = np.random.default_rng(0)
+    arm = np.arange(400) % 2
+    spent = np.where(arm == 1, treatment, control) + np.where(arm == 1, rng.normal(0, 1, 400), 0.0)
+    config = ExperimentConfig(name="t", metrics=(MetricConfig(name="rev", numerator="spent"),))
+    found = analyse({"spent": spent}, arm, config)
+    assert ("is better: rev +" if better else "is worse: rev -") in found["verdict"]
+    assert "%" not in found["verdict"].partition("(")[0] and "nan" not in found["verdict"]
+    row = found["metrics"][0]
+    assert np.isnan(row["lift"]["value"]) and np.isnan(row["detectable_lift"])
+    assert row["difference"]["low"] < treatment - control < row["difference"]["high"]
+
+
+def test_a_covariate_that_is_the_outcome_is_left_out_and_told():
+    rng = np.random.default_rng(1)
+    arm, spent = np.arange(400) % 2, rng.exponential(10, 400)
+    metric = MetricConfig(name="rev", numerator="spent", covariate="before")
+    row = compare(metric, {"spent": spent, "before": 3 * spent + 1}, arm)
+    plain = compare(MetricConfig(name="rev", numerator="spent"), {"spent": spent}, arm)
+    assert row["covariate"] is None and "explains spent whole" in row["covariate_left_out"]
+    assert row["p_value"] == pytest.approx(plain["p_value"]) and row["difference"] == pytest.approx(plain["difference"])

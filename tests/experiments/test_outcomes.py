@@ -67,7 +67,7 @@ def test_a_covariate_that_the_log_lacks_is_done_without(tmp_path):
             ("row 4: unknown variant 'contrl' (3 such rows)", "'control'?"),
         ),
         (frame(click=[1, 1, None, 5, 5, 1]), ("row 3: click is empty",)),
-        (frame(click=["x"] * 6), ("column 'click' holds String",)),
+        (frame(click=["x"] * 6), ("row 1: click is 'x', not a number (6 such rows)",)),
         (frame(click=[1.0, np.nan, 0, 5, 5, 1]), ("row 2: click is",)),
         (frame(click=[1.0, np.inf, 0, 5, 5, 1]), ("row 2: click is inf",)),
         (frame(user_id=["a", None, "b", "c", "c", "d"]), ("row 2: user_id is empty",)),
@@ -96,3 +96,22 @@ def test_unreadable_files_are_named(tmp_path):
     ):
         with pytest.raises(DataError, match=words):
             read_outcomes(tmp_path / name, CONFIG)
+
+
+def test_users_are_the_texts_that_a_log_holds(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "user_id,variant,click\n001,control,1\n1,treatment,2\n01,control,3\n1.0,treatment,4\n"
+    )
+    found = read_outcomes(tmp_path / "log.csv", CONFIG)
+    assert sorted(zip(found.arm.tolist(), found.columns["click"].tolist(), strict=True)) == [
+        (0, 1.0), (0, 3.0), (1, 2.0), (1, 4.0)
+    ]
+
+
+@pytest.mark.parametrize("names", [{"control": "False", "treatment": "True"}, {"control": False, "treatment": True}])
+@pytest.mark.parametrize("words", [("False", "True"), ("false", "TRUE")])
+def test_truth_values_may_name_the_arms(tmp_path, names, words):
+    config = ExperimentConfig.model_validate(CONFIG.model_dump() | {"variants": names})
+    rows = "".join(f"{n},{words[n % 2]},1\n" for n in range(4))
+    (tmp_path / "log.csv").write_text("user_id,variant,click\n" + rows)
+    assert read_outcomes(tmp_path / "log.csv", config).arm.tolist() == [0, 1, 0, 1]

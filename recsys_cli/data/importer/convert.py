@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, replace
 
 import polars as pl
 
+from recsys_cli.data.importer.batches import LINE
+from recsys_cli.data.importer.ids import convert_id
+from recsys_cli.data.importer.lists import listed
 from recsys_cli.data.importer.mapping import Column
-from recsys_cli.data.importer.readers import LINE
-from recsys_cli.data.schema import MICROSECONDS, SAFETY_COLUMNS, SECOND, ColumnKind
+from recsys_cli.data.importer.times import convert_time
+from recsys_cli.data.importer.values import Bounds, IdsAreText, Target, Value, number, numeric
+from recsys_cli.data.schema import SAFETY_COLUMNS, SECOND
 from recsys_cli.errors import ConfigError, DataError, nearest
 
 ORDER_START = 946_684_800 * SECOND
@@ -25,44 +29,16 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "weight": (0, float("inf"), "is negative"),
     **dict.fromkeys(SAFETY_COLUMNS, (0, 1, "lies outside 0 to 1")),
 }
-TIME = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True)
-class Target:
-    """One of our columns: what it is called, of what kind, and how it is filled."""
+class Warned:
+    """Something that did not refuse its row: how often, and where first."""
 
-    name: str
-    kind: ColumnKind | None
-    """None for an attribute whose type is recognised at the end"""
-    spec: Column
-    required: bool = False
-    integer: bool = False
-    """Whether ids of this column are integers"""
-    attribute: bool = False
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Moments that a timestamp may have, µs."""
-
-    earliest: int
-    latest: int
-
-    @classmethod
-    def of(cls, earliest: dt.date, future_days: float) -> Bounds:
-        first = dt.datetime(earliest.year, earliest.month, earliest.day, tzinfo=dt.UTC)
-        last = dt.datetime.now(dt.UTC) + dt.timedelta(days=future_days)
-        return cls(int(first.timestamp()) * SECOND, int(last.timestamp()) * SECOND)
-
-
-@dataclass
-class _Value:
-    """An expression for our column and the checks that refuse a row, each with the value to show."""
-
-    value: pl.Expr
-    raw: pl.Expr
-    checks: list[tuple[pl.Expr, str]] = field(default_factory=list)
+    text: str
+    count: int
+    line: int
+    value: str | None
 
 
 def convert(
@@ -73,40 +49,79 @@ def convert(
     *,
     where: str,
     order_start: int = ORDER_START,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(rows in our columns with `LINE`, refused rows as line, reason, value).
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Warned]]:
+    """(rows in our columns with `LINE`, refused rows as line, reason, value, what was counted and kept).
 
     where: the file, for messages. Raises DataError where a source column is missing, ConfigError where the
-    mapping does not fit the type of the column.
+    mapping does not fit the type of the column, IdsAreText where ids guessed to be integers are not.
     """
+    frame, targets = _composed(frame, targets)
     built = [(t, _build(t, frame, nulls, bounds, where, order_start)) for t in targets]
     built = [(t, v) for t, v in built if v is not None]
-    checks = [
-        (f"__check{n}", bad, reason, v.raw)
-        for n, (v, bad, reason) in enumerate((v, bad, reason) for _, v in built for bad, reason in v.checks)
-    ]
+    checks = [(bad, reason, v.raw) for t, v in built if not t.lenient for bad, reason in v.checks]
+    kept = [(bad, f"{reason}: left unknown", v.raw) for t, v in built if t.lenient for bad, reason in v.checks]
+    kept += [(bad, text, v.raw) for _, v in built for bad, text in v.warnings]
+    for t, v in built:
+        if t.lenient and v.checks:
+            v.value = pl.when(~pl.any_horizontal(bad.fill_null(False) for bad, _ in v.checks)).then(v.value)
+    texts = [(t, v) for t, v in built if v.no_integer is not None]
     out = frame.select(
         *(v.value.alias(t.name) for t, v in built),
         LINE,
-        *(bad.fill_null(False).alias(name) for name, bad, _, _ in checks),
+        *(bad.fill_null(False).alias(f"__check{n}") for n, (bad, _, _) in enumerate(checks)),
+        *(bad.fill_null(False).alias(f"__kept{n}") for n, (bad, _, _) in enumerate(kept)),
+        *(v.no_integer.fill_null(False).alias(f"__text{n}") for n, (_, v) in enumerate(texts)),
     )
-    names = [name for name, *_ in checks]
-    refused = (
-        out.select(pl.any_horizontal(names)).to_series()
-        if names
-        else pl.repeat(False, out.height, eager=True)
+    for n, (t, v) in enumerate(texts):
+        if out[f"__text{n}"].any():
+            line, value = frame.filter(out[f"__text{n}"]).select(LINE, v.raw.alias("raw")).row(0)
+            raise IdsAreText(t.name, f"{where} line {line} holds {value!r}")
+    warned = [
+        _warned(frame, out[f"__kept{n}"], text, raw)
+        for n, (_, text, raw) in enumerate(kept)
+        if out[f"__kept{n}"].any()
+    ]
+    good, bad_rows = _apart(frame, out, checks)
+    return good.drop([c for c in good.columns if c.startswith(("__check", "__kept", "__text"))]), bad_rows, warned
+
+
+def _warned(frame: pl.DataFrame, hit: pl.Series, text: str, raw: pl.Expr) -> Warned:
+    line, value = frame.lazy().filter(hit).select(LINE, raw.alias("raw")).first().collect().row(0)
+    return Warned(text, int(hit.sum()), line, value)
+
+
+def _apart(frame: pl.DataFrame, out: pl.DataFrame, checks: list) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(rows that pass every check, the others as line, reason, value)."""
+    names = [f"__check{n}" for n in range(len(checks))]
+    refused = out.select(pl.any_horizontal(names)).to_series() if names else None
+    if refused is None or not refused.any():
+        return out, refusals()
+    hit = frame.with_columns(out.select(names)).filter(refused)
+    reason = pl.coalesce(pl.when(pl.col(n)).then(pl.lit(text)) for n, (_, text, _) in zip(names, checks, strict=True))
+    value = pl.coalesce(pl.when(pl.col(n)).then(raw) for n, (_, _, raw) in zip(names, checks, strict=True))
+    return out.filter(~refused), hit.select(
+        pl.col(LINE).alias("line"), reason.alias("reason"), value.alias("value")
     )
-    good = out.drop(names)
-    if not refused.any():
-        return good, refusals()
-    reason = pl.coalesce(pl.when(pl.col(name)).then(pl.lit(text)) for name, _, text, _ in checks)
-    value = pl.coalesce(pl.when(pl.col(name)).then(raw) for name, _, _, raw in checks)
-    bad_rows = (
-        frame.with_columns(out.select(names))
-        .filter(refused)
-        .select(pl.col(LINE).alias("line"), reason.alias("reason"), value.alias("value"))
-    )
-    return good.filter(~refused), bad_rows
+
+
+def _composed(frame: pl.DataFrame, targets: list[Target]) -> tuple[pl.DataFrame, list[Target]]:
+    """Ids made of several columns or of the row's number as a column of their own."""
+    out = []
+    for t in targets:
+        if t.spec.compose is None and not t.spec.row_number:
+            out.append(t)
+            continue
+        name = f"__made_{t.name}"
+        if t.spec.row_number:
+            made = pl.col(LINE)
+        else:
+            # a bar within a value must not make two users one
+            texts = (pl.col(c).cast(pl.String).fill_null("") for c in t.spec.compose)
+            made = pl.concat_str([x.str.replace_all("|", r"\|", literal=True) for x in texts], separator="|")
+        frame = frame.with_columns(made.alias(name))
+        spec = t.spec.model_copy(update={"column": [name], "compose": None, "row_number": False})
+        out.append(replace(t, spec=spec))
+    return frame, out
 
 
 def refusals(lines=(), reasons=(), values=()) -> pl.DataFrame:
@@ -122,6 +137,13 @@ def source_column(spec: Column, columns: list[str], what: str, where: str) -> st
 
     Raises DataError naming the nearest column.
     """
+    for name in spec.compose or ():
+        if name not in columns:
+            close = nearest(name, columns)
+            raise DataError(
+                f"{where} has no column {name!r} (for {what})",
+                f"is it {close!r}?" if close else f"its columns: {', '.join(columns)}",
+            )
     if spec.column is None:
         return None
     found = next((c for c in spec.column if c in columns), None)
@@ -136,7 +158,7 @@ def source_column(spec: Column, columns: list[str], what: str, where: str) -> st
 
 def _build(
     t: Target, frame: pl.DataFrame, nulls, bounds: Bounds, where: str, order_start: int
-) -> _Value | None:
+) -> Value | None:
     columns = [c for c in frame.columns if c != LINE]
     source = source_column(t.spec, columns, t.name, where)
     if source is None and t.spec.value is None:
@@ -151,7 +173,7 @@ def _build(
     else:
         raw, dtype = _without_nulls(pl.col(source), frame.schema[source], [*nulls, *t.spec.missing])
     shown = raw.cast(pl.String) if not dtype.is_nested() else pl.lit(None, pl.String)
-    out = _Value(raw, shown)
+    out = Value(raw, shown)
     label = t.name if source in (None, t.name) else f"{t.name} ({source})"
     _CONVERTERS[t.kind or "auto"](out, t, dtype, label, bounds, order_start)
     if t.spec.default is not None and t.kind != "bool":
@@ -183,117 +205,22 @@ def _without_nulls(raw: pl.Expr, dtype: pl.DataType, nulls: list[str]) -> tuple[
     if dtype == pl.String and nulls:
         return pl.when(raw.is_in(nulls).not_()).then(raw), dtype
     if dtype.is_numeric():
-        numbers = [n for n in map(_number, nulls) if n is not None]
-        if numbers:
-            return pl.when(raw.cast(pl.Float64).is_in(numbers).not_()).then(raw), dtype
+        numbers = [n for n in map(number, nulls) if n is not None]
+        whole = [int(n) for n in nulls if re.fullmatch(r"-?\d{1,18}", n)]
+        if dtype.is_integer() and whole:
+            return pl.when(raw.cast(pl.Int64, strict=False).is_in(whole).fill_null(False).not_()).then(raw), dtype
+        if numbers and not dtype.is_integer():
+            return pl.when(raw.cast(pl.Float64).is_in(numbers).fill_null(False).not_()).then(raw), dtype
     return raw, dtype
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _id(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+    convert_id(out, t, dtype, label)
 
 
-def _numeric(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Float64, null where it is no number."""
-    return (
-        raw.str.strip_chars().cast(pl.Float64, strict=False)
-        if dtype == pl.String
-        else raw.cast(pl.Float64, strict=False)
-    )
-
-
-def _id(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+def _float(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     raw = out.value
-    if not t.integer:
-        out.value = raw if dtype == pl.String else raw.cast(pl.String)
-        return
-    if dtype.is_float():
-        out.value = pl.when(raw == raw.round()).then(raw.cast(pl.Int64, strict=False))
-    else:
-        out.value = (raw.str.strip_chars() if dtype == pl.String else raw).cast(pl.Int64, strict=False)
-    out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is not an integer"))
-
-
-def _timestamp(
-    out: _Value, t: Target, dtype: pl.DataType, label: str, bounds: Bounds, order_start: int
-) -> None:
-    raw, spec = out.value, t.spec
-    if spec.order:
-        out.value = (_numeric(raw, dtype).cast(pl.Int64) * SECOND + order_start).cast(TIME)
-        out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is not a number"))
-        return
-    if dtype.is_temporal():
-        aware = getattr(dtype, "time_zone", None)
-        out.value = (
-            raw.dt.convert_time_zone("UTC").cast(TIME)
-            if aware
-            else _in_zone(raw.cast(pl.Datetime("us")), spec.zone)
-        )
-        micros = out.value.cast(pl.Int64).cast(pl.Float64)
-        unit = None
-    elif spec.unit:
-        number, factor = _numeric(raw, dtype), MICROSECONDS[spec.unit]
-        micros = number * factor
-        exact = (
-            raw.str.strip_chars().cast(pl.Int64, strict=False)
-            if dtype == pl.String
-            else (raw.cast(pl.Int64) if dtype.is_integer() else pl.lit(None, pl.Int64))
-        )
-        exact = exact // 1000 if spec.unit == "ns" else exact * int(factor)
-        inside = micros.is_between(bounds.earliest, bounds.latest)
-        out.value = (
-            pl.when(inside).then(pl.coalesce(exact, micros.round().cast(pl.Int64, strict=False))).cast(TIME)
-        )
-        out.checks.append(
-            (raw.is_not_null() & (number.is_null() | number.is_nan()), f"{label} is not a number")
-        )
-        unit = spec.unit
-    elif spec.format:
-        out.value = _written_time(raw.cast(pl.String).str.strip_chars(), spec.format, spec.zone)
-        micros = out.value.cast(pl.Int64).cast(pl.Float64)
-        out.checks.append(
-            (raw.is_not_null() & out.value.is_null(), f"{label} is not a time of the form {spec.format}")
-        )
-        unit = None
-    else:
-        raise ConfigError(
-            f"the mapping does not say how {label} is written",
-            "give `unit` (s, ms, us) for numbers or `format` for text",
-        )
-    early = dt.datetime.fromtimestamp(bounds.earliest / SECOND, dt.UTC).date()
-    guess = f": wrong unit? the mapping says {unit}" if unit else ""
-    out.checks.append((micros < bounds.earliest, f"{label} lies before {early}{guess}"))
-    out.checks.append((micros > bounds.latest, f"{label} lies in the future{guess}"))
-
-
-def _in_zone(wall: pl.Expr, zone: str) -> pl.Expr:
-    """UTC of wall-clock times; where the clock is turned back the earlier, where it leaps over them null."""
-    return wall.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone(
-        "UTC"
-    )
-
-
-def _written_time(text: pl.Expr, form: str, zone: str) -> pl.Expr:
-    wall = pl.Datetime("us")
-    if form != "iso":
-        if "%z" in form:
-            return text.str.strptime(TIME, form, strict=False)
-        return _in_zone(text.str.strptime(wall, form, strict=False), zone)
-    text = text.str.replace(" ", "T", literal=True).str.replace(r"Z$", "+00:00")
-    zoned = [text.str.strptime(TIME, f, strict=False) for f in ("%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%dT%H:%M%z")]
-    plain = [
-        text.str.strptime(wall, f, strict=False)
-        for f in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
-    ]
-    return pl.coalesce(*zoned, *(_in_zone(p, zone) for p in plain))
-
-
-def _float(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
-    raw = out.value
-    value = _numeric(raw, dtype)
+    value = numeric(raw, dtype)
     wrong = value.is_null() | value.is_nan() | value.is_infinite()
     if t.attribute and dtype.is_float():
         # a column of floats has no other way to say "unknown"
@@ -304,15 +231,18 @@ def _float(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     _range(out, t, label)
 
 
-def _int(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+def _int(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     raw = out.value
-    number = _numeric(raw, dtype)
-    out.value = pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False))
+    number = numeric(raw, dtype)
+    whole = pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False))
+    # an integer of many digits is not exact as a float
+    exact = raw.str.strip_chars() if dtype == pl.String else raw
+    out.value = pl.coalesce(exact.cast(pl.Int64, strict=False), whole) if not dtype.is_float() else whole
     out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is not an integer"))
     _range(out, t, label)
 
 
-def _range(out: _Value, t: Target, label: str) -> None:
+def _range(out: Value, t: Target, label: str) -> None:
     if t.attribute:
         return
     if t.name == "propensity":
@@ -322,10 +252,10 @@ def _range(out: _Value, t: Target, label: str) -> None:
         out.checks.append(((out.value < low) | (out.value > high), f"{label} {text}"))
 
 
-def _bool(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+def _bool(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     raw, spec = out.value, t.spec
     if spec.thresholds:
-        number = _numeric(raw, dtype)
+        number = numeric(raw, dtype)
         if spec.default is not None:
             number = pl.when(raw.is_null()).then(pl.lit(float(spec.default))).otherwise(number)
         compare = {"at_least": number.ge, "above": number.gt, "at_most": number.le, "below": number.lt}
@@ -337,13 +267,7 @@ def _bool(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
         )
         return
     if spec.is_in is not None:
-        if dtype.is_numeric():
-            known = raw.cast(pl.Float64).is_in([float(v) for v in spec.is_in if _number(str(v)) is not None])
-        elif dtype == pl.Boolean:
-            known = raw.is_in([bool(v) for v in spec.is_in])
-        else:
-            known = raw.is_in([str(v) for v in spec.is_in])
-        out.value = known
+        out.value = _is_one_of(raw, dtype, spec.is_in)
     elif dtype == pl.Boolean:
         out.value = raw
     elif dtype == pl.String:
@@ -357,7 +281,28 @@ def _bool(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
         out.value = out.value.fill_null(bool(spec.default))
 
 
-def _text(out: _Value, t: Target, dtype: pl.DataType, *_) -> None:
+def _is_one_of(raw: pl.Expr, dtype: pl.DataType, listed: list) -> pl.Expr:
+    """Whether a value is one of those listed: texts as they are written, numbers and truth by what they mean."""
+    truths = [v for v in listed if isinstance(v, bool)]
+    numbers = [float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool)]
+    texts = [v for v in listed if isinstance(v, str)]
+    if dtype.is_numeric():
+        numbers += [n for n in map(number, texts) if n is not None]
+        return raw.cast(pl.Float64).is_in([*numbers, *map(float, truths)])
+    if dtype == pl.Boolean:
+        words = [v.strip().lower() for v in texts] + [str(int(n)) for n in numbers]
+        truths += [t for words_of, t in ((TRUE_WORDS, True), (FALSE_WORDS, False)) if set(words_of) & set(words)]
+        return raw.is_in(truths)
+    raw = raw.cast(pl.String)
+    known = raw.is_in(texts)
+    if numbers:
+        known = known | raw.str.strip_chars().cast(pl.Float64, strict=False).is_in(numbers)
+    if truths:
+        known = known | raw.str.to_lowercase().is_in([str(t).lower() for t in truths])
+    return known
+
+
+def _text(out: Value, t: Target, dtype: pl.DataType, *_) -> None:
     value = out.value
     if dtype.is_float():
         whole = (value == value.round()) & value.abs().lt(2**53)
@@ -373,31 +318,30 @@ def _text(out: _Value, t: Target, dtype: pl.DataType, *_) -> None:
     out.value = value.replace(t.spec.replace) if t.spec.replace else value
 
 
-def _list(out: _Value, t: Target, dtype: pl.DataType, *_) -> None:
+def _list(out: Value, t: Target, dtype: pl.DataType, *_) -> None:
     value, separator = out.value, t.spec.separator
     if dtype.is_nested():
         value = value.list.eval(pl.element().cast(pl.String))
     else:
-        value = value.cast(pl.String)
-        value = value.str.split(separator) if separator else pl.concat_list(value)
-        value = value.list.eval(pl.element().str.strip_chars())
+        value = value.cast(pl.String).map_batches(lambda s: listed(s, separator), return_dtype=pl.List(pl.String))
     value = value.list.eval(pl.element().filter(pl.element().is_not_null() & (pl.element() != "")))
     if t.spec.replace:
         value = value.list.eval(pl.element().replace(t.spec.replace))
     out.value = value
 
 
-def _vector(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+def _vector(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     raw, value = out.value, out.value
     if not dtype.is_nested():
-        value = value.cast(pl.String).str.strip_chars().str.split(t.spec.separator or ",")
-        value = value.list.eval(pl.element().str.strip_chars())
+        value = value.cast(pl.String).map_batches(
+            lambda s: listed(s, t.spec.separator or ","), return_dtype=pl.List(pl.String)
+        )
     out.value = value.cast(pl.List(pl.Float32), strict=False)
     bad = out.value.list.eval(pl.element().is_null() | ~pl.element().is_finite()).list.any()
     out.checks.append((raw.is_not_null() & bad, f"{label} is not a list of numbers"))
 
 
-def _auto(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
+def _auto(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
     inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
     if inner is not None and (inner.is_float() or isinstance(dtype, pl.Array)):
         _vector(out, t, dtype, label)
@@ -414,7 +358,7 @@ def _auto(out: _Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
 
 _CONVERTERS = {
     "id": _id,
-    "timestamp": _timestamp,
+    "timestamp": convert_time,
     "float": _float,
     "int": _int,
     "bool": _bool,

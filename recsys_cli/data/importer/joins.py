@@ -6,12 +6,22 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys_cli.data.importer.mapping import Part
-from recsys_cli.data.importer.readers import LINE, find_files, read
+from recsys_cli.data.importer.batches import LINE
+from recsys_cli.data.importer.ids import as_text as key_text
+from recsys_cli.data.importer.mapping import Join, Part
+from recsys_cli.data.importer.readers import find_files, read
 from recsys_cli.errors import DataError
 
 Joined = tuple[dict[str, str], pl.DataFrame]
 """(source column → column of the other file, that file's rows with their keys as text)"""
+
+
+def join_file(join: Join, folder: Path) -> Path:
+    """The first file of a join; raises DataError where there is none."""
+    files = find_files(join, folder)
+    if not files:
+        raise DataError(f"no file {join.files[0]} in {folder}", "it is joined to another; see the mapping")
+    return files[0]
 
 
 def load_joins(part: Part, folder: Path) -> tuple[list[Joined], list[Path]]:
@@ -30,7 +40,7 @@ def load_joins(part: Part, folder: Path) -> tuple[list[Joined], list[Path]]:
             )
         keys = {left: f"__on_{left}" for left in join.match}
         frame = frame.with_columns(
-            pl.col(r).cast(pl.String).alias(keys[left]) for left, r in join.match.items()
+            key_text(pl.col(r), frame.schema[r]).alias(keys[left]) for left, r in join.match.items()
         )
         frame = frame.drop([*join.match.values()]).unique([*keys.values()], keep="first", maintain_order=True)
         joins.append((join.match, frame))
@@ -41,6 +51,6 @@ def add_columns(frame: pl.DataFrame, joins: list[Joined]) -> pl.DataFrame:
     """The rows with the columns of the joined tables; null where there is no match."""
     for match, other in joins:
         keys = [f"__on_{left}" for left in match]
-        frame = frame.with_columns(pl.col(left).cast(pl.String).alias(f"__on_{left}") for left in match)
+        frame = frame.with_columns(key_text(pl.col(left), frame.schema[left]).alias(f"__on_{left}") for left in match)
         frame = frame.join(other, on=keys, how="left", maintain_order="left", suffix="__joined").drop(keys)
     return frame

@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, create_model, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, create_model, model_validator
 
 from recsys_cli.config import Section, read_yaml, validate
 from recsys_cli.data.schema import COLUMNS, NEGATIVE_ACTIONS, ColumnKind
@@ -19,6 +19,14 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
+def _no_quote(value: Any) -> Any:
+    return None if value in ("none", "") else value
+
+
+def _as_explode(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
 def _as_column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str | list) else value
 
@@ -28,6 +36,10 @@ class Column(Section):
 
     column: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     """Source column; of several names the first that the file has."""
+    compose: list[str] | None = None
+    """Source columns that make an id together, where no single one does: their values with bars between them."""
+    row_number: bool = False
+    """The number of the row in its file as id, where the source has none."""
     value: Scalar | None = None
     """The same value for every row, instead of a source column."""
     optional: bool = False
@@ -62,7 +74,7 @@ class Column(Section):
     below: float | None = None
     """True where the number is less."""
     is_in: Annotated[list[Scalar] | None, BeforeValidator(_as_list)] = None
-    """True where the source value is one of these."""
+    """True where the source value is one of these: texts as they are written, numbers and true or false by meaning."""
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -72,8 +84,9 @@ class Column(Section):
 
     @model_validator(mode="after")
     def _one_source(self):
-        if self.column is not None and self.value is not None:
-            raise ValueError("give `column` or `value`, not both")
+        given = [self.column is not None, self.value is not None, self.compose is not None, self.row_number]
+        if sum(given) > 1:
+            raise ValueError("give one of `column`, `value`, `compose` and `row_number`")
         if self.thresholds and isinstance(self.default, str):
             raise ValueError("`default` beside a threshold stands for the unknown number: give a number")
         if self.unit and self.format:
@@ -108,11 +121,14 @@ class Source(Section):
     """File names or globs below the folder given with --from; .gz and .zst are unpacked on the way."""
     optional: bool = False
     """Skip this part where none of its files is there (at least one part of a table must be)."""
-    format: Literal["csv", "jsonl", "parquet", "adjacency", "sequences"] | None = None
-    """Form of the files, by default from their names. "adjacency": a line is a user and then items;
-    "sequences": line n holds the items of user n, oldest first. Both give the source columns user, item, rank."""
+    format: Literal["csv", "jsonl", "parquet", "adjacency", "sequences", "grouped"] | None = None
+    """Form of the files, by default from their names; Parquet shows in the first bytes. "adjacency": a line is a user
+    and then items; "sequences": line n holds the items of user n, oldest first; both give the source columns user,
+    item, rank. "grouped": a line `ID:` heads the rows below it and becomes their source column `group`. "jsonl" reads
+    a JSON array of objects and lines of Python dictionaries too."""
     separator: str | None = None
-    """Between the fields of text files, of one or more characters; by default from the name (comma, tab)."""
+    """Between the fields of text files, of one or more characters; by default from the name (comma, tab), in lists of
+    ids blanks and tabs."""
     header: bool = True
     """Whether the first line of a CSV names the columns."""
     names: list[str] | None = None
@@ -120,9 +136,14 @@ class Source(Section):
     typed_header: bool = False
     """The names in the header carry a type after a colon, as in RecBole's atomic files; it is cut off."""
     encoding: str = "utf-8"
-    """Encoding of text files."""
-    quote: Annotated[str | None, Field(max_length=1)] = '"'
-    """Character that encloses fields holding separators or line ends; null where quotes mean nothing."""
+    """Encoding of text files; UTF-16 and byte-order marks are recognised."""
+    quote: Annotated[str | None, Field(max_length=1), BeforeValidator(_no_quote)] = '"'
+    """Character that encloses fields holding separators or line ends; null or none where quotes mean nothing."""
+    escape: Annotated[str | None, Field(min_length=1, max_length=1)] = None
+    """Character that takes the next one as it is, such as a backslash before a quote within a field; a backslash is
+    recognised where quotes are written in no other way."""
+    longest_field: PositiveInt = 100
+    """A quoted field over more lines than this, or one whose lines look like rows, is refused with every line."""
     missing: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     """Spellings of "unknown" in these files, instead of the mapping's."""
 
@@ -130,6 +151,8 @@ class Source(Section):
     def _names(self):
         if not self.header and self.names is None and self.format in (None, "csv"):
             raise ValueError("`header: false` needs `names`")
+        if self.format == "grouped" and len(self.names or ()) < 2:
+            raise ValueError("`format: grouped` needs `names` of two columns or more")
         return self
 
 
@@ -140,11 +163,23 @@ class Join(Source):
     """Our source column → the column of this file that it must equal; the first match counts."""
 
 
+class Explode(Section):
+    """A column of lists of which each element becomes a row; `rank` is then its place, 0 the first."""
+
+    column: str
+    """Source column: a list, a text written as a JSON or Python list, or a text with separators."""
+    separator: str | None = None
+    """Between the elements of a text; by default blanks."""
+    label: str | None = None
+    """What stands between an element and its label, as "-" in `N3-1`: the label becomes the source column `label`. By
+    default recognised where every element ends in -0 or -1; "" keeps elements whole."""
+
+
 class Part(Source):
     """One part of a table."""
 
-    explode: str | None = None
-    """A list column of which each element becomes a row; `rank` is then its place, 0 the first."""
+    explode: Annotated[Explode | None, BeforeValidator(_as_explode)] = None
+    """A list column of which each element becomes a row. Where elements are objects, `COLUMN.FIELD` maps a field."""
     join: Annotated[list[Join], BeforeValidator(_as_list)] = []
     """Files whose columns are added to these rows."""
 
@@ -237,7 +272,7 @@ class Mapping(Section):
     missing: Annotated[list[str], BeforeValidator(_as_list)] = [""]
     """Spellings of "unknown" in every text file."""
     user_ids: Literal["auto", "integer", "text"] = "auto"
-    """Type of user ids; `auto` takes integers where the first rows hold nothing else."""
+    """Type of user ids; `auto` takes integers where every row has one in its plain form (7, not 007), else text."""
     item_ids: Literal["auto", "integer", "text"] = "auto"
     """Type of item ids."""
     author_ids: Literal["auto", "integer", "text"] = "auto"
@@ -276,6 +311,8 @@ class Mapping(Section):
             kinds = {spec.type for spec in part.attributes.values()} & {"list", "timestamp", "vector"}
             if kinds:
                 raise ValueError(f"attributes of `impressions` are numbers or categories, none can be a {kinds.pop()}")
+        if any(part.both_ways for part in self.follows) and not self.authors_are_users:
+            raise ValueError("`both_ways` needs `authors_are_users: true`: friends follow each other")
         taken = set(self.actions) & set(COLUMNS["impressions"])
         if taken:
             raise ValueError(

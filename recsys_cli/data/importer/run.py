@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -12,35 +13,22 @@ import numpy as np
 import polars as pl
 
 from recsys_cli.data.importer.attributes import attribute_targets, recognise
-from recsys_cli.data.importer.convert import ORDER_START, Bounds, Target, convert, refusals, source_column
-from recsys_cli.data.importer.joins import add_columns, load_joins
-from recsys_cli.data.importer.keys import Keys, ids_are_integers
-from recsys_cli.data.importer.mapping import Column, Mapping, Part, Source
+from recsys_cli.data.importer.batches import LINE, Batch
+from recsys_cli.data.importer.convert import ORDER_START, convert, refusals, source_column
+from recsys_cli.data.importer.joins import add_columns, join_file, load_joins
+from recsys_cli.data.importer.keys import ID_TYPES, Keys, id_types, with_text_ids
+from recsys_cli.data.importer.lists import exploded
+from recsys_cli.data.importer.mapping import Mapping, Part
 from recsys_cli.data.importer.places import Places
-from recsys_cli.data.importer.readers import (
-    LINE,
-    Batch,
-    column_names,
-    explode,
-    find_files,
-    first_columns,
-    read,
-)
+from recsys_cli.data.importer.readers import column_names, find_files, first_columns, read
 from recsys_cli.data.importer.rejects import Rejects
+from recsys_cli.data.importer.told import Told
+from recsys_cli.data.importer.values import Bounds, IdsAreText, Target
 from recsys_cli.data.schema import COLUMNS, PARTS, SECOND, DatasetManifest
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress, Step
-
-ID_TYPES = {
-    "user_id": "user_ids",
-    "follower_id": "user_ids",
-    "item_id": "item_ids",
-    "author_id": "author_ids",
-    "followee_id": "author_ids",
-}
-"""Id column → the mapping's setting for its type."""
 
 
 def import_dataset(
@@ -62,16 +50,24 @@ def import_dataset(
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "give the folder of the source files with --from")
     require_replaceable(target)
-    with atomic_dir(target) as temporary:
-        job = _Import(mapping, folder, temporary, progress or Progress())
-        try:
-            manifest = job.run(mapping_name)
-        finally:
-            job.close()
-    return job.summary(manifest, Path(target), time.perf_counter() - start)
+    notes: list[str] = []
+    while True:
+        manifest = None
+        with contextlib.suppress(IdsAreText), atomic_dir(target) as temporary:
+            job = Import(mapping, folder, temporary, progress or Progress())
+            try:
+                manifest = job.run(mapping_name, notes)
+            except IdsAreText as error:
+                mapping, note = with_text_ids(mapping, error)
+                notes.append(note)
+                raise
+            finally:
+                job.close()
+        if manifest is not None:
+            return job.summary(manifest, Path(target), time.perf_counter() - start)
 
 
-class _Import:
+class Import:
     """One import on its way."""
 
     def __init__(self, mapping: Mapping, source: Path, folder: Path, progress: Progress):
@@ -82,10 +78,10 @@ class _Import:
         self.writer = DatasetWriter(folder, mapping.name, mapping.actions)
         self.bounds = Bounds.of(mapping.earliest, mapping.future_days)
         self.files: dict[Path, None] = {}
-        self.left_out = 0
+        self.told = Told()
         self._known_targets: dict[tuple[int, Path], list[Target]] = {}
         self.parts = {name: self._parts(name) for name in COLUMNS}
-        self.integer = self._id_types()
+        self.integer = id_types(mapping, self.parts, source)
         self.users = Keys(
             "user_id", self.integer["user_ids"], mapping.unknown_users if self.parts["users"] else "add"
         )
@@ -110,35 +106,6 @@ class _Import:
             raise DataError(f"no file for {table} in {self.source}", f"the mapping reads {names}")
         return found
 
-    def _id_types(self) -> dict[str, bool]:
-        """Setting (user_ids, …) → whether those ids are integers."""
-        first: dict[str, tuple[Source, Path, Column]] = {}
-        for table in ("users", "items", "impressions"):
-            for part, files in self.parts[table]:
-                for column, setting in ID_TYPES.items():
-                    spec = getattr(part.columns, column, None)
-                    if spec is not None and setting not in first and spec.column:
-                        first[setting] = self._holder(part, files[0], spec)
-        types = {}
-        for setting in dict.fromkeys(ID_TYPES.values()):
-            chosen = getattr(self.mapping, setting)
-            if chosen == "auto" and setting in first:
-                types[setting] = ids_are_integers(*first[setting])
-            else:
-                types[setting] = chosen == "integer"
-        if self.mapping.authors_are_users:
-            types["author_ids"] = types["user_ids"]
-        return types
-
-    def _holder(self, part: Part, file: Path, spec: Column) -> tuple[Source, Path, Column]:
-        """The file that has a column: that of the part or one joined to it."""
-        for join in part.join:
-            other = self._join_file(join)
-            wanted = set(spec.column)
-            if not wanted & set(first_columns(part, file)) and wanted & set(first_columns(join, other)):
-                return join, other, spec
-        return part, file, spec
-
     # --- reading ------------------------------------------------------------------------------------------
 
     def _targets(self, table: str, part: Part, file: Path) -> list[Target]:
@@ -149,7 +116,7 @@ class _Import:
 
     def _find_targets(self, table: str, part: Part, file: Path) -> list[Target]:
         targets = [
-            Target(name, kind, spec, required, self.integer.get(ID_TYPES.get(name, ""), False))
+            self._target(table, name, kind, spec, required)
             for name, (kind, required) in COLUMNS[table].items()
             if (spec := getattr(part.columns, name)) is not None
         ]
@@ -158,7 +125,9 @@ class _Import:
         attributes = getattr(part, "attributes", {})
         columns = self._source_columns(part, file)
         if columns is not None:
-            columns = [*columns, "rank"] if part.explode else columns
+            if part.explode:
+                fields = {c for t in targets for c in t.spec.column or () if c.startswith(f"{part.explode.column}.")}
+                columns = [*columns, "rank", "label", *fields]
             for t in targets:
                 source_column(t.spec, columns, t.name, str(file))
         elif attributes:
@@ -168,20 +137,25 @@ class _Import:
             targets += attribute_targets(table, attributes, part.leave_out, columns, used)
         return targets
 
+    def _target(self, table: str, name: str, kind, spec, required: bool) -> Target:
+        setting = ID_TYPES.get(name, "")
+        return Target(
+            name,
+            kind,
+            spec,
+            required,
+            integer=self.integer.get(setting, False),
+            guessed=getattr(self.mapping, setting, "") == "auto",
+            # a bad attribute must not take along the item and all its impressions
+            lenient=table in ("users", "items") and not required,
+        )
+
     def _source_columns(self, part: Part, file: Path) -> list[str] | None:
         """Columns of a file and of those joined to it; None where the form has no fixed columns."""
-        found = [column_names(part, file), *(column_names(j, self._join_file(j)) for j in part.join)]
+        found = [column_names(part, file), *(column_names(j, join_file(j, self.source)) for j in part.join)]
         return None if None in found else [c for names in found for c in names]
 
-    def _join_file(self, join) -> Path:
-        files = find_files(join, self.source)
-        if not files:
-            raise DataError(
-                f"no file {join.files[0]} in {self.source}", "it is joined to another; see the mapping"
-            )
-        return files[0]
-
-    def _batches(
+    def batches(
         self, table: str, part: Part, files: list[Path], step: Step
     ) -> Iterator[tuple[Batch, pl.DataFrame]]:
         """Each batch of a part with its rows in our columns; what is refused goes to the rejects."""
@@ -193,19 +167,18 @@ class _Import:
             targets = self._targets(table, part, file)
             if table == "impressions":
                 self.writer.context |= {t.name for t in targets if t.attribute}
-            wanted = {c for t in targets for c in t.spec.column or ()} | {
-                left for on, _ in joins for left in on
-            }
-            wanted |= {part.explode} if part.explode else set()
-            for batch in read(part, file, sorted(wanted)):
+            wanted = {c for t in targets for c in (*(t.spec.column or ()), *(t.spec.compose or ()))}
+            wanted |= {left for on, _ in joins for left in on}
+            from_file = wanted | ({part.explode.column} if part.explode else set())
+            decided: dict[str, str] = {}
+            for batch in read(part, file, sorted(from_file)):
                 frame = batch.frame
+                for note in batch.notes:
+                    self.told.note(note)
                 if part.explode:
-                    if part.explode not in frame.columns:
-                        raise DataError(
-                            f"{file} has no column {part.explode!r} (to explode)",
-                            f"its columns: {', '.join(frame.columns)}",
-                        )
-                    frame = explode(frame, part.explode)
+                    frame, notes = exploded(frame, part.explode, str(file), wanted, decided)
+                    for note in notes:
+                        self.told.note(f"{file.name}: {note}")
                 frame = add_columns(frame, joins)
                 self.rejects.read[table] = self.rejects.read.get(table, 0) + frame.height + len(batch.bad)
                 if batch.bad:
@@ -213,10 +186,11 @@ class _Import:
                 step.advance(batch.bytes_read)
                 if frame.height == 0:
                     continue
-                good, bad = convert(
+                good, bad, warned = convert(
                     frame, targets, nulls, self.bounds, where=str(file), order_start=self._order_start
                 )
                 self.rejects.add(table, file, bad)
+                self.told.warn(table, file, warned)
                 yield batch, good
 
     _order_start = ORDER_START
@@ -240,12 +214,19 @@ class _Import:
         if keys.policy == "add":
             keys.add(frame[column].filter(unknown))
             return frame
-        self._reject(table, file, frame.filter(unknown), f"unknown {column}", column)
+        reason = f"unknown {column}"
+        if keys is self.authors and keys is not self.users:
+            ids = frame[column].filter(unknown).cast(pl.String)
+            if ids.is_in(self.users.ids.cast(pl.String).implode()).any():
+                reason += ": no item is by them, yet some are users (`authors_are_users: true`?)"
+        self._reject(table, file, frame.filter(unknown), reason, column)
         return frame.filter(~unknown)
 
     # --- tables -------------------------------------------------------------------------------------------
 
-    def run(self, mapping_name: str) -> DatasetManifest:
+    def run(self, mapping_name: str, notes: list[str]) -> DatasetManifest:
+        for note in notes:
+            self.told.note(note)
         total = sum(f.stat().st_size for parts in self.parts.values() for _, files in parts for f in files)
         with self.progress.step("import", total) as step:
             entities = {"users": self._entities("users", self.users, step)}
@@ -266,6 +247,8 @@ class _Import:
                 "check the files and the mapping",
             )
         self.rejects.close()
+        for action in [a for a, n in self.writer.table("impressions").action_counts.items() if not n]:
+            self.told.note(f"action {action} never occurs: is its column, or what it is compared with, the right one?")
         origin = {
             "kind": "import",
             "mapping": mapping_name or self.mapping.name,
@@ -273,6 +256,7 @@ class _Import:
             "files": [
                 {"file": str(f.relative_to(self.source)), "bytes": f.stat().st_size} for f in self.files
             ],
+            "notes": self.told.lines,
         }
         return self.writer.finish(
             origin=origin,
@@ -286,7 +270,7 @@ class _Import:
         """`users` or `items` whole; each id in its first row."""
         frames, auto = [], []
         for part, files in self.parts[table]:
-            for batch, frame in self._batches(table, part, files, step):
+            for batch, frame in self.batches(table, part, files, step):
                 if table == "items" and self.mapping.authors_are_users and "author_id" in frame.columns:
                     named = frame.filter(pl.col("author_id").is_not_null())
                     known = self._known(table, batch.file, named, "author_id", self.authors)
@@ -297,7 +281,7 @@ class _Import:
                 again = ~frame[keys.column].is_first_distinct() | ~keys.unknown(frame[keys.column])
                 if again.any():
                     if part.duplicates == "first":
-                        self.left_out += int(again.sum())
+                        self.told.merge(table, int(again.sum()))
                     else:
                         self._reject(
                             table,
@@ -327,6 +311,7 @@ class _Import:
             if frame.height
             else keys.ids.sort()
         )
+        self.told.added[f"{keys.column[:-3]}s"] = len(more)
         return (
             pl.concat([frame, pl.DataFrame({keys.column: more})], how="diagonal_relaxed")
             if len(more)
@@ -353,7 +338,7 @@ class _Import:
         has_time, places = self.has_time, Places()
         for part, files in sorted(self.parts["impressions"], key=lambda p: PARTS.index(p[0].split or PARTS[0])):
             latest, time = self._order_start, part.columns.timestamp
-            for batch, frame in self._batches("impressions", part, files, step):
+            for batch, frame in self.batches("impressions", part, files, step):
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
                 if self.mapping.drop_exact_repeats:
@@ -384,7 +369,7 @@ class _Import:
             else None
         )
         fresh = fresh & ~np.isin(hashes, seen)
-        self.left_out += int((~fresh).sum())
+        self.told.merge("impressions", int((~fresh).sum()))
         return frame.filter(pl.Series(fresh)), np.concatenate([seen, hashes[fresh]])
 
     def _edges(self, table: str, keys: dict[str, Keys], step: Step) -> None:
@@ -392,18 +377,23 @@ class _Import:
         source, target = keys
         seen = np.zeros(0, np.uint64)
         for part, files in self.parts[table]:
-            for batch, frame in self._batches(table, part, files, step):
+            for batch, frame in self.batches(table, part, files, step):
                 for column, known in keys.items():
                     frame = self._known(table, batch.file, frame, column, known)
                 if getattr(part, "both_ways", False):
+                    read = frame.height
                     swapped = frame.rename({source: target, target: source}).select(frame.columns)
                     frame = pl.concat([frame, swapped]).unique(
                         [source, target], keep="first", maintain_order=True
                     )
+                    self.told.added[table] = self.told.added.get(table, 0) + read
+                    self.told.merge(table, 2 * read - frame.height)
                 if table != "history":
                     hashes = frame.select(source, target).hash_rows(seed=0)
                     again = ~hashes.is_first_distinct() | pl.Series(np.isin(hashes.to_numpy(), seen))
-                    if again.any() and not getattr(part, "both_ways", False):
+                    if getattr(part, "both_ways", False):
+                        self.told.merge(table, int(again.sum()))
+                    elif again.any():
                         self._reject(
                             table, batch.file, frame.filter(again), f"repeats an edge of {table}", target
                         )
@@ -424,14 +414,21 @@ class _Import:
         rows = {}
         for name, info in manifest.tables.items():
             rejected = self.rejects.count(name)
-            rows[name] = {"read": self.rejects.read.get(name, 0), "rejected": rejected, "rows": info.rows}
+            rows[name] = {
+                "read": self.rejects.read.get(name, 0),
+                "rejected": rejected,
+                "merged": self.told.merged.get(name, 0),
+                "added": self.told.added.get(name, 0),
+                "rows": info.rows,
+            }
         return {
             "dataset": str(target),
             "name": manifest.name,
             "digest": manifest.digest,
             "tables": rows,
             "actions": {a: info.count for a, info in manifest.actions.items()},
-            "repeats_left_out": self.left_out,
+            "repeats_left_out": sum(self.told.merged.values()),
+            "notes": self.told.lines,
             "rejects": [asdict(r) for r in self.rejects.reasons],
             "seconds": round(seconds, 3),
         }

@@ -1,0 +1,55 @@
+"""Ids as people type them and as files hold them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from recsys_cli.cli.recommend import split_history
+from recsys_cli.data.importer.text import read_lines
+from recsys_cli.data.vocabulary import Vocabulary
+from recsys_cli.errors import DataError
+from recsys_cli.terminal import console
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("i,1,007", ["i,1", "007"]),
+        ("007, i;2", ["007", "i;2"]),
+        ("x,i,1,y", ["x", "i,1", "y"]),
+        ("a,b,c", ["a,b,c"]),
+        (" ,", []),
+        ("i", ["i"]),
+    ],
+)
+def test_an_id_of_a_history_may_hold_commas(text, ids):
+    known = Vocabulary(np.array(["i,1", "007", "i;2", "a", "a,b,c"], object))
+    assert split_history(text, known) == ids
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_users_of_a_file_are_read_whatever_its_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "users.txt").write_bytes("7\r\né\n\n 9 \n".encode(encoding))
+    assert read_lines(tmp_path / "users.txt", "one user id a line") == ["7", "é", "9"]
+
+
+def test_a_users_file_that_is_not_there_or_no_text_is_refused(tmp_path):
+    (tmp_path / "users.txt").write_bytes("José".encode("latin-1"))
+    for name in ("none.txt", "users.txt"):
+        with pytest.raises(DataError, match=name) as caught:
+            read_lines(tmp_path / name, "one user id a line")
+        assert "one user id a line" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [":100:", "[/z]", "nobody [/x]", "a[/b]c"])
+def test_names_that_look_like_markup_or_emoji_are_printed_as_they_stand(name):
+    from rich.table import Table
+
+    out = io.StringIO()
+    table = Table("name")
+    table.add_row(name)
+    console(file=out, width=60).print(name, table)
+    assert out.getvalue().count(name) == 2
