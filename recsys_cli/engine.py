@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.explain import Recommendations, describe_slate
 from recsys_cli.pipeline.filters import Policy
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
+from recsys_cli.pipeline.order import Order, resolve_order
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -93,7 +95,7 @@ class RecommendationEngine:
         if self.state is None:
             object.__setattr__(self, "state", self.bundle.state)
             object.__setattr__(self, "snapshot", self.bundle.snapshot)
-        object.__setattr__(self, "_stages", build_stages(self.pipeline, self.bundle))
+        object.__setattr__(self, "_stages", build_stages(self.pipeline, self.bundle, self.order))
 
     @classmethod
     def load(
@@ -118,6 +120,11 @@ class RecommendationEngine:
         threads = threads or len(os.sched_getaffinity(0))
         bundle = read_bundle(opened.measured if measured else opened.bundle)
         return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, threads=threads, trace=trace)
+
+    @cached_property
+    def order(self) -> Order:
+        """What orders the candidates: what training chose, or what the settings name."""
+        return resolve_order(self.pipeline, self.bundle)
 
     @property
     def notes(self) -> list[str]:

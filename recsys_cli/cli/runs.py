@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.pipeline.order import order_in_words
 
 group = typer.Typer(no_args_is_help=True, help="List, show, compare, switch and delete runs.", rich_markup_mode=None)
 app.add_typer(group, name="runs")
@@ -80,6 +81,8 @@ def show(
 
         from recsys_cli.config import leaves
 
+        for sentence in order_in_words(document["metrics"].get("order", {})):
+            console.print(sentence, highlight=False, markup=False)
         table = Table("key", "value", box=None, header_style="bold")
         for key, value in leaves({k: v for k, v in document.items() if k not in ("settings", "files")}).items():
             table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))

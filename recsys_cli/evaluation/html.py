@@ -124,7 +124,7 @@ def _heavy_ranker(document: dict, k: int) -> str:
         )
 
     return report.section(
-        f"What the heavy ranker adds at {k}",
+        f"What ranking adds at {k}",
         report.grid(*(chart(m) for m in measured)),
         report.html_table(rows, {"against": "", **measured}),
         note="Both sides are slates as served, from the same candidates, with the same caps and the same exploration; "

@@ -82,6 +82,7 @@ def evaluate(
         **rankings,
         "impressions": impressions,
         "left_out": left_out,
+        "order": engine.manifest.metrics.get("order", {}),
         "notes": list(engine.manifest.notes),
     }
     document["targets"] = check_targets(document)

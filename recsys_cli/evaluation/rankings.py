@@ -11,6 +11,8 @@ import numpy as np
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import Figures, headline, interval
 from recsys_cli.evaluation.lists import Popularity, Random, source_lists
+from recsys_cli.pipeline.config import OrderConfig
+from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
 
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine, SlateBatch
@@ -26,7 +28,9 @@ RANKING = "before re-ranking"
 WITHOUT_HEAVY = "without heavy"
 """The pipeline without its heavy ranker: the light ranker's order, re-ranked as ever."""
 SOURCES_ALONE = "sources alone"
-"""Neither ranker: reciprocal-rank fusion of the sources, re-ranked as ever."""
+"""No ranker: reciprocal-rank fusion of the sources, re-ranked as ever."""
+FUSED = "fusion"
+"""Likewise by the mean of the sources' standardised scores."""
 BEST_SOURCE = "best source"
 """The source of highest NDCG among those that the funnel is compared with."""
 POPULARITY = "popularity"
@@ -144,15 +148,16 @@ class Rankings:
         return out
 
     def _reduced(self) -> dict[str, RecommendationEngine]:
-        """The same engine with fewer rankers, where it has them: same sources, filters, caps and draws."""
+        """The same engine with simpler orders than the one chosen: same sources, filters, caps and draws."""
         pipeline, bundle = self.engine.pipeline, self.engine.bundle
-        if bundle.heavy is None or not pipeline.heavy.enabled:
-            return {}
-        light = pipeline.model_copy(update={"heavy": pipeline.heavy.model_copy(update={"enabled": False})})
-        sources = light.model_copy(update={"light": pipeline.light.model_copy(update={"enabled": False})})
-        out = {WITHOUT_HEAVY: light} if bundle.light is not None and pipeline.light.enabled else {}
-        out[SOURCES_ALONE] = sources
-        return {name: self.engine.with_pipeline(p) for name, p in out.items()}
+        chosen = self.engine.order.orders
+        simpler = {SOURCES_ALONE: MERGE, FUSED: FUSION}
+        if HEAVY in chosen and bundle.light is not None and pipeline.light.enabled:
+            simpler = {WITHOUT_HEAVY: LIGHT, **simpler}
+        return {
+            name: self.engine.with_pipeline(pipeline.model_copy(update={"order": OrderConfig(known=order, new=order)}))
+            for name, order in simpler.items()
+        }
 
     def _by_source(self, served: _Served) -> list[dict]:
         """What each source contributes to the served slates; an item that several proposed counts for each."""

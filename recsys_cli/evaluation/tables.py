@@ -9,6 +9,7 @@ from rich.markup import escape
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
+from recsys_cli.pipeline.order import order_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +64,8 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     console.print()
     for sentence in verdict(document):
         console.print(sentence, highlight=False, style="bold" if sentence.startswith("The list") else None)
+    for sentence in order_in_words(document["order"]):
+        console.print(sentence, highlight=False, markup=False)
     if any(row["role"] == "best source" for row in document["against"]):
         console.print("The best source is picked on these very lists, which flatters it.", style="dim")
     if full:
@@ -189,7 +192,7 @@ def _heavy_ranker(document: dict, k: int) -> Table | None:
     if not document["heavy_ranker"]:
         return None
     rows = document["heavy_ranker"]
-    table = _table(f"What the heavy ranker adds at {k}", "", *(f"over {r['against']}" for r in rows))
+    table = _table(f"What ranking adds at {k}", "", *(f"over {r['against']}" for r in rows))
     for metric, heading in HEADINGS.items():
         if f"{metric}@{k}" in rows[0]["metrics"]:
             table.add_row(heading, *(difference(r["metrics"][f"{metric}@{k}"]) for r in rows))

@@ -110,3 +110,34 @@ def by_sources(candidates: Candidates, order: str) -> np.ndarray:
     # what the source lacks comes behind what it has, in the order of the others
     behind = 1e-4 * fused / max(float(fused.max(initial=0)), 1e-9)
     return np.where(rank > 0, 1 / np.maximum(rank, 1), behind).astype(np.float32)
+
+
+def order_in_words(account: dict) -> list[str]:
+    """Sentences on what training chose to order the lists, from the account that it keeps with a run."""
+    if "criterion" not in account:
+        return []
+    out = []
+    for side, people in (("known", "people with a history"), ("new", "new people")):
+        row = account[side]
+        figures = sorted(row["figures"].items(), key=lambda pair: -pair[1]["value"])
+        shown = ", ".join(f"{name} {figure['value']:.4f}" for name, figure in figures[:6])
+        told = f" ({shown}; {row['users']:,} users)" if shown else ""
+        out.append(f"Lists of {people} are ordered by {row['chosen']}: {row['why']}{told}.")
+    caps = account.get("caps", {})
+    if caps and not caps["kept"]:
+        out.append(
+            f"The caps of the slate are off: they cost {1 - caps['after'] / max(caps['before'], 1e-12):.1%} "
+            "(pipeline.diversity.enabled: true keeps them)."
+        )
+    return [*out, f"Compared by {account['criterion']}."]
+
+
+def best_part(account: dict) -> tuple[str, float, float] | None:
+    """(best single source for known people, its figure, that of the order that was chosen); None where unknown."""
+    row = account.get("known", {})
+    figures = {name: f["value"] for name, f in row.get("figures", {}).items()}
+    parts = {name: v for name, v in figures.items() if name.partition(" ")[0] not in (MERGE, FUSION, *RANKERS)}
+    if not parts or row["chosen"] not in figures:
+        return None
+    best = max(parts, key=parts.get)
+    return best, parts[best], figures[row["chosen"]]

@@ -143,7 +143,9 @@ def test_the_last_rows_of_each_user_measure():
 
 def test_numbers_of_rows_instead_of_shares():
     data = dataset(np.arange(12) * SECOND, [0] * 8 + [1, 1, 2, 2])
-    split = make_split(WindowsConfig(split="last", test_rows=1, validation_rows=2), data, seed=0)
+    split = make_split(
+        WindowsConfig(split="last", test_rows=1, validation_rows=2, history_share=0.4), data, seed=0
+    )
     assert by_user(split, 0) == [[0, 1, 2], [3, 4], [5, 6], [7]]
     # everybody keeps a row of history
     assert by_user(split, 1) == [[8], [], [], [9]]
