@@ -108,8 +108,10 @@ def taken_over(asked: Asked, only: Sequence[str]) -> dict[Path, str]:
                 f"source {name} cannot be taken over from run {run.id}: {_difference(before, config)}",
                 f"name it too (--only {','.join([*only, name])}), or leave out --only",
             )
-        stepped_aside = any(note.startswith(f"source {name} steps aside") for note in run.manifest.notes)
-        for folder in () if stepped_aside else ("history", "checkpoints"):
+        away = (f"source {name} steps aside", f"source {name} is dropped")
+        stepped_aside = any(note.startswith(away) for note in run.manifest.notes)
+        folders = ("history", "checkpoints", *(("served",) if run.manifest.refitted else ()))
+        for folder in () if stepped_aside else folders:
             path = run.folder / folder / f"{name}.pt"
             if not path.is_file():
                 raise ArtifactError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.data.dataset import Dataset
@@ -18,10 +19,12 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
+from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.training import TrainingJob
+from recsys_cli.training.requests import Lesson, lesson_of
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,14 @@ def window_tables(settings: Settings, dataset: Dataset, progress: Progress | Non
         job.__dict__["work"] = Path(name)
         for folder in ("checkpoints", "history", "progress"):
             (job.work / folder).mkdir()
+        job.lesson = Lesson(dataset, windows)
         sources = job._sources()
-        early = job._fit(sources, job.window(windows.history_end), "history")
+        early = job._fit(sources, job.window(dataset.log, windows.history_end), "history")
         spec = job._spec(early)
         train, valid = job._tables(spec, early)
-        late = job._fit(sources, job.window(windows.test_start), "checkpoints")
+        late = job._fit(sources, job.window(dataset.log, windows.test_start), "checkpoints")
     test = dataset.log.window(windows.test_start, windows.end)
-    return WindowTables(train, valid, _rows(job, spec, late, test, windows.test_start), test)
+    return WindowTables(train, valid, _rows(job, dataset, spec, late, test, windows.test_start), test)
 
 
 def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[FeatureTable, Log]:
@@ -58,7 +62,7 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
     The sources that measure similarities are those of the run's `history` checkpoints, which never saw these rows.
     """
     run = RunStore(artifacts).open(run_id)
-    windows, split = run.manifest.windows, split_again(run.manifest.windows, dataset)
+    split = split_again(run.manifest.windows, dataset)
     dataset = dataset.with_log(split.log)
     dataset.catalogue, _ = SafetyModels.load(run.bundle / FOLDER).fill(dataset.catalogue, dataset.items)
     job = TrainingJob(Settings.model_validate(run.manifest.settings), dataset, split, run.manifest.final, Progress())
@@ -66,14 +70,19 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
         job.__dict__["work"] = Path(name)
         (job.work / "progress").mkdir()
         shutil.copytree(run.folder / "history", job.work / "history")
-        sources = job._fit(job._sources(), job.window(windows.history_end), "history")
-    rows = dataset.log.window(windows.validation_start, windows.test_start)
-    return _rows(job, job._spec(sources), sources, rows, windows.history_end), rows
+        job.lesson = lesson_of(job)
+        lesson, w = job.lesson.dataset, job.lesson.windows
+        settled = orjson.loads((run.measured / "bundle.json").read_bytes())["sources"]
+        blank = {n: SOURCES[c["kind"]](SOURCES[c["kind"]].config_type.model_validate(c)) for n, c in settled.items()}
+        sources = job._fit(blank, job.window(lesson.log, w.history_end), "history")
+    rows = lesson.log.window(w.validation_start, w.test_start)
+    return _rows(job, lesson, job._spec(sources), sources, rows, w.history_end), rows
 
 
-def _rows(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever], rows: Log, known: int) -> FeatureTable:
+def _rows(
+    job: TrainingJob, dataset: Dataset, spec: FeatureSpec, sources: dict[str, Retriever], rows: Log, known: int
+) -> FeatureTable:
     """Features of rows as of each; similarities by the sources and what they knew at the moment `known` (µs)."""
-    dataset = job.dataset
     state = State.build(dataset.catalogue, dataset.log, known, **job.edges)
 
     def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:

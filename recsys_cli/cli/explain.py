@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.features.spec import Feature
     from recsys_cli.ranking.attribution import Attribution
 
 
@@ -57,12 +60,16 @@ def explain(
     predictions = {} if engine.bundle.heavy is None else engine.bundle.heavy.predict(case.values[None], case.entities)
     predictions = {name: float(column[0]) for name, column in predictions.items()}
     if ranker == "light":
-        told, head = _light(engine, case), "any positive action"
+        told, head = _light(engine, case), "taken"
     else:
         head = action or _leading(engine, predictions)
         told = _heavy(call, engine, run, case, head)
     features = {f.name: f for f in case.features}
     at_names = {f.name: float(v) for f, v in zip(case.features, case.values, strict=True)}
+    if ranker == "light":
+        asked = _as_candidate(engine, case, told.names)
+        features = {name: _of_request(name) for name in asked} | features
+        at_names |= asked
     rows = [
         {
             "name": name, "group": features[name].group, "value": at_names[name],
@@ -90,8 +97,35 @@ def _light(engine: RecommendationEngine, case) -> Attribution:
     light = engine.bundle.light
     if light is None:
         raise ArtifactError(f"run {engine.manifest.id} has no light ranker", "explain the heavy one")
-    columns = [engine.bundle.spec.column[name] for name in light.names]
-    return explain_light(light, case.values[columns])
+    values = _as_candidate(engine, case, light.names)
+    return explain_light(light, np.array([values[name] for name in light.names], np.float32))
+
+
+def _as_candidate(engine: RecommendationEngine, case, names: tuple[str, ...]) -> dict[str, float]:
+    """Features of the item among what the sources propose to the user now; UsageError where it is not among that."""
+    from recsys_cli.features.snapshot import Context
+    from recsys_cli.pipeline.candidates import Query
+    from recsys_cli.pipeline.request_features import candidate_features
+    from recsys_cli.pipeline.scoring import similarities
+
+    users = np.array([engine.position(case.user)], np.int32)
+    found = engine.slates(users, keep_sourced=True).hydrated
+    place = np.flatnonzero(found.items[0] == engine.bundle.item_ids.position(case.item))
+    if not len(place):
+        raise UsageError(
+            f"item {case.item!r} is not among the candidates of user {case.user!r}",
+            "the light ranker compares candidates of one request; explain the heavy one",
+        )
+    context = Context(now=engine.state.now)
+    query = Query(users, 1, engine.bundle, engine.state, engine.snapshot, context, engine.seed)
+    values = candidate_features(query, found, names, similarities(query, found))[0, place[0]]
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _of_request(name: str) -> Feature:
+    from recsys_cli.features.spec import Feature
+
+    return Feature(name, "request", "request", "request", name, "place among the candidates of the request", name)
 
 
 def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case, action: str) -> Attribution:

@@ -42,4 +42,6 @@ def build_stages(config: PipelineConfig, bundle: Bundle, order: Order | None = N
     if config.diversity.enabled is True or (config.diversity.enabled == "auto" and order.caps):
         stages.append(Caps(config.diversity, config.reserve))
     stages += [LastChecks(filters, rules), Select()]
+    if HEAVY not in order.orders and bundle.heavy is not None and config.heavy.enabled:
+        stages.append(HeavyRanking(config.heavy))  # what is listed has its predictions, whatever ordered it
     return stages

@@ -147,9 +147,19 @@ def choose(
 
 
 def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict:
-    """What the caps of the slate cost of the criterion: figures before and after, and whether they are kept."""
-    before, after = (_ratio(*criterion(items)) for items in (plain, capped))
-    return {"before": before, "after": after, "kept": bool(after >= before * (1 - CAPS_MAY_COST))}
+    """What the caps of the slate cost of the criterion: figures before and after, and whether they are kept.
+
+    They are, unless they cost more than CAPS_MAY_COST of it and more than a standard error of the difference.
+    """
+    parts = [criterion(items) for items in (plain, capped)]
+    before, after = (_ratio(*part) for part in parts)
+    drawn = np.random.default_rng(0).multinomial(len(plain), np.full(len(plain), 1 / len(plain)), RESAMPLES)
+    samples = [(drawn @ above) / np.maximum(drawn @ below, 1e-12) for above, below in parts]
+    noise = float((samples[0] - samples[1]).std())
+    return {
+        "before": before, "after": after, "noise": noise,
+        "kept": bool(before - after <= max(before * CAPS_MAY_COST, noise)),
+    }
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> float:

@@ -193,7 +193,9 @@ def _drawn(
 
 def joined(*parts: RequestRows) -> RequestRows:
     """The rows of several, requests numbered on."""
-    parts = tuple(part for part in parts if len(part))
+    first, parts = parts[0], tuple(part for part in parts if len(part))
+    if not parts:
+        return first
     start, numbers = 0, []
     for part in parts:
         numbers.append(part.request + start)

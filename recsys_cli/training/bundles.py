@@ -139,7 +139,7 @@ def _cut(job: TrainingJob, bundle: Bundle, rankers: Rankers, dataset: Dataset) -
         else:
             job.notes.append("the light ranker is not distilled: nobody has more candidates than are kept")
     if size and len(users):
-        job.metrics["light"]["cut"] = survival(scored(light, users[:size]), pipeline.light.keep)
+        job.metrics.setdefault("light", {})["cut"] = survival(scored(light, users[:size]), pipeline.light.keep)
     return light
 
 

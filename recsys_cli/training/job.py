@@ -30,6 +30,7 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
+from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.requests import RequestRows, joined
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.baseline import fit_baseline
@@ -179,7 +180,7 @@ class TrainingJob:
             shutil.rmtree(self.work, ignore_errors=True)
         elif not self.work.is_dir():
             self.progress.message("nothing to resume for these settings and data: training from the start")
-        for folder in ("checkpoints", "history", "progress", *(("served",) if self.refit or self.final else ())):
+        for folder in ("checkpoints", "history", "progress/trial", *(("served",) if self.refit or self.final else ())):
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         for path, place in taken.items():
             shutil.copyfile(path, self.work / place)
@@ -191,13 +192,18 @@ class TrainingJob:
         sources = choice.wanted_kinds(self, sources, answers)
         self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
         with self.step("sources on the history window"):
-            early = self._fit(sources, window, "history")
+            settled = choice.remembered(self, sources)
+            ready = {name: SOURCES[config.kind](config) for name, config in settled.items()}
+            early = self._fit(ready, window, "history")
+            early |= self._fit({n: s for n, s in sources.items() if n not in settled}, window, "progress/trial")
+            if not early:
+                raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
         with self.step("settings of sources"):
             early = choice.without_weak(self, early, window, answers)
-            settled = choice.tune(self, early, window, answers)
+            found = choice.tune(self, {n: s for n, s in early.items() if n not in settled}, window, answers)
         with self.step("sources on the history window as settled"):
-            sources = {name: SOURCES[config.kind](config) for name, config in settled.items()}
-            early = {name: self._settled(name, early[name], config, window) for name, config in settled.items()}
+            early = {n: self._settled(n, early[n], found.get(n), window) for n in sources if n in early}
+            sources = {name: SOURCES[source.config.kind](source.config) for name, source in early.items()}
         with self.step("recall of sources"):
             self.metrics["sources"] = self._recall(early, window)
         spec = self._spec(early)
@@ -251,20 +257,25 @@ class TrainingJob:
             rows = joined(rows, requests.rows_of(self, bundle, judge))
         return rankers, rows
 
-    def _of_requests(self, bundle: Bundle, rows: RequestRows) -> Rankers:
-        with self.step("light ranker"):
-            light = requests.fit_light(self, bundle, rows)
-        with self.step("relevance ranker"):
-            relevance = requests.fit_relevance_ranker(self, rows)
-        if relevance is None and self.settings.ranking.relevance.enabled:
+    def _of_requests(self, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
+        """The rankers that learn from requests, of these those that `order` needs (all where none is chosen yet)."""
+        light = relevance = None
+        if order is None or order.ranked:
+            with self.step("light ranker"):
+                light = requests.fit_light(self, bundle, rows)
+        if order is None or order.related:
+            with self.step("relevance ranker"):
+                relevance = requests.fit_relevance_ranker(self, rows)
+        if order is None and relevance is None and self.settings.ranking.relevance.enabled:
             self.note("no relevance ranker: too little of what the sources proposed was taken")
         if light is not None:
-            self.metrics["light"] = {"taken among what was proposed": {"train_roc_auc": light.auc}}
+            of = {"taken among what was proposed": {"train_roc_auc": light.auc}}
+            self.metrics["light"] = self.metrics.get("light", {}) | of
         return Rankers(light, relevance)
 
     def _crosswise(self, spec: FeatureSpec, rankers: Rankers, early: dict[str, Retriever]) -> Rankers:
         """The rankers of requests from all parts of every user's rows, where no order makes one part the last."""
-        if not self._random:
+        if not self._random or not rankers.order.ranked:
             return rankers
         before = self.dataset.with_log(self.dataset.log.window(end=self.windows.test_start))
         return self._with(rankers, spec, early, crosswise(self, spec, early, before, random=True))
@@ -277,7 +288,7 @@ class TrainingJob:
         Where rows have no order all parts of everything are foretold crosswise; where people's own rows are the
         lesson, the last fifth of everybody; else the requests of the test window are added to those before.
         """
-        if late is None:
+        if late is None or not rankers.order.ranked:
             return rankers
         if self._random:
             return self._with(rankers, spec, late, crosswise(self, spec, late, self.whole, random=True))
@@ -291,7 +302,7 @@ class TrainingJob:
     def _with(
         self, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
     ) -> Rankers:
-        fresh = self._of_requests(draft_bundle(self, spec, sources), rows)
+        fresh = self._of_requests(draft_bundle(self, spec, sources), rows, rankers.order)
         return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance)
 
     @property
@@ -333,19 +344,19 @@ class TrainingJob:
                 else:
                     fitted[name] = self._fit_one(name, type(blank)(blank.config), window, folder)
                 bar.advance()
-        if not fitted:
-            raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
         return fitted
 
-    def _settled(self, name: str, source: Retriever, config: RetrieverConfig, window: Window) -> Retriever:
-        """A source of the history window with other settings: asked otherwise, or fitted anew where that is not all."""
-        if config == source.config:
+    def _settled(self, name: str, source: Retriever, config: RetrieverConfig | None, window: Window) -> Retriever:
+        """A source of the history window with the settings found: asked otherwise, or fitted anew where that is not
+        all; None where it was fitted with them."""
+        if config is None:
             return source
         weighting = getattr(config, "history_weighting", None)
-        if source.config.model_copy(update={"history_weighting": weighting}) == config:
-            return source.reweighted(weighting)
-        (self.work / "history" / f"{name}.pt").unlink(missing_ok=True)
-        return self._fit_one(name, type(source)(config), window, "history")
+        if source.config.model_copy(update={"history_weighting": weighting} if weighting else {}) != config:
+            return self._fit_one(name, type(source)(config), window, "history")
+        if source.learns:
+            shutil.copyfile(self.work / "progress" / "trial" / f"{name}.pt", self.work / "history" / f"{name}.pt")
+        return source if config == source.config else source.reweighted(weighting)
 
     def note(self, text: str) -> None:
         """Keep a note with the run, and say it once."""

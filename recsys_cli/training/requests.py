@@ -30,6 +30,8 @@ PER_USER = WindowsConfig(split="last", history_share=0.7, validation_share=0.125
 """How each user's rows before the test window are then cut."""
 CHOICE_USERS = 2_000
 """Users of the validation window on whom orders are compared at most."""
+FEWEST_SHOWN = 100
+"""Interactions with listed items that the window's log must hold for an estimate by propensity."""
 OF_TIME = ("created", "session", "clock")
 """What features of age, visits and the clock are taken from."""
 LOGGED_SHARE = 0.5
@@ -169,7 +171,7 @@ def choose_order(job: TrainingJob, lesson: Lesson, bundle: Bundle, judge: list[M
             continue
         lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads)
         criterion = ndcg_criterion(moment)
-        by_propensity = propensity_criterion(lesson, moment)
+        by_propensity = propensity_criterion(lesson, moment, lists.items[FUSION])
         if by_propensity is not None:
             criterion = by_propensity
             told = "share of interactions among the first 10, by inverse propensity, on the validation window"
@@ -200,14 +202,18 @@ def _caps(settings, bundle: Bundle, chosen: str, judged: list[tuple[Moment, List
     return caps_pay(criterion, items, with_caps(bundle, settings.pipeline, moment, items, settings.seed))
 
 
-def propensity_criterion(lesson: Lesson, moment: Moment) -> Criterion | None:
-    """The self-normalised inverse-propensity estimate, where the log tells propensities; else None."""
+def propensity_criterion(lesson: Lesson, moment: Moment, some: np.ndarray) -> Criterion | None:
+    """The self-normalised inverse-propensity estimate, where the log tells propensities and showed enough of lists
+    such as `some` int32[U, K] to say anything; else None."""
     w = lesson.windows
     log = lesson.dataset.log.window(w.validation_start, w.test_start)
     if log.propensity is None or np.isfinite(log.propensity).mean() < LOGGED_SHARE:
         return None
     log = log.take(np.isin(log.user, moment.users))
     n_items = lesson.dataset.catalogue.n_items
+    evenly = replace(log, propensity=np.ones(len(log), np.float32))
+    if replayed(some, moment.users, evenly, n_items, (10,))[10][0].sum() < FEWEST_SHOWN:
+        return None
 
     def measure(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return replayed(items, moment.users, log, n_items, (10,))[10]

@@ -116,24 +116,43 @@ def tune(
     config = job.settings.tuning
     if not config.enabled or not len(answers.users):
         return {name: source.config for name, source in fitted.items()}
-    out, told = {}, {}
+    out, told = {}, job.metrics.setdefault("tuning", {})
     left = config.budget_seconds
     with job.progress.step("settings of sources", total=len(fitted)) as bar:
         for name, source in fitted.items():
             bar.describe(name)
-            found, kept = _remembered(job, source), True
-            if found is None:
-                kept, start = False, time.perf_counter()
-                found = _choose(source, window, answers, left, job)
-                left = max(left - (time.perf_counter() - start), 0.0)
-                _remember(job, source, found)
-            out[name] = SOURCES[source.config.kind].config_type.model_validate(found.config)
+            start = time.perf_counter()
+            # in a feed co-occurrence is old news: other settings of such sources move nothing
+            found = _choose(source, window, answers, left if answers.unmet < MUCH else 0.0, job)
+            left = max(left - (time.perf_counter() - start), 0.0)
+            _remember(job, source, found)
+            out[name] = _config_of(source, found)
             if found.weightings or found.tried:
-                told[name] = {"weightings": found.weightings, "tried": found.tried, "remembered": kept,
-                              "settings": _changed(source.config, out[name])}
+                told[name] = _told(source, found, remembered=False)
             bar.advance()
-    job.metrics["tuning"] = told
     return out
+
+
+def remembered(job: TrainingJob, sources: dict[str, Retriever]) -> dict[str, RetrieverConfig]:
+    """Source → the settings that an earlier training on the same data, windows and settings chose."""
+    out, told = {}, job.metrics.setdefault("tuning", {})
+    for name, source in sources.items():
+        found = _remembered(job, source) if job.settings.tuning.enabled else None
+        if found is not None:
+            out[name] = _config_of(source, found)
+            told[name] = _told(source, found, remembered=True)
+    return out
+
+
+def _config_of(source: Retriever, found: Chosen) -> RetrieverConfig:
+    return SOURCES[source.config.kind].config_type.model_validate(found.config)
+
+
+def _told(source: Retriever, found: Chosen, *, remembered: bool) -> dict:
+    settings = _changed(source.config, _config_of(source, found))
+    return {
+        "weightings": found.weightings, "tried": found.tried, "settings": settings, "remembered": remembered,
+    }
 
 
 def _changed(before: RetrieverConfig, after: RetrieverConfig) -> dict:

@@ -40,7 +40,7 @@ def test_every_ranker_stands_beside_what_was_published(kuairand_slice, tmp_path)
     (tmp_path / "little.yaml").write_text(FILE.replace("MAPPING", str(ROOT / "configs/import/kuairand.yaml")))
     settings = (ROOT / "configs/kuairand.yaml").read_text().split("ranking:")[0]
     more = "retrieval:\n  two_tower: {enabled: false}\n  als: {factors: 8, iterations: 2}\n"
-    (tmp_path / "little.settings.yaml").write_text(settings + more + "ranking: {candidate_negatives: 0}\n")
+    (tmp_path / "little.settings.yaml").write_text(settings + more)
 
     def run(*more):
         return subprocess.run(

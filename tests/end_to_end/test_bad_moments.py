@@ -32,7 +32,7 @@ def test_usage_errors(trained):
     trained.refused(2, "recommend", "--user", "1", "--all")
     trained.refused(2, "recommend", "--user", "1", "--format", "xml")
     assert trained.recsys("recommend", "--user", "1", "-n", "0").returncode == 2
-    assert "cannot be read" in trained.refused(4, "recommend", "--users-file", "nowhere.txt")
+    assert "no file" in trained.refused(4, "recommend", "--users-file", "nowhere.txt")
 
 
 @pytest.mark.parametrize(

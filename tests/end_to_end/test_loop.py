@@ -25,12 +25,11 @@ def test_training_publishes_a_run_with_everything_a_reader_needs(trained):
         manifest["dataset"]["digest"] == json.loads((trained.folder / "data/world/dataset.json").read_text())["digest"]
     )
     assert {"sources", "heavy", "light"} <= set(manifest["metrics"])
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {
-        "als.pt",
-        "two_tower.pt",
-        "item_neighbours.pt",
-        "heavy.pt",
-    }
+    kept = {p.name for p in (run / "checkpoints").iterdir()}
+    assert {"als.pt", "two_tower.pt", "item_neighbours.pt", "heavy.pt"} <= kept
+    assert {p.name for p in (run / "served").iterdir()} == kept - {"heavy.pt"}
+    assert manifest["refitted"] and (run / "measured" / "bundle.json").is_file()
+    assert manifest["models_end"] > manifest["windows"]["test_start"]
     assert not list((trained.folder / "artifacts" / "work").iterdir())
 
 

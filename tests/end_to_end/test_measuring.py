@@ -24,7 +24,7 @@ def report(trained) -> dict:
 def engine(trained):
     from recsys_cli import RecommendationEngine
 
-    return RecommendationEngine.load(trained.folder / "artifacts")
+    return RecommendationEngine.load(trained.folder / "artifacts", measured=True)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_every_source_and_baseline_is_measured_and_all_beat_nothing(report):
 
 def test_the_rankers_are_measured_by_leaving_them_out(report):
     metrics = {s["name"]: s["metrics"] for s in report["systems"]}
-    assert [row["against"] for row in report["heavy_ranker"]] == ["without heavy", "sources alone"]
+    assert [row["against"] for row in report["heavy_ranker"]] == ["without heavy", "sources alone", "fusion"]
     for row in report["heavy_ranker"]:
         for metric in ("recall@10", "ndcg@10", "replay@10", "true_ndcg@10", "true_value@10"):
             gain, less = row["metrics"][metric], metrics[row["against"]][metric]["value"]

@@ -108,7 +108,8 @@ def test_retrievers_are_compared_with_their_union(trained):
     report = json.loads(trained.ok("evaluate", "--retrievers", "--format", "json"))
     rows = {row["name"]: row for row in report["retrievers"]}
     sources = [row for row in rows.values() if row["kind"] == "source"]
-    assert len(sources) == 7 and report["depths"] == [100, 500, 1500]
+    assert {"in_network", "als", "two_tower", "popularity"} <= {row["name"] for row in sources}
+    assert report["depths"] == [100, 500, 1500]
     for depth in ("100", "500", "1500"):
         best = max(row["recall"][depth]["value"] for row in sources)
         assert rows["union of all"]["recall"][depth]["value"] >= best

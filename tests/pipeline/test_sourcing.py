@@ -62,7 +62,7 @@ class Fixed:
 def test_only_users_with_less_than_a_slate_are_topped_up(make):
     state = make.state(make.catalogue([0] * 9))
     query = make.query(state, [0, 1], size=3)
-    config = SourcingConfig(fallback=["trending", "popularity"])
+    config = SourcingConfig(candidates=1500, fallback=["trending", "popularity"])
     stage = Fallback(
         config, {"trending": Fixed([5, 6]), "popularity": Fixed([7])}, {"trending": 1, "popularity": 2}, []
     )

@@ -46,7 +46,7 @@ def test_trending_leans_to_the_topics_of_the_user(plaza):
     items, scores = source.retrieve(plaza.state, np.array([-1, 6]), 2)
     assert items.tolist() == [[1, 2], [2, 1]]
     np.testing.assert_allclose(scores[1], [0.5 * 3, 1.0], rtol=1e-6)
-    assert source.explain(plaza.state, 6, np.array([2, 1])) == [Reason("trending", 1), Reason("trending", 0)]
+    assert source.explain(plaza.state, 6, np.array([2, 1])) == [Reason("trending", 1), Reason("trending", -1)]
 
 
 def test_trending_against_the_items_own_usual_rate_prefers_the_new_rise(plaza):
