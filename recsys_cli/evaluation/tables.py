@@ -64,7 +64,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     console.print()
     for sentence in verdict(document):
         console.print(sentence, highlight=False, style="bold" if sentence.startswith("The list") else None)
-    for sentence in order_in_words(document["order"]):
+    for sentence in order_in_words(document["order"], full=full):
         console.print(sentence, highlight=False, markup=False)
     if any(row["role"] == "best source" for row in document["against"]):
         console.print("The best source is picked on these very lists, which flatters it.", style="dim")

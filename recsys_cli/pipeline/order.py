@@ -112,10 +112,14 @@ def by_sources(candidates: Candidates, order: str) -> np.ndarray:
     return np.where(rank > 0, 1 / np.maximum(rank, 1), behind).astype(np.float32)
 
 
-def order_in_words(account: dict) -> list[str]:
-    """Sentences on what training chose to order the lists, from the account that it keeps with a run."""
+def order_in_words(account: dict, *, full: bool = True) -> list[str]:
+    """Sentences on what training chose to order the lists, from the account that it keeps with a run; without `full`
+    the choice alone."""
     if "criterion" not in account:
         return []
+    if not full:
+        known, new = (account[side]["chosen"] for side in ("known", "new"))
+        return [f"Ordered by {known} for people with a history, by {new} for new ones (--full says why)."]
     out = []
     for side, people in (("known", "people with a history"), ("new", "new people")):
         row = account[side]

@@ -355,7 +355,9 @@ class TrainingJob:
         if source.config.model_copy(update={"history_weighting": weighting} if weighting else {}) != config:
             return self._fit_one(name, type(source)(config), window, "history")
         if source.learns:
-            shutil.copyfile(self.work / "progress" / "trial" / f"{name}.pt", self.work / "history" / f"{name}.pt")
+            copied = self.work / "progress" / f"{name}.copy"
+            shutil.copyfile(self.work / "progress" / "trial" / f"{name}.pt", copied)
+            os.replace(copied, self.work / "history" / f"{name}.pt")  # whole or not at all, for a resumed training
         return source if config == source.config else source.reweighted(weighting)
 
     def note(self, text: str) -> None:

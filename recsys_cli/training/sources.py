@@ -162,7 +162,10 @@ def _changed(before: RetrieverConfig, after: RetrieverConfig) -> dict:
 
 def _choose(source: Retriever, window: Window, answers: Answers, budget: float, job: TrainingJob) -> Chosen:
     config, weightings = choose_history_weighting(source, window.state, answers.users, answers.wanted)
-    alternatives, tried = type(source).alternatives(config), []
+    given = _changed(type(source.config)(), source.config)
+    options, tried = type(source).alternatives(config), []
+    # what somebody has set stays
+    alternatives = [option for option in options if not given.keys() & _changed(config, option).keys()]
     if alternatives and budget > 0:
 
         def make(option: RetrieverConfig) -> Retriever:

@@ -90,6 +90,8 @@ def test_a_user_gets_the_same_slate_alone_and_in_a_batch(engine):
 
 
 def test_no_slate_holds_what_the_filters_forbid(engine):
+    caps = engine.pipeline.diversity.model_copy(update={"enabled": True})
+    engine = engine.with_pipeline(engine.pipeline.model_copy(update={"diversity": caps}))
     slates = engine.slates(np.arange(150), keep_sourced=True)
     state, catalogue = engine.state, engine.bundle.catalogue
     filled = slates.items >= 0
@@ -230,7 +232,8 @@ def test_context_changes_the_request_and_is_checked(trained):
 
 
 def test_pipeline_settings_act_without_training_again(trained):
-    options = ("--set", "pipeline.exploration.enabled=false", "--set", "pipeline.diversity.max_per_author=1")
+    options = ("--set", "pipeline.exploration.enabled=false", "--set", "pipeline.diversity.max_per_author=1",
+               "--set", "pipeline.diversity.enabled=true")
     answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json", *options))
     authors = [item["author_id"] for item in answer["items"]]
     assert len(set(authors)) == len(authors)

@@ -158,7 +158,7 @@ def test_without_the_truth_nothing_of_it_is_reported_and_no_world_opened(trained
     assert done.returncode == 0, done.stderr
     assert "oracle" not in done.stdout and "True NDCG" not in done.stdout and "log loss" in done.stdout
     report = json.loads((place.folder / "r.json").read_text())
-    assert report["oracle"] is None and len(report["heavy_ranker"]) == 2
+    assert report["oracle"] is None and len(report["heavy_ranker"]) == 3
     assert not [m for s in report["systems"] for m in s["metrics"] if m.startswith("true")]
     assert report["impressions"]["views"][0]["actions"][0]["oracle_share"] is None
 
