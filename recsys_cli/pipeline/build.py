@@ -39,7 +39,9 @@ def build_stages(config: PipelineConfig, bundle: Bundle, order: Order | None = N
     ]
     if config.exploration.enabled and config.exploration.epsilon > 0:
         stages.append(Explore(config.exploration))
-    if config.diversity.enabled is True or (config.diversity.enabled == "auto" and order.caps):
+    if config.diversity.enabled is True or (
+        config.diversity.enabled == "auto" and (order.caps or config.diversity.stated)
+    ):
         stages.append(Caps(config.diversity, config.reserve))
     stages += [LastChecks(filters, rules), Select()]
     if HEAVY not in order.orders and bundle.heavy is not None and config.heavy.enabled:

@@ -158,13 +158,19 @@ class DiversityConfig(Section):
 
     enabled: bool | Literal["auto"] = "auto"
     """Whether to apply the caps; auto keeps them where they cost at most a hundredth of the criterion by which
-    training chose the order."""
+    training chose the order, or no more than noise, and where another cap than the usual is set."""
     max_per_author: PositiveInt | None = 2
     """Items of one author in a slate, or twice the author's share of the catalogue where that is more; null for no
     cap."""
     max_topic_share: Annotated[float, Field(gt=0, le=1)] | None = 0.3
     """Largest share of a slate that may carry the same topic (at least one item), or twice the topic's share of the
     catalogue where that is more; null for no cap."""
+
+    @property
+    def stated(self) -> bool:
+        """Whether somebody has set a cap: then it holds, whatever it costs."""
+        usual = type(self).model_fields
+        return any(getattr(self, name) != usual[name].default for name in ("max_per_author", "max_topic_share"))
 
 
 class PipelineConfig(Section):
