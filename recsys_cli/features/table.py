@@ -83,27 +83,3 @@ class FeatureTable:
     def known(self, task: str) -> np.ndarray | slice:
         """Rows whose label of the task is known: all for RELEVANCE, those that were shown for an action."""
         return slice(None) if self.candidate is None or task == RELEVANCE else ~self.candidate
-
-
-def with_relevance(logged: FeatureTable, drawn: FeatureTable, positive_actions: tuple[str, ...]) -> FeatureTable:
-    """Impressions and candidates that were never shown, ordered by time, with the label RELEVANCE.
-
-    It is true of impressions with any of the positive actions. Both tables have the same columns.
-    """
-
-    def joined(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
-        return None if a is None or b is None else np.concatenate([a, b])
-
-    relevant = np.zeros(len(logged), bool)
-    for action in positive_actions:
-        relevant |= logged.labels[action]
-    labels = {name: np.concatenate([label, drawn.labels[name]]) for name, label in logged.labels.items()}
-    labels[RELEVANCE] = np.concatenate([relevant, np.zeros(len(drawn), bool)])
-    both = replace(
-        logged,
-        values=np.concatenate([logged.values, drawn.values]),
-        labels=labels,
-        **{n: joined(getattr(logged, n), getattr(drawn, n)) for n in _PER_ROW if n != "candidate"},
-        candidate=np.repeat([False, True], [len(logged), len(drawn)]),
-    )
-    return both.take(np.lexsort((both.user, both.time)))

@@ -17,6 +17,7 @@ from recsys_cli.config import Section
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
+from recsys_cli.metrics import list_ndcg
 from recsys_cli.retrieval.base import Retriever, RetrieverConfig
 from recsys_cli.retrieval.history import HistoryWeighting, RecencyWeighting
 
@@ -66,10 +67,7 @@ class Question:
     def ndcg(self, source: Retriever) -> np.ndarray:
         """float64[U] NDCG@k of the source's own list; the ideal list has min(k, wanted) hits."""
         items = source.retrieve(self.state, self.users, self.k)[0]
-        hits = self.wanted.contains(np.arange(len(self.users)), items)
-        discount = 1 / np.log2(np.arange(self.k) + 2)
-        ideal = np.concatenate([[0], np.cumsum(discount)])[np.minimum(self.wanted.lengths, self.k)]
-        return hits @ discount / ideal
+        return list_ndcg(items, self.wanted, self.k)
 
 
 def ahead(alternative: np.ndarray, usual: np.ndarray) -> bool:
