@@ -25,7 +25,7 @@ from recsys_cli.safety.models import FOLDER, SafetyModels
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 4
+BUNDLE_VERSION = 5
 RELEVANCE_FOLDER = Path("ranking") / "relevance"
 
 
@@ -74,6 +74,8 @@ class Bundle:
     """what predicts which candidate a user turns to"""
     order: Order = field(default_factory=Order)
     """what training chose to order the candidates"""
+    fusion: dict[str, float] = field(default_factory=dict)
+    """source → weight of its standardised score in the weighted fusion; empty where none were learned"""
     candidates: int = 1500
     """candidates a user where the settings leave it open"""
     proposed_weights: dict[str, float] = field(default_factory=dict)
@@ -138,6 +140,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=No
         "heavy": export_heavy is not None,
         "relevance": export_relevance is not None,
         "order": bundle.order.to_json(),
+        "fusion": bundle.fusion,
         "candidates": bundle.candidates,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
@@ -191,6 +194,7 @@ def read_bundle(folder: Path) -> Bundle:
         notes=tuple(document["notes"]),
         relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
+        fusion=document["fusion"],
         candidates=document["candidates"],
         proposed_weights=document["proposed_weights"],
     )

@@ -84,29 +84,38 @@ SOURCES: dict[str, type[Retriever]] = {
 OPTIONAL = frozenset(
     {
         "random",
-        "slim",
         "blend",
-        "user_neighbours",
         "two_hop",
         "random_walk",
         "real_graph",
         "content",
         "simclusters",
         "bpr",
-        "svd",
         "nmf",
         "twhin",
         "lightgcn",
         "gru4rec",
         "sasrec",
         "bert4rec",
-        "sequential_rules",
         "fresh",
         "segment_trending",
     }
 )
 """Kinds that wait to be enabled."""
-BY_DATA = frozenset({"two_tower", "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive"})
+BY_DATA = frozenset(
+    {
+        "two_tower",
+        "ease",
+        "graph_filter",
+        "rp3beta",
+        "slim",
+        "user_neighbours",
+        "svd",
+        "markov",
+        "sequential_rules",
+        "linear_autoregressive",
+    }
+)
 """Kinds that training fits where the data is such that they can pay."""
 
 RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")]

@@ -41,11 +41,17 @@ class Rankers:
 
     light: LightRanker | None = None
     relevance: TreeRanker | None = None
+    fusion: dict[str, float] = field(default_factory=dict)
+    """weights of the sources' standardised scores"""
     heavy: object | None = None
     baseline: TreeRanker | None = None
     """trees on the heavy ranker's rows, for reports"""
     order: Order = field(default_factory=Order)
     """what was found to pay"""
+
+    def serving(self, bundle: Bundle) -> Bundle:
+        """The bundle with these to rank by."""
+        return replace(bundle, light=self.light, relevance=self.relevance, heavy=self.heavy, fusion=self.fusion)
 
 
 def draft_bundle(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever]) -> Bundle:
@@ -87,7 +93,7 @@ def publish_bundle(
         Snapshot.build(spec, catalogue, log, now, **job.edges),
     )
     job.metrics["utility"] = weights_in_use(job.settings.pipeline.utility, _before_test(job))
-    bundle = replace(bundle, light=rankers.light, order=rankers.order)
+    bundle = replace(bundle, light=rankers.light, order=rankers.order, fusion=rankers.fusion)
     if name == "measured" or not job.refit:
         rankers.light = _cut(job, bundle, rankers, dataset)
     bundle = replace(bundle, light=rankers.light)

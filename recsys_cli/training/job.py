@@ -32,6 +32,7 @@ from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.requests import RequestRows, joined
+from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.baseline import fit_baseline
 from recsys_cli.ranking.quantise import int8_loss, scaling_rows
@@ -46,7 +47,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
-from recsys_cli.training.folds import crosswise
+from recsys_cli.training.folds import crosswise, rows_of_side
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
 RECALL_AT = 500
@@ -209,10 +210,11 @@ class TrainingJob:
         spec = self._spec(early)
         if self.warm is not None:
             self.warm = replace(self.warm, now=category_names(spec, self.dataset.catalogue.names))
-        rankers, learned = self._rankers(spec, early)
-        late = None
-        with self.step("rankers on requests of all parts"):
-            rankers = self._crosswise(spec, rankers, early)
+        learned, late = None, None
+        if self._random and not self._actions_to_learn():
+            rankers = self._rankers_crosswise(spec, early)
+        else:
+            rankers, learned = self._rankers(spec, early)
         if not self.final:
             with self.step("sources on everything before the test window"):
                 window = self.window(self.dataset.log, self.windows.test_start)
@@ -238,10 +240,7 @@ class TrainingJob:
         with self.step("requests"), self.progress.step("requests"):
             learn, judge = requests.draft(self, self.lesson, bundle)
             rows = requests.rows_of(self, bundle, learn)
-            self.metrics["requests"] = {"all": {
-                "rows": len(rows), "requests": sum(len(m.users) for m in learn), "wanted": rows.wanted,
-                "proposed": rows.proposed,
-            }}
+            self._count(rows, sum(len(moment.users) for moment in learn))
         rankers = self._of_requests(bundle, rows)
         if self._actions_to_learn():
             with self.step("training table"):
@@ -251,8 +250,8 @@ class TrainingJob:
             with self.step("baseline"):
                 rankers.baseline = self._baseline(rankers.heavy, train_table, valid_table)
         with self.step("order"), self.progress.step("order of the lists"):
-            served = replace(bundle, light=rankers.light, relevance=rankers.relevance, heavy=rankers.heavy)
-            rankers.order, self.metrics["order"] = requests.choose_order(self, self.lesson, served, judge)
+            served = rankers.serving(bundle)
+            rankers.order, self.metrics["order"] = requests.choose_order(self, [(served, moment) for moment in judge])
         if self.refit:  # what was chosen by may be learned from now
             rows = joined(rows, requests.rows_of(self, bundle, judge))
         return rankers, rows
@@ -260,6 +259,8 @@ class TrainingJob:
     def _of_requests(self, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
         """The rankers that learn from requests, of these those that `order` needs (all where none is chosen yet)."""
         light = relevance = None
+        fusion = learn_fusion(rows, bundle.proposing)
+        rows = with_fusion(rows, fusion)
         if order is None or order.ranked:
             with self.step("light ranker"):
                 light = requests.fit_light(self, bundle, rows)
@@ -271,31 +272,48 @@ class TrainingJob:
         if light is not None:
             of = {"taken among what was proposed": {"train_roc_auc": light.auc}}
             self.metrics["light"] = self.metrics.get("light", {}) | of
-        return Rankers(light, relevance)
+        return Rankers(light, relevance, fusion)
 
-    def _crosswise(self, spec: FeatureSpec, rankers: Rankers, early: dict[str, Retriever]) -> Rankers:
-        """The rankers of requests from all parts of every user's rows, where no order makes one part the last."""
-        if not self._random or not rankers.order.ranked:
-            return rankers
+    def _rankers_crosswise(self, spec: FeatureSpec, early: dict[str, Retriever]) -> Rankers:
+        """The rankers and the order that pays where no order makes one part of a user's rows the last: each part is
+        foretold from the others, and orders are compared on every other user by rankers that learned from the rest."""
         before = self.dataset.with_log(self.dataset.log.window(end=self.windows.test_start))
-        return self._with(rankers, spec, early, crosswise(self, spec, early, before, random=True))
+        with self.step("requests"):
+            folds = crosswise(self, spec, early, before, random=True)
+            rows = joined(*(fold.rows for fold in folds))
+            self._count(rows, sum(len(fold.moment.users) for fold in folds))
+        judge = []
+        with self.step("rankers by halves"):
+            for side in (0, 1):
+                half = self._of_requests(folds[0].bundle, rows_of_side(folds, 1 - side))
+                for fold in folds:
+                    places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
+                    judge.append((half.serving(fold.bundle), fold.moment.take(places)))
+        with self.step("order"), self.progress.step("order of the lists"):
+            order, self.metrics["order"] = requests.choose_order(self, judge)
+        return replace(self._of_requests(folds[0].bundle, rows, order), order=order)
+
+    def _count(self, rows: RequestRows, asked: int) -> None:
+        self.metrics["requests"] = {"all": {
+            "rows": len(rows), "requests": asked, "wanted": rows.wanted, "proposed": rows.proposed,
+        }}
 
     def _again(
-        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: RequestRows
+        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: RequestRows | None
     ) -> Rankers:
         """The rankers of requests once more, with what the test window tells; the heavy ranker stays.
 
-        Where rows have no order all parts of everything are foretold crosswise; where people's own rows are the
-        lesson, the last fifth of everybody; else the requests of the test window are added to those before.
+        Where rows have no order the test window tells nothing else than the parts before; where people's own rows are
+        the lesson, the last fifth of everybody is foretold; else the requests of the test window are added to those
+        before.
         """
-        if late is None or not rankers.order.ranked:
+        if late is None or learned is None or not rankers.order.learned:
             return rankers
-        if self._random:
-            return self._with(rankers, spec, late, crosswise(self, spec, late, self.whole, random=True))
         later = requests.later_rows(self, draft_bundle(self, spec, late))
         if self.lesson.own:
             return self._with(
-                rankers, spec, late, joined(crosswise(self, spec, late, self.whole, random=False), later)
+                rankers, spec, late,
+                joined(*(fold.rows for fold in crosswise(self, spec, late, self.whole, random=False)), later),
             )
         return self._with(rankers, spec, late, joined(learned, later))
 
@@ -303,7 +321,8 @@ class TrainingJob:
         self, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
     ) -> Rankers:
         fresh = self._of_requests(draft_bundle(self, spec, sources), rows, rankers.order)
-        return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance)
+        return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance,
+                       fusion=fresh.fusion or rankers.fusion)
 
     @property
     def _random(self) -> bool:
