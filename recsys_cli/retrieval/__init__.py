@@ -24,6 +24,7 @@ from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
 from recsys_cli.retrieval.segment import SegmentTrending
 from recsys_cli.retrieval.sequential import Bert4Rec, Gru4Rec, SasRec
+from recsys_cli.retrieval.session_neighbours import SessionNeighbours
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
@@ -75,6 +76,7 @@ SOURCES: dict[str, type[Retriever]] = {
     "markov": Markov,
     "sequential_rules": SequentialRules,
     "linear_autoregressive": LinearAutoregressive,
+    "session_neighbours": SessionNeighbours,
     "fresh": Fresh,
     "segment_trending": SegmentTrending,
     "random": Random,
@@ -106,7 +108,9 @@ OPTIONAL = frozenset(
     }
 )
 """Kinds that wait to be enabled."""
-BY_DATA = frozenset({"two_tower", "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive"})
+BY_DATA = frozenset(
+    {"two_tower", "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive", "session_neighbours"}
+)
 """Kinds that training fits where the data is such that they can pay."""
 
 RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")]
