@@ -74,7 +74,7 @@ class Reason:
     kinds: "follow" (author position), "similar" (item position from the user's history), "friend" (a user
     position who interacted), "trending" (topic code or -1), "popular" (-1), "taste" (-1), "explore" (-1),
     "tie" (author position, not followed), "circle" (a user position through whom the item was reached),
-    "community" (-1).
+    "community" (-1), "again" (the item, which the user interacted with before).
     """
 
     kind: str

@@ -24,6 +24,7 @@ SMALL = {
     "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
     "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
     "bpr": {"factors": 16},
+    "repeat_consumption": {"neighbours": 20, "within_decay": 1.0, "group_decay": 1.0},
     "fresh": {"max_age_days": 60, "max_impressions": 1_000_000},
     "svd": {"factors": 8},
     "nmf": {"factors": 8},
@@ -33,7 +34,7 @@ SMALL = {
     },
     "sasrec": SMALL_NETWORK, "bert4rec": {**SMALL_NETWORK, "epochs": 40}, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
 }
-OTHER_WORLDS = {"real_graph": 1.1}
+OTHER_WORLDS = {"real_graph": 1.1, "next_basket": 1.3}
 """Sources that learn something else than taste, and how far they lead here all the same."""
 GRAPHS = ("sasrec", "bert4rec", "gru4rec")
 """Sources that serve from an ONNX graph."""
