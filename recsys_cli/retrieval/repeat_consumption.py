@@ -48,9 +48,9 @@ class RepeatConsumption(SparseRetriever):
     u is the history in which the moment b moments before the newest counts group_decay^⌊b / group_size⌋ ·
     within_decay^(b mod group_size), divided by the sum over all moments, so that an item of every moment has 1. What
     was done at one moment is one step, and at most HISTORY_LENGTH interactions count. The paper counts groups from the
-    oldest basket; counted from the newest, a new event moves everything back by one place and no group is short at
-    the end that matters; and it takes the likest people's plain mean. Likeness s is the cosine, by an index from item to the people of most weight. The own part is
-    computed when asked, so that whoever has a history is served.
+    oldest basket and takes the plain mean of the likest people; counted from the newest, no group is short at the end
+    that matters. Likeness s is the cosine, by an index from item to the people of most weight. The own part is computed
+    when asked, so that whoever has a history is served.
     """
 
     config_type: ClassVar = RepeatConsumptionConfig
