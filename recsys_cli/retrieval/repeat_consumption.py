@@ -36,9 +36,9 @@ class RepeatConsumptionConfig(SparseConfig):
     """Share of the score that the own history has; the rest is that of like people."""
     neighbours: PositiveInt = 100
     """Most alike people who are asked."""
-    query_items: PositiveInt = 30
+    query_items: PositiveInt = 20
     """Items of the own history, those of most weight, by which these are sought."""
-    sample: PositiveInt = 500
+    sample: PositiveInt = 250
     """People kept for an item, those in whose histories it has most weight."""
 
 
