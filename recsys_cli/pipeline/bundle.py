@@ -76,6 +76,8 @@ class Bundle:
     """what training chose to order the candidates"""
     candidates: int = 1500
     """candidates a user where the settings leave it open"""
+    repeats: bool = False
+    """whether lists may hold what was seen, where the settings leave it open"""
     proposed_weights: dict[str, float] = field(default_factory=dict)
     """action → weight in the utility where the settings name none"""
 
@@ -139,6 +141,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=No
         "relevance": export_relevance is not None,
         "order": bundle.order.to_json(),
         "candidates": bundle.candidates,
+        "repeats": bundle.repeats,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return indexes
@@ -192,5 +195,6 @@ def read_bundle(folder: Path) -> Bundle:
         relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
         candidates=document["candidates"],
+        repeats=document.get("repeats", False),  # bundles of before it was decided leave out what was seen
         proposed_weights=document["proposed_weights"],
     )

@@ -179,12 +179,13 @@ class NextBasket(OrderedFilter):
         return out
 
 
-def baskets_of(window: Window, basket: str) -> Sessions:
-    """The interactions of a window by what was taken together; see `NextBasketConfig.basket`."""
+def baskets_of(window: Window, basket: str, *, sessions: bool = True) -> Sessions:
+    """The interactions of a window by what was taken together; see `NextBasketConfig.basket`. "auto" takes no session
+    without `sessions`."""
     if basket != "auto":
         return sessions_of(window, COLUMNS.get(basket, "gap"))
     moments = sessions_of(window, "gap")
-    for name in ("request", "moment", "session"):
+    for name in ("request", "moment", *(["session"] if sessions else [])):
         if name == "moment":
             found = moments
         elif has_groups(getattr(window.log, name)):

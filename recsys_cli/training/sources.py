@@ -16,14 +16,18 @@ from recsys_cli.files import write_bytes
 from recsys_cli.pipeline.requests import new_items
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.tuning import Question, choose_history_weighting, tune_source
+from recsys_cli.training.warranted import unwarranted
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
     from recsys_cli.training.job import TrainingJob
 
-OF_OLD_ITEMS = ("ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive")
+OF_OLD_ITEMS = (
+    "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive", "session_neighbours", "repeat_consumption",
+    "next_basket",
+)
 """Kinds that know an item only once it was interacted with."""
-OF_ORDER = ("markov", "linear_autoregressive")
+OF_ORDER = ("markov", "linear_autoregressive", "session_neighbours", "next_basket")
 """Kinds that know nothing but what follows what."""
 OF_NEW_ITEMS = ("two_tower",)
 """Kinds whose cost buys what cheaper ones lack: items and people that nobody has met."""
@@ -65,10 +69,12 @@ def answers_of(job: TrainingJob, window: Window) -> Answers:
     later = log.window(w.history_end, w.validation_start)
     touched = later.item[later.positive]
     unmet = float((window.state.interactions[touched] == 0).mean()) if len(touched) else 0.0
-    return Answers(*new_items(later, window.state), unmet)
+    return Answers(*new_items(later, window.state, repeats=job.allows_seen), unmet)
 
 
-def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:
+def wanted_kinds(
+    job: TrainingJob, sources: dict[str, Retriever], answers: Answers, window: Window
+) -> dict[str, Retriever]:
     """The sources without those that are left to the data (`enabled: auto`) and will not pay on it, which is noted."""
     out = {}
     closed_form = any(source.config.kind in ("ease", "als") for source in sources.values())
@@ -81,6 +87,8 @@ def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answe
                 why = f"{answers.unmet:.0%} of what people turn to has no interaction before, and it knows no such item"
             elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
                 why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
+            else:
+                why = unwarranted(job, source.config, window)
         if why is None:
             out[name] = source
         else:
