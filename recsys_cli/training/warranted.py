@@ -64,7 +64,10 @@ def strangers_among(job: TrainingJob) -> float:
 
 
 def _no_repeats(job: TrainingJob, config: RetrieverConfig, window: Window) -> str | None:
-    return None if job.allows_seen else "people seldom come back to what they had, and lists leave it out"
+    if job.allows_seen:
+        return None
+    decided = job.settings.pipeline.filters.seen == "auto"
+    return "people seldom come back to what they had" if decided else "lists leave out what was seen"
 
 
 def _no_baskets(job: TrainingJob, config: RetrieverConfig, window: Window) -> str | None:

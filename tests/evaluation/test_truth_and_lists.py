@@ -86,7 +86,7 @@ def test_nothing_to_find_is_told_with_what_became_of_it(data):
     log.actions["like"][-2:] = True  # the last row twice: once before the window, once in it
     log.time[-2:] = end - 2, end - 1
     state = State.build(dataset.catalogue, log, end - 1)
-    engine = SimpleNamespace(pipeline=PipelineConfig())
+    engine = SimpleNamespace(pipeline=PipelineConfig(), repeats=False)
     with pytest.raises(DataError, match=r"nothing is to be found .* of 1 pairs of user and item 1 were known before"):
         truth_of_test(engine, dataset, Split("time", log, windows), state, EvaluationConfig())
 
