@@ -44,8 +44,8 @@ class Repeats:
         """The decision in one line of at most 100 columns."""
         what = "may hold" if self.common else "leave out"
         return (
-            f"lists {what} what was seen: repeats are {self.share:.0%} of the validation window "
-            f"({self.people:.0%} of the people)"
+            f"lists {what} seen items: {self.share:.0%} of the validation interactions are repeats "
+            f"(by {self.people:.0%} of the people)"
         )
 
 

@@ -61,14 +61,18 @@ class Popularity:
 class Random:
     """Uniform lists of available items without repetition, the floor that any method must beat."""
 
-    def __init__(self, state: State, seed: int):
+    def __init__(self, state: State, seed: int, *, repeats: bool = False):
+        """repeats: whether lists hold what the user was shown before."""
+        self._repeats = repeats
         self._state, self._rng = state, np.random.default_rng(seed)
         self._available = np.flatnonzero(state.available).astype(np.int32)
 
     def __call__(self, users: np.ndarray, k: int) -> np.ndarray:
         # a window at a random place of one shuffled ring is a uniform draw for each user, at little cost
         ring = self._rng.permutation(self._available)
-        width = min(depth(self._state, users, k), len(ring))
+        width = min(k if self._repeats else depth(self._state, users, k), len(ring))
         start = self._rng.integers(0, max(len(ring), 1), len(users))
         window = (start[:, None] + np.arange(width)) % max(len(ring), 1)
+        if self._repeats:
+            return np.pad(ring[window], ((0, 0), (0, k - width)), constant_values=-1)
         return without_seen(self._state, users, ring[window], k)

@@ -150,7 +150,7 @@ class Rankings:
 
     def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
         state, repeats = self.engine.state, self.engine.repeats
-        popular, drawn = Popularity(state, repeats=repeats), Random(state, self.seed)
+        popular, drawn = Popularity(state, repeats=repeats), Random(state, self.seed, repeats=repeats)
         out: list = [("baseline", POPULARITY, popular), ("baseline", "random", drawn)]
         for name, retriever in self.engine.bundle.retrievers.items():
             label = f"{name} (source)" if name in (POPULARITY, "random") else name

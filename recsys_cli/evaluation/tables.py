@@ -56,7 +56,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     )
     console.print(
         f"{document['users']:,} test users · {truth['relevant']:,} items to find "
-        f"({truth['repeated']:,} {known} as known to the user; {truth['not_yet_published']:,} published only later, "
+        f"({truth['repeated']:,} known to the user, {known}; {truth['not_yet_published']:,} published only later, "
         f"{kept}; {truth['seen_before']:,} shown before, {seen})",
         highlight=False,
     )

@@ -53,8 +53,8 @@ def groceries(tmp_path_factory) -> tuple[Place, str]:
 
 def test_training_says_once_that_lists_may_hold_what_was_seen(groceries):
     place, said = groceries
-    (line,) = [line for line in said.splitlines() if "what was seen" in line]
-    assert line.startswith("lists may hold what was seen: repeats are ") and len(line) <= 100
+    (line,) = [line for line in said.splitlines() if "seen items" in line]
+    assert line.startswith("lists may hold seen items: ") and len(line) <= 100
     manifest = json.loads(place.ok("runs", "show", "--format", "json"))
     found = manifest["metrics"]["repeats"]
     assert found["lists_may_hold_seen"] and 0.4 < found["share"] < 0.9 and found["people"] > 0.9
@@ -92,5 +92,5 @@ def test_the_report_measures_new_items_repeats_and_both(groceries):
 def test_what_is_set_is_not_decided(groceries, tmp_path):
     place = groceries[0].copy(tmp_path / "place")
     trained = place.recsys("train", "--set", "pipeline.filters.seen=true", "--artifacts-dir", "other")
-    assert trained.returncode == 0 and "repeats are" not in trained.stderr
+    assert trained.returncode == 0 and "are repeats" not in trained.stderr
     assert "source repeat_consumption steps aside: lists leave out what was seen" in trained.stderr
