@@ -27,7 +27,7 @@ def settle_repeats(job: TrainingJob) -> None:
     found = repeats_in(job.lesson.dataset.log, w.validation_start, w.test_start)
     job.repeats = found.common
     job.metrics["repeats"] = found.to_json() | {"lists_may_hold_seen": job.allows_seen}
-    if job.settings.pipeline.filters.seen == "auto" and found.share > 0:
+    if job.settings.pipeline.filters.seen == "auto" and round(found.share, 2) > 0:
         job.progress.message(found.line())
 
 
