@@ -193,7 +193,7 @@ class TrainingJob:
             window = self.window(self.lesson.dataset.log, self.lesson.windows.history_end)
         sources = self._sources()
         answers = choice.answers_of(self, window)
-        sources = choice.wanted_kinds(self, sources, answers, window)
+        sources = choice.wanted_kinds(self, sources, answers)
         self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
         with self.step("sources on the history window"):
             settled = choice.remembered(self, sources)

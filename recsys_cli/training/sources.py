@@ -72,9 +72,7 @@ def answers_of(job: TrainingJob, window: Window) -> Answers:
     return Answers(*new_items(later, window.state, repeats=job.allows_seen), unmet)
 
 
-def wanted_kinds(
-    job: TrainingJob, sources: dict[str, Retriever], answers: Answers, window: Window
-) -> dict[str, Retriever]:
+def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:
     """The sources without those that are left to the data (`enabled: auto`) and will not pay on it, which is noted."""
     out = {}
     closed_form = any(source.config.kind in ("ease", "als") for source in sources.values())
@@ -88,7 +86,7 @@ def wanted_kinds(
             elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
                 why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
             else:
-                why = unwarranted(job, source.config, window)
+                why = unwarranted(job, source.config)
         if why is None:
             out[name] = source
         else:
