@@ -70,6 +70,11 @@ class NextBasket(OrderedFilter):
     config: NextBasketConfig
     positive: ClassVar = True
 
+    @classmethod
+    def alternatives(cls, config: NextBasketConfig) -> list[NextBasketConfig]:
+        tried = ({"steps": 1, "complement_share": 0.0}, {"query_decay": 0.9}, {"complement_share": 0.5})
+        return [config.model_copy(update=update) for update in tried]
+
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
         alone = {"gap": np.zeros(1, np.int64), "people": np.zeros(1, np.int64)}
         super()._set(alone | arrays)

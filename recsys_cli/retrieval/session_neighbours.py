@@ -143,7 +143,8 @@ class SessionNeighbours(SparseRetriever):
                 "rarity": np.log1p(len(order) / np.maximum(count, 1)).astype(np.float32),
                 "gap": np.array([found.gap], np.int64),
             })  # fmt: skip
-        progress.message(f"session neighbours: {MADE_BY[by]}")
+        if c.sessions == "auto":
+            progress.message(f"session neighbours: {MADE_BY[by]}")
 
     def _present(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(items ascending, newer ones behind each) of a session, oldest first, cut to the latest distinct ones that
