@@ -20,6 +20,7 @@ from recsys_cli.pipeline.fusion import learn_curves
 from recsys_cli.pipeline.sourcing import Asking, budgets, propose
 from recsys_cli.retrieval import make
 from recsys_cli.retrieval.base import Window, settle_seen
+from recsys_cli.training.sources import CATALOGUE, FEED, MOVING
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -64,6 +65,10 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     learning, measuring = _halves(truth, settings.seed)
     lists = _Lists(sources, state, tuple(settings.retrieval), progress)
     config = settings.pipeline.sourcing
+    if config.candidates == "auto":
+        later = log.window(moment, windows.test_start)
+        unmet = float((state.interactions[later.item[later.positive]] == 0).mean())
+        config = config.model_copy(update={"candidates": FEED if unmet >= MOVING else CATALOGUE})
     curves = _learn(lists, learning, config.candidates, settings.seed)
     recalls = {name: lists.recall(measuring, name, config) for name in sources}
     if any(config.shares.get(name, 0) > 0 for name in sources):
