@@ -78,6 +78,8 @@ class Bundle:
     """source → weight of its standardised score in the weighted fusion; empty where none were learned"""
     candidates: int = 1500
     """candidates a user where the settings leave it open"""
+    repeats: bool = False
+    """whether lists may hold what was seen, where the settings leave it open"""
     proposed_weights: dict[str, float] = field(default_factory=dict)
     """action → weight in the utility where the settings name none"""
 
@@ -142,6 +144,7 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=No
         "order": bundle.order.to_json(),
         "fusion": bundle.fusion,
         "candidates": bundle.candidates,
+        "repeats": bundle.repeats,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return indexes
@@ -196,5 +199,6 @@ def read_bundle(folder: Path) -> Bundle:
         order=Order(**document["order"]),
         fusion=document["fusion"],
         candidates=document["candidates"],
+        repeats=document.get("repeats", False),  # bundles of before it was decided leave out what was seen
         proposed_weights=document["proposed_weights"],
     )

@@ -20,10 +20,13 @@ from recsys_cli.retrieval.in_network import InNetwork
 from recsys_cli.retrieval.lightgcn import LightGcn
 from recsys_cli.retrieval.linear import Ease, Slim
 from recsys_cli.retrieval.neighbours import ItemNeighbours, Rp3Beta
+from recsys_cli.retrieval.next_basket import NextBasket
 from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
+from recsys_cli.retrieval.repeat_consumption import RepeatConsumption
 from recsys_cli.retrieval.segment import SegmentTrending
 from recsys_cli.retrieval.sequential import Bert4Rec, Gru4Rec, SasRec
+from recsys_cli.retrieval.session_neighbours import SessionNeighbours
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
@@ -75,6 +78,9 @@ SOURCES: dict[str, type[Retriever]] = {
     "markov": Markov,
     "sequential_rules": SequentialRules,
     "linear_autoregressive": LinearAutoregressive,
+    "session_neighbours": SessionNeighbours,
+    "repeat_consumption": RepeatConsumption,
+    "next_basket": NextBasket,
     "fresh": Fresh,
     "segment_trending": SegmentTrending,
     "random": Random,
@@ -114,6 +120,9 @@ BY_DATA = frozenset(
         "markov",
         "sequential_rules",
         "linear_autoregressive",
+        "session_neighbours",
+        "repeat_consumption",
+        "next_basket",
     }
 )
 """Kinds that training fits where the data is such that they can pay."""

@@ -72,7 +72,7 @@ def _bundle(
         state=state, spec=spec, snapshot=snapshot, retrievers=sources, configured=tuple(job.settings.retrieval),
         light=None, heavy=None, negative_actions=dataset.log.negative_actions, labels=_labels(dataset),
         safety=job.safety, notes=tuple(job.notes), proposed_weights=proposed_weights(_before_test(job)),
-        candidates=job.candidates,
+        candidates=job.candidates, repeats=job.repeats,
     )
 
 

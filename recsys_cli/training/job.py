@@ -40,7 +40,7 @@ from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
 from recsys_cli.ranking.warm import WarmStart
 from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -48,6 +48,7 @@ from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
 from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.warranted import settle_repeats
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
 RECALL_AT = 500
@@ -137,6 +138,8 @@ class TrainingJob:
     """with its own log; what is served is fitted on all of it"""
     refit: bool = False
     """whether what is served is fitted again on everything after measuring"""
+    repeats: bool = False
+    """whether people come back to what they had, so that lists may hold it where the settings leave it open"""
     candidates: int = choice.FEED
     """candidates a user where the settings leave it open"""
     durations: dict[str, float] = field(default_factory=dict)
@@ -185,10 +188,11 @@ class TrainingJob:
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         for path, place in taken.items():
             shutil.copyfile(path, self.work / place)
-        sources = self._sources()
         with self.step("read data"):
             self.lesson = requests.lesson_of(self)
+            settle_repeats(self)
             window = self.window(self.lesson.dataset.log, self.lesson.windows.history_end)
+        sources = self._sources()
         answers = choice.answers_of(self, window)
         sources = choice.wanted_kinds(self, sources, answers)
         self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
@@ -341,7 +345,12 @@ class TrainingJob:
 
     def _sources(self) -> dict[str, Retriever]:
         enabled = {name: config for name, config in self.settings.retrieval.items() if config.enabled}
-        return {name: SOURCES[config.kind](config) for name, config in enabled.items()}
+        return {name: SOURCES[config.kind](settle_seen(config, self.allows_seen)) for name, config in enabled.items()}
+
+    @property
+    def allows_seen(self) -> bool:
+        """Whether lists may hold what the user was shown before."""
+        return not self.settings.pipeline.filters.leaves_out_seen(self.repeats)
 
     def window(self, log: Log, end: int, *, everybody: bool = False) -> Window:
         """What sources may be fitted on before `end`; held-out people only where `everybody` is in."""
@@ -399,7 +408,8 @@ class TrainingJob:
         return source
 
     def _recall(self, sources: dict[str, Retriever], window: Window) -> dict[str, float]:
-        """Share of the new items of the ranker's window that each source has among its best RECALL_AT.
+        """Share of the items of the ranker's window, new to the user unless lists may hold others, that each source has
+        among its best RECALL_AT.
 
         Fitted on the history window and measured on what follows it, so no number here saw its answers.
         """
@@ -414,7 +424,7 @@ class TrainingJob:
             (pairs // self.dataset.catalogue.n_items).astype(np.int32),
             (pairs % self.dataset.catalogue.n_items).astype(np.int32),
         )
-        new = ~state.seen.contains(user, item[:, None])[:, 0]
+        new = self.allows_seen | ~state.seen.contains(user, item[:, None])[:, 0]
         user, item = user[new], item[new]
         users = np.unique(user)
         if len(users) > RECALL_USERS:

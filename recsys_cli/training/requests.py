@@ -99,7 +99,7 @@ def moment(job: TrainingJob, bundle: Bundle, log: Log, now: int, horizon: int, m
     """Requests at a moment of users who turned to something until the horizon; see `moment_of`."""
     return moment_of(
         bundle, log, now, horizon, job.edges, most=most, seed=job.settings.seed,
-        repeats=not job.settings.pipeline.filters.seen,
+        repeats=job.allows_seen,
     )
 
 

@@ -16,6 +16,7 @@ from recsys_cli.files import write_bytes
 from recsys_cli.pipeline.requests import new_items
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.tuning import Question, choose_history_weighting, tune_source
+from recsys_cli.training.warranted import unwarranted
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 OF_OLD_ITEMS = (
     "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive", "sequential_rules", "slim", "user_neighbours",
-    "svd",
+    "svd", "session_neighbours", "repeat_consumption", "next_basket",
 )
 """Kinds that know an item only once it was interacted with."""
-OF_ORDER = ("markov", "linear_autoregressive", "sequential_rules")
+OF_ORDER = ("markov", "linear_autoregressive", "sequential_rules", "session_neighbours", "next_basket")
 """Kinds that know nothing but what follows what."""
 OF_SETS = ("slim", "user_neighbours", "svd")
 """Kinds that see a history as a set, and add to the others of their sort what order cannot."""
@@ -72,7 +73,7 @@ def answers_of(job: TrainingJob, window: Window) -> Answers:
     later = log.window(w.history_end, w.validation_start)
     touched = later.item[later.positive]
     unmet = float((window.state.interactions[touched] == 0).mean()) if len(touched) else 0.0
-    return Answers(*new_items(later, window.state), unmet)
+    return Answers(*new_items(later, window.state, repeats=job.allows_seen), unmet)
 
 
 def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:
@@ -92,6 +93,8 @@ def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answe
                 why = f"it is dear on {len(job.whole.log):,} rows, and cheaper sources are like it"
             elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
                 why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
+            else:
+                why = unwarranted(job, source.config)
         if why is None:
             out[name] = source
         else:
