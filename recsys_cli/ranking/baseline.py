@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from recsys_cli.features.table import RELEVANCE, FeatureTable
+from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.boosting import Binned, tree_settings
@@ -28,11 +28,10 @@ def fit_baseline(
     import lightgbm
 
     started = time.perf_counter()
-    train, valid = train.logged(), valid.logged()
     train = train.take(slice(max(len(train) - config.max_rows, 0), None))
     trees = LightGbmConfig(rounds=config.rounds, learning_rate=config.learning_rate, dwell=False)
     settings = tree_settings(trees, threads) | {"objective": "binary", "metric": "auc", "seed": seed}
-    known = tuple(t for t in tasks if t != RELEVANCE and 0 < train.labels[t].sum() < len(train))
+    known = tuple(t for t in tasks if 0 < train.labels[t].sum() < len(train))
     binned, models = Binned(), {}
     with (progress or Progress()).step("baseline", total=len(known)) as step:
         for task in known:

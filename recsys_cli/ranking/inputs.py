@@ -9,7 +9,7 @@ import torch
 
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import DataError
-from recsys_cli.features.table import RELEVANCE, FeatureTable
+from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.config import EsmmConfig, HeavyNetworkConfig
 from recsys_cli.ranking.light import moments
@@ -153,12 +153,9 @@ def training_rows(
     labels = np.stack([train.labels[task] for task in tasks], axis=1)
     taught = None if teaching is None else labels + np.float32(config.teacher_share) * (teaching - labels)
     log_dwell = np.log1p(np.maximum(train.dwell, 0)) if dwell else None
-    mask = None
-    if train.candidate is not None:
-        mask = np.stack([(t == RELEVANCE) | ~train.candidate for t in tasks], axis=1)
     return TrainingRows(
         features, prepared, tensor(labels), tensor(taught), tensor(log_dwell),
-        tensor(row_weights(config, train, progress)), tensor(mask),
+        tensor(row_weights(config, train, progress)),
         group=tensor(groups(train), np.int64) if config.listwise else None,
         place=tensor(place_codes(train), np.int64) if spec.places else None,
         entities=train.entities if spec.side is not None else None,

@@ -46,8 +46,6 @@ class TrainingRows:
     """float32[n] ln(1+seconds), NaN unknown; None for no dwell head"""
     weight: torch.Tensor | None
     """float32[n], None for all one"""
-    mask: torch.Tensor | None = None
-    """float32[n, T], 0 where the label is unknown; None where all are known"""
     group: torch.Tensor | None = None
     """int64[n], equal for the rows of one request; None without a loss over requests"""
     place: torch.Tensor | None = None
@@ -129,11 +127,7 @@ class TrainingLoop:
         if self.rows.log_dwell is not None:
             known = self.rows.log_dwell[~torch.isnan(self.rows.log_dwell)]
             log_dwell = (float(known.mean()), float(known.var()))
-        rates = self.rows.labels.mean(dim=0)
-        if self.rows.mask is not None:
-            known = self.rows.mask.sum(dim=0).clamp_min(1)
-            rates = (self.rows.labels * self.rows.mask).sum(dim=0) / known
-        network.set_base_rates(rates.cpu(), log_dwell)
+        network.set_base_rates(self.rows.labels.mean(dim=0).cpu(), log_dwell)
         if self.warm is not None:
             network.load_state_dict(self.warm.weights(self.config, network, self.spec, self.valid.names, number))
         return network.to(self.device)
@@ -249,11 +243,11 @@ class TrainingLoop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits, mean, log_variance, rest = network.raw(numbers, codes, sides, place)
         logits = logits.float()
-        labels, weight, mask = (None if x is None else x[batch] for x in (rows.labels, rows.weight, rows.mask))
+        labels, weight = (None if x is None else x[batch] for x in (rows.labels, rows.weight))
         targets = labels if rows.taught is None else rows.taught[batch]
-        losses = weighted_bce(logits, targets, weight, mask, config.focal_gamma if config.loss == "focal" else 0.0)
+        losses = weighted_bce(logits, targets, weight, config.focal_gamma if config.loss == "focal" else 0.0)
         if rows.group is not None:
-            losses = losses + config.listwise * listwise_softmax(logits, labels, rows.group[batch], weight, mask)
+            losses = losses + config.listwise * listwise_softmax(logits, labels, rows.group[batch], weight)
         if mean is not None and config.dwell_loss == "quantile":
             rest = rest + config.dwell_weight * pinball(
                 mean.float(), rows.log_dwell[batch], config.dwell_quantile, weight
@@ -291,13 +285,12 @@ class TrainingLoop:
             )
         if len(suspects := np.flatnonzero(flat(logits))):
             self._stop_if_collapsed(network, epoch, suspects)
-        rows = {task: valid.known(task) for task in self.tasks}
-        auc = {t: roc_auc(valid.labels[t][rows[t]], logits[rows[t], i]) for i, t in enumerate(self.tasks)}
+        auc = {t: roc_auc(valid.labels[t], logits[:, i]) for i, t in enumerate(self.tasks)}
         counted = [
             auc[task] for task in self.tasks
             if valid.labels[task].sum() >= config.min_valid_positives and np.isfinite(auc[task])
         ]
-        losses = [log_loss(valid.labels[t][rows[t]], sigmoid(logits[rows[t], i])) for i, t in enumerate(self.tasks)]
+        losses = [log_loss(valid.labels[t], sigmoid(logits[:, i])) for i, t in enumerate(self.tasks)]
         metric = float(np.mean(counted)) if counted else -float(np.mean(losses))
         auc = {task: None if np.isnan(value) else value for task, value in auc.items()}
         return metric, {"auc": auc, "log_loss": float(np.mean(losses))}

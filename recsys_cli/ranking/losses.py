@@ -7,23 +7,20 @@ import torch.nn.functional as F
 
 
 def weighted_bce(
-    logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None = None, mask: torch.Tensor | None = None,
-    gamma: float = 0.0,
+    logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None = None, gamma: float = 0.0
 ) -> torch.Tensor:
     """Binary cross-entropy per task: float[T] for logits and labels [n, T].
 
-    weight [n] weighs rows, mask [n, T] is False where a label is unknown. gamma above 0 gives the focal loss
-    (1 − p)^γ · cross-entropy, p being the probability of what happened (Lin et al., ICCV 2017); its minimum is no
-    longer at the true probabilities, which calibration has to mend.
+    weight [n] weighs rows. gamma above 0 gives the focal loss (1 − p)^γ · cross-entropy, p being the probability of
+    what happened (Lin et al., ICCV 2017); its minimum is no longer at the true probabilities, which calibration has
+    to mend.
     """
     loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     if gamma:
         loss = loss * torch.sigmoid(torch.where(labels > 0.5, -logits, logits)) ** gamma
-    if weight is None and mask is None:
+    if weight is None:
         return loss.mean(dim=0)
-    share = torch.ones_like(loss) if weight is None else weight[:, None].expand_as(loss)
-    if mask is not None:
-        share = share * mask
+    share = weight[:, None].expand_as(loss)
     return (loss * share).sum(dim=0) / share.sum(dim=0).clamp_min(1e-12)
 
 
@@ -50,8 +47,7 @@ def pinball(
 
 
 def listwise_softmax(
-    logits: torch.Tensor, labels: torch.Tensor, group: torch.Tensor, weight: torch.Tensor | None = None,
-    mask: torch.Tensor | None = None,
+    logits: torch.Tensor, labels: torch.Tensor, group: torch.Tensor, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Softmax cross-entropy within groups, per task: float[T] for logits and labels [n, T].
 
@@ -61,17 +57,14 @@ def listwise_softmax(
     """
     _, place = torch.unique(group, return_inverse=True)
     groups, tasks = int(place.max()) + 1, logits.shape[1]
-    known = torch.ones_like(labels) if mask is None else mask
     at = place[:, None].expand_as(logits)
 
     def total(values: torch.Tensor) -> torch.Tensor:
         return torch.zeros(groups, tasks, dtype=values.dtype, device=values.device).scatter_add(0, at, values)
 
-    scores = torch.where(known > 0, logits, torch.full_like(logits, -1e9))
-    top = torch.full((groups, tasks), -1e9, dtype=scores.dtype, device=scores.device)
-    top = top.scatter_reduce(0, at, scores.detach(), "amax")
-    normaliser = top + torch.log(total(torch.exp(scores - top[place]) * known).clamp_min(1e-30))
-    positive = labels * known
-    mixed = (total(positive) > 0) & (total(known - positive) > 0)
-    share = positive * mixed[place] * (1 if weight is None else weight[:, None])
+    top = torch.full((groups, tasks), -1e9, dtype=logits.dtype, device=logits.device)
+    top = top.scatter_reduce(0, at, logits.detach(), "amax")
+    normaliser = top + torch.log(total(torch.exp(logits - top[place])).clamp_min(1e-30))
+    mixed = (total(labels) > 0) & (total(1 - labels) > 0)
+    share = labels * mixed[place] * (1 if weight is None else weight[:, None])
     return ((normaliser[place] - logits) * share).sum(dim=0) / share.sum(dim=0).clamp_min(1e-12)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from recsys_cli.ranking.config import LightGbmConfig, RelevanceConfig
 
 if TYPE_CHECKING:
@@ -36,8 +34,3 @@ def fit_relevance(
         settings, table, table.take(slice(0, 0)), (TASK,), {}, seed=seed, progress=progress, resume=None,
         fingerprint="", threads=threads,
     )
-
-
-def mean_taken(table: FeatureTable) -> float:
-    """Share of the candidates that were taken, drawn negatives counted for what they stand for."""
-    return float(np.average(table.labels[TASK], weights=table.weight)) if len(table) else float("nan")

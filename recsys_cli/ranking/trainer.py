@@ -11,7 +11,7 @@ import orjson
 import torch
 
 from recsys_cli.errors import DataError, RecsysError
-from recsys_cli.features.table import RELEVANCE, FeatureTable
+from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, summarise
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
@@ -230,8 +230,7 @@ def _aucs_of_seeds(
             other = fit(config, train, valid, ranker.tasks, {}, seed=seed + number, resume=place, **given)
         logits = other.logits(valid.values, valid.entities)[0]
         for t, task in enumerate(ranker.tasks):
-            rows = valid.known(task)
-            out[task].append(roc_auc(valid.labels[task][rows], logits[rows, t]))
+            out[task].append(roc_auc(valid.labels[task], logits[:, t]))
     return out
 
 
@@ -244,19 +243,17 @@ def _measure(ranker: HeavyRanker | TreeRanker | EnsembleRanker, valid: FeatureTa
     calibration, segments = {}, {}
     surface = valid.values[:, valid.names.index(SURFACE)].astype(int) if SURFACE in valid.categories else None
     for t, task in enumerate(ranker.tasks):
-        rows = valid.known(task)
-        labels, mine = valid.labels[task][rows], logits[rows, t]
+        labels, mine = valid.labels[task], logits[:, t]
         raw = sigmoid(mine.astype(np.float64))
         enough = min(labels.sum(), len(labels) - labels.sum()) >= config.calibration_min_positives
-        # how often candidates are relevant depends on how many are drawn: there is no rate to be right about
-        method = config.calibration if enough and task != RELEVANCE else "none"
-        calibration[task], corrected = fit_calibration(mine, labels, valid.user[rows], method)
+        method = config.calibration if enough else "none"
+        calibration[task], corrected = fit_calibration(mine, labels, valid.user, method)
         ranker.metrics[task] = summarise(labels, corrected) | {
             "log_loss_raw": log_loss(labels, raw), "ece_raw": expected_calibration_error(labels, raw),
             "calibration": calibration[task].kind,
         }
         if surface is not None and labels.sum() >= SEGMENT_ROWS:
-            segments[task] = by_segment(labels, raw, corrected, surface[rows])
+            segments[task] = by_segment(labels, raw, corrected, surface)
     if segments:
         ranker.metrics["segments"] = segments
     ranker.set_calibration(calibration)

@@ -261,10 +261,7 @@ def _fit_task(
 
     def rows_of(table: FeatureTable) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         if task != "dwell":
-            rows = table.known(task)
-            weight = None if table.weight is None else table.weight[rows]
-            values = table.values if isinstance(rows, slice) else table.values[rows]
-            return values, table.labels[task][rows].astype(np.float32), weight
+            return table.values, table.labels[task].astype(np.float32), table.weight
         keep = np.isfinite(table.dwell)
         weight = None if table.weight is None else table.weight[keep]
         return table.values[keep], np.log1p(np.maximum(table.dwell[keep], 0)), weight
