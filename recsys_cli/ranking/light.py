@@ -15,14 +15,11 @@ from recsys_cli.errors import ArtifactError, DataError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking.config import LightRankerConfig
+from recsys_cli.ranking.light_config import LightRankerConfig
 from recsys_cli.ranking.logistic import fit_logistic, sigmoid
-from recsys_cli.ranking.warm import light_start
+from recsys_cli.ranking.standardise import check_finite, moments, standardise
 
 LIGHT_VERSION = 1
-LOG_ABOVE = 10.0
-"""Features whose largest value is more than this many standard deviations off are compressed by a logarithm."""
-CLIP = 5.0
 
 
 @dataclass(frozen=True)
@@ -69,19 +66,6 @@ class LightRanker:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint) from None
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{path} is not a light ranker: {error}", hint) from None
-
-
-def standardise(values: np.ndarray, logged: np.ndarray, mean, std) -> np.ndarray:
-    """Raw float32[..., C] → compressed where `logged`, standardised and clipped to ±CLIP."""
-    z = values.copy()
-    long_tails = np.flatnonzero(logged)
-    if len(long_tails):
-        # logarithms are dear: of these columns only
-        raw = values[..., long_tails]
-        z[..., long_tails] = np.copysign(np.log1p(np.abs(raw)), raw)
-    z -= np.asarray(mean, np.float32)
-    z /= np.asarray(std, np.float32)
-    return np.clip(z, -CLIP, CLIP, out=z)
 
 
 def fit_light(
@@ -142,33 +126,22 @@ def fit_linear(
     )
 
 
-def check_finite(values: np.ndarray, names) -> None:
-    """Raises DataError naming the first column that holds NaN or infinite numbers, and how many."""
-    for j, name in enumerate(names):
-        bad = ~np.isfinite(values[:, j])
-        if bad.any():
-            raise DataError(
-                f"feature {name!r} holds {int(bad.sum()):,} values that are NaN or infinite in {len(bad):,} rows, "
-                f"the first in row {int(bad.argmax())}",
-                "features must be finite: check the dataset's column behind it with `recsys data validate`",
-            )
+def light_start(previous: LightRanker | None, names: Sequence[str], logged, mean, std) -> np.ndarray | None:
+    """float64[C + 1] coefficients and intercept at which Newton's method begins; None where there is nothing to take.
 
-
-def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per column: whether its tail calls for a logarithm bool[C], and mean and standard deviation float32[C] after it.
-
-    A constant column gets the standard deviation 1, so that it enters as 0.
+    The weights of the earlier ranker, moved to the moments of the rows that are fitted now. Features that it did not
+    know, or compressed otherwise, begin at zero. The problem is convex: where one begins decides how many steps it
+    takes, not where it ends.
     """
-    n = values.shape[1]
-    logged, mean, std = np.zeros(n, bool), np.zeros(n, np.float32), np.ones(n, np.float32)
-    for j in range(n):
-        column = values[:, j].astype(np.float64)
-        spread = column.std()
-        if spread > 0 and np.abs(column - column.mean()).max() > LOG_ABOVE * spread:
-            logged[j] = True
-            column = np.sign(column) * np.log1p(np.abs(column))
-            spread = column.std()
-        mean[j] = column.mean()
-        if spread > 1e-6 * max(1.0, abs(mean[j])):
-            std[j] = spread
-    return logged, mean, std
+    if previous is None:
+        return None
+    held = {n: i for i, n in enumerate(previous.names)}
+    out = np.zeros(len(names) + 1)
+    out[-1] = previous.intercept
+    for j, name in enumerate(names):
+        i = held.get(name)
+        if i is not None and previous.logged[i] == bool(logged[j]):
+            slope = previous.weights[i] / previous.std[i]
+            out[j] = slope * std[j]
+            out[-1] += slope * (mean[j] - previous.mean[i])
+    return out

@@ -18,16 +18,16 @@ from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
 from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
-from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.light import LightRanker, fit_linear
-from recsys_cli.ranking.quantise import quantise
+from recsys_cli.ranking.serving.quantise import quantise
+from recsys_cli.ranking.trees.baseline import FOLDER as BASELINE
 from recsys_cli.safety.accounts import author_scores
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
     from recsys_cli.features.spec import FeatureSpec
-    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.ranking.trees.ranker import TreeRanker
     from recsys_cli.retrieval.base import Retriever
     from recsys_cli.training.job import TrainingJob
 

@@ -6,7 +6,7 @@ import torch
 
 from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc
 from recsys_cli.ranking.calibration import METHODS, SEGMENT_ROWS, Calibration, by_segment, fit_calibration
-from recsys_cli.ranking.losses import gaussian_nll, weighted_bce
+from recsys_cli.ranking.networks.losses import gaussian_nll, weighted_bce
 
 
 def miscalibrated(n, seed):

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
-from ranking_tables import make_table
 from sklearn.linear_model import LogisticRegression
 
 from recsys_cli.errors import ArtifactError, DataError
-from recsys_cli.ranking.config import LightRankerConfig
 from recsys_cli.ranking.light import LightRanker, fit_light
+from recsys_cli.ranking.light_config import LightRankerConfig
 from recsys_cli.ranking.logistic import fit_logistic
+from recsys_cli.testing.ranker_tables import make_table
 
 NUMBERS = LightRankerConfig(features=["number_4", "number_0", "number_1", "absent", "kind_of_thing"])
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from recsys_cli.ranking.balance import Balance
-from recsys_cli.ranking.config import SharedBottomConfig
-from recsys_cli.ranking.losses import listwise_softmax, pinball
+from recsys_cli.ranking.networks.kinds import SharedBottomConfig
+from recsys_cli.ranking.networks.losses import listwise_softmax, pinball
+from recsys_cli.ranking.networks.task_balance import TaskBalance
 
 
 def test_listwise_softmax_lets_the_rows_of_a_request_compete():
@@ -55,7 +55,7 @@ class Plane(nn.Module):
 
 
 def balanced(kind, losses, network, steps=1):
-    balance = Balance(SharedBottomConfig(balance=kind), 2, 0)
+    balance = TaskBalance(SharedBottomConfig(balance=kind), 2, 0)
     for _ in range(steps):
         network.zero_grad()
         total = balance.backward(losses(), (network.trunk.weight * 0).sum(), network)
@@ -82,7 +82,7 @@ def test_gradnorm_evens_out_gradients_of_different_length_and_keeps_the_mean_wei
 
 def test_uncertainty_weighs_a_task_by_the_inverse_of_its_loss():
     network = Plane()
-    balance = Balance(SharedBottomConfig(balance="uncertainty"), 2, 0)
+    balance = TaskBalance(SharedBottomConfig(balance="uncertainty"), 2, 0)
     optimiser = torch.optim.SGD(balance.parameters(), lr=0.1)
     for _ in range(300):
         optimiser.zero_grad()

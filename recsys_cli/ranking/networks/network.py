@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from recsys_cli.data.behaviour import Entities
-from recsys_cli.ranking.config import HeavyNetworkConfig
-from recsys_cli.ranking.histories import SideLayer
-from recsys_cli.ranking.sides import SideSpec
-from recsys_cli.ranking.trunks import TRUNKS
+from recsys_cli.ranking.networks.config import HeavyNetworkConfig
+from recsys_cli.ranking.networks.histories import SideLayer
+from recsys_cli.ranking.serving.side_inputs import SideSpec
 
 LOG_VARIANCE_RANGE = (-6.0, 4.0)
 
@@ -149,8 +148,8 @@ class HeavyNetwork(nn.Module):
         self.sides = None if spec.side is None else SideLayer(config, spec.side)
         width = self.input.width + (0 if self.sides is None else self.sides.width)
         self.behind, head = spec.behind, getattr(config, "head", 0)
-        stages = (spec.behind + [-1] * int(dwell),) if config.kind == "esmm" else ()
-        self.trunk = TRUNKS[config.kind](config, width, tasks + int(dwell), *stages)
+        behind = spec.behind + [-1] * int(dwell) if spec.behind else []
+        self.trunk = config.trunk(width, tasks + int(dwell), behind)
         self.heads = Heads(tasks, self.trunk.width, head, 1)
         self.dwell_head = Heads(1, self.trunk.width, head, 2) if dwell else None
         self.place_embedding = nn.Embedding(len(spec.places), tasks) if spec.places else None

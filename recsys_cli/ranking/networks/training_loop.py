@@ -10,51 +10,24 @@ import numpy as np
 import torch
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
-from recsys_cli.data.behaviour import Entities
 from recsys_cli.errors import ArtifactError, RecsysError
-from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import log_loss, roc_auc
-from recsys_cli.progress import Progress, Step
-from recsys_cli.ranking.balance import Balance
-from recsys_cli.ranking.collapse import Watch, collapsed, flat
-from recsys_cli.ranking.config import HeavyNetworkConfig
+from recsys_cli.progress import Step
+from recsys_cli.ranking.constant_heads import ConstantHeadWatch, collapsed, constant_heads
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.losses import gaussian_nll, listwise_softmax, pinball, weighted_bce
-from recsys_cli.ranking.networks import HeavyNetwork, InputSpec, ServedNetwork, batches
-from recsys_cli.ranking.warm import WarmStart
+from recsys_cli.ranking.networks.config import HeavyNetworkConfig
+from recsys_cli.ranking.networks.losses import gaussian_nll, listwise_softmax, pinball, weighted_bce
+from recsys_cli.ranking.networks.network import HeavyNetwork, InputSpec, ServedNetwork, batches
+from recsys_cli.ranking.networks.task_balance import TaskBalance
+from recsys_cli.ranking.networks.training_rows import TrainingRows
+from recsys_cli.ranking.networks.warm_start import earlier_weights
+from recsys_cli.ranking.training_inputs import TrainingInputs
 
 VALIDATION_ROWS = 16_384
 """Rows scored at once."""
 LEARNING_RATE_FLOOR = 1e-8
 CONFIRM_ROWS = 4096
 """Training rows on which a head that seems to have collapsed is looked at."""
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Tensors of the training rows, on the device that trains."""
-
-    features: torch.Tensor
-    """float32[n, F], raw"""
-    prepared: tuple[torch.Tensor, torch.Tensor | None] | None
-    """what the input layer makes of them, where that fits into memory: numbers float32[n, N], codes int32[n, C]"""
-    labels: torch.Tensor
-    """float32[n, T]"""
-    taught: torch.Tensor | None
-    """float32[n, T] labels mixed with what a teacher says; None without one"""
-    log_dwell: torch.Tensor | None
-    """float32[n] ln(1+seconds), NaN unknown; None for no dwell head"""
-    weight: torch.Tensor | None
-    """float32[n], None for all one"""
-    group: torch.Tensor | None = None
-    """int64[n], equal for the rows of one request; None without a loss over requests"""
-    place: torch.Tensor | None = None
-    """int64[n] codes of position and surface; None without a position tower"""
-    entities: Entities | None = None
-    """who and what the rows are about; None where no network asks"""
-
-    def __len__(self) -> int:
-        return len(self.features)
 
 
 @dataclass
@@ -65,7 +38,7 @@ class _Member:
     optimiser: torch.optim.Optimizer
     average: dict[str, torch.Tensor]
     """moving average of its weights"""
-    balance: Balance
+    balance: TaskBalance
     """how its tasks are weighed"""
     epoch: int = 0
     best: float = -np.inf
@@ -81,15 +54,14 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, config: HeavyNetworkConfig, spec: InputSpec, tasks: tuple[str, ...], rows: TrainingRows,
-        valid: FeatureTable, *, seed: int, progress: Progress, resume: Path | None, fingerprint: str,
-        warm: WarmStart | None = None, valid_place: np.ndarray | None = None,
+        self, config: HeavyNetworkConfig, spec: InputSpec, rows: TrainingRows, inputs: TrainingInputs,
+        valid_place: np.ndarray | None = None,
     ):
-        self.config, self.spec, self.tasks, self.rows, self.valid = config, spec, tasks, rows, valid
-        self.seed, self.progress, self.resume, self.fingerprint = seed, progress, resume, fingerprint
-        self.warm, self.valid_place = warm, valid_place
+        """rows: of the training table. valid_place: of the rows to stop by the codes of place and surface, int64[n]."""
+        self.config, self.spec, self.rows, self.inputs, self.valid_place = config, spec, rows, inputs, valid_place
+        self.tasks, self.valid, self.progress = inputs.tasks, inputs.valid, inputs.progress
         self.device = rows.features.device
-        self.task_weights = torch.tensor([config.task_weights.get(t, 1.0) for t in tasks], device=self.device)
+        self.task_weights = torch.tensor([config.task_weights.get(t, 1.0) for t in self.tasks], device=self.device)
         # batch normalisation needs two rows
         self.starts = [s for s in range(0, len(rows), config.batch_size) if len(rows) - s >= 2]
         self.epochs = max(config.epochs, -(-config.min_steps // max(len(self.starts), 1)))
@@ -128,14 +100,15 @@ class TrainingLoop:
             known = self.rows.log_dwell[~torch.isnan(self.rows.log_dwell)]
             log_dwell = (float(known.mean()), float(known.var()))
         network.set_base_rates(self.rows.labels.mean(dim=0).cpu(), log_dwell)
-        if self.warm is not None:
-            network.load_state_dict(self.warm.weights(self.config, network, self.spec, self.valid.names, number))
+        warm = self.inputs.warm
+        if warm is not None:
+            network.load_state_dict(earlier_weights(warm, self.config, network, self.spec, self.valid.names, number))
         return network.to(self.device)
 
     def _seed_of(self, number: int, epoch: int) -> int:
-        return int(np.random.SeedSequence([self.seed, number, epoch]).generate_state(1)[0])
+        return int(np.random.SeedSequence([self.inputs.seed, number, epoch]).generate_state(1)[0])
 
-    def _optimiser(self, network: HeavyNetwork, balance: Balance) -> torch.optim.Optimizer:
+    def _optimiser(self, network: HeavyNetwork, balance: TaskBalance) -> torch.optim.Optimizer:
         """AdamW; embeddings, biases and batch norm are not decayed (embeddings have a penalty of their own)."""
         decayed, plain = [], []
         for name, parameter in network.named_parameters():
@@ -148,7 +121,7 @@ class TrainingLoop:
     def _train_member(self, number: int, interrupted: dict | None, step: Step) -> dict[str, torch.Tensor]:
         config, network = self.config, self._network(number)
         average = {k: v.clone() for k, v in network.state_dict().items()}
-        balance = Balance(config, len(self.tasks), self._seed_of(number, 0)).to(self.device)
+        balance = TaskBalance(config, len(self.tasks), self._seed_of(number, 0)).to(self.device)
         member = _Member(network, self._optimiser(network, balance), average, balance)
         if interrupted is not None:
             self._put_back(member, interrupted)
@@ -179,7 +152,7 @@ class TrainingLoop:
         averages, weights = [member.average[k] for k in floating], [live[k] for k in floating]
         total = torch.zeros((), device=self.device)
         done = (member.epoch - 1) * len(self.starts)
-        watch = Watch(len(self.tasks), self.device)
+        watch = ConstantHeadWatch(len(self.tasks), self.device)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self._seed_of(number, member.epoch))
@@ -283,7 +256,7 @@ class TrainingLoop:
             raise RecsysError(
                 "the heavy ranker predicts values that are not numbers", "lower ranking.heavy.learning_rate"
             )
-        if len(suspects := np.flatnonzero(flat(logits))):
+        if len(suspects := np.flatnonzero(constant_heads(logits))):
             self._stop_if_collapsed(network, epoch, suspects)
         auc = {t: roc_auc(valid.labels[t], logits[:, i]) for i, t in enumerate(self.tasks)}
         counted = [
@@ -311,7 +284,7 @@ class TrainingLoop:
             (inputs,) = batches(values.cpu().numpy(), entities, self.spec.side, CONFIRM_ROWS, self.device)
             logits = served.logits(*inputs)[0].cpu().numpy()
         network.train(training)
-        heads = [t for t in suspects if flat(logits)[t]]
+        heads = [t for t in suspects if constant_heads(logits)[t]]
         if heads:
             labels = rows.labels.cpu().numpy()
             raise collapsed(epoch, self.tasks, logits, labels, heads, self.config.learning_rate)
@@ -324,9 +297,9 @@ class TrainingLoop:
         return torch.where(codes < len(self.spec.places), codes, 0)
 
     def _save(self, member: _Member | None) -> None:
-        if self.resume is None:
+        if self.inputs.resume is None:
             return
-        content = {"fingerprint": self.fingerprint, "done": self.done, "history": self.history, "member": None}
+        content = {"fingerprint": self.inputs.fingerprint, "done": self.done, "history": self.history, "member": None}
         if member is not None:
             content["member"] = {
                 "network": member.network.state_dict(), "optimiser": member.optimiser.state_dict(),
@@ -334,18 +307,18 @@ class TrainingLoop:
                 "best_epoch": member.best_epoch, "best_weights": member.best_weights,
                 "balance": member.balance.state_dict(), "balance_draws": member.balance.generator.get_state(),
             }
-        save_checkpoint(self.resume, content)
+        save_checkpoint(self.inputs.resume, content)
 
     def _load(self) -> dict | None:
         """Take over what an interrupted training of the same settings and rows left."""
-        if self.resume is None or not Path(self.resume).exists():
+        if self.inputs.resume is None or not Path(self.inputs.resume).exists():
             return None
         try:
-            content = load_checkpoint(self.resume)
+            content = load_checkpoint(self.inputs.resume)
         except ArtifactError as error:
             self.progress.message(f"{error.message}; the heavy ranker is trained from the start")
             return None
-        if content.get("fingerprint") != self.fingerprint:
+        if content.get("fingerprint") != self.inputs.fingerprint:
             self.progress.message("settings or rows have changed: the heavy ranker is trained from the start")
             return None
         self.done, self.history = content["done"], content["history"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recsys_cli.ranking.config import HeavyNetworkConfig
-from recsys_cli.ranking.sides import SideSpec
+from recsys_cli.ranking.networks.config import HeavyNetworkConfig
+from recsys_cli.ranking.serving.side_inputs import SideSpec
 
 PRIME = 2**31 - 1
 HASHED = ("user", "item", "author")

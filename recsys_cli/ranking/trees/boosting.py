@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recsys_cli.ranking.config import LightGbmConfig
+from recsys_cli.ranking.trees.config import LightGbmConfig
 
 Rows = tuple[np.ndarray, np.ndarray, "np.ndarray | None", "np.ndarray | None"]
 """values, labels, weights, rows of each group (rows in the order of groups)"""
@@ -52,7 +52,7 @@ def boost(
     config: LightGbmConfig, settings: dict, train: Rows, held: Rows | None, seed: int, before: list[str],
     binned: Binned | None = None,
 ) -> tuple[list[str], int]:
-    """LightGBM's text of each bag, and the rounds kept: those at which the first bag was best on `held`.
+    """LightGBM's text of each member, and the rounds kept: those at which the first member was best on `held`.
 
     binned: bins of the action before, for rows that are the same.
     """
@@ -61,11 +61,11 @@ def boost(
     # rows on which earlier trees stand cannot be given other labels
     data, compared = (Binned() if binned is None or before else binned).of(settings, train, held)
     texts, rounds = [], config.rounds
-    for bag in range(config.bags):
-        given = settings | {"seed": seed * 1000 + bag}
-        model = lightgbm.Booster(model_str=before[bag % len(before)]) if before else None
+    for member in range(config.members):
+        given = settings | {"seed": seed * 1000 + member}
+        model = lightgbm.Booster(model_str=before[member % len(before)]) if before else None
         held_trees = model.num_trees() if model else 0  # LightGBM counts its rounds on from those
-        if compared is not None and bag == 0:
+        if compared is not None and member == 0:
             stop = lightgbm.early_stopping(config.patience, verbose=False)
             booster = lightgbm.train(given, data, rounds, valid_sets=[compared], callbacks=[stop], init_model=model)
             rounds = max(booster.best_iteration - held_trees, 1)
@@ -76,7 +76,7 @@ def boost(
 
 
 def tree_attributes(models: list[list[str]]) -> dict[str, list]:
-    """Attributes of one ONNX TreeEnsembleRegressor whose target t is the mean of the bags models[t].
+    """Attributes of one ONNX TreeEnsembleRegressor whose target t is the mean of the members models[t].
 
     Features are float32 and LightGBM's thresholds are doubles: rounded down to float32 they part the same rows.
     """

@@ -1,4 +1,6 @@
-"""Synthetic training tables with a known truth."""
+"""Synthetic training tables with a known truth, for the tests of rankers."""
+
+from __future__ import annotations
 
 from functools import cache
 
@@ -9,28 +11,9 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.features.table import FeatureTable
-from recsys_cli.ranking.config import (
-    DcnConfig,
-    DeepFmConfig,
-    DinConfig,
-    EsmmConfig,
-    FmConfig,
-    MaskNetConfig,
-    MmoeConfig,
-    NcfConfig,
-    PleConfig,
-    SharedBottomConfig,
-    TransformerConfig,
-    WideDeepConfig,
-)
 
-KINDS = {
-    "shared_bottom": SharedBottomConfig, "mmoe": MmoeConfig, "ple": PleConfig, "dcn_v2": DcnConfig,
-    "masknet": MaskNetConfig, "wide_deep": WideDeepConfig, "deepfm": DeepFmConfig,
-    "esmm": EsmmConfig, "fm": FmConfig, "ncf": NcfConfig, "din": DinConfig, "transformer": TransformerConfig,
-}
-"""The networks by kind."""
 ITEMS = 50
+"""Items of the catalogue."""
 SPAN = 10**12
 """µs that tables and the log below them span, eleven and a half days."""
 

@@ -1,10 +1,9 @@
-"""The heavy ranker as it is served: an ONNX graph and a little JSON, without torch."""
+"""The heavy ranker as it is served: a model, most often an ONNX graph, and a little JSON; without torch."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,62 +11,81 @@ import orjson
 
 from recsys_cli.data.behaviour import Entities
 from recsys_cli.errors import ArtifactError, DataError, RecsysError
+from recsys_cli.files import write_bytes
 from recsys_cli.ranking.calibration import Calibration
-from recsys_cli.ranking.sides import SideSpec
+from recsys_cli.ranking.serving.side_inputs import SideSpec
 
-GRAPH_FILE, SIDE_FILE = "heavy.onnx", "heavy.json"
+GRAPH_FILE, DESCRIPTION_FILE = "heavy.onnx", "heavy.json"
 RANKER_VERSION = 1
 ROWS_AT_ONCE = 1024
 _HINT = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
 
 
 @dataclass(frozen=True)
-class ServedRanker:
-    """A loaded heavy ranker; `predict` may be called from several threads at once."""
+class Description:
+    """What stands beside a served model: `heavy.json` of a bundle."""
 
+    kind: str
     names: tuple[str, ...]
-    """the F features in the order of the columns of `predict`"""
+    """the F features in the order of the columns"""
     tasks: tuple[str, ...]
     """actions predicted"""
     dwell: bool
-    """whether `predict` gives "dwell" as well"""
-    kind: str
-    _session: object
-    _curves: dict[str, Calibration]
+    """whether dwell time is predicted too"""
+    calibration: dict[str, Calibration] = field(default_factory=dict)
     side: SideSpec | None = None
-    """ids and histories that it reads beside the features; None for neither"""
+    """ids and histories that the model reads beside the features; None for neither"""
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Write into the folder of the model."""
+        content = {"ranker_version": RANKER_VERSION, **asdict(self)}
+        write_bytes(Path(folder) / DESCRIPTION_FILE, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, threads: int = 1) -> ServedRanker:
-        """Read what `HeavyRanker.export` wrote; raises ArtifactError where a file is missing or damaged."""
-        folder = Path(folder)
-        side = _read_side(folder / SIDE_FILE)
-        session = _open_session(folder / GRAPH_FILE, threads)
-        columns = session.get_inputs()[0].shape[-1]
-        if columns != len(side["names"]):
-            raise ArtifactError(
-                f"{folder / GRAPH_FILE} takes {columns} features, {SIDE_FILE} names {len(side['names'])}", _HINT
+    def read(cls, folder: str | os.PathLike) -> Description:
+        """What `write` wrote; raises ArtifactError where it is missing, damaged or of another version."""
+        path = Path(folder) / DESCRIPTION_FILE
+        try:
+            content = orjson.loads(path.read_bytes())
+            version = content["ranker_version"]
+            if version != RANKER_VERSION:
+                raise ArtifactError(f"{path} is of version {version}, this program reads {RANKER_VERSION}", _HINT)
+            return cls(
+                content["kind"], tuple(content["names"]), tuple(content["tasks"]), content["dwell"],
+                {task: Calibration(**c) for task, c in content["calibration"].items()},
+                None if content.get("side") is None else SideSpec.from_dict(content["side"]),
             )
-        calibration = {task: Calibration(**c) for task, c in side["calibration"].items()}
-        return cls(
-            tuple(side["names"]), tuple(side["tasks"]), side["dwell"], side["kind"], session,
-            {task: c for task, c in calibration.items() if c.knots},
-            None if side.get("side") is None else SideSpec.from_dict(side["side"]),
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be read: {error.strerror}", _HINT) from None
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path} does not describe a heavy ranker: {error}", _HINT) from None
+
+
+class ServedRanker:
+    """A loaded heavy ranker; `predict` may be called from several threads at once. A kind gives `run`."""
+
+    def __init__(self, told: Description):
+        self.kind, self.names, self.tasks, self.dwell, self.side = (
+            told.kind, told.names, told.tasks, told.dwell, told.side
         )
+        self._curves = {task: c for task, c in told.calibration.items() if c.knots}
+
+    def run(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
+        """Raw features float32[n, F] → probabilities float32[n, T] after the affine part of the calibration, and
+        seconds of dwell time float32[n]."""
+        raise NotImplementedError
 
     def predict(self, values: np.ndarray, entities: Entities | None = None) -> dict[str, np.ndarray]:
         """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n].
 
-        entities: who and what the rows are about; rankers without ids or histories do not look at them.
+        entities: who and what the rows are about; rankers without ids or histories do not look at them. Raises
+        DataError for another number of features.
         """
         if values.ndim != 2 or values.shape[1] != len(self.names):
             raise DataError(f"features of shape {values.shape}, the ranker takes [n, {len(self.names)}]")
         values = np.ascontiguousarray(values, np.float32)
         if len(values):
-            # a layer's activations of so few rows stay in the cache: twice as fast as all rows at once
-            starts = range(0, len(values), ROWS_AT_ONCE)
-            parts = [self._session.run(None, self.feeds(values, entities, i)) for i in starts]
-            probabilities, dwell = (np.concatenate(p) for p in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
+            probabilities, dwell = self.run(values, entities)
         else:  # onnxruntime's matrix products divide by the number of rows
             probabilities, dwell = np.zeros((0, len(self.tasks)), np.float32), np.zeros(0, np.float32)
         out = {}
@@ -77,6 +95,31 @@ class ServedRanker:
         if self.dwell:
             out["dwell"] = dwell
         return out
+
+
+class GraphRanker(ServedRanker):
+    """A ranker that is an ONNX graph."""
+
+    def __init__(self, told: Description, session):
+        super().__init__(told)
+        self._session = session
+        self._inputs = frozenset(i.name for i in session.get_inputs())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, threads: int = 1) -> GraphRanker:
+        """Read what `TrainedRanker.export` wrote; raises ArtifactError where a file is missing or damaged."""
+        told, path = Description.read(folder), Path(folder) / GRAPH_FILE
+        session = _open_session(path, threads)
+        columns = session.get_inputs()[0].shape[-1]
+        if columns != len(told.names):
+            raise ArtifactError(f"{path} takes {columns} features, {DESCRIPTION_FILE} names {len(told.names)}", _HINT)
+        return cls(told, session)
+
+    def run(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
+        # a layer's activations of so few rows stay in the cache: twice as fast as all rows at once
+        starts = range(0, len(values), ROWS_AT_ONCE)
+        parts = [self._session.run(None, self.feeds(values, entities, i)) for i in starts]
+        return tuple(np.concatenate(p) for p in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
 
     def feeds(self, values: np.ndarray, entities: Entities | None, start: int) -> dict[str, np.ndarray]:
         """Inputs of the graph for ROWS_AT_ONCE rows from `start` on."""
@@ -99,10 +142,6 @@ class ServedRanker:
                 "set ranking.precision to float32, or take another ranking.heavy.kind, and report it",
             ) from None
 
-    @cached_property
-    def _inputs(self) -> frozenset[str]:
-        return frozenset(i.name for i in self._session.get_inputs())
-
 
 def check_version(content: dict) -> None:
     """Raises ArtifactError where a heavy ranker's checkpoint is of another version, KeyError where it names none."""
@@ -111,22 +150,6 @@ def check_version(content: dict) -> None:
             f"the heavy ranker's checkpoint is of version {content['ranker_version']}, "
             f"this program reads {RANKER_VERSION}", "train again",
         )
-
-
-def _read_side(path: Path) -> dict:
-    try:
-        side = orjson.loads(path.read_bytes())
-        version = side["ranker_version"]
-        if version == RANKER_VERSION:
-            missing = {"names", "tasks", "dwell", "kind", "calibration"} - side.keys()
-            if missing:
-                raise KeyError(*sorted(missing))
-            return side
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}", _HINT) from None
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} does not describe a heavy ranker: {error}", _HINT) from None
-    raise ArtifactError(f"{path} is of version {version}, this program reads {RANKER_VERSION}", _HINT)
 
 
 def _open_session(path: Path, threads: int):

@@ -26,12 +26,12 @@ TOLD = 3
 """Heads that an error names."""
 
 
-def flat(logits: np.ndarray) -> np.ndarray:
+def constant_heads(logits: np.ndarray) -> np.ndarray:
     """bool[T]: whether a head gives all rows of [n, T] the same."""
     return np.ptp(np.clip(logits, -SATURATED, SATURATED), axis=0) < COLLAPSED
 
 
-class Watch:
+class ConstantHeadWatch:
     """Counts batch after batch in which heads gave all rows one value; reads the device every STEPS batches."""
 
     def __init__(self, tasks: int, device: torch.device):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recsys_cli.ranking.config import HeavyNetworkConfig
+from recsys_cli.ranking.networks.config import HeavyNetworkConfig
 
 GRADNORM_RATE = 0.01
 """Step of gradnorm's weights, in shares of the mean norm."""
 
 
-class Balance(nn.Module):
+class TaskBalance(nn.Module):
     """Takes the losses of T tasks and leaves the gradients of the network's weights."""
 
     def __init__(self, config: HeavyNetworkConfig, tasks: int, seed: int):

@@ -1,49 +1,50 @@
 """Trunks of the heavy ranker: from the input vector to one representation a task.
 
-A trunk takes (config, input width, number of tasks) and maps float32[n, input width] to float32[tasks, n, `width`],
-or to float32[n, `width`] where all tasks share one representation. Any heads go on any trunk.
+A trunk is made for an input width and maps float32[n, input width] to float32[tasks, n, `width`], or to float32[n,
+`width`] where all tasks share one representation. Any heads go on any trunk.
+`networks.kinds` says which kind has which.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
-from recsys_cli.ranking.config import (
-    DcnConfig,
-    DeepFmConfig,
-    DinConfig,
-    EsmmConfig,
-    FmConfig,
-    MaskNetConfig,
-    MmoeConfig,
-    NcfConfig,
-    PleConfig,
-    SharedBottomConfig,
-    TransformerConfig,
-    WideDeepConfig,
-)
 
+@dataclass(frozen=True)
+class Layers:
+    """Dense layers: linear → batch norm → ReLU → dropout, for each width of `hidden`."""
 
-def mlp(width: int, hidden: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
-    """Linear → batch norm → ReLU → dropout, for each width of `hidden`."""
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers.append(nn.Linear(width, size, bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(size))
-        layers += [nn.ReLU(), nn.Dropout(dropout)]
-        width = size
-    return nn.Sequential(*layers)
+    hidden: tuple[int, ...]
+    dropout: float
+    batch_norm: bool
+
+    def mlp(self, width: int) -> nn.Sequential:
+        """The layers over an input float32[n, width]."""
+        layers: list[nn.Module] = []
+        for size in self.hidden:
+            layers.append(nn.Linear(width, size, bias=not self.batch_norm))
+            if self.batch_norm:
+                layers.append(nn.BatchNorm1d(size))
+            layers += [nn.ReLU(), nn.Dropout(self.dropout)]
+            width = size
+        return nn.Sequential(*layers)
+
+    def width(self, width: int) -> int:
+        """Width of the output for an input of `width`."""
+        return self.hidden[-1] if self.hidden else width
 
 
 class SharedBottom(nn.Module):
     """One representation for all tasks."""
 
-    def __init__(self, config: SharedBottomConfig | DinConfig | TransformerConfig, width: int, tasks: int):
+    def __init__(self, width: int, layers: Layers):
         super().__init__()
-        self.layers = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.width = config.hidden[-1] if config.hidden else width
+        self.layers = layers.mlp(width)
+        self.width = layers.width(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
@@ -52,13 +53,11 @@ class SharedBottom(nn.Module):
 class Mmoe(nn.Module):
     """Experts shared by all tasks, mixed per task by a softmax gate on the input."""
 
-    def __init__(self, config: MmoeConfig, width: int, tasks: int):
+    def __init__(self, width: int, tasks: int, experts: int, layers: Layers):
         super().__init__()
-        self.experts = nn.ModuleList(
-            mlp(width, config.hidden, config.dropout, config.batch_norm) for _ in range(config.experts)
-        )
-        self.gate = nn.Linear(width, tasks * config.experts)
-        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+        self.experts = nn.ModuleList(layers.mlp(width) for _ in range(experts))
+        self.gate = nn.Linear(width, tasks * experts)
+        self.tasks, self.width = tasks, layers.width(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         outputs = torch.stack([expert(x) for expert in self.experts], dim=1)
@@ -73,12 +72,12 @@ class _Extraction(nn.Module):
     product, or one stacked product where they take different inputs: many small ones take longer than they need.
     """
 
-    def __init__(self, config: PleConfig, size: int, tasks: int, top: bool):
+    def __init__(self, size: int, tasks: int, shared: int, layers: Layers, top: bool):
         super().__init__()
-        self.tasks, self.size, self.shared, self.top = tasks, size, config.shared_experts, top
-        self.experts, self.choices = tasks + config.shared_experts, config.shared_experts + 1
-        self.norm = nn.BatchNorm1d(self.experts * size) if config.batch_norm else nn.Identity()
-        self.drop = nn.Dropout(config.dropout)
+        self.tasks, self.size, self.shared, self.top = tasks, size, shared, top
+        self.experts, self.choices = tasks + shared, shared + 1
+        self.norm = nn.BatchNorm1d(self.experts * size) if layers.batch_norm else nn.Identity()
+        self.drop = nn.Dropout(layers.dropout)
         self.register_buffer("itself", torch.eye(tasks), persistent=False)
 
     def mixed(self, experts: torch.Tensor, gates: torch.Tensor, everything: torch.Tensor | None) -> torch.Tensor:
@@ -96,9 +95,9 @@ class _Extraction(nn.Module):
 class _FirstExtraction(_Extraction):
     """The level that takes the input itself, [n, width]."""
 
-    def __init__(self, config: PleConfig, width: int, size: int, tasks: int, top: bool):
-        super().__init__(config, size, tasks, top)
-        self.expert = nn.Linear(width, self.experts * size, bias=not config.batch_norm)
+    def __init__(self, width: int, size: int, tasks: int, shared: int, layers: Layers, top: bool):
+        super().__init__(size, tasks, shared, layers, top)
+        self.expert = nn.Linear(width, self.experts * size, bias=not layers.batch_norm)
         self.gate = nn.Linear(width, tasks * self.choices)
         self.shared_gate = None if top else nn.Linear(width, self.experts)
 
@@ -110,13 +109,13 @@ class _FirstExtraction(_Extraction):
 class _LaterExtraction(_Extraction):
     """A level above: [n, tasks + 1, width], of each task and then of the shared experts."""
 
-    def __init__(self, config: PleConfig, width: int, size: int, tasks: int, top: bool):
-        super().__init__(config, size, tasks, top)
+    def __init__(self, width: int, size: int, tasks: int, shared: int, layers: Layers, top: bool):
+        super().__init__(size, tasks, shared, layers, top)
         bound = (1 / width) ** 0.5
         self.own = nn.Parameter(torch.empty(tasks, width, size + self.choices).uniform_(-bound, bound))
         self.gate_bias = nn.Parameter(torch.zeros(tasks, self.choices))
         self.others = nn.Linear(width, self.shared * size, bias=False)
-        self.bias = None if config.batch_norm else nn.Parameter(torch.zeros(self.experts * size))
+        self.bias = None if layers.batch_norm else nn.Parameter(torch.zeros(self.experts * size))
         self.shared_gate = None if top else nn.Linear(width, self.experts)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,13 +130,15 @@ class _LaterExtraction(_Extraction):
 class Ple(nn.Module):
     """Progressive layered extraction: experts of each task beside shared ones, level upon level."""
 
-    def __init__(self, config: PleConfig, width: int, tasks: int):
+    def __init__(self, width: int, tasks: int, shared_experts: int, layers: Layers):
         super().__init__()
-        widths = [width, *config.hidden]
-        top = len(config.hidden) - 1
+        widths = [width, *layers.hidden]
+        top = len(layers.hidden) - 1
         self.levels = nn.Sequential(
             *(
-                (_LaterExtraction if i else _FirstExtraction)(config, widths[i], widths[i + 1], tasks, i == top)
+                (_LaterExtraction if i else _FirstExtraction)(
+                    widths[i], widths[i + 1], tasks, shared_experts, layers, i == top
+                )
                 for i in range(top + 1)
             )
         )
@@ -150,16 +151,16 @@ class Ple(nn.Module):
 class Dcn(nn.Module):
     """Cross layers of low rank beside an MLP: x ← x₀ ⊙ (U·V·x + b) + x, so that a layer adds one order of crosses."""
 
-    def __init__(self, config: DcnConfig, width: int, tasks: int):
+    def __init__(self, width: int, cross_layers: int, rank: int, layers: Layers):
         super().__init__()
-        self.down = nn.ModuleList(nn.Linear(width, config.rank, bias=False) for _ in range(config.cross_layers))
-        self.up = nn.ModuleList(nn.Linear(config.rank, width) for _ in range(config.cross_layers))
+        self.down = nn.ModuleList(nn.Linear(width, rank, bias=False) for _ in range(cross_layers))
+        self.up = nn.ModuleList(nn.Linear(rank, width) for _ in range(cross_layers))
         for layer in self.up:  # crosses begin small, so that products of clipped numbers do not run away
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
-        self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.width = width + (config.hidden[-1] if config.hidden else 0)
-        self.has_deep = bool(config.hidden)
+        self.deep = layers.mlp(width)
+        self.width = width + (layers.hidden[-1] if layers.hidden else 0)
+        self.has_deep = bool(layers.hidden)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         crossed = x
@@ -171,20 +172,20 @@ class Dcn(nn.Module):
 class MaskNet(nn.Module):
     """Parallel mask blocks: each weighs the normalised input by a mask made of that very input, then one MLP."""
 
-    def __init__(self, config: MaskNetConfig, width: int, tasks: int):
+    def __init__(self, width: int, blocks: int, mask_width: int, block_width: int, layers: Layers):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.masks = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, config.mask_width), nn.ReLU(), nn.Linear(config.mask_width, width))
-            for _ in range(config.blocks)
+            nn.Sequential(nn.Linear(width, mask_width), nn.ReLU(), nn.Linear(mask_width, width))
+            for _ in range(blocks)
         )
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, config.block_width, bias=False), nn.LayerNorm(config.block_width), nn.ReLU())
-            for _ in range(config.blocks)
+            nn.Sequential(nn.Linear(width, block_width, bias=False), nn.LayerNorm(block_width), nn.ReLU())
+            for _ in range(blocks)
         )
-        joined = config.blocks * config.block_width
-        self.layers = mlp(joined, config.hidden, config.dropout, config.batch_norm)
-        self.width = config.hidden[-1] if config.hidden else joined
+        joined = blocks * block_width
+        self.layers = layers.mlp(joined)
+        self.width = layers.width(joined)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         normal = self.norm(x)
@@ -195,10 +196,10 @@ class MaskNet(nn.Module):
 class WideDeep(nn.Module):
     """The input itself beside an MLP: with heads of one layer a linear model and a network in one."""
 
-    def __init__(self, config: WideDeepConfig, width: int, tasks: int):
+    def __init__(self, width: int, layers: Layers):
         super().__init__()
-        self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.width = width + (config.hidden[-1] if config.hidden else width)
+        self.deep = layers.mlp(width)
+        self.width = width + layers.width(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x, self.deep(x)], dim=1)
@@ -207,12 +208,12 @@ class WideDeep(nn.Module):
 class DeepFm(nn.Module):
     """The input, the products of its factors and an MLP: ½((xV)² − x²V²) holds every pair in linear time."""
 
-    def __init__(self, config: DeepFmConfig, width: int, tasks: int):
+    def __init__(self, width: int, dim: int, layers: Layers):
         super().__init__()
-        self.factors = nn.Parameter(torch.randn(width, config.factors) * 0.01)
-        self.norm = nn.BatchNorm1d(config.factors)
-        self.deep = mlp(width, config.hidden, config.dropout, config.batch_norm)
-        self.width = width + config.factors + (config.hidden[-1] if config.hidden else width)
+        self.factors = nn.Parameter(torch.randn(width, dim) * 0.01)
+        self.norm = nn.BatchNorm1d(dim)
+        self.deep = layers.mlp(width)
+        self.width = width + dim + layers.width(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pairs = torch.matmul(x, self.factors).square() - torch.matmul(x.square(), self.factors.square())
@@ -222,11 +223,11 @@ class DeepFm(nn.Module):
 class Esmm(nn.Module):
     """Two towers on one input: one for the first stage and what stands beside it, one for what lies behind it."""
 
-    def __init__(self, config: EsmmConfig, width: int, tasks: int, behind: list[int]):
+    def __init__(self, width: int, tasks: int, second_tasks: Sequence[int], layers: Layers):
         super().__init__()
-        self.first, self.second = (mlp(width, config.hidden, config.dropout, config.batch_norm) for _ in range(2))
-        self.second_tasks = [t for t, stage in enumerate(behind) if stage >= 0]
-        self.tasks, self.width = tasks, config.hidden[-1] if config.hidden else width
+        self.first, self.second = (layers.mlp(width) for _ in range(2))
+        self.second_tasks = frozenset(second_tasks)
+        self.tasks, self.width = tasks, layers.width(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         towers = self.first(x), self.second(x)
@@ -236,9 +237,9 @@ class Esmm(nn.Module):
 class Fm(nn.Module):
     """The input and, for each task, the sum of all products of two inputs by factors of its own."""
 
-    def __init__(self, config: FmConfig, width: int, tasks: int):
+    def __init__(self, width: int, tasks: int, dim: int):
         super().__init__()
-        self.factors = nn.Parameter(torch.randn(width, tasks * config.factors) * 0.01)
+        self.factors = nn.Parameter(torch.randn(width, tasks * dim) * 0.01)
         self.tasks, self.width = tasks, width + 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -253,32 +254,15 @@ class Ncf(nn.Module):
     The ids stand last in the input, each in two halves: factors of the products, factors of the MLP.
     """
 
-    def __init__(self, config: NcfConfig, width: int, tasks: int):
+    def __init__(self, width: int, ids: Sequence[str], id_dim: int, layers: Layers):
         super().__init__()
-        self.half, self.count = config.id_dim // 2, len(config.ids)
-        self.user, self.item = config.ids.index("user"), config.ids.index("item")
-        self.deep = mlp(width - self.count * self.half, config.hidden, config.dropout, config.batch_norm)
-        self.width = self.half + (config.hidden[-1] if config.hidden else width - self.count * self.half)
+        self.half, self.count = id_dim // 2, len(ids)
+        self.user, self.item = ids.index("user"), ids.index("item")
+        self.deep = layers.mlp(width - self.count * self.half)
+        self.width = self.half + layers.width(width - self.count * self.half)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         ids = x[:, x.shape[1] - self.count * 2 * self.half :].unflatten(1, (self.count, 2, self.half))
         product = ids[:, self.user, 0] * ids[:, self.item, 0]
         deep = torch.cat([x[:, : x.shape[1] - self.count * 2 * self.half], ids[:, :, 1].flatten(1)], dim=1)
         return torch.cat([product, self.deep(deep)], dim=1)
-
-
-TRUNKS: dict[str, type[nn.Module]] = {
-    "shared_bottom": SharedBottom,
-    "mmoe": Mmoe,
-    "ple": Ple,
-    "dcn_v2": Dcn,
-    "masknet": MaskNet,
-    "wide_deep": WideDeep,
-    "deepfm": DeepFm,
-    "esmm": Esmm,
-    "fm": Fm,
-    "ncf": Ncf,
-    "din": SharedBottom,
-    "transformer": SharedBottom,
-}
-"""`kind` of the configuration → trunk."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from recsys_cli.data.behaviour import Entities
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import DataError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.config import EsmmConfig, HeavyNetworkConfig
-from recsys_cli.ranking.light import moments
-from recsys_cli.ranking.loop import TrainingRows
-from recsys_cli.ranking.networks import InputLayer, InputSpec
-from recsys_cli.ranking.sides import SideSpec
+from recsys_cli.ranking.networks.config import HeavyNetworkConfig
+from recsys_cli.ranking.networks.network import InputLayer, InputSpec
+from recsys_cli.ranking.serving.side_inputs import SideSpec
+from recsys_cli.ranking.standardise import moments
 
 MOMENT_ROWS = 500_000
 """Means and standard deviations of features are taken from about so many rows, evenly spread."""
@@ -24,8 +24,33 @@ PREPARED_VALUES = 2**28
 PREPARE_ROWS = 65_536
 MOST_PLACES = 100
 """Positions from here on count as one."""
-NESTED = 0.99
-"""An action lies behind another where at least this share of its positives have the other too."""
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Tensors of the training rows, on the device that trains."""
+
+    features: torch.Tensor
+    """float32[n, F], raw"""
+    prepared: tuple[torch.Tensor, torch.Tensor | None] | None
+    """what the input layer makes of them, where that fits into memory: numbers float32[n, N], codes int32[n, C]"""
+    labels: torch.Tensor
+    """float32[n, T]"""
+    taught: torch.Tensor | None
+    """float32[n, T] labels mixed with what a teacher says; None without one"""
+    log_dwell: torch.Tensor | None
+    """float32[n] ln(1+seconds), NaN unknown; None for no dwell head"""
+    weight: torch.Tensor | None
+    """float32[n], None for all one"""
+    group: torch.Tensor | None = None
+    """int64[n], equal for the rows of one request; None without a loss over requests"""
+    place: torch.Tensor | None = None
+    """int64[n] codes of position and surface; None without a position tower"""
+    entities: Entities | None = None
+    """who and what the rows are about; None where no network asks"""
+
+    def __len__(self) -> int:
+        return len(self.features)
 
 
 def input_spec(train: FeatureTable) -> InputSpec:
@@ -60,8 +85,7 @@ def complete_spec(
             ids = tuple(i for i in ids if i != "author")
         if ids or length:
             spec = replace(spec, side=SideSpec.create(ids, length, train.behaviour))
-    if isinstance(config, EsmmConfig):
-        spec = replace(spec, behind=stages(config, train, tasks))
+    spec = replace(spec, behind=config.stages(train.labels, tasks))
     if config.position_bias == "tower":
         codes = place_codes(train)
         if codes is None:
@@ -69,26 +93,6 @@ def complete_spec(
         else:
             spec = replace(spec, places=(np.bincount(codes) / len(codes)).tolist())
     return spec
-
-
-def stages(config: EsmmConfig, train: FeatureTable, tasks: tuple[str, ...]) -> list[int]:
-    """Of each task, the place of the first stage where it lies behind it, else -1."""
-    commonest = max(tasks, key=lambda t: np.count_nonzero(train.labels[t]))
-    first = config.first or ("click" if "click" in tasks else commonest)
-    for name in (first, *(config.behind or ())):
-        if name not in tasks:
-            raise DataError(f"ranking.heavy: esmm names {name!r}, which has no head", f"heads are {', '.join(tasks)}")
-    passed = train.labels[first]
-    behind = config.behind
-    if behind is None:
-        behind = [t for t in tasks if np.mean(passed[train.labels[t]]) >= NESTED]
-    behind = [t for t in behind if t != first]
-    if not behind:
-        raise DataError(
-            f"ranking.heavy: esmm finds no action behind {first!r}",
-            "name some in ranking.heavy.behind, or take another kind",
-        )
-    return [tasks.index(first) if task in behind else -1 for task in tasks]
 
 
 def place_codes(table: FeatureTable) -> np.ndarray | None:

@@ -9,9 +9,10 @@ import numpy as np
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.boosting import Binned, tree_settings
-from recsys_cli.ranking.config import BaselineConfig, LightGbmConfig
-from recsys_cli.ranking.trees import RARE, TreeRanker
+from recsys_cli.ranking.trees.boosting import Binned, tree_settings
+from recsys_cli.ranking.trees.config import BaselineConfig, LightGbmConfig
+from recsys_cli.ranking.trees.fitting import RARE
+from recsys_cli.ranking.trees.ranker import TreeRanker
 
 FOLDER = "baseline"
 """Where its graph stands below the rankers of a bundle."""
@@ -46,7 +47,7 @@ def fit_baseline(
             booster = lightgbm.train(given, data, config.rounds, **more)
             models[task] = [booster.model_to_string(num_iteration=booster.best_iteration if more else -1)]
             step.advance()
-    ranker = TreeRanker(trees, train.names, known, models, 0.0, 0.0)
+    ranker = TreeRanker(config=trees, names=train.names, tasks=known, models=models)
     if len(valid) and known:
         logits = ranker.logits(valid.values)[0]
         for t, task in enumerate(known):

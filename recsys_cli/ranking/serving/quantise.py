@@ -16,12 +16,12 @@ import numpy as np
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking.serving import GRAPH_FILE, ROWS_AT_ONCE, ServedRanker
+from recsys_cli.ranking.serving.served import GRAPH_FILE, ROWS_AT_ONCE, GraphRanker
 
 if TYPE_CHECKING:
     import onnx
 
-    from recsys_cli.ranking.heavy import HeavyRanker
+    from recsys_cli.ranking.trained import TrainedRanker
 
 SCALE_ROWS = 4096
 """Rows on which the range of activations is taken at most, evenly spread."""
@@ -32,7 +32,7 @@ HIGHEST_WEIGHT = 63
 
 
 def quantise(folder: str | Path, rows: FeatureTable) -> None:
-    """Replace the graph that `HeavyRanker.export` wrote into a folder by its int8 form.
+    """Replace the graph that `TrainedRanker.export` wrote into a folder by its int8 form.
 
     rows: some that the ranker learned from. One matrix a task (heads over representations of their own) stays in
     float32: onnxruntime has no product of stacked matrices whose scale is of a column. Raises RecsysError where the
@@ -42,11 +42,11 @@ def quantise(folder: str | Path, rows: FeatureTable) -> None:
     model = _folded(path)
     weights = {t.name: t for t in model.graph.initializer}
     chosen = [n for n in model.graph.node if _is_large_product(n, weights)]
-    served = ServedRanker.load(folder)
+    served = GraphRanker.load(folder)
     ranges = _ranges(model, list(dict.fromkeys(n.input[0] for n in chosen)), served, rows)
     _rewrite(model, chosen, ranges)
     write_bytes(path, model.SerializeToString())
-    ServedRanker.load(folder).try_out()
+    GraphRanker.load(folder).try_out()
 
 
 def scaling_rows(train: FeatureTable) -> FeatureTable:
@@ -82,7 +82,7 @@ def _is_set(node: onnx.NodeProto, name: str) -> bool:
 
 
 def _ranges(
-    model: onnx.ModelProto, names: list[str], served: ServedRanker, rows: FeatureTable
+    model: onnx.ModelProto, names: list[str], served: GraphRanker, rows: FeatureTable
 ) -> dict[str, tuple[float, float]]:
     """Lowest and highest value of inner arrays of the graph over the rows, zero among them."""
     import onnx
@@ -153,7 +153,7 @@ def _read(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     return out.union(*(_read(a.g.node) for node in nodes for a in node.attribute if a.HasField("g")))
 
 
-def int8_loss(ranker: HeavyRanker, train: FeatureTable, valid: FeatureTable) -> dict[str, dict[str, float]]:
+def int8_loss(ranker: TrainedRanker, train: FeatureTable, valid: FeatureTable) -> dict[str, dict[str, float]]:
     """Task → ROC-AUC on the validation rows as served in float32 ("float32") and in int8 ("int8"), scaled on
     `train`."""
     out: dict[str, dict[str, float]] = {}
@@ -162,7 +162,7 @@ def int8_loss(ranker: HeavyRanker, train: FeatureTable, valid: FeatureTable) -> 
         for precision in ("float32", "int8"):
             if precision == "int8":
                 quantise(name, train)
-            predicted = ServedRanker.load(name).predict(valid.values, valid.entities)
+            predicted = GraphRanker.load(name).predict(valid.values, valid.entities)
             for task in ranker.tasks:
                 out.setdefault(task, {})[precision] = roc_auc(valid.labels[task], predicted[task])
     return out

@@ -7,7 +7,7 @@ candidates carries the history of its user once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -138,9 +138,6 @@ class SideSpec:
         known = behaviour.actions[:MAX_ACTIONS]
         one = [np.uint32(1 << known.index(a) if a in known else 0) for a in self.actions]
         return (bits[..., None] & np.array(one, np.uint32)) > 0
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict) -> SideSpec:

@@ -7,22 +7,18 @@ it for the rows behind, and an order learned from that is turned round for every
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from recsys_cli.data.schema import NEGATIVE_ACTIONS
 from recsys_cli.errors import DataError
-from recsys_cli.ranking.boosting import Rows, boost, tree_settings
-from recsys_cli.ranking.config import LambdaMartConfig
+from recsys_cli.features.table import FeatureTable
 from recsys_cli.ranking.logistic import fit_logistic
+from recsys_cli.ranking.training_inputs import TrainingInputs
+from recsys_cli.ranking.trees.boosting import Binned, Rows, boost, tree_settings
+from recsys_cli.ranking.trees.config import LambdaMartConfig
+from recsys_cli.ranking.trees.fitting import fit_action, fit_models
+from recsys_cli.ranking.trees.ranker import SCORE, TreeRanker
 
-if TYPE_CHECKING:
-    from recsys_cli.features.table import FeatureTable
-    from recsys_cli.ranking.trees import TreeRanker
-
-SCORE = "score"
-"""Its entry among the models of a ranker."""
 LEVELS = 31
 """Grades of worth that LightGBM tells apart."""
 GROUP_ROWS = 10_000
@@ -31,11 +27,26 @@ LINE_ROWS = 200_000
 """Rows on which the logistic of each action is fitted at most."""
 
 
-def fit_order(
-    config: LambdaMartConfig, train: FeatureTable, valid: FeatureTable, tasks: tuple[str, ...], seed: int,
-    threads: int, before: list[str],
-) -> tuple[list[str], int]:
-    """LightGBM's text of each bag, and the rounds kept. Raises DataError where no group has anything to order."""
+def fit_lambdamart(config: LambdaMartConfig, inputs: TrainingInputs) -> TreeRanker:
+    """One ensemble for all actions, a logistic of its score for each, and trees of dwell time beside.
+
+    Raises DataError where no group has anything to order.
+    """
+
+    def fit(entry: str, before: list[str]) -> tuple[list[str], int]:
+        if entry == SCORE:
+            return fit_order(config, inputs, before)
+        return fit_action(config, inputs, entry, before, Binned())
+
+    ranker = fit_models(config, inputs, (SCORE,), fit, dict.fromkeys(inputs.tasks, (1.0, 0.0)))
+    last = inputs.train.take(slice(max(len(inputs.train) - LINE_ROWS, 0), None))
+    ranker.lines = score_lines(ranker.logits(last.values)[0][:, 0].astype(float), last, inputs.tasks)
+    return ranker
+
+
+def fit_order(config: LambdaMartConfig, inputs: TrainingInputs, before: list[str]) -> tuple[list[str], int]:
+    """LightGBM's text of each member, and the rounds kept."""
+    train, valid, tasks = inputs.train, inputs.valid, inputs.tasks
     worth = worth_of(config, train, tasks)
     grades = np.unique(worth)
     if len(grades) > LEVELS:  # the commonest worth, nothing, stays a grade of its own
@@ -47,11 +58,11 @@ def fit_order(
             "this data does not say what was shown together; take another kind of ranker",
         )
     held = _grouped(valid, worth_of(config, valid, tasks), grades) if len(valid) else None
-    settings = tree_settings(config, threads) | {
+    settings = tree_settings(config, inputs.threads) | {
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [config.truncation],
         "lambdarank_truncation_level": config.truncation, "label_gain": grades.tolist(),
     }
-    return boost(config, settings, rows, held, seed, before)
+    return boost(config, settings, rows, held, inputs.seed, before)
 
 
 def worth_of(config: LambdaMartConfig, table: FeatureTable, tasks: tuple[str, ...]) -> np.ndarray:
@@ -88,21 +99,18 @@ def _groups(table: FeatureTable) -> tuple[np.ndarray, np.ndarray]:
     return order, np.cumsum(new)
 
 
-def score_lines(ranker: TreeRanker, train: FeatureTable) -> dict[str, tuple[float, float]]:
-    """Action → slope and shift of the logistic of the action on the score.
+def score_lines(score: np.ndarray, table: FeatureTable, tasks: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Action → slope and shift of the logistic of the action on the score float64[n] of the rows.
 
     The slope is that within groups: scores were learned to compare rows of a group, and what sets users apart could
     turn it round. The shift makes the mean right over all rows.
     """
-    table = train.take(slice(max(len(train) - LINE_ROWS, 0), None))
-    ranker.lines = dict.fromkeys(ranker.tasks, (1.0, 0.0))
-    score = ranker.logits(table.values)[0][:, 0].astype(float)
     order, group = _groups(table)
     mean = np.bincount(group, score[order]) / np.bincount(group)
     within, one = score.copy(), np.ones((len(score), 1))
     within[order] -= mean[group]
     lines = {}
-    for task in ranker.tasks:
+    for task in tasks:
         labels = table.labels[task]
         slope = float(fit_logistic(np.column_stack([within, one]), labels, penalty=np.array([1e-3, 1e-6]))[0])
         shift = float(fit_logistic(one, labels, penalty=np.array([1e-6]), offset=slope * score)[0])
