@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys_cli.ranking.heavy_config import HeavyConfig
+    from recsys_cli.ranking.networks.config import HeavyNetworkConfig
     from recsys_cli.ranking.serving.served import ServedRanker
     from recsys_cli.ranking.trained import TrainedRanker
     from recsys_cli.ranking.training_inputs import TrainingInputs
@@ -39,3 +40,19 @@ class RankerKind:
     """serve(folder, threads): what `export(folder)` wrote, without torch; ArtifactError where it is damaged"""
     quantisable: bool = False
     """whether its graph has matrix products that can be taken in int8"""
+
+
+def network_kind(config: type[HeavyNetworkConfig]) -> RankerKind:
+    """A network whose settings give its trunk."""
+
+    def fit(config: HeavyNetworkConfig, inputs: TrainingInputs) -> TrainedRanker:
+        from recsys_cli.ranking.networks.ranker import fit_network
+
+        return fit_network(config, inputs)
+
+    def restore(config: HeavyNetworkConfig, content: dict) -> TrainedRanker:
+        from recsys_cli.ranking.networks.ranker import NetworkRanker
+
+        return NetworkRanker.restore(config, content)
+
+    return RankerKind(config, fit, restore, quantisable=True)

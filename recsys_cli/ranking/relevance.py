@@ -22,7 +22,7 @@ def fit_relevance(
     config: RelevanceConfig, table: FeatureTable, *, seed: int, progress: Progress, threads: int = 0
 ) -> TreeRanker | None:
     """Trees of the label "relevance"; None where too little was taken to learn from."""
-    from recsys_cli.ranking.trees.fitting import fit_trees
+    from recsys_cli.ranking.trees.ranker import fit_trees
 
     taken = int(table.labels[TASK].sum())
     if taken < FEWEST_POSITIVES or taken == len(table):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.heavy_config import with_common
-from recsys_cli.ranking.networks import fitting
+from recsys_cli.ranking.networks import ranker as fitting
 from recsys_cli.ranking.networks.kinds import DcnConfig, SharedBottomConfig
 from recsys_cli.ranking.networks.training_loop import TrainingLoop
 from recsys_cli.ranking.networks.training_rows import input_spec, training_rows
@@ -59,7 +59,7 @@ def test_an_interrupted_training_does_not_ask_for_the_teacher_twice(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             fit_heavy(taught(), train, valid, seed=3, resume=place)
     fitted = []
-    monkeypatch.setattr("recsys_cli.ranking.trees.fitting.fit_action", lambda *given: fitted.append(given))
+    monkeypatch.setattr("recsys_cli.ranking.trees.ranker.fit_action", lambda *given: fitted.append(given))
     again = fit_heavy(taught(), train, valid, seed=3, resume=place)
     assert not fitted
     np.testing.assert_array_equal(again.logits(valid.values)[0], whole)

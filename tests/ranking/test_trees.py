@@ -10,7 +10,8 @@ from recsys_cli.metrics import roc_auc
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.registry import load_ranker
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.trees import boosting, fitting
+from recsys_cli.ranking.trees import boosting
+from recsys_cli.ranking.trees import ranker as fitting
 from recsys_cli.ranking.trees.config import LightGbmConfig
 from recsys_cli.testing.ranker_tables import make_table
 

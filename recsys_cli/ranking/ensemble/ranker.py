@@ -13,13 +13,11 @@ import numpy as np
 
 from recsys_cli.data.behaviour import Entities
 from recsys_cli.ranking.ensemble.config import EnsembleConfig
-from recsys_cli.ranking.networks.fitting import fit_network
-from recsys_cli.ranking.networks.ranker import NetworkRanker
+from recsys_cli.ranking.networks.ranker import NetworkRanker, fit_network
 from recsys_cli.ranking.serving.side_inputs import SideSpec
 from recsys_cli.ranking.trained import Explained, TrainedRanker
 from recsys_cli.ranking.training_inputs import TrainingInputs
-from recsys_cli.ranking.trees.fitting import fit_trees
-from recsys_cli.ranking.trees.ranker import TreeRanker
+from recsys_cli.ranking.trees.ranker import TreeRanker, fit_trees
 
 if TYPE_CHECKING:
     import onnx

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from recsys_cli.errors import DataError
-from recsys_cli.ranking.kind import RankerKind
 from recsys_cli.ranking.networks.config import HeavyNetworkConfig
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from recsys_cli.ranking.networks.ranker import NetworkRanker
     from recsys_cli.ranking.networks.trunks import Layers
-    from recsys_cli.ranking.training_inputs import TrainingInputs
 
 NESTED = 0.99
 """An action lies behind another where at least this share of its positives have the other too."""
+
+
+def _trunks():
+    from recsys_cli.ranking.networks import trunks
+
+    return trunks
 
 
 class MlpConfig(HeavyNetworkConfig):
@@ -34,9 +37,7 @@ class MlpConfig(HeavyNetworkConfig):
     @property
     def layers(self) -> Layers:
         """The dense layers as trunks take them."""
-        from recsys_cli.ranking.networks.trunks import Layers
-
-        return Layers(tuple(self.hidden), self.dropout, self.batch_norm)
+        return _trunks().Layers(tuple(self.hidden), self.dropout, self.batch_norm)
 
 
 class SharedBottomConfig(MlpConfig):
@@ -45,9 +46,7 @@ class SharedBottomConfig(MlpConfig):
     kind: Literal["shared_bottom"] = "shared_bottom"
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import SharedBottom
-
-        return SharedBottom(width, self.layers)
+        return _trunks().SharedBottom(width, self.layers)
 
 
 class MmoeConfig(MlpConfig):
@@ -62,9 +61,7 @@ class MmoeConfig(MlpConfig):
     """Width of a hidden layer in each head; 0 for none."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import Mmoe
-
-        return Mmoe(width, tasks, self.experts, self.layers)
+        return _trunks().Mmoe(width, tasks, self.experts, self.layers)
 
 
 class PleConfig(MlpConfig):
@@ -77,9 +74,7 @@ class PleConfig(MlpConfig):
     """Width of the experts of each level."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import Ple
-
-        return Ple(width, tasks, self.shared_experts, self.layers)
+        return _trunks().Ple(width, tasks, self.shared_experts, self.layers)
 
 
 class DcnConfig(MlpConfig):
@@ -92,9 +87,7 @@ class DcnConfig(MlpConfig):
     """Rank of their matrices."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import Dcn
-
-        return Dcn(width, self.cross_layers, self.rank, self.layers)
+        return _trunks().Dcn(width, self.cross_layers, self.rank, self.layers)
 
 
 class MaskNetConfig(MlpConfig):
@@ -111,9 +104,7 @@ class MaskNetConfig(MlpConfig):
     """Widths of the layers over all blocks."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import MaskNet
-
-        return MaskNet(width, self.blocks, self.mask_width, self.block_width, self.layers)
+        return _trunks().MaskNet(width, self.blocks, self.mask_width, self.block_width, self.layers)
 
 
 class WideDeepConfig(MlpConfig):
@@ -126,9 +117,7 @@ class WideDeepConfig(MlpConfig):
     """Width of a hidden layer in each head; 0 keeps the wide side linear."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import WideDeep
-
-        return WideDeep(width, self.layers)
+        return _trunks().WideDeep(width, self.layers)
 
 
 class DeepFmConfig(MlpConfig):
@@ -143,9 +132,7 @@ class DeepFmConfig(MlpConfig):
     """Widths of the deep side."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import DeepFm
-
-        return DeepFm(width, self.dim, self.layers)
+        return _trunks().DeepFm(width, self.dim, self.layers)
 
 
 class EsmmConfig(MlpConfig):
@@ -179,9 +166,7 @@ class EsmmConfig(MlpConfig):
         return [tasks.index(first) if task in behind else -1 for task in tasks]
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import Esmm
-
-        return Esmm(width, tasks, [t for t, stage in enumerate(behind) if stage >= 0], self.layers)
+        return _trunks().Esmm(width, tasks, [t for t, stage in enumerate(behind) if stage >= 0], self.layers)
 
 
 class FmConfig(HeavyNetworkConfig):
@@ -194,9 +179,7 @@ class FmConfig(HeavyNetworkConfig):
     """Factors of each input, for each task."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import Fm
-
-        return Fm(width, tasks, self.dim)
+        return _trunks().Fm(width, tasks, self.dim)
 
 
 class NcfConfig(MlpConfig):
@@ -217,9 +200,7 @@ class NcfConfig(MlpConfig):
         return self
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import Ncf
-
-        return Ncf(width, self.ids, self.id_dim, self.layers)
+        return _trunks().Ncf(width, self.ids, self.id_dim, self.layers)
 
 
 class DinConfig(MlpConfig):
@@ -230,9 +211,7 @@ class DinConfig(MlpConfig):
     """What reads the user's last interactions."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import SharedBottom
-
-        return SharedBottom(width, self.layers)
+        return _trunks().SharedBottom(width, self.layers)
 
 
 class TransformerConfig(MlpConfig):
@@ -243,26 +222,7 @@ class TransformerConfig(MlpConfig):
     """What reads the user's last interactions."""
 
     def trunk(self, width: int, tasks: int, behind: Sequence[int]) -> nn.Module:
-        from recsys_cli.ranking.networks.trunks import SharedBottom
-
-        return SharedBottom(width, self.layers)
-
-
-def _fit(config: HeavyNetworkConfig, inputs: TrainingInputs) -> NetworkRanker:
-    from recsys_cli.ranking.networks.fitting import fit_network
-
-    return fit_network(config, inputs)
-
-
-def _restore(config: HeavyNetworkConfig, content: dict) -> NetworkRanker:
-    from recsys_cli.ranking.networks.ranker import NetworkRanker
-
-    return NetworkRanker.restore(config, content)
-
-
-def network_kind(config: type[HeavyNetworkConfig]) -> RankerKind:
-    """The registry's entry of a network whose settings give its trunk."""
-    return RankerKind(config, _fit, _restore, quantisable=True)
+        return _trunks().SharedBottom(width, self.layers)
 
 
 NETWORKS: dict[str, type[HeavyNetworkConfig]] = {

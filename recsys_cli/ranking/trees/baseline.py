@@ -11,8 +11,7 @@ from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.trees.boosting import Binned, tree_settings
 from recsys_cli.ranking.trees.config import BaselineConfig, LightGbmConfig
-from recsys_cli.ranking.trees.fitting import RARE
-from recsys_cli.ranking.trees.ranker import TreeRanker
+from recsys_cli.ranking.trees.ranker import RARE, TreeRanker
 
 FOLDER = "baseline"
 """Where its graph stands below the rankers of a bundle."""

@@ -16,8 +16,7 @@ from recsys_cli.ranking.logistic import fit_logistic
 from recsys_cli.ranking.training_inputs import TrainingInputs
 from recsys_cli.ranking.trees.boosting import Binned, Rows, boost, tree_settings
 from recsys_cli.ranking.trees.config import LambdaMartConfig
-from recsys_cli.ranking.trees.fitting import fit_action, fit_models
-from recsys_cli.ranking.trees.ranker import SCORE, TreeRanker
+from recsys_cli.ranking.trees.ranker import SCORE, TreeRanker, fit_action, fit_models
 
 LEVELS = 31
 """Grades of worth that LightGBM tells apart."""
