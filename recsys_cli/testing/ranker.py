@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from recsys_cli.ranking.kind import RankerKind
 from recsys_cli.ranking.registry import RANKERS, load_ranker
 from recsys_cli.ranking.serving.served import ServedRanker
 from recsys_cli.ranking.trained import TrainedRanker
-from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.testing.ranker_tables import make_table
 from recsys_cli.testing.refusal import must_refuse
 
@@ -36,6 +36,8 @@ def check_ranker(kind: RankerKind, config: HeavyConfig | None = None) -> None:
     kind: an entry as it stands in the registry. config: settings with which a fit takes seconds, by default those of
     the kind. The rows have numbers of many scales, one category and actions that follow from them.
     """
+    from recsys_cli.ranking.trainer import fit_heavy  # brings torch, which whoever checks a source may do without
+
     config = kind.config() if config is None else config
     _check_settings(kind, config)
     train, valid, rows = _requests(600, 0), _requests(300, 1), _requests(200, 2)
@@ -54,7 +56,7 @@ def check_ranker(kind: RankerKind, config: HeavyConfig | None = None) -> None:
         folder.mkdir()
         ranker.export(folder)
         _check_served(kind, ranker, folder, rows)
-    _check_refusals(kind, config, train, valid)
+    _check_refusals(fit_heavy, kind, config, train, valid)
 
 
 def _requests(n: int, seed: int) -> FeatureTable:
@@ -140,10 +142,12 @@ def _check_without_training_libraries(folder: Path, served: ServedRanker) -> Non
     assert isinstance(load_ranker(folder), type(served)), "the registry serves it as it serves itself"
 
 
-def _check_refusals(kind: RankerKind, config: HeavyConfig, train: FeatureTable, valid: FeatureTable) -> None:
+def _check_refusals(
+    fit: Callable, kind: RankerKind, config: HeavyConfig, train: FeatureTable, valid: FeatureTable
+) -> None:
     nan = train.take(slice(None))
     nan = replace(nan, values=nan.values.copy())
     nan.values[3, 1] = np.nan
     nobody = replace(train, labels={task: np.zeros(len(train), bool) for task in train.labels})
     for table, what in ((nan, "a feature that is NaN"), (nobody, "rows in which nobody did anything")):
-        must_refuse(DataError, fit_heavy, config, table, valid, seed=1, kind=kind, what=what)
+        must_refuse(DataError, fit, config, table, valid, seed=1, kind=kind, what=what)

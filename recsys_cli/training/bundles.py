@@ -63,7 +63,8 @@ def _bundle(
     dataset = job.dataset
     return Bundle(
         user_ids=dataset.user_ids, item_ids=dataset.item_ids, author_ids=dataset.author_ids, catalogue=catalogue,
-        state=state, spec=spec, snapshot=snapshot, retrievers=sources, configured=tuple(job.settings.retrieval),
+        state=state, spec=spec, snapshot=snapshot, retrievers=sources,
+        configured=tuple(dict.fromkeys((*sources, *job.settings.retrieval))),  # bits of a candidate are for 32 of them
         light=None, heavy=None, negative_actions=dataset.log.negative_actions, labels=_labels(dataset),
         safety=job.safety, notes=tuple(job.notes), proposed_weights=proposed_weights(_before_test(job)),
         candidates=job.candidates,
