@@ -84,12 +84,9 @@ def explain_heavy(
     base, parts = correction.scale * base + correction.shift, correction.scale * parts
     score = correction.scale * score + correction.shift
     prediction = float(ranker.predict(values, entities)[action][0])
-    if action == DWELL:
-        return Attribution(
-            method, baseline, "ln(1 + seconds)", ranker.names, parts, base, score, None, prediction,
-        )
+    unit, before = "ln(1 + seconds)", None
+    if action != DWELL:
+        unit, before = "log-odds", float(correction.curve(np.array([sigmoid(np.float64(base))], np.float32))[0])
     return Attribution(
-        method, baseline, "log-odds", ranker.names, parts, base, score,
-        float(correction.curve(np.array([sigmoid(np.float64(base))], np.float32))[0]), prediction,
-        bool(correction.knots),
+        method, baseline, unit, ranker.names, parts, base, score, before, prediction, bool(correction.knots)
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +17,26 @@ if TYPE_CHECKING:
     from recsys_cli.ranking.training_inputs import TrainingInputs
 
 
-def serve_graph(folder: Path, threads: int) -> ServedRanker:
-    """Serve the ONNX graph that `TrainedRanker.export` wrote into a folder."""
-    from recsys_cli.ranking.serving.served import GraphRanker
+def later(place: str) -> Callable[..., Any]:
+    """The function "module:name" (below this package), whose module is imported when it is first called."""
+    module, name = place.split(":")
 
-    return GraphRanker.load(folder, threads)
+    def call(*given):
+        return attrgetter(name)(import_module(f"recsys_cli.ranking.{module}"))(*given)
+
+    return call
+
+
+SERVED_GRAPH = later("serving.served:GraphRanker.load")
+"""What serves a ranker that was exported as an ONNX graph."""
 
 
 @dataclass(frozen=True)
 class RankerKind:
     """One entry of the registry.
 
-    The functions import what they need when they are called: settings are read at every start of the program, torch
-    and LightGBM only where a ranker is trained.
+    The functions import what they need when they are called (see `later`): settings are read at every start of the
+    program, torch and LightGBM only where a ranker is trained.
     """
 
     config: type[HeavyConfig]
@@ -36,7 +45,7 @@ class RankerKind:
     """fit(config, inputs): a ranker that is not calibrated yet"""
     restore: Callable[[Any, dict], TrainedRanker]
     """restore(config, content): the ranker whose `checkpoint()` gave the content; ArtifactError where none did"""
-    serve: Callable[[Path, int], ServedRanker] = serve_graph
+    serve: Callable[[Path, int], ServedRanker] = SERVED_GRAPH
     """serve(folder, threads): what `export(folder)` wrote, without torch; ArtifactError where it is damaged"""
     quantisable: bool = False
     """whether its graph has matrix products that can be taken in int8"""
@@ -44,15 +53,6 @@ class RankerKind:
 
 def network_kind(config: type[HeavyNetworkConfig]) -> RankerKind:
     """A network whose settings give its trunk."""
-
-    def fit(config: HeavyNetworkConfig, inputs: TrainingInputs) -> TrainedRanker:
-        from recsys_cli.ranking.networks.ranker import fit_network
-
-        return fit_network(config, inputs)
-
-    def restore(config: HeavyNetworkConfig, content: dict) -> TrainedRanker:
-        from recsys_cli.ranking.networks.ranker import NetworkRanker
-
-        return NetworkRanker.restore(config, content)
-
-    return RankerKind(config, fit, restore, quantisable=True)
+    return RankerKind(
+        config, later("networks.ranker:fit_network"), later("networks.ranker:NetworkRanker.restore"), quantisable=True
+    )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import orjson
 
-from recsys_cli.data.schema import NEGATIVE_ACTIONS
-from recsys_cli.errors import ArtifactError, DataError
-from recsys_cli.features.table import FeatureTable
+from recsys_cli.errors import ArtifactError
 from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
 from recsys_cli.ranking.light_config import LightRankerConfig
@@ -66,35 +64,6 @@ class LightRanker:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint) from None
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{path} is not a light ranker: {error}", hint) from None
-
-
-def fit_light(
-    config: LightRankerConfig, table: FeatureTable, positive_actions: Collection[str] | None = None,
-    start: LightRanker | None = None,
-) -> LightRanker:
-    """Fit on a training table; the target is any of `positive_actions` (by default all but the negative ones).
-
-    Raises DataError where the table has none of the configured features, or where all rows or none are positive.
-    """
-    names = [name for name in config.features if name in table.names and name not in table.categories]
-    if not names:
-        raise DataError(
-            "the light ranker has none of the features it may use",
-            "name some that the dataset has in ranking.light.features",
-        )
-    actions = [a for a in table.labels if a not in NEGATIVE_ACTIONS] if positive_actions is None else positive_actions
-    rows = slice(max(len(table) - config.max_rows, 0), None)
-    target = np.zeros(len(table), bool)
-    for action in actions:
-        target |= table.labels.get(action, False)
-    target = target[rows]
-    if target.all() or not target.any():
-        raise DataError(
-            f"the light ranker has {len(target):,} training rows and {int(target.sum()):,} positive ones",
-            "it needs rows with and without a positive action; widen the ranker's window",
-        )
-    x = table.values[rows][:, [table.names.index(name) for name in names]]
-    return fit_linear(config, names, x, target, None if table.weight is None else table.weight[rows], start)
 
 
 def fit_linear(

@@ -13,51 +13,26 @@ from pydantic import Field, ValidationError
 from recsys_cli.errors import ArtifactError
 from recsys_cli.plugins import installed
 from recsys_cli.ranking.ensemble.config import EnsembleConfig
-from recsys_cli.ranking.kind import RankerKind, network_kind
+from recsys_cli.ranking.kind import RankerKind, later, network_kind
 from recsys_cli.ranking.networks.kinds import NETWORKS
 from recsys_cli.ranking.trees.config import LambdaMartConfig, LightGbmConfig
 
 if TYPE_CHECKING:
     from recsys_cli.ranking.serving.served import ServedRanker
     from recsys_cli.ranking.trained import TrainedRanker
-    from recsys_cli.ranking.training_inputs import TrainingInputs
-
-
-def _fit_trees(config: LightGbmConfig, inputs: TrainingInputs) -> TrainedRanker:
-    from recsys_cli.ranking.trees.ranker import fit_trees
-
-    return fit_trees(config, inputs)
-
-
-def _fit_lambdamart(config: LambdaMartConfig, inputs: TrainingInputs) -> TrainedRanker:
-    from recsys_cli.ranking.trees.lambdamart import fit_lambdamart
-
-    return fit_lambdamart(config, inputs)
-
-
-def _restore_trees(config: LightGbmConfig, content: dict) -> TrainedRanker:
-    from recsys_cli.ranking.trees.ranker import TreeRanker
-
-    return TreeRanker.restore(config, content)
-
-
-def _fit_ensemble(config: EnsembleConfig, inputs: TrainingInputs) -> TrainedRanker:
-    from recsys_cli.ranking.ensemble.ranker import fit_ensemble
-
-    return fit_ensemble(config, inputs)
-
-
-def _restore_ensemble(config: EnsembleConfig, content: dict) -> TrainedRanker:
-    from recsys_cli.ranking.ensemble.ranker import EnsembleRanker
-
-    return EnsembleRanker.restore(config, content)
-
 
 RANKERS: dict[str, RankerKind] = {
     **{kind: network_kind(config) for kind, config in NETWORKS.items()},
-    "lightgbm": RankerKind(LightGbmConfig, _fit_trees, _restore_trees),
-    "lambdamart": RankerKind(LambdaMartConfig, _fit_lambdamart, _restore_trees),
-    "ensemble": RankerKind(EnsembleConfig, _fit_ensemble, _restore_ensemble, quantisable=True),
+    "lightgbm": RankerKind(
+        LightGbmConfig, later("trees.ranker:fit_trees"), later("trees.ranker:TreeRanker.restore")
+    ),
+    "lambdamart": RankerKind(
+        LambdaMartConfig, later("trees.lambdamart:fit_lambdamart"), later("trees.ranker:TreeRanker.restore")
+    ),
+    "ensemble": RankerKind(
+        EnsembleConfig, later("ensemble.ranker:fit_ensemble"), later("ensemble.ranker:EnsembleRanker.restore"),
+        quantisable=True,
+    ),
 }
 """`kind` → entry; installed packages add theirs under the entry points `recsys.rankers`."""
 RANKERS |= installed("recsys.rankers", RANKERS, lambda entry: isinstance(entry, RankerKind) and entry.config)

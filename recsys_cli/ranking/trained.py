@@ -167,18 +167,10 @@ class ArrayRanker(TrainedRanker):
             config=cls.config_type.model_validate(meta["config"]), names=told.names, tasks=told.tasks,
             calibration=told.calibration, arrays=arrays,
         )
-        return _ServedArrays(told, ranker)
+        return ServedRanker(told, ranker.probabilities)
 
-
-class _ServedArrays(ServedRanker):
-    """An `ArrayRanker` read from a bundle."""
-
-    def __init__(self, told: Description, ranker: ArrayRanker):
-        super().__init__(told)
-        self._ranker = ranker
-
-    def run(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
-        logits = self._ranker.logits(values, entities)[0]
-        affine = [self._ranker.correction(task) for task in self.tasks]
-        scaled = logits * np.array([c.scale for c in affine]) + np.array([c.shift for c in affine])
+    def probabilities(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
+        """As a served model gives them: see `serving.served.Run`."""
+        affine = [self.correction(task) for task in self.tasks]
+        scaled = self.logits(values, entities)[0] * [c.scale for c in affine] + [c.shift for c in affine]
         return sigmoid(scaled).astype(np.float32), np.zeros(len(values), np.float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.errors import ArtifactError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.warm_start import WarmStart
@@ -36,6 +38,25 @@ class TrainingInputs:
     def aside(self, name: str) -> TrainingInputs:
         """The same with a progress file of its own, beside this one."""
         return replace(self, resume=self.resume and self.resume.with_stem(f"{self.resume.stem}-{name}"))
+
+    def keep(self, content: dict) -> None:
+        """Write how far the training is, where a file for it is named."""
+        if self.resume is not None:
+            save_checkpoint(self.resume, content | {"fingerprint": self.fingerprint})
+
+    def kept(self) -> dict | None:
+        """What `keep` of the same training, interrupted, wrote last; None where there is none, and said why."""
+        if self.resume is None or not Path(self.resume).exists():
+            return None
+        try:
+            content = load_checkpoint(self.resume)
+        except ArtifactError as error:
+            self.progress.message(f"{error.message}; the heavy ranker is trained from the start")
+            return None
+        if content.get("fingerprint") != self.fingerprint:
+            self.progress.message("settings or rows have changed: the heavy ranker is trained from the start")
+            return None
+        return content
 
     def part(self, name: str) -> TrainingInputs:
         """Inputs of a part of a ranker, which begins with the same part of the earlier run."""

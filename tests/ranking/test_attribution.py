@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from light_rankers import fitted_light
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError, UsageError
 from recsys_cli.ranking.attribution import explain_heavy, explain_light
-from recsys_cli.ranking.light import fit_light
-from recsys_cli.ranking.light_config import LightRankerConfig
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.networks.kinds import SharedBottomConfig
 from recsys_cli.ranking.registry import restore_ranker
@@ -23,7 +22,7 @@ def adds_up(told, tolerance):
 
 def test_the_light_ranker_is_a_sum_and_a_case_at_the_means_has_nothing_to_explain():
     table = make_table(1500)
-    ranker = fit_light(LightRankerConfig(features=["number_0", "number_1", "number_2"]), table)
+    ranker = fitted_light(table, ("number_0", "number_1", "number_2"))
     told = explain_light(ranker, table.values[7, :3])
     adds_up(told, 1e-9)
     assert sigmoid(told.score) == pytest.approx(told.prediction, abs=1e-6)

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from light_rankers import fitted_light
 
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.earlier import _same_places
 from recsys_cli.errors import ArtifactError
-from recsys_cli.ranking.light import fit_light, light_start
-from recsys_cli.ranking.light_config import LightRankerConfig
+from recsys_cli.ranking.light import light_start
 from recsys_cli.ranking.networks.kinds import MmoeConfig, SharedBottomConfig
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees.config import LightGbmConfig
@@ -102,9 +102,8 @@ def test_what_does_not_fit_is_refused_with_the_difference(earlier):
 
 
 def test_the_light_ranker_ends_at_the_same_optimum_wherever_it_begins():
-    config = LightRankerConfig(features=["number_0", "number_1", "number_2"])
-    first, later = fit_light(config, make_table(1500)), make_table(1500, seed=4)
-    cold, warm = fit_light(config, later), fit_light(config, later, start=first)
+    first, later = fitted_light(make_table(1500)), make_table(1500, seed=4)
+    cold, warm = fitted_light(later), fitted_light(later, start=first)
     assert warm.weights == pytest.approx(cold.weights, abs=1e-6)
     # moved to other moments, the start scores as the earlier ranker does
     mean, std = [m + 1 for m in first.mean], [2 * s for s in first.std]

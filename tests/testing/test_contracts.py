@@ -38,8 +38,8 @@ def broken(**parts) -> RankerKind:
 def test_a_ranker_that_serves_something_else_than_it_learned_is_found_out():
     def serve(folder, threads):
         out = RANKERS["lightgbm"].serve(folder, threads)
-        real = out.run
-        out.run = lambda *given: tuple(part * np.float32(0.999) for part in real(*given))
+        real = out._run
+        out._run = lambda *given: tuple(part * np.float32(0.999) for part in real(*given))
         return out
 
     with pytest.raises(AssertionError, match="it serves what it learned: click differs"):

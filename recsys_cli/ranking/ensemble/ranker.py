@@ -14,6 +14,7 @@ import numpy as np
 from recsys_cli.data.behaviour import Entities
 from recsys_cli.ranking.ensemble.config import EnsembleConfig
 from recsys_cli.ranking.networks.ranker import NetworkRanker, fit_network
+from recsys_cli.ranking.serving.onnx_model import model_of
 from recsys_cli.ranking.serving.side_inputs import SideSpec
 from recsys_cli.ranking.trained import Explained, TrainedRanker
 from recsys_cli.ranking.training_inputs import TrainingInputs
@@ -84,7 +85,7 @@ class EnsembleRanker(TrainedRanker):
     def graph(self) -> bytes:
         """The graphs of both parts side by side, their probabilities as log-odds, the mean of those corrected."""
         import onnx
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         network, trees = (onnx.load_from_string(part.graph()) for _, part in self.parts)
         inputs = list(network.graph.input)
@@ -113,20 +114,10 @@ class EnsembleRanker(TrainedRanker):
             node("Sigmoid", ["corrected"], ["probabilities"]),
             node("Identity", ["network.dwell"], ["dwell"]),
         ]
-        kind = onnx.TensorProto.FLOAT
-        graph = helper.make_graph(
-            [*network.graph.node, *trees.graph.node, *nodes], "ensemble", inputs,
-            [
-                helper.make_tensor_value_info("probabilities", kind, ["rows", len(self.tasks)]),
-                helper.make_tensor_value_info("dwell", kind, ["rows"]),
-            ],
-            [
-                *network.graph.initializer, *trees.graph.initializer,
-                *(numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()),
-            ],
+        return model_of(
+            [*network.graph.node, *trees.graph.node, *nodes], inputs, {"probabilities": len(self.tasks), "dwell": None},
+            constants, [*network.graph.initializer, *trees.graph.initializer],
         )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
 
 def fit_ensemble(config: EnsembleConfig, inputs: TrainingInputs) -> EnsembleRanker:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
-from recsys_cli.errors import ArtifactError, RecsysError
+from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import log_loss, roc_auc
 from recsys_cli.progress import Step
 from recsys_cli.ranking.constant_heads import ConstantHeadWatch, collapsed, constant_heads
@@ -297,29 +295,20 @@ class TrainingLoop:
         return torch.where(codes < len(self.spec.places), codes, 0)
 
     def _save(self, member: _Member | None) -> None:
-        if self.inputs.resume is None:
-            return
-        content = {"fingerprint": self.inputs.fingerprint, "done": self.done, "history": self.history, "member": None}
-        if member is not None:
+        content = {"done": self.done, "history": self.history, "member": None}
+        if member is not None and self.inputs.resume is not None:
             content["member"] = {
                 "network": member.network.state_dict(), "optimiser": member.optimiser.state_dict(),
                 "average": member.average, "epoch": member.epoch, "best": float(member.best),
                 "best_epoch": member.best_epoch, "best_weights": member.best_weights,
                 "balance": member.balance.state_dict(), "balance_draws": member.balance.generator.get_state(),
             }
-        save_checkpoint(self.inputs.resume, content)
+        self.inputs.keep(content)
 
     def _load(self) -> dict | None:
         """Take over what an interrupted training of the same settings and rows left."""
-        if self.inputs.resume is None or not Path(self.inputs.resume).exists():
-            return None
-        try:
-            content = load_checkpoint(self.inputs.resume)
-        except ArtifactError as error:
-            self.progress.message(f"{error.message}; the heavy ranker is trained from the start")
-            return None
-        if content.get("fingerprint") != self.inputs.fingerprint:
-            self.progress.message("settings or rows have changed: the heavy ranker is trained from the start")
+        content = self.inputs.kept()
+        if content is None:
             return None
         self.done, self.history = content["done"], content["history"]
         return content["member"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,19 +62,19 @@ class Description:
             raise ArtifactError(f"{path} does not describe a heavy ranker: {error}", _HINT) from None
 
 
-class ServedRanker:
-    """A loaded heavy ranker; `predict` may be called from several threads at once. A kind gives `run`."""
+Run = Callable[[np.ndarray, "Entities | None"], tuple[np.ndarray, np.ndarray]]
+"""Raw features float32[n, F] and entities → probabilities float32[n, T] after the affine part of the calibration, and
+seconds of dwell time float32[n]; n is at least 1."""
 
-    def __init__(self, told: Description):
+
+class ServedRanker:
+    """A loaded heavy ranker; `predict` may be called from several threads at once."""
+
+    def __init__(self, told: Description, run: Run):
         self.kind, self.names, self.tasks, self.dwell, self.side = (
             told.kind, told.names, told.tasks, told.dwell, told.side
         )
-        self._curves = {task: c for task, c in told.calibration.items() if c.knots}
-
-    def run(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
-        """Raw features float32[n, F] → probabilities float32[n, T] after the affine part of the calibration, and
-        seconds of dwell time float32[n]."""
-        raise NotImplementedError
+        self._run, self._curves = run, {task: c for task, c in told.calibration.items() if c.knots}
 
     def predict(self, values: np.ndarray, entities: Entities | None = None) -> dict[str, np.ndarray]:
         """float32[n, F] raw features → action (and "dwell", in seconds) → float32[n].
@@ -85,7 +86,7 @@ class ServedRanker:
             raise DataError(f"features of shape {values.shape}, the ranker takes [n, {len(self.names)}]")
         values = np.ascontiguousarray(values, np.float32)
         if len(values):
-            probabilities, dwell = self.run(values, entities)
+            probabilities, dwell = self._run(values, entities)
         else:  # onnxruntime's matrix products divide by the number of rows
             probabilities, dwell = np.zeros((0, len(self.tasks)), np.float32), np.zeros(0, np.float32)
         out = {}
@@ -101,7 +102,7 @@ class GraphRanker(ServedRanker):
     """A ranker that is an ONNX graph."""
 
     def __init__(self, told: Description, session):
-        super().__init__(told)
+        super().__init__(told, self._batches)
         self._session = session
         self._inputs = frozenset(i.name for i in session.get_inputs())
 
@@ -115,7 +116,7 @@ class GraphRanker(ServedRanker):
             raise ArtifactError(f"{path} takes {columns} features, {DESCRIPTION_FILE} names {len(told.names)}", _HINT)
         return cls(told, session)
 
-    def run(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
+    def _batches(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
         # a layer's activations of so few rows stay in the cache: twice as fast as all rows at once
         starts = range(0, len(values), ROWS_AT_ONCE)
         parts = [self._session.run(None, self.feeds(values, entities, i)) for i in starts]

@@ -9,7 +9,7 @@ import numpy as np
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import roc_auc
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.trees.boosting import Binned, tree_settings
+from recsys_cli.ranking.trees.boosting import Binned, boost, tree_settings
 from recsys_cli.ranking.trees.config import BaselineConfig, LightGbmConfig
 from recsys_cli.ranking.trees.ranker import RARE, TreeRanker
 
@@ -25,26 +25,21 @@ def fit_baseline(
 
     `metrics` holds the ROC-AUC of each task on the validation rows, and under "training" rows and seconds.
     """
-    import lightgbm
-
     started = time.perf_counter()
     train = train.take(slice(max(len(train) - config.max_rows, 0), None))
-    trees = LightGbmConfig(rounds=config.rounds, learning_rate=config.learning_rate, dwell=False)
-    settings = tree_settings(trees, threads) | {"objective": "binary", "metric": "auc", "seed": seed}
+    trees = LightGbmConfig(**config.model_dump(include={"rounds", "learning_rate", "patience"}), dwell=False)
+    settings = tree_settings(trees, threads) | {"objective": "binary", "metric": "auc"}
     known = tuple(t for t in tasks if 0 < train.labels[t].sum() < len(train))
     binned, models = Binned(), {}
     with (progress or Progress()).step("baseline", total=len(known)) as step:
         for task in known:
             labels = train.labels[task].astype(np.float32)
-            rows = valid.values, valid.labels[task].astype(np.float32), None, None
-            data, held = binned.of(settings, (train.values, labels, train.weight, None), rows if len(valid) else None)
+            held = None
+            if len(valid) and 0 < valid.labels[task].sum() < len(valid):
+                held = valid.values, valid.labels[task].astype(np.float32), None, None
             given = settings | {"num_leaves": trees.leaves_rare if labels.mean() < RARE else trees.leaves}
-            more = {}
-            if held is not None and 0 < valid.labels[task].sum() < len(valid):
-                stop = lightgbm.early_stopping(config.patience, verbose=False)
-                more = {"valid_sets": [held], "callbacks": [stop]}
-            booster = lightgbm.train(given, data, config.rounds, **more)
-            models[task] = [booster.model_to_string(num_iteration=booster.best_iteration if more else -1)]
+            rows = train.values, labels, train.weight, None
+            models[task], _ = boost(trees, given, rows, held, [seed], [], binned)
             step.advance()
     ranker = TreeRanker(config=trees, names=train.names, tasks=known, models=models)
     if len(valid) and known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,11 @@ def tree_settings(config: LightGbmConfig, threads: int) -> dict:
         "bagging_fraction": config.row_share, "bagging_freq": 1, "lambda_l2": config.l2, "max_bin": config.bins,
         "num_threads": threads, "deterministic": True, "force_col_wise": True, "use_missing": False, "verbose": -1,
     }
+
+
+def member_seeds(config: LightGbmConfig, seed: int) -> list[int]:
+    """Seeds of the members of a ranker."""
+    return [seed * 1000 + member for member in range(config.members)]
 
 
 class Binned:
@@ -49,20 +54,20 @@ class Binned:
 
 
 def boost(
-    config: LightGbmConfig, settings: dict, train: Rows, held: Rows | None, seed: int, before: list[str],
+    config: LightGbmConfig, settings: dict, train: Rows, held: Rows | None, seeds: Sequence[int], before: list[str],
     binned: Binned | None = None,
 ) -> tuple[list[str], int]:
     """LightGBM's text of each member, and the rounds kept: those at which the first member was best on `held`.
 
-    binned: bins of the action before, for rows that are the same.
+    seeds: of the members. binned: bins of the action before, for rows that are the same.
     """
     import lightgbm
 
     # rows on which earlier trees stand cannot be given other labels
     data, compared = (Binned() if binned is None or before else binned).of(settings, train, held)
     texts, rounds = [], config.rounds
-    for member in range(config.members):
-        given = settings | {"seed": seed * 1000 + member}
+    for member, seed in enumerate(seeds):
+        given = settings | {"seed": seed}
         model = lightgbm.Booster(model_str=before[member % len(before)]) if before else None
         held_trees = model.num_trees() if model else 0  # LightGBM counts its rounds on from those
         if compared is not None and member == 0:

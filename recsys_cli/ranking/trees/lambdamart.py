@@ -14,7 +14,7 @@ from recsys_cli.errors import DataError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.ranking.logistic import fit_logistic
 from recsys_cli.ranking.training_inputs import TrainingInputs
-from recsys_cli.ranking.trees.boosting import Binned, Rows, boost, tree_settings
+from recsys_cli.ranking.trees.boosting import Binned, Rows, boost, member_seeds, tree_settings
 from recsys_cli.ranking.trees.config import LambdaMartConfig
 from recsys_cli.ranking.trees.ranker import SCORE, TreeRanker, fit_action, fit_models
 
@@ -61,7 +61,7 @@ def fit_order(config: LambdaMartConfig, inputs: TrainingInputs, before: list[str
         "objective": "lambdarank", "metric": "ndcg", "eval_at": [config.truncation],
         "lambdarank_truncation_level": config.truncation, "label_gain": grades.tolist(),
     }
-    return boost(config, settings, rows, held, inputs.seed, before)
+    return boost(config, settings, rows, held, member_seeds(config, inputs.seed), before)
 
 
 def worth_of(config: LambdaMartConfig, table: FeatureTable, tasks: tuple[str, ...]) -> np.ndarray:

@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.data.behaviour import Entities
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.ranking.serving.onnx_model import model_of
 from recsys_cli.ranking.trained import Explained, TrainedRanker
 from recsys_cli.ranking.training_inputs import TrainingInputs
-from recsys_cli.ranking.trees.boosting import Binned, boost, tree_attributes, tree_settings
+from recsys_cli.ranking.trees.boosting import Binned, boost, member_seeds, tree_attributes, tree_settings
 from recsys_cli.ranking.trees.config import LightGbmConfig
 
 SCORE = "score"
@@ -110,7 +109,7 @@ class TreeRanker(TrainedRanker):
 
     def _model(self, raw: bool) -> bytes:
         """The ONNX model: scores [n, T (+ 1)] where `raw`, else probabilities [n, T] and dwell [n]."""
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import TensorProto, helper
 
         n, targets = len(self.tasks), len(self._ensembles)
         places, slopes, shifts = self._heads()
@@ -144,20 +143,10 @@ class TreeRanker(TrainedRanker):
             node("Sub", ["whole", "one"], ["seconds"]),
             node("Clip", ["seconds", "zero", "longest"], ["dwell"]),
         ]
-        kind = TensorProto.FLOAT
-        outputs = [
-            helper.make_tensor_value_info("probabilities", kind, ["rows", n]),
-            helper.make_tensor_value_info("dwell", kind, ["rows"]),
-        ]
+        features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["rows", len(self.names)])
         if raw:
-            nodes, constants = [], {}
-            outputs = [helper.make_tensor_value_info("scores", kind, ["rows", targets])]
-        graph = helper.make_graph(
-            [trees, *nodes], "trees", [helper.make_tensor_value_info("features", kind, ["rows", len(self.names)])],
-            outputs, [numpy_helper.from_array(v, k) for k, v in constants.items()],
-        )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+            return model_of([trees], [features], {"scores": targets}, {})
+        return model_of([trees, *nodes], [features], {"probabilities": n, "dwell": None}, constants)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -197,7 +186,8 @@ def fit_models(
     known = np.isfinite(train.dwell) if train.dwell is not None else np.zeros(0, bool)
     has_dwell = config.dwell and known.sum() >= 2
     wanted = entries + (("dwell",) if has_dwell else ())
-    models, history = _interrupted(inputs.resume, inputs.fingerprint)
+    kept = inputs.kept() or {"models": {}, "history": []}
+    models, history = kept["models"], kept["history"]
     with inputs.progress.step("heavy ranker", total=len(wanted)) as step:
         step.advance(len(models))
         for entry in wanted[len(models) :]:
@@ -207,9 +197,7 @@ def fit_models(
                 "task": entry, "epoch": rounds, "best": True, "seconds": round(time.perf_counter() - started, 3)
             })
             step.advance()
-            if inputs.resume is not None:
-                content = {"fingerprint": inputs.fingerprint, "models": models, "history": history}
-                save_checkpoint(inputs.resume, content)
+            inputs.keep({"models": models, "history": history})
     ranker = TreeRanker(
         config=config, names=train.names, tasks=inputs.tasks, models=models, dropped=inputs.dropped, history=history,
         dwell_max=float(np.nanmax(train.dwell)) if has_dwell else 0.0, lines=lines or {},
@@ -219,15 +207,6 @@ def fit_models(
         error = np.log1p(np.maximum(train.dwell[rows], 0)) - ranker.logits(train.values[rows])[1]
         ranker.dwell_variance = float(np.var(error))
     return ranker
-
-
-def _interrupted(resume: Path | None, fingerprint: str) -> tuple[dict[str, list[str]], list[dict]]:
-    if resume is None or not Path(resume).exists():
-        return {}, []
-    content = load_checkpoint(resume)
-    if content.get("fingerprint") != fingerprint or "models" not in content:
-        return {}, []
-    return content["models"], content["history"]
 
 
 def fit_action(
@@ -256,4 +235,5 @@ def fit_action(
     held = rows_of(valid) if len(valid) and (task == "dwell" or 0 < valid.labels[task].sum() < len(valid)) else None
     if held is not None and not len(held[1]):
         held = None
-    return boost(config, settings, (values, labels, weight, None), held and (*held, None), inputs.seed, before, binned)
+    seeds = member_seeds(config, inputs.seed)
+    return boost(config, settings, (values, labels, weight, None), held and (*held, None), seeds, before, binned)
