@@ -19,7 +19,8 @@ from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.registry import load_ranker
+from recsys_cli.ranking.serving.served import ServedRanker
 from recsys_cli.safety.models import FOLDER, SafetyModels
 
 if TYPE_CHECKING:
@@ -190,12 +191,12 @@ def read_bundle(folder: Path) -> Bundle:
         retrievers=retrievers,
         configured=tuple(document["configured"]),
         light=LightRanker.load(folder / "ranking" / "light.json") if document["light"] else None,
-        heavy=ServedRanker.load(folder / "ranking") if document["heavy"] else None,
+        heavy=load_ranker(folder / "ranking") if document["heavy"] else None,
         negative_actions=tuple(document["negative_actions"]),
         labels=Labels(**labels),
         safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
-        relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
+        relevance=load_ranker(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
         fusion=document["fusion"],
         candidates=document["candidates"],

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys_cli.plugins import installed
 from recsys_cli.retrieval.als import Als
 from recsys_cli.retrieval.autoregression import LinearAutoregressive
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
@@ -85,7 +86,13 @@ SOURCES: dict[str, type[Retriever]] = {
     "segment_trending": SegmentTrending,
     "random": Random,
 }
-"""`kind` → class."""
+"""`kind` → class; installed packages add theirs under the entry points `recsys.retrievers`."""
+BUILT_IN = tuple(SOURCES)
+"""Kinds that this package brings."""
+SOURCES |= installed(
+    "recsys.retrievers", SOURCES,
+    lambda entry: entry.config_type if isinstance(entry, type) and issubclass(entry, Retriever) else None,
+)
 
 OPTIONAL = frozenset(
     {
@@ -131,11 +138,11 @@ RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.va
 
 
 def default_retrieval() -> dict[str, RetrieverConfig]:
-    """Source name → settings: one of each kind under its own name, those in `OPTIONAL` not enabled and those in
-    `BY_DATA` left to the data."""
+    """Source name → settings: one of each built-in kind under its own name, those in `OPTIONAL` not enabled and those
+    in `BY_DATA` left to the data."""
     return {
-        kind: cls.config_type(enabled="auto" if kind in BY_DATA else kind not in OPTIONAL)
-        for kind, cls in SOURCES.items()
+        kind: SOURCES[kind].config_type(enabled="auto" if kind in BY_DATA else kind not in OPTIONAL)
+        for kind in BUILT_IN
     }
 
 

@@ -18,16 +18,16 @@ from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
 from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
-from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.light import LightRanker, fit_linear
-from recsys_cli.ranking.quantise import quantise
+from recsys_cli.ranking.serving.quantise import quantise
+from recsys_cli.ranking.trees.baseline import FOLDER as BASELINE
 from recsys_cli.safety.accounts import author_scores
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
     from recsys_cli.features.spec import FeatureSpec
-    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.ranking.trees.ranker import TreeRanker
     from recsys_cli.retrieval.base import Retriever
     from recsys_cli.training.job import TrainingJob
 
@@ -69,7 +69,8 @@ def _bundle(
     dataset = job.dataset
     return Bundle(
         user_ids=dataset.user_ids, item_ids=dataset.item_ids, author_ids=dataset.author_ids, catalogue=catalogue,
-        state=state, spec=spec, snapshot=snapshot, retrievers=sources, configured=tuple(job.settings.retrieval),
+        state=state, spec=spec, snapshot=snapshot, retrievers=sources,
+        configured=tuple(dict.fromkeys((*sources, *job.settings.retrieval))),  # bits of a candidate are for 32 of them
         light=None, heavy=None, negative_actions=dataset.log.negative_actions, labels=_labels(dataset),
         safety=job.safety, notes=tuple(job.notes), proposed_weights=proposed_weights(_before_test(job)),
         candidates=job.candidates, repeats=job.repeats,

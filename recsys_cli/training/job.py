@@ -34,11 +34,12 @@ from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.requests import RequestRows, joined
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.baseline import fit_baseline
-from recsys_cli.ranking.quantise import int8_loss, scaling_rows
+from recsys_cli.ranking.registry import RANKERS
+from recsys_cli.ranking.serving.quantise import int8_loss, scaling_rows
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
-from recsys_cli.ranking.warm import WarmStart
+from recsys_cli.ranking.trees.baseline import fit_baseline
+from recsys_cli.ranking.trees.ranker import TreeRanker
+from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
 from recsys_cli.safety.models import FOLDER, SafetyModels
@@ -84,7 +85,7 @@ def train(
             f"{dataset.path}: no impression carries a positive action",
             "there is nothing to learn from; check the actions of the import mapping",
         )
-    if settings.ranking.precision == "int8" and settings.ranking.heavy.kind in TREE_KINDS:
+    if settings.ranking.precision == "int8" and not RANKERS[settings.ranking.heavy.kind].quantisable:
         raise ConfigError(
             f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
             "trees have no matrix products: set it to float32",

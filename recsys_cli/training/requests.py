@@ -21,7 +21,7 @@ from recsys_cli.replay import replayed
 if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.pipeline.bundle import Bundle
-    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.ranking.trees.ranker import TreeRanker
     from recsys_cli.training.job import TrainingJob
 
 FEW_KNOWN = 300
@@ -118,8 +118,8 @@ def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int 
     """
     config = job.settings.ranking.relevance
     return request_rows(
-        bundle, job.settings.pipeline, moments, feature_names(job, bundle), most=max(2 * config.rows // (share + 1), 1),
-        seed=job.settings.seed, threads=job.threads,
+        bundle, job.settings.pipeline, moments, feature_names(job, bundle),
+        most=max(2 * config.max_rows // (share + 1), 1), seed=job.settings.seed, threads=job.threads,
     )
 
 
