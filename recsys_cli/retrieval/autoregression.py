@@ -46,6 +46,8 @@ class LinearAutoregressiveConfig(OrderedConfig):
     outweigh all others."""
     popularity_exponent: float = -0.05
     """Power of an item's number of interactions by which its score is multiplied; below 0 tempers the popular."""
+    neighbours: PositiveInt | None = 500
+    """Strongest weights kept for each item in each memory; null keeps all."""
     exact_up_to: PositiveInt = 12_000
     """Unknowns of the regression, an item in a memory being one; memory grows with the square. Where there are more
     items, those of most interactions take part, fewer of them in the recent memory."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 CELLS_AT_ONCE = 4_000_000
-FAINT = 1e-3
+FAINT = 0.01
 """Events that count less than this of the latest are not asked with."""
 Decay = Annotated[float, Field(gt=0, le=1)]
 
