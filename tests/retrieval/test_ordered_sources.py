@@ -8,9 +8,10 @@ from planted import NOW, make_catalogue, make_log, make_window
 from sklearn.linear_model import Ridge
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.errors import RecsysError
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES, gaps, make
-from recsys_cli.retrieval.autoregression import Unknowns, _even, past_weights
+from recsys_cli.retrieval.autoregression import Unknowns, _even, past_weights, ridge
 from recsys_cli.retrieval.gaps import decayed, gap_sums, ordered_histories
 
 SECOND = 1_000_000
@@ -164,10 +165,16 @@ def test_the_closed_form_is_the_ridge_of_scikit_learn(decays, set_weight, expone
         np.testing.assert_allclose(found[~others, item], 0, atol=1e-6)
 
 
+def test_a_regression_without_a_solution_says_what_to_raise():
+    with pytest.raises(RecsysError, match="no solution") as refused:
+        ridge(np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32), [])
+    assert "regularisation" in refused.value.hint
+
+
 def test_both_memories_are_asked_each_with_its_decay():
     source = fitted("linear_autoregressive", window_of(cycles()), past_decay=0.9, recent_decay=0.5, history=2)
     weights, n = weights_of(source), 12
-    far, near = weights[n + 0 - n :][:n], weights[n:]
+    far, near = weights[:n], weights[n:]
     expected = (far[2] + 0.9 * far[1] + near[2] + 0.5 * near[1]) / (1.9 + 1.5)
     np.testing.assert_allclose(source.fold_in([np.array([0, 1, 2])])[0], expected, rtol=1e-5, atol=1e-7)
 
