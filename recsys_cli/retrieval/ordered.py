@@ -100,7 +100,7 @@ class OrderedFilter(ArrayRetriever):
 
     def __init__(self, config: OrderedConfig):
         super().__init__(config)
-        self._barred = PerState(self._bar)
+        self._allowed = PerState(self._allow)
         self._set(RowStack.empty().arrays(np.zeros(0, bool)))
 
     def learn(self, histories: Ragged, n_items: int, progress: Progress) -> dict[str, np.ndarray]:
@@ -130,11 +130,10 @@ class OrderedFilter(ArrayRetriever):
     def __len__(self) -> int:
         return len(self._arrays["known"])
 
-    def _bar(self, state: State) -> np.ndarray:
-        """int[m] columns that may not be proposed."""
-        allowed, inside = np.zeros(len(self), bool), min(len(self), state.catalogue.n_items)
-        allowed[:inside] = self._arrays["known"][:inside] & eligible(state, self.config.max_age_days)[:inside]
-        return np.flatnonzero(~allowed)
+    def _allow(self, state: State) -> np.ndarray:
+        """int[m] columns that may be proposed, ascending."""
+        inside = min(len(self), state.catalogue.n_items)
+        return np.flatnonzero(self._arrays["known"][:inside] & eligible(state, self.config.max_age_days)[:inside])
 
     def _query(self, histories: Ragged, times: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(place ascending, row of the maps, float32 weight adding up to 1 a place) of the latest known events.
@@ -202,22 +201,17 @@ class OrderedFilter(ArrayRetriever):
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users, n = np.asarray(users), len(self)
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        barred = self._barred(state)
-        if len(barred) == n:
-            return items, scores
-        for part in self._batches(users):
+        allowed = self._allowed(state)
+        for part in self._batches(users) if len(allowed) else ():
             rows, some = self.rows(state, users[part])
-            rows[:, barred] = -np.inf
-            rows[~some] = -np.inf
-            seen = np.zeros(0, np.int64), np.zeros(0, np.int32)
             if self.config.exclude_seen:
                 places, shown = state.seen.take(users[part])
-                seen = places[shown < n], shown[shown < n]
-            if self.positive:
-                rows[seen] = -np.inf
-                items[part], scores[part] = _best_positive(rows, k)
-            else:
-                items[part], scores[part] = topk(rows, k, seen)
+                rows[places[shown < n], shown[shown < n]] = -np.inf
+            # those that have no row or are too old are left out first: choosing among equal numbers is slow
+            at = np.flatnonzero(some) + part.start
+            rows = rows[some] if len(allowed) == n else rows[np.ix_(some, allowed)]
+            found, scores[at] = _best_positive(rows, k) if self.positive else topk(rows, k)
+            items[at] = np.where(found >= 0, np.append(allowed, -1)[found], -1)
         return items, scores
 
     def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
