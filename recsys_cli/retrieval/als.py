@@ -57,6 +57,7 @@ class Als(ArrayRetriever):
     @classmethod
     def alternatives(cls, config: AlsConfig) -> list[AlsConfig]:
         tried = (
+            {"factors": 128, "regularisation": 30.0, "alpha": 4.0},
             {"factors": 128, "regularisation": 30.0},
             {"regularisation": 30.0},
             {"factors": 128},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from recsys_cli.arrays import save_arrays
-from recsys_cli.data.ragged import Ragged, expand
+from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import (
@@ -26,7 +26,7 @@ from recsys_cli.retrieval.base import (
 )
 from recsys_cli.retrieval.dense import product, unique_users
 from recsys_cli.retrieval.history import HistoryConfig, WeightedHistories
-from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs, without_pairs
+from recsys_cli.retrieval.pairs import best_pairs, find_pairs, without_pairs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -39,6 +39,8 @@ DENSE_SHARE = 0.2
 DENSE_ITEMS = 50_000
 """Up to so many items, scores are summed into full rows; beyond, by sorting the pairs that occur, where a map is
 sparse and only items that the history reaches are proposed."""
+WIDE = 10
+"""Items for each pair that a history reaches up to which a row of all is filled; beyond, the pairs are sorted."""
 PARTS = ("offsets", "columns", "weights", "whole", "query", "answer", "known")
 
 
@@ -128,27 +130,42 @@ class ItemMap:
         return scores
 
     def _sparse_sums(self, histories: WeightedHistories) -> np.ndarray:
-        n, items = len(self), histories.items
-        scores = np.zeros((len(histories), n), np.float32)
+        scores = np.zeros((len(histories), len(self)), np.float32)
+        for place, columns, weights in self._reached(histories):
+            scores[place] = np.bincount(columns, weights, len(self))
+        return scores
+
+    def _reached(self, histories: WeightedHistories) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(place, column int32[m], float32[m] weight) of all that the items of each history that has any stand for.
+
+        Rows are slices of two arrays: one user's fit the cache, which one gather for all users leaves at every step.
+        """
+        items = histories.items
         starts, stops = self.offsets[items.values], self.offsets[items.values + 1]
-        # rows are slices of two arrays: one user's fit the cache, which one gather for all users leaves at every step
         for place in np.flatnonzero(items.lengths):
             mine = slice(items.offsets[place], items.offsets[place + 1])
             cut = [slice(a, b) for a, b in zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)]
             columns = np.concatenate([self.columns[part] for part in cut])
             weights = np.concatenate([self.weights[part] for part in cut])
             weights *= np.repeat(histories.weights[mine], stops[mine] - starts[mine])
-            scores[place] = np.bincount(columns, weights, n)
-        return scores
+            yield int(place), columns, weights
 
     def pairs(self, histories: WeightedHistories) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `apply`, of a sparse map: (place, item, score) of the items that the histories reach, in that order."""
-        items = histories.items
-        count = self.offsets[items.values + 1] - self.offsets[items.values]
-        at, columns = expand(self.offsets[items.values], count, self.columns)
-        weights = expand(self.offsets[items.values], count, self.weights)[1] * histories.weights[at]
-        places, found, totals = sum_pairs(items.rows.astype(np.int64)[at], columns, weights, len(self))
-        return places, found, totals / histories.scale[places]
+        found, totals, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)], np.zeros(len(histories), np.int64)
+        for place, columns, weights in self._reached(histories):
+            if len(self) <= WIDE * len(columns):
+                sums = np.bincount(columns, weights, len(self))
+                mine = np.flatnonzero(sums)
+                sums = sums[mine]
+            else:
+                mine, at = np.unique(columns, return_inverse=True)
+                sums = np.bincount(at, weights, len(mine))
+            found.append(mine.astype(np.int32))
+            totals.append(sums.astype(np.float32))
+            lengths[place] = len(mine)
+        places = np.repeat(np.arange(len(histories)), lengths)
+        return places, np.concatenate(found), np.concatenate(totals) / histories.scale[places]
 
     def entries(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """float32[R, C] cells of B at the crossings of rows and columns (int, below n)."""

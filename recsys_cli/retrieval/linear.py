@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys_cli.errors import RecsysError
 from recsys_cli.progress import Progress
@@ -43,6 +43,9 @@ class EaseConfig(HistoryConfig):
     predicted is multiplied by it again."""
     popularity_exponent: float = 0.0
     """Further power of an item's number of users by which its score is multiplied; above 0 favours the popular."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the items of a history that are left out at random, over and over, when the others are predicted: above
+    0, no weight hangs on few items that come together."""
     exact_up_to: PositiveInt = 14_000
     """Items up to which the whole matrix is inverted; above, it is solved in the leading space, see `factors`."""
     factors: PositiveInt = 512
@@ -53,7 +56,10 @@ class EaseConfig(HistoryConfig):
 
 
 class Ease(ItemFilter):
-    """B = I − P · diag(P)⁻¹, P = (G + λI)⁻¹, G = XᵀX.
+    """B = I − P · diag(P)⁻¹, P = (G + Λ)⁻¹, G = XᵀX, Λ = λI + p/(1 − p) · diag(G).
+
+    With p, the dropout, above 0 it is the denoising autoencoder EDLAE (Steck, NeurIPS 2020) with all weight on what was
+    left out.
 
     In a large catalogue P is taken apart by the eigenvectors V of G with the greatest eigenvalues Σ: along them the
     inverse is exact, on the rest, with eigenvalues in [0, s], it is the straight line that is exact at 0 and s:
@@ -68,6 +74,8 @@ class Ease(ItemFilter):
     def alternatives(cls, config: EaseConfig) -> list[EaseConfig]:
         tried = (
             {"regularisation": 500.0},
+            {"regularisation": 3.0, "user_exponent": 0.5, "popularity_exponent": -0.1, "dropout": 0.4},
+            {"regularisation": 90.0, "user_exponent": 0.2, "popularity_exponent": -0.1, "dropout": 0.1},
             {"regularisation": 1000.0},
             {"regularisation": 50.0},
             {"regularisation": 500.0, "popularity_exponent": 0.1},
@@ -84,12 +92,18 @@ class Ease(ItemFilter):
             diags_array(powered(users, -c.user_exponent)) @ touched @ diags_array(powered(items, -c.item_exponent))
         ).tocsr()
         back, forth = powered(items, -c.item_exponent), powered(items, c.item_exponent + c.popularity_exponent)
+        penalty = c.regularisation
+        if c.dropout:
+            # a penalty of each item's own is one of 1 for all once its column is divided by the root
+            own = np.sqrt(penalty + c.dropout / (1 - c.dropout) * np.asarray(edges.power(2).sum(axis=0)).ravel())
+            own = own.astype(np.float32)
+            edges, back, forth, penalty = (edges @ diags_array(1 / own)).tocsr(), back / own, forth * own, 1.0
         if edges.shape[1] <= c.exact_up_to:
-            return self._exact(edges, back, forth)
-        return self._split(edges, back, forth, seed)
+            return self._exact(edges, back, forth, penalty)
+        return self._split(edges, back, forth, penalty, seed)
 
-    def _exact(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray) -> ItemMap:
-        inverse = ridge_inverse(edges, self.config.regularisation)
+    def _exact(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray, penalty: float) -> ItemMap:
+        inverse = ridge_inverse(edges, penalty)
         scale = forth / -np.diag(inverse)
         np.fill_diagonal(inverse, 0)
         # in place, a block of rows at a time: in a large catalogue a second matrix would not fit
@@ -102,17 +116,19 @@ class Ease(ItemFilter):
             return ItemMap.from_whole(weights, back > 0)
         return ItemMap.from_parts(strongest_cells(weights, k), back > 0)
 
-    def _split(self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray, seed: int) -> ItemMap:
+    def _split(
+        self, edges: csr_matrix, back: np.ndarray, forth: np.ndarray, penalty: float, seed: int
+    ) -> ItemMap:
         from scipy.sparse import diags_array
 
         c = self.config
         sigma, vectors = leading_space(edges, c.factors, seed)
         values = sigma.astype(np.float64) ** 2
-        slope = 1 / (c.regularisation * (c.regularisation + values[-1]))
-        more = 1 / (values + c.regularisation) - 1 / c.regularisation + slope * values
+        slope = 1 / (penalty * (penalty + values[-1]))
+        more = 1 / (values + penalty) - 1 / penalty + slope * values
         own = (vectors.astype(np.float64) ** 2 * more).sum(axis=1)
         total = np.asarray(edges.power(2).sum(axis=0)).ravel()
-        diagonal = 1 / c.regularisation - slope * total + own
+        diagonal = 1 / penalty - slope * total + own
         answer = (forth / diagonal).astype(np.float32)
         sparse = co_occurrence(edges, (slope * back).astype(np.float32), answer, c.neighbours, diagonal=False)
         # on the diagonal the two parts cancel: an item says nothing of itself

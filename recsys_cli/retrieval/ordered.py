@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys_cli.data.ragged import Ragged, expand, offsets_of
+from recsys_cli.data.ragged import Ragged, offsets_of, positions
+from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import (
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 CELLS_AT_ONCE = 4_000_000
+FAINT = 0.01
+"""Events that count less than this of the latest are not asked with."""
 Decay = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -42,8 +45,9 @@ class OrderedConfig(RetrieverConfig):
     matters in the data at all. Items of unknown age always pass."""
     history: PositiveInt = 100
     """Latest events of a user that are asked with."""
-    query_decay: Decay = 0.9
-    """What an event counts of the one after it when asked; 1 makes all equal."""
+    half_life_days: PositiveFloat | None = None
+    """Days before the latest event at which one counts half of what its place says, when asked; null leaves time
+    out."""
     neighbours: PositiveInt | None = 1_000
     """Strongest weights kept for each item; null keeps all."""
 
@@ -77,12 +81,15 @@ class RowStack:
 
 
 class OrderedFilter(ArrayRetriever):
-    """score(u, ·) = Σ_k d^k · B[h_k] / Σ_k d^k over the latest events h_0, h_1, … of u, h_0 being the last.
+    """score(u, ·) = Σ_m Σ_k w_k d_m^k · B_m[h_k] / Σ_m Σ_k w_k d_m^k over the latest events h_0, h_1, … of u, h_0 the
+    last: a map B_m for each memory m, in which an event counts d_m of the one after it; w_k is 1, or less with the time
+    since (`half_life_days`).
 
-    B is kept in compressed rows: `offsets` int64[n + 1], `columns` int32[m] ascending within a row, `weights`
-    float32[m]; `known` bool[n] are the items that have a row and may be proposed. Nothing is kept of any user: whoever
-    has a history is served, in training or not, and a new event counts at once. Every user's score is summed alone,
-    so that company changes nothing. A family says in `learn` how B follows from the histories.
+    The maps are kept in compressed rows, row m·n + i of item i in memory m: `offsets` int64[memories · n + 1],
+    `columns` int32[…] ascending within a row, `weights` float32[…]; `known` bool[n] are the items that may be asked
+    with and proposed. Nothing is kept of any user: whoever has a history is served, in training or not, and a new event
+    counts at once. Every user's score is summed alone, so that company changes nothing. A family says in `learn` how
+    the maps follow from the histories.
     """
 
     part: ClassVar = "ordered.bin"
@@ -93,11 +100,15 @@ class OrderedFilter(ArrayRetriever):
 
     def __init__(self, config: OrderedConfig):
         super().__init__(config)
-        self._barred = PerState(self._bar)
+        self._allowed = PerState(self._allow)
         self._set(RowStack.empty().arrays(np.zeros(0, bool)))
 
     def learn(self, histories: Ragged, n_items: int, progress: Progress) -> dict[str, np.ndarray]:
         """The arrays, from int32 items by user, oldest first; at least one event."""
+        raise NotImplementedError
+
+    def memories(self) -> tuple[float, ...]:
+        """The decay of each memory."""
         raise NotImplementedError
 
     def missing(self, window: Window) -> str | None:
@@ -110,7 +121,8 @@ class OrderedFilter(ArrayRetriever):
         n, name = window.catalogue.n_items, self.config.kind.replace("_", " ")
         histories = ordered_histories(window, progress, name)
         if not len(histories.values):
-            self._set(RowStack.empty().arrays(np.zeros(n, bool)) | {"offsets": np.zeros(n + 1, np.int64)})
+            offsets = np.zeros(n * len(self.memories()) + 1, np.int64)
+            self._set(RowStack.empty().arrays(np.zeros(n, bool)) | {"offsets": offsets})
             return
         with progress.step(name):
             self._set(self.learn(histories, n, progress))
@@ -118,28 +130,46 @@ class OrderedFilter(ArrayRetriever):
     def __len__(self) -> int:
         return len(self._arrays["known"])
 
-    def _bar(self, state: State) -> np.ndarray:
-        """int[m] columns that may not be proposed."""
-        allowed, inside = np.zeros(len(self), bool), min(len(self), state.catalogue.n_items)
-        allowed[:inside] = self._arrays["known"][:inside] & eligible(state, self.config.max_age_days)[:inside]
-        return np.flatnonzero(~allowed)
+    def _allow(self, state: State) -> np.ndarray:
+        """int[m] columns that may be proposed, ascending."""
+        inside = min(len(self), state.catalogue.n_items)
+        return np.flatnonzero(self._arrays["known"][:inside] & eligible(state, self.config.max_age_days)[:inside])
 
-    def _query(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(place ascending, item, float32 weight adding up to 1 a place) of the latest known events of histories."""
-        places, items = histories.rows.astype(np.int64), histories.values
-        held = (items >= 0) & (items < len(self))
+    def _query(self, histories: Ragged, times: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(place ascending, row of the maps, float32 weight adding up to 1 a place) of the latest known events.
+
+        times: int64 µs beside the items of the histories; None where they are unknown, and all weigh as of one moment.
+        """
+        c, batch, items = self.config, len(histories), histories.values
+        places, n = histories.rows.astype(np.int64), len(self)
+        held = (items >= 0) & (items < n)
         held[held] = self._arrays["known"][items[held]]
-        kept = offsets_of(np.bincount(places[held], minlength=len(histories)))
-        count = np.minimum(np.diff(kept), self.config.history)
-        places, items = expand(kept[1:] - count, count, items[held])
-        back = np.repeat(np.cumsum(count), count) - 1 - np.arange(len(items))
-        powers = decayed(self.config.query_decay, self.config.history)
-        sums = np.cumsum(powers)
-        return places, items, (powers[back] / sums[np.maximum(count, 1) - 1][places]).astype(np.float32)
+        kept = offsets_of(np.bincount(places[held], minlength=batch))
+        found, powers, at = np.flatnonzero(held), [], []
+        for decay in self.memories():
+            mine = decayed(decay, c.history)
+            mine = mine[: np.count_nonzero(mine >= FAINT)]
+            count = np.minimum(np.diff(kept), len(mine))
+            asked, where = positions(kept[1:] - count, count)
+            powers.append(mine[kept[asked + 1] - 1 - where])
+            at.append((asked, found[where]))
+        rows = [items[where] + m * n for m, (_, where) in enumerate(at)]
+        places, where, rows, weights = (
+            np.concatenate(each) for each in ([a for a, _ in at], [w for _, w in at], rows, powers)
+        )
+        if times is not None and c.half_life_days is not None and len(where):
+            latest = np.full(batch, np.iinfo(np.int64).min)
+            np.maximum.at(latest, places, times[where])
+            weights = weights * np.exp2((times[where] - latest[places]) / (c.half_life_days * DAY))
+        if len(at) > 1:
+            order = np.argsort(places, kind="stable")
+            places, rows, weights = places[order], rows[order], weights[order]
+        total = np.bincount(places, weights, batch)
+        return places, rows, (weights / total[places]).astype(np.float32)
 
-    def rows_of(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
-        """(scores float32[B, n] of every item, bool[B] whether the history holds an item with a row)."""
-        return self._summed(*self._query(histories), len(histories))
+    def rows_of(self, histories: Ragged, times: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(scores float32[B, n] of every item, bool[B] whether the history holds an item with a row); see `_query`."""
+        return self._summed(*self._query(histories, times), len(histories))
 
     def _summed(
         self, places: np.ndarray, items: np.ndarray, weights: np.ndarray, batch: int
@@ -162,8 +192,13 @@ class OrderedFilter(ArrayRetriever):
 
     def rows(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`rows_of` the histories of users int32[B], -1 for somebody unknown."""
+        return self.rows_of(*self._histories(state, users))
+
+    def _histories(self, state: State, users: np.ndarray) -> tuple[Ragged, np.ndarray | None]:
+        """Items and, where they count, times of users' histories."""
         places, items = state.history.take(users)
-        return self.rows_of(Ragged.group(places, items, len(users)))
+        timed = self.config.half_life_days is not None
+        return Ragged.group(places, items, len(users)), state.history_time.take(users)[1] if timed else None
 
     def _batches(self, users: np.ndarray) -> Iterator[slice]:
         return chunks(np.full(len(users), max(len(self), 1)), CELLS_AT_ONCE)
@@ -171,22 +206,17 @@ class OrderedFilter(ArrayRetriever):
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users, n = np.asarray(users), len(self)
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        barred = self._barred(state)
-        if len(barred) == n:
-            return items, scores
-        for part in self._batches(users):
+        allowed = self._allowed(state)
+        for part in self._batches(users) if len(allowed) else ():
             rows, some = self.rows(state, users[part])
-            rows[:, barred] = -np.inf
-            rows[~some] = -np.inf
-            seen = np.zeros(0, np.int64), np.zeros(0, np.int32)
             if self.config.exclude_seen:
                 places, shown = state.seen.take(users[part])
-                seen = places[shown < n], shown[shown < n]
-            if self.positive:
-                rows[seen] = -np.inf
-                items[part], scores[part] = _best_positive(rows, k)
-            else:
-                items[part], scores[part] = topk(rows, k, seen)
+                rows[places[shown < n], shown[shown < n]] = -np.inf
+            # those that have no row or are too old are left out first: choosing among equal numbers is slow
+            at = np.flatnonzero(some) + part.start
+            rows = rows[some] if len(allowed) == n else rows[np.ix_(some, allowed)]
+            found, scores[at] = _best_positive(rows, k) if self.positive else topk(rows, k)
+            items[at] = np.where(found >= 0, np.append(allowed, -1)[found], -1)
         return items, scores
 
     def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -213,12 +243,13 @@ class OrderedFilter(ArrayRetriever):
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """The event of the history that adds most to the score."""
         items = np.asarray(items)
-        _, history, weights = self._query(Ragged.group(*state.history.take(np.array([user])), 1))
-        if not len(history) or not len(items):
+        _, asked, weights = self._query(*self._histories(state, np.array([user])))
+        if not len(asked) or not len(items):
             return [Reason("taste")] * len(items)
+        history = asked % len(self)
         rows = Ragged(self._arrays["offsets"], self._arrays["columns"])
         adds = np.zeros((len(history), len(items)), np.float32)
-        for place, item in enumerate(history):
+        for place, item in enumerate(asked):
             columns, start = rows[item], rows.offsets[item]
             if len(columns):
                 near = np.minimum(np.searchsorted(columns, items), len(columns) - 1)

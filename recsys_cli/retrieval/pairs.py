@@ -32,6 +32,9 @@ def best_pairs(
     if not len(places):
         return out, values
     scores = scores.astype(np.float32, copy=False)
+    if batch == 1 and len(scores) > 4 * k:
+        likely = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
+        places, items, scores = places[likely], items[likely], scores[likely]
     # the bits of a float order like a sign-magnitude integer: one integer sort then serves every place
     bits = scores.view(np.int32).astype(np.int64)
     rising = np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
@@ -80,5 +83,11 @@ def without_pairs(
     index: Ragged, rows: np.ndarray, places: np.ndarray, items: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The given (place, item, score) without the pairs that the index holds."""
+    if len(rows) == 1 and len(items):  # a request for one user must not pay for a search
+        held = index[int(rows[0])] if rows[0] >= 0 else index.values[:0]
+        known = np.zeros(max(int(items.max()), int(held.max(initial=0))) + 1, bool)
+        known[held] = True
+        keep = ~known[items]
+        return places[keep], items[keep], scores[keep]
     keep = ~find_pairs(index, rows, places, items)[0]
     return places[keep], items[keep], scores[keep]

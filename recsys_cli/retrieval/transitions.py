@@ -18,6 +18,8 @@ from recsys_cli.retrieval.ordered import Decay, OrderedConfig, OrderedFilter, Ro
 class TransitionConfig(OrderedConfig):
     """What transitions of both kinds have."""
 
+    query_decay: Decay = 0.9
+    """What an event counts of the one after it when asked; 1 makes all equal."""
     gaps: PositiveInt = 50
     """Places after an event up to which what follows counts."""
     smoothing: NonNegativeFloat = 100.0
@@ -60,6 +62,9 @@ class Transitions(OrderedFilter):
     positive: ClassVar = True
     config: TransitionConfig
 
+    def memories(self) -> tuple[float, ...]:
+        return (self.config.query_decay,)
+
     def gap_weights(self) -> np.ndarray:
         """float64[gaps], for gaps of 1, 2, …"""
         raise NotImplementedError
@@ -69,7 +74,7 @@ class Transitions(OrderedFilter):
         count = np.bincount(histories.values, minlength=n_items)
         tempered = powered(count, c.popularity_exponent)
         stack = RowStack.empty()
-        for _, rows in gap_sums(histories, self.gap_weights()[:, None], 1, n_items):
+        for _, (rows,) in gap_sums(histories, [self.gap_weights()[:, None]], 1, n_items):
             total = np.asarray(rows.sum(axis=1)).ravel() + c.smoothing
             each = np.diff(rows.indptr)
             rows.data *= tempered[rows.indices] / np.repeat(total, each)

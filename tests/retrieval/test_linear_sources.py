@@ -87,6 +87,20 @@ def test_ease_of_weighted_rows_and_columns_is_that_of_the_weighted_matrix(window
         np.testing.assert_allclose(found[np.ix_(known, known)], expected[np.ix_(known, known)], atol=3e-4)
 
 
+@pytest.mark.parametrize("exact_up_to", [100, 1])
+def test_dropout_is_the_regression_on_histories_with_items_left_out(window, exact_up_to):
+    touched, share = touched_of(window), 0.3
+    gram = touched.T @ touched
+    config = EaseConfig(regularisation=5, dropout=share, neighbours=None, factors=60, exact_up_to=exact_up_to)
+    found = weights_of(fitted(Ease(config), window))
+    for item in range(0, 60, 7):
+        others = np.delete(np.arange(60), item)
+        # what is left counts 1 / (1 − share): E[X̃ᵀX̃] has share / (1 − share) of its diagonal more
+        noisy = gram[np.ix_(others, others)] + share / (1 - share) * np.diag(np.diag(gram)[others]) + 5 * np.eye(59)
+        np.testing.assert_allclose(found[others, item], np.linalg.solve(noisy, gram[others, item]), atol=3e-4)
+        assert found[item, item] == pytest.approx(0, abs=1e-5)
+
+
 def test_popularity_lifts_the_scores_of_popular_items_by_its_power(window):
     plain = weights_of(fitted(Ease(EaseConfig(regularisation=9, neighbours=None)), window))
     lifted = weights_of(fitted(Ease(EaseConfig(regularisation=9, neighbours=None, popularity_exponent=0.2)), window))

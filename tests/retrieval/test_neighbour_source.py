@@ -143,3 +143,23 @@ def test_rp3beta_is_the_tempered_walk_over_popularity(window):
     np.testing.assert_allclose(source.map.entries(EVERY, EVERY), expected, rtol=1e-4, atol=1e-7)
     kinds = Rp3Beta.alternatives(Rp3BetaConfig())
     assert len({(c.alpha, c.beta) for c in kinds}) == len(kinds)
+
+
+def test_a_large_catalogue_gives_the_same_lists_by_full_rows_and_by_sorted_pairs(monkeypatch):
+    catalogue, log, _ = planted()
+    window = make_window(catalogue, log)
+    source = Rp3Beta(Rp3BetaConfig(neighbours=5))
+    source.fit(window, Progress())
+    users, found = np.arange(window.catalogue.n_users, dtype=np.int32), []
+    assert source.map.sparse
+    for items, wide in ((50_000, 10), (1, 10**9), (1, 0)):
+        monkeypatch.setattr(item_filter, "DENSE_ITEMS", items)
+        monkeypatch.setattr(item_filter, "WIDE", wide)
+        found.append(source.retrieve(window.state, users, 20))
+        alone = np.concatenate([source.retrieve(window.state, users[u : u + 1], 20)[0] for u in users])
+        np.testing.assert_array_equal(alone, found[-1][0])
+    (_, by_rows), filled, by_sorting = found
+    np.testing.assert_array_equal(filled[0], by_sorting[0])
+    np.testing.assert_array_equal(filled[1], by_sorting[1])
+    # which of equal items at the end of a list is taken differs
+    np.testing.assert_allclose(filled[1], by_rows, rtol=1e-6)

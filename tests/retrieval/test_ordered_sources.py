@@ -8,10 +8,11 @@ from planted import NOW, make_catalogue, make_log, make_window
 from sklearn.linear_model import Ridge
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.errors import RecsysError
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES, gaps, make
-from recsys_cli.retrieval.autoregression import future_weights, past_weights
-from recsys_cli.retrieval.gaps import gap_sums, ordered_histories
+from recsys_cli.retrieval.autoregression import Unknowns, _even, past_weights, ridge
+from recsys_cli.retrieval.gaps import decayed, gap_sums, ordered_histories
 
 SECOND = 1_000_000
 ORDERED = ("markov", "sequential_rules", "linear_autoregressive")
@@ -41,10 +42,10 @@ def fitted(kind, window, progress=None, **more):
 
 
 def weights_of(source) -> np.ndarray:
-    """The whole map as a matrix."""
+    """The maps of all memories as one matrix, one below the other."""
     offsets, columns, weights, known = (source._arrays[name] for name in source.parts)
-    out = np.zeros((len(known), len(known)))
-    out[np.repeat(np.arange(len(known)), np.diff(offsets)), columns] = weights
+    out = np.zeros((len(offsets) - 1, len(known)))
+    out[np.repeat(np.arange(len(out)), np.diff(offsets)), columns] = weights
     return out
 
 
@@ -60,22 +61,25 @@ lists = st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=5
 @given(lists, st.integers(1, 4), st.integers(0, 1), st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_gap_sums_are_those_of_a_loop_over_pairs(sequences, n_gaps, first, rests):
-    weights = np.random.default_rng(0).random((n_gaps, rests))
-    expected = np.zeros((6, 6))
-    for s in sequences:
+    tables, scale = np.random.default_rng(0).random((2, n_gaps, rests)), 1.0 + np.arange(len(sequences))
+    expected = np.zeros((2, 6, 6))
+    for u, s in enumerate(sequences):
         for a in range(len(s)):
             for g in range(n_gaps):
                 if a + first + g < len(s):
-                    expected[s[a], s[a + first + g]] += weights[g, min(len(s) - 1 - a, rests - 1)]
+                    more = scale[u] * tables[:, g, min(len(s) - 1 - a, rests - 1)]
+                    expected[:, s[a], s[a + first + g]] += more
     offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
     histories = Ragged(offsets, np.array([i for s in sequences for i in s], np.int32))
     before, gaps.PAIRS_AT_ONCE = gaps.PAIRS_AT_ONCE, 7
     try:
-        found = list(gap_sums(histories, weights, first, 6))
+        found = list(gap_sums(histories, list(tables), first, 6, scale))
     finally:
         gaps.PAIRS_AT_ONCE = before
-    assert [start for start, _ in found] == list(np.cumsum([0] + [m.shape[0] for _, m in found])[:-1])
-    np.testing.assert_allclose(np.concatenate([m.toarray() for _, m in found]), expected, atol=1e-12)
+    assert [start for start, _ in found] == list(np.cumsum([0] + [m[0].shape[0] for _, m in found])[:-1])
+    for table in (0, 1):
+        rows = np.concatenate([m[table].toarray() for _, m in found])
+        np.testing.assert_allclose(rows, expected[table], atol=1e-12)
 
 
 def test_transitions_by_hand():
@@ -105,35 +109,105 @@ def test_a_decay_of_one_is_uniform_to_the_bit():
     np.testing.assert_array_equal(weights, (1 / np.array([3, 4]))[places].astype(np.float32))
 
 
-@pytest.mark.parametrize("decay", [1.0, 0.8])
-@pytest.mark.parametrize("set_weight", [0.0, 0.3])
-def test_the_closed_form_is_the_ridge_of_scikit_learn(decay, set_weight):
-    rng = np.random.default_rng(3)
-    sequences = [rng.integers(0, 7, rng.integers(1, 12)).tolist() for _ in range(30)]
-    past, future = 4, 3
-    x, y = [], []
+def test_time_makes_the_older_events_of_a_query_count_less():
+    window = window_of([[0, 1, 2], [2, 1, 0]], spacing=86_400 * SECOND)
+    source = fitted("markov", window, query_decay=0.9, half_life_days=2)
+    weights = weights_of(source)
+    by_time = weights[2] + 0.9 * 2**-0.5 * weights[1] + 0.81 / 2 * weights[0]
+    expected = by_time / (1 + 0.9 * 2**-0.5 + 0.81 / 2)
+    np.testing.assert_allclose(source.rows(window.state, np.array([0]))[0][0], expected, rtol=1e-6)
+    # who is asked for beside changes nothing, and lists of items have no times
+    np.testing.assert_array_equal(
+        source.rows(window.state, np.array([1, 0]))[0][1], source.rows(window.state, np.array([0]))[0][0]
+    )
+    untimed = (weights[2] + 0.9 * weights[1] + 0.81 * weights[0]) / 2.71
+    np.testing.assert_allclose(source.fold_in([np.array([0, 1, 2])])[0], untimed, rtol=1e-6)
+
+
+def ridge_rows(sequences, n, past, decays, future, future_decay, exponent):
+    """(X, Y, S, weight) of every row of the regression, by loops."""
+    x, y, both, weight = [], [], [], []
     for s in sequences:
         for t in range(len(s) - 1):
-            row, target = np.zeros(7), np.zeros(7)
+            row, target = np.zeros((len(decays), n)), np.zeros(n)
             for back, i in enumerate(s[t::-1][:past]):
-                row[i] += decay**back
+                row[:, i] += [decay**back for decay in decays]
             for ahead, i in enumerate(s[t + 1 : t + 1 + future]):
-                target[i] += 0.9**ahead
-            x.append(row)
-            y.append((1 - set_weight) * target + set_weight * row)
-    ridge = Ridge(alpha=5.0, fit_intercept=False).fit(x, y)
+                target[i] += future_decay**ahead
+            x.append(row.ravel())
+            y.append(target)
+            both.append(row.mean(axis=0))
+            weight.append(len(s) ** (-2.0 * exponent))
+    events = np.array([len(s) for s in sequences], float)
+    mean = (events ** (1 - 2 * exponent)).sum() / events.sum()
+    return np.array(x), np.array(y), np.array(both), np.array(weight) / mean
+
+
+@pytest.mark.parametrize("decays", [(1.0,), (0.8,), (0.8, 0.3)])
+@pytest.mark.parametrize(("set_weight", "exponent", "exclude_seen"), [(0.0, 0.0, False), (0.3, 0.2, True)])
+def test_the_closed_form_is_the_ridge_of_scikit_learn(decays, set_weight, exponent, exclude_seen):
+    rng = np.random.default_rng(3)
+    n, past = 7, 4
+    sequences = [rng.integers(0, n, rng.integers(2, 12)).tolist() for _ in range(30)]
+    x, y, s, weight = ridge_rows(sequences, n, past, decays, 3, 0.9, exponent)
+    # a penalty of λ‖kernel‖ for each memory is one of λ once its columns are divided by the root
+    norms = np.repeat([np.sqrt(np.sqrt((decayed(d, past) ** 2).sum())) for d in decays], n)
     source = fitted(
-        "linear_autoregressive", window_of(sequences, 7), past=past, past_decay=decay, future=future, future_decay=0.9,
-        regularisation=5.0, set_weight=set_weight, neighbours=None,
+        "linear_autoregressive", window_of(sequences, n), past=past, past_decay=decays[0], future=3, future_decay=0.9,
+        recent_decay=decays[1] if len(decays) > 1 else None, regularisation=5.0, set_weight=set_weight,
+        user_exponent=exponent, popularity_exponent=0, exclude_seen=exclude_seen, neighbours=None,
     )  # fmt: skip
-    np.testing.assert_allclose(weights_of(source), ridge.coef_.T, atol=2e-5)
+    found, target = weights_of(source), (1 - set_weight) * y + set_weight * s
+    for item in range(n):
+        others = np.tile(np.arange(n) != item, len(decays)) | (not exclude_seen)
+        ridge = Ridge(alpha=5.0, fit_intercept=False).fit((x / norms)[:, others], target[:, item], weight)
+        np.testing.assert_allclose(found[others, item], ridge.coef_ / norms[others], atol=3e-5)
+        np.testing.assert_allclose(found[~others, item], 0, atol=1e-6)
+
+
+def test_a_regression_without_a_solution_says_what_to_raise():
+    with pytest.raises(RecsysError, match="no solution") as refused:
+        ridge(np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32), [])
+    assert "regularisation" in refused.value.hint
+
+
+def test_both_memories_are_asked_each_with_its_decay():
+    source = fitted("linear_autoregressive", window_of(cycles()), past_decay=0.9, recent_decay=0.5, history=2)
+    weights, n = weights_of(source), 12
+    far, near = weights[:n], weights[n:]
+    expected = (far[2] + 0.9 * far[1] + near[2] + 0.5 * near[1]) / (1.9 + 1.5)
+    np.testing.assert_allclose(source.fold_in([np.array([0, 1, 2])])[0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_popularity_multiplies_the_scores_and_an_even_weight_of_users_is_one():
+    window = window_of([*cycles(), [0, 1, 0, 2]])
+    plain, tempered = (
+        weights_of(fitted("linear_autoregressive", window, popularity_exponent=p)) for p in (0.0, -0.5)
+    )
+    count = np.bincount(window.interactions[1], minlength=12)
+    np.testing.assert_allclose(tempered, plain * count**-0.5, rtol=1e-5)
+    lengths = np.array([3, 0, 12, 1])
+    assert _even(lengths, 0.0).tolist() == [1, 1, 1, 1]
+    even = _even(lengths, 0.5)
+    assert even[0] / even[2] == pytest.approx(4) and (even * lengths).sum() == pytest.approx(lengths.sum())
 
 
 def test_weights_of_pairs_by_hand():
     # two events next to each other, two more after them: rows as of the second and the third event, not of the last
-    assert past_weights(3, 0.5)[1, 3] == pytest.approx(0.5 * 1 + 0.25 * 0.5)
-    assert past_weights(3, 0.5)[0].tolist() == [0, 1, 1.25, 1.3125]
-    assert future_weights(2, 0.5, 2, 0.1)[:, 0].tolist() == pytest.approx([1, 0.6, 0.05])
+    half = decayed(0.5, 3)
+    assert past_weights(half, half)[1, 3] == pytest.approx(0.5 * 1 + 0.25 * 0.5)
+    assert past_weights(half, half)[0].tolist() == [0, 0.5, 0.625, 0.65625]
+    assert past_weights(half, decayed(0.1, 3))[1, 3] == pytest.approx(0.5 * 1 + 0.25 * 0.1)
+
+
+def test_unknowns_beyond_the_most_are_those_of_the_fewest_interactions_and_of_the_recent_memory():
+    assert Unknowns.within(12, 5, 1) == Unknowns(5, 0) and Unknowns.within(12, 20, 1) == Unknowns(12, 0)
+    assert Unknowns.within(12, 6, 2) == Unknowns(6, 6)
+    assert Unknowns.within(12, 8, 2) == Unknowns(8, 4)
+    assert Unknowns.within(12, 20, 2) == Unknowns(9, 3)
+    for known in (Unknowns(6, 6), Unknowns(8, 4), Unknowns(5, 0)):
+        rows = np.concatenate([known.rows(0), known.rows(1)])
+        assert sorted(rows.tolist()) == list(range(len(known)))
 
 
 @pytest.mark.parametrize("kind", ORDERED)
@@ -159,19 +233,23 @@ def test_a_cycle_is_found_by_those_who_know_order_and_not_by_item_cosine():
 
     assert found("markov", query_decay=0.5) == 1
     assert found("sequential_rules", history=1) == 1
-    assert found("linear_autoregressive", query_decay=0.2, past_decay=0.3, future=1, regularisation=1) == 1
+    assert found("linear_autoregressive", past_decay=0.2, recent_decay=None, future=1, regularisation=1) == 1
     assert found("item_neighbours") < 0.5
 
 
 def test_a_catalogue_too_large_is_cut_to_the_items_in_use_and_said():
     said = Said()
     sequences = [[0, 1, 2, 0, 1, 2, 3], [1, 0, 2, 1, 0, 4]]
-    source = fitted("linear_autoregressive", window_of(sequences), said, exact_up_to=3, exclude_seen=False)
-    assert "of 5 items the 3 with most interactions" in " ".join(said.lines)
+    more = {"exact_up_to": 4, "exclude_seen": False, "popularity_exponent": 0}
+    source = fitted("linear_autoregressive", window_of(sequences), said, **more)
+    assert "of 5 items the 3 with most interactions take part, 1 of them in the recent memory" in " ".join(said.lines)
     items = source.retrieve(window_of(sequences).state, np.array([0, 1]), 5)[0]
     assert set(items[items >= 0].tolist()) == {0, 1, 2}
-    small = fitted("linear_autoregressive", window_of([[0, 1, 2, 0, 1, 2], [1, 0, 2, 1, 0]]))
-    np.testing.assert_allclose(weights_of(source)[:3, :3], weights_of(small), atol=1e-7)
+    assert np.flatnonzero(weights_of(source).any(axis=1)).tolist() == [0, 1, 2, 5]
+    alone = {**more, "recent_decay": None, "exact_up_to": 3}
+    cut = fitted("linear_autoregressive", window_of(sequences), **alone)
+    small = fitted("linear_autoregressive", window_of([[0, 1, 2, 0, 1, 2], [1, 0, 2, 1, 0]]), **alone)
+    np.testing.assert_allclose(weights_of(cut)[:3, :3], weights_of(small), atol=1e-7)
 
 
 def test_events_of_one_moment_are_in_the_order_of_their_rows_and_it_is_said_once():

@@ -17,7 +17,7 @@ from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import OPTIONAL, SOURCES, default_retrieval, make
 from recsys_cli.retrieval.base import chunks, settle_seen
-from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs
+from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs, without_pairs
 
 SMALL_NETWORK = {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
 SMALL = {
@@ -243,6 +243,9 @@ def test_best_pairs_picks_what_sorting_picks(rows, k):
         expected = sorted((r for r in rows if r[0] == p), key=lambda r: -r[2])[:k]
         assert items[p].tolist() == [r[1] for r in expected] + [-1] * (k - len(expected))
         assert scores[p][: len(expected)].tolist() == [r[2] for r in expected]
+        mine = place == p
+        alone = best_pairs(place[mine] * 0, item[mine], score[mine], 1, k)
+        assert alone[0][0].tolist() == items[p].tolist() and alone[1][0].tolist() == scores[p].tolist()
 
 
 @given(pairs)
@@ -260,6 +263,10 @@ def test_sums_and_lookups_agree_with_a_dictionary(rows):
     has, at = find_pairs(index, rows_asked, wanted[:, 0], wanted[:, 1])
     assert has.tolist() == [(p, i) in totals for p, i in wanted.tolist()]
     assert (index.values[at[has]] == wanted[has, 1]).all() and (index.rows[at[has]] == wanted[has, 0]).all()
+    together = without_pairs(index, rows_asked, wanted[:, 0], wanted[:, 1], np.arange(len(wanted)))[2]
+    alone = [without_pairs(index, rows_asked[p : p + 1], *(c[wanted[:, 0] == p] for c in (
+        wanted[:, 0] * 0, wanted[:, 1], np.arange(len(wanted)))))[2] for p in range(5)]  # fmt: skip
+    assert together.tolist() == np.concatenate(alone).tolist() == np.flatnonzero(~has).tolist()
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 15))
