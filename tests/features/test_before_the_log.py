@@ -19,9 +19,11 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.writer import write_dataset
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.define import create_spec
+from recsys_cli.features.families.prior_tastes import TasteVectors
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
-from recsys_cli.features.tastes import Tastes, define_tastes
 
 
 def with_before(seed: int, base: str = "watch"):
@@ -32,7 +34,7 @@ def with_before(seed: int, base: str = "watch"):
     items = {a: rng.integers(0, ITEMS, len(u)).astype(np.int32) for a, u in users.items()}
     before = {a: Ragged.group(users[a], items[a], USERS) for a in users}
     catalogue = replace(catalogue, before=before)
-    spec = FeatureSpec.create(
+    spec = create_spec(
         spec.config, catalogue, positive=log.positive_actions, negative=log.negative_actions, has_dwell=True,
         surfaces=["home", "search"], devices=["a", "b", "c"], context=log.context,
     )
@@ -78,7 +80,7 @@ def expected(catalogue: Catalogue, spec: FeatureSpec, f, user: int, item: int) -
         pull = strength / (1 + math.exp(-prior))
         return logit((sum(r in liked for r in watched) + pull) / (len(watched) + strength))
 
-    source = f.source.removeprefix("before_")
+    source = f.key.removeprefix("prior_")
     if f.measure == "count":
         return math.log1p(len(rows_of(catalogue, spec, source, user, item, f.argument)))
     return rate(source)
@@ -88,7 +90,7 @@ def expected(catalogue: Catalogue, spec: FeatureSpec, f, user: int, item: int) -
 @given(seed=st.integers(0, 10_000), row=st.integers(0, 119))
 def test_they_equal_a_count_by_hand_in_the_table_and_in_the_snapshot(seed, row):
     spec, catalogue, log = with_before(seed)
-    features = [f for f in spec.features if f.source.startswith("before_")]
+    features = [f for f in spec.features if f.family == "prior_history"]
     assert len(features) == 8 * 2 + 6
     user, item = int(log.user[row]), int(log.item[row])
     wanted = {f.name: expected(catalogue, spec, f, user, item) for f in features}
@@ -103,7 +105,7 @@ def test_they_equal_a_count_by_hand_in_the_table_and_in_the_snapshot(seed, row):
 
 def test_the_log_does_not_change_them():
     spec, catalogue, log = with_before(4)
-    at = [i for i, f in enumerate(spec.features) if f.source.startswith("before_")]
+    at = [i for i, f in enumerate(spec.features) if f.family == "prior_history"]
     whole = build_table(spec, catalogue, log).values[:40, at]
     turned = replace(log, actions={k: ~v for k, v in log.actions.items()}, _cache={})
     np.testing.assert_array_equal(whole, build_table(spec, catalogue, turned).values[:40, at])
@@ -124,13 +126,13 @@ def test_batches_unknown_people_and_a_file_give_the_same(tmp_path):
     np.testing.assert_array_equal(again.features(users, items, context), values)
     for b in range(3):
         np.testing.assert_array_equal(snapshot.features(users[b : b + 1], items[b : b + 1], context)[0], values[b])
-    counts = [i for i, f in enumerate(spec.features) if f.source == "before_user_author"]
+    counts = [i for i, f in enumerate(spec.features) if f.key == "prior_user_author"]
     assert not values[1][:, counts].any() and values[[0, 2]][..., counts].any()
 
 
 def test_without_the_base_action_there_are_counts_and_no_shares():
     spec, _, _ = with_before(6, base="seen")
-    features = [f for f in spec.features if f.source.startswith("before_")]
+    features = [f for f in spec.features if f.family == "prior_history"]
     assert {f.measure for f in features} == {"count"} and {f.argument for f in features} == {"like", "seen"}
 
 
@@ -152,8 +154,8 @@ def test_the_table_is_read_in_the_order_of_rank_and_strangers_are_left_out(tiny_
 def test_tastes_are_a_singular_value_decomposition_of_who_did_what():
     _, catalogue, log = with_before(5)
     config = FeatureConfig(before_taste_dims=2, before_tastes=("watch", "dream"))
-    spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
-    names = [f.name for f in spec.features if f.source == "tastes"]
+    spec = create_spec(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+    names = [f.name for f in spec.features if f.family == "prior_tastes"]
     assert names == ["before_watch_dot", "before_watch_cosine"]
     did = np.zeros((USERS, ITEMS))
     rows = catalogue.before["watch"]
@@ -178,10 +180,8 @@ def test_tastes_are_a_singular_value_decomposition_of_who_did_what():
 
 
 def test_making_tastes_leaves_the_table_of_history_alone():
-    spec, catalogue, _ = with_before(5)
-    config = spec.config.model_copy(update={"before_taste_dims": 2})
-    spec = replace(spec, config=config, features=tuple(define_tastes(config, catalogue)))
+    _, catalogue, _ = with_before(5)
     before = catalogue.before["watch"].offsets.copy(), catalogue.before["watch"].values.copy()
-    assert Tastes.build(spec, catalogue) is not None
+    assert TasteVectors.build(catalogue, ("watch",), 2).users["watch"].any()
     np.testing.assert_array_equal(catalogue.before["watch"].offsets, before[0])
     np.testing.assert_array_equal(catalogue.before["watch"].values, before[1])

@@ -16,9 +16,11 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.dataset_columns import column_vectors
+from recsys_cli.features.define import create_spec
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
-from recsys_cli.features.vectors import column_vectors
 
 HOUR = 3_600_000_000
 START = 1_700_000_000_000_000
@@ -125,7 +127,7 @@ def make_world(seed: int, n: int = 120) -> tuple[FeatureSpec, Catalogue, Log, di
         "time": rng.choice([0, START, START + HOUR, int(time[n // 2])], 7),
         "weight": np.ones(7, np.float32),
     }
-    spec = FeatureSpec.create(
+    spec = create_spec(
         FeatureConfig(
             attribute_families=("media_type",), crosses=CROSSES, cross_actions=("positive", "hide"), text_dims=3,
             columns=COLUMNS, item_window_actions=("positive", "like", "negative"), topic_half_life_days=2.0,
@@ -339,12 +341,12 @@ class Replay:
         about, log = (user, item, surface, now), self.log
         author = int(self.c.item_author[item])
         if f.measure == "rate":
-            return self.rate(f.source, f.argument, *about)
+            return self.rate(f.key, f.argument, *about)
         if f.measure in ("dwell", "completion"):
-            return self.mean(f.source, f.measure, *about)
-        if f.source == "similarity":
+            return self.mean(f.key, f.measure, *about)
+        if f.family == "similarity":
             return user * 10 + item
-        if f.source == "social":
+        if f.family == "social":
             writer = int(self.c.author_user[author]) if author >= 0 else -1
             own = next((a for a in range(4) if self.c.author_user[a] == user), -1)
             forth, back = self.follows(user, author, now), self.follows(writer, own, now)
@@ -358,16 +360,16 @@ class Replay:
                 "user_blocking": math.log1p(sum(self.follows(user, a, now, "mute") for a in range(4))),
                 "user_followers": math.log1p(sum(self.follows(u, own, now) for u in range(USERS))),
             }[f.measure]
-        if f.source == "session":
+        if f.family == "sessions":
             return self.session(f, user, now, item, surface)
-        if f.source == "works":
+        if f.family == "author_record":
             return self.works(f, author, now)
-        if f.source == "circle":
+        if f.family == "followees":
             return self.circle(f, user, item, author, now)
-        if f.source == "same":
+        if f.family == "same_value":
             names, codes = self.c.names, (self.c.user_codes["language"][user], self.c.item_codes["language"][item])
             return min(codes) >= 0 and names["user.language"][codes[0]] == names["item.language"][codes[1]]
-        if f.source == "vector":
+        if f.family == "vectors":
             side = f.argument.partition(".")[0]
             vectors = column_vectors(self.c, f.argument, self.spec.dims[f.argument])
             if f.measure != "match":
@@ -376,43 +378,43 @@ class Replay:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
             liked = sum(vectors[log.item[r]] for r in self.past("user", *about) if self.did("positive", r))
             return float(liked @ vectors[item] / np.linalg.norm(liked)) if np.any(liked) else 0.0
-        if f.source == "overlap":
+        if f.family == "overlap":
             return self.overlap(f, user, item)
-        if f.source == "list":
+        if f.family == "lists":
             if f.argument == "text":
                 return math.log1p(len(set(self.c.item_text[item].tolist())))
             held = self.c.user_columns if f.place == "user" else self.c.item_columns
             rows = (held.lists | held.words)[f.argument]
             return math.log1p(len(rows[user if f.place == "user" else item]))
-        if f.source == "date":
+        if f.family == "dates":
             held = self.c.user_columns if f.place == "user" else self.c.item_columns
             since = now - int(held.times[f.argument][user if f.place == "user" else item])
             return float(since == now) if f.measure == "missing" else math.log1p(max(since, 0) / HOUR) * (since != now)
-        if f.source == "interests":
+        if f.family == "interests":
             liked = [r for r in self.past("user", *about) if self.did("positive", r)]
             liked = [t for r in liked for t in self.topics_of(log.item[r])]
             shares = np.bincount(liked, minlength=TOPICS) / max(len(liked), 1)
             entropy = -sum(p * math.log(p) for p in shares if p)
             return entropy if f.measure == "entropy" else math.log1p(np.count_nonzero(shares))
-        if f.source == "created":
+        if f.family == "ages":
             created = int(self.c.user_created[user] if f.place == "user" else self.c.item_created[item])
             return (
                 float(created == 0)
                 if f.measure == "missing"
                 else math.log1p(max(now - created, 0) / HOUR) * (created != 0)
             )
-        if f.source == "clock":
+        if f.family == "clock":
             angle = 2 * math.pi * (now % f.span) / f.span
             return math.sin(angle) if f.measure == "sine" else math.cos(angle)
-        if f.source == "request" and f.argument.startswith("impression."):
+        if f.family == "request" and f.argument.startswith("impression."):
             value = float(more[f.argument.partition(".")[2]])
             unknown = math.isnan(value)
             if f.measure == "missing":
                 return unknown
             return value + (f.kind == "categorical") if not unknown else 0
-        if f.source == "request":
+        if f.family == "request":
             return 1 + (surface if f.argument == "surface" else device)
-        if f.source == "attribute":
+        if f.family == "attributes":
             of_users = {**self.c.user_numbers, **self.c.user_codes}
             of_items = {**self.c.item_numbers, **self.c.item_codes, **self.c.item_safety}
             values = of_users if f.place == "user" else of_items
@@ -429,7 +431,7 @@ class Replay:
                 if f.measure == "log1p"
                 else value
             )
-        rows = self.past(f.source, *about)
+        rows = self.past(f.key, *about)
         if f.measure == "shown":
             return math.log1p(len(rows))
         if f.measure in ("since_shown", "since_positive"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from test_before_the_log import with_before
 from test_features_as_of import ITEMS, make_world, similarity
 
 from recsys_cli.features.build import build_table
-from recsys_cli.features.snapshot import Context, Snapshot
-from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.context import Context
+from recsys_cli.features.define import create_spec
+from recsys_cli.features.snapshot import Snapshot
 
 GOLDEN = Path(__file__).with_name("golden.npz")
 HOUR = 3_600_000_000
@@ -29,7 +30,7 @@ def measured() -> dict[str, np.ndarray]:
     spec = make_world(11, n=400)[0]
     config = spec.config.model_copy(update={"before_taste_dims": 2})
     catalogue = replace(catalogue, before=with_before(11)[1].before)
-    spec = FeatureSpec.create(
+    spec = create_spec(
         config, catalogue, positive=log.positive_actions, negative=log.negative_actions, has_dwell=True,
         surfaces=["home", "search"], devices=["a", "b", "c"], similarities=("als",), context=log.context,
     )
@@ -41,8 +42,8 @@ def measured() -> dict[str, np.ndarray]:
     users, items = np.array([0, 3, -1, 5], np.int32), rng.integers(-1, ITEMS, (4, 5)).astype(np.int32)
     scores = {"als": np.arange(items.size, dtype=np.float32).reshape(items.shape)}
     context = Context(now, np.array([0, 1, 1, -1], np.int16), more={"network": np.array([1, 0, -1, 1], np.int32)})
-    told = [asdict(f) for f in spec.features]
-    told = [{k: v for k, v in f.items() if k != "family"} for f in told]
+    told = ("name", "group", "place", "measure", "meaning", "formula", "argument", "span", "codes")
+    told = [[getattr(f, field) for field in told] for f in spec.features]
     definitions = hashlib.sha256(orjson.dumps(told)).hexdigest()
     return {
         "names": np.array(spec.names), "definitions": np.array(definitions), "table": table.values,

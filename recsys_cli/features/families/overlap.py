@@ -5,23 +5,22 @@ It needs no history, so it tells of people and items that nobody has met yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.arrays import find_sorted
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ConfigError, nearest
-from recsys_cli.features.spec import Feature, FeatureSpec
-from recsys_cli.features.store import find
-from recsys_cli.features.vectors import bag, column_vectors, unit, width_of
+from recsys_cli.features import readings
+from recsys_cli.features.as_of import AsOf, Past
+from recsys_cli.features.dataset_columns import bag, column_vectors, unit, width_of
+from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
+from recsys_cli.features.request import FrozenFeatures, Request
+from recsys_cli.features.spec import Column, Feature
 
-if TYPE_CHECKING:
-    from recsys_cli.features.columns import Column
-
-SOURCE = "overlap"
 BETWEEN = "|"
 MOST_VALUES = 64
 """Values of one item that are looked for among the user's, those of the lowest hashes."""
@@ -29,8 +28,52 @@ SHARED = 0.5
 """A user's list is compared with an item's by itself where so many of its values occur there."""
 
 
-def define_overlap(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> Iterator[Feature]:
-    """Of a user's column and those of items; raises ConfigError for one that it cannot be compared with."""
+class Overlap(FeatureFamily):
+    """Share and Jaccard of lists and texts, cosine of vectors, of a user's column and an item's."""
+
+    name = "overlap"
+    named_by_columns = True
+
+    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+        for column in facts.columns:
+            if column.side == "user" and column.becomes in ("list", "text", "vector"):
+                for name in _compared(facts.catalogue, column, facts.columns):
+                    yield from _features(column, name)
+
+    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+        for f in features:
+            common = _common(rows.past, f.argument)
+            yield f.name, common.values((f.measure,), rows.rows.user, rows.rows.item)[0]
+
+    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+        out = {}
+        for argument in dict.fromkeys(f.argument for f in features):
+            common = _common(inputs.past, argument)
+            out |= {f"{argument}/{part}": np.asarray(getattr(common, part)) for part in _PARTS}
+        return out
+
+    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> list[tuple[CommonValues, list[Feature]]]:
+        arrays, out = frozen.arrays[self.name], []
+        for argument in dict.fromkeys(f.argument for f in features):
+            *parts, width = (arrays[f"{argument}/{part}"] for part in _PARTS)
+            out.append((CommonValues(*parts, int(width)), [f for f in features if f.argument == argument]))
+        return out
+
+    def serve(self, features: Sequence[Feature], request: Request, held: list) -> Served:
+        for common, mine in held:
+            found = common.values([f.measure for f in mine], request.users[:, None], request.items)
+            yield from zip((f.name for f in mine), found, strict=True)
+
+    def columns(self, feature: Feature) -> Iterable[tuple[str, str]]:
+        return zip(("user", "item"), feature.argument.split(BETWEEN), strict=True)
+
+    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
+        percent = readings.percent(value) if feature.measure == "share" else None
+        return percent or super().reading(feature, value, names)
+
+
+def _compared(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> list[str]:
+    """Columns of items that a user's is compared with; raises ConfigError for one that it cannot be."""
     vector = column.becomes == "vector"
     kinds = ("vector",) if vector else ("list", "text")
     there = {c.name: c.becomes for c in columns if c.side == "item" and c.becomes in kinds}
@@ -38,27 +81,27 @@ def define_overlap(catalogue: Catalogue, column: Column, columns: Sequence[Colum
         there.setdefault("topics", "list")
     if column.compared_with is None:
         same = [name for name, becomes in there.items() if becomes == column.becomes]
-        chosen = [name for name in same if _alike(catalogue, column, name)]
-    else:
-        chosen = list(dict.fromkeys(column.compared_with))
-        for name in chosen:
-            _require(catalogue, column, name, there)
+        return [name for name in same if _alike(catalogue, column, name)]
+    chosen = list(dict.fromkeys(column.compared_with))
     for name in chosen:
-        argument = f"{column.name}{BETWEEN}{name}"
-        about, told = f"{column.name}_{name}", f"the user's {column.name} and the item's {name}"
-        if vector:
-            yield Feature(
-                f"{about}_cosine", "pair", "pair", SOURCE, "cosine", f"likeness of {told}", "cosine", argument
-            )
-            continue
-        yield Feature(
-            f"{about}_share", "pair", "pair", SOURCE, "share", f"how much of the item's {name} is in the user's "
-            f"{column.name}", "values in common ÷ values of the item", argument,
-        )
-        yield Feature(
-            f"{about}_jaccard", "pair", "pair", SOURCE, "jaccard", f"likeness of {told}",
-            "values in common ÷ different values of both", argument,
-        )
+        _require(catalogue, column, name, there)
+    return chosen
+
+
+def _features(column: Column, name: str) -> Iterator[Feature]:
+    argument = f"{column.name}{BETWEEN}{name}"
+    about, told = f"{column.name}_{name}", f"the user's {column.name} and the item's {name}"
+    if column.becomes == "vector":
+        yield Feature(f"{about}_cosine", "pair", "pair", "cosine", f"likeness of {told}", "cosine", argument)
+        return
+    yield Feature(
+        f"{about}_share", "pair", "pair", "share", f"how much of the item's {name} is in the user's {column.name}",
+        "values in common ÷ values of the item", argument,
+    )
+    yield Feature(
+        f"{about}_jaccard", "pair", "pair", "jaccard", f"likeness of {told}",
+        "values in common ÷ different values of both", argument,
+    )
 
 
 def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
@@ -90,7 +133,7 @@ def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> No
 
 
 @dataclass(frozen=True)
-class Overlap:
+class CommonValues:
     """Values of users and items by one pair of columns; the last row of items and of lengths is the unknown one."""
 
     keys: np.ndarray
@@ -104,7 +147,8 @@ class Overlap:
     width: int
 
     @classmethod
-    def of(cls, catalogue: Catalogue, argument: str) -> Overlap:
+    def of(cls, catalogue: Catalogue, argument: str) -> CommonValues:
+        """argument: USER_COLUMN|ITEM_COLUMN"""
         mine, _, theirs = argument.partition(BETWEEN)
         if mine in catalogue.user_columns.vectors:
             users, items = (
@@ -120,7 +164,7 @@ class Overlap:
         keys = users.rows.astype(np.int64) * width + np.searchsorted(values, users.values)
         place = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
         rows, at = items.rows[place < MOST_VALUES], place[place < MOST_VALUES]
-        code = find(values, items.values[place < MOST_VALUES])
+        code = find_sorted(values, items.values[place < MOST_VALUES])
         table = np.full((len(items) + 1, int(at.max(initial=0)) + 1), -1, np.int32)
         table[rows, at] = np.where(code < len(values), code, -1)
         held = np.minimum(items.lengths, MOST_VALUES)
@@ -144,21 +188,12 @@ class Overlap:
         for t in range(self.items.shape[1]):
             code = self.items[:, t].take(items, mode="wrap")
             keys = np.where((code >= 0) & (users >= 0), users * self.width + code, -1)
-            out += find(self.keys, keys, *bounds) < len(self.keys)
+            out += find_sorted(self.keys, keys, *bounds) < len(self.keys)
         return out
 
-    def to_arrays(self, start: str) -> dict[str, np.ndarray]:
-        arrays = {f"{start}/{name}": getattr(self, name) for name in _PARTS}
-        return arrays | {f"{start}/width": np.array([self.width], np.int64)}
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], start: str) -> Overlap:
-        return cls(*(arrays[f"{start}/{name}"] for name in _PARTS), int(arrays[f"{start}/width"][0]))
+_PARTS = ("keys", "items", "user_lengths", "item_lengths", "width")
 
 
-_PARTS = ("keys", "items", "user_lengths", "item_lengths")
-
-
-def overlaps(spec: FeatureSpec, catalogue: Catalogue) -> dict[str, Overlap]:
-    """Argument → values, of every pair of columns that a feature compares."""
-    return {f.argument: Overlap.of(catalogue, f.argument) for f in spec.features if f.source == SOURCE}
+def _common(past: Past, argument: str) -> CommonValues:
+    return past.once(f"overlap {argument}", lambda: CommonValues.of(past.catalogue, argument))

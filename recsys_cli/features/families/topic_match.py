@@ -1,0 +1,48 @@
+"""Likeness of a user's interests and an item's topics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from recsys_cli.features import formulas
+from recsys_cli.features.as_of import AsOf
+from recsys_cli.features.family import Arrays, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values
+from recsys_cli.features.history import View
+from recsys_cli.features.request import Request
+from recsys_cli.features.spec import Feature
+from recsys_cli.features.topic_profile import profile_column
+
+
+class TopicMatch(CountedFamily):
+    """Cosine of what the user interacted with, by topic, and the item's topics."""
+
+    name = "topic_match"
+
+    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+        if "user_topic" in facts.keys:
+            yield Feature(
+                "topic_match", "pair", "pair", "match", "likeness of the user's interests and the item's topics",
+                "cosine of the counts of the user's interactions by topic with the item's set of topics",
+                key="user_topic",
+            )
+
+    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+        past, view = rows.past, rows.view("user_topic")
+        shared, norm = view.sum(rows.column("positive")), rows.view("user").sum(profile_column(past, "square"))
+        topics = (past.keys.key("topic", rows.rows.user, rows.rows.item, None) >= 0).sum(axis=1)
+        for f in features:
+            yield f.name, formulas.cosine(shared, np.sqrt(norm).astype(np.float32), topics)
+
+    def counters(self, features: Sequence[Feature], view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
+        return {"positive": view.sum(inputs.past.column("positive"))}
+
+    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+        return {"norm": np.sqrt(inputs.users.sum(profile_column(inputs.past, "square"))).astype(np.float32)}
+
+    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+        topics = (request.frozen.keys.key("topic", request.users[:, None], request.items, None) >= 0).sum(axis=-1)
+        norm = held["norm"].take(request.users, mode="wrap")[:, None]
+        for f in features:
+            yield f.name, formulas.cosine(request.counted(f.key).count("positive"), norm, topics)
