@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,7 @@ from recsys_cli.errors import UnknownIdError, UsageError
 from recsys_cli.features.as_of import Past
 from recsys_cli.features.context import Context
 from recsys_cli.features.evaluate import fill
-from recsys_cli.features.readings import plain
-from recsys_cli.features.registry import family_of
+from recsys_cli.features.readings import reading
 from recsys_cli.features.rows import Rows
 from recsys_cli.features.spec import Feature
 
@@ -39,11 +38,12 @@ class UserItem:
 
     def rows(self, names: dict[str, list[str]]) -> list[dict]:
         """The table form. names: category → names of its codes, as `Catalogue.names` holds them."""
-        return [
-            {"name": f.name, "group": f.group, "value": float(v), "reading": reading(f, float(v), names)}
-            | {k: asdict(f)[k] for k in ("meaning", "formula")}
-            for f, v in zip(self.features, self.values, strict=True)
-        ]
+        rows = []
+        for f, value in zip(self.features, self.values.tolist(), strict=True):
+            told = reading(f, value, names.get(f.vocabulary, ()))
+            row = {"name": f.name, "group": f.group, "value": value, "reading": told}
+            rows.append(row | {"meaning": f.meaning, "formula": f.formula})
+        return rows
 
 
 def inspect_user_item(
@@ -93,9 +93,3 @@ def _counted(engine: RecommendationEngine, dataset: Dataset, users, items, conte
 
     fill(Past(spec, bundle.catalogue, log, **edges), rows, spec.features, values, similarity)
     return values[0]
-
-
-def reading(f: Feature, value: float, names: dict[str, list[str]]) -> str:
-    """A feature's value in plain units: a share in per cent, a count, a length of time, a name."""
-    of_codes = names.get(f.vocabulary, [])
-    return family_of(f.family).reading(f, value, of_codes) if f.family else plain(f, value, of_codes)

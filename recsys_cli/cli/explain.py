@@ -48,7 +48,8 @@ def explain(
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.errors import UsageError
-    from recsys_cli.inspection import inspect_user_item, reading
+    from recsys_cli.features.readings import reading
+    from recsys_cli.inspection import inspect_user_item
 
     config = call.config
     if ranker == "light" and action is not None:
@@ -70,10 +71,11 @@ def explain(
         asked = _as_candidate(engine, case, told.names)
         features = {name: _of_request(name) for name in asked} | features
         at_names |= asked
+    names = engine.bundle.catalogue.names
     rows = [
         {
             "name": name, "group": features[name].group, "value": at_names[name],
-            "reading": reading(features[name], at_names[name], engine.bundle.catalogue.names),
+            "reading": reading(features[name], at_names[name], names.get(features[name].vocabulary, ())),
             "contribution": float(part), "meaning": features[name].meaning,
         }
         for name, part in zip(told.names, told.contributions, strict=True)

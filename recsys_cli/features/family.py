@@ -17,14 +17,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
-from recsys_cli.features import readings
 from recsys_cli.features.as_of import AsOf, Past
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.dataset_columns import columns_of
 from recsys_cli.features.history import View
-from recsys_cli.features.keys import configured_keys
+from recsys_cli.features.keys import ItemKeys, configured_keys
 from recsys_cli.features.request import FrozenFeatures, Request
-from recsys_cli.features.spec import Column, Feature
+from recsys_cli.features.spec import Column, Definitions, Feature, Features, FeatureSpec
+
+__all__ = [
+    "Arrays", "AsOf", "CountedFamily", "DatasetFacts", "FeatureFamily", "FrozenFeatures", "ItemKeys", "Past", "Request",
+    "Served", "SnapshotInputs", "TimelessFamily", "Values", "View",
+]
 
 Values = Iterator[tuple[str, np.ndarray]]
 """(name of a feature, its values) one after the other"""
@@ -94,27 +98,27 @@ class FeatureFamily(ABC):
     """Its features bear names of the dataset's columns and give way where such a name is taken."""
 
     @abstractmethod
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         """The features that a dataset gets, none where it lacks what they need.
 
         Raises ConfigError where settings do not fit the dataset.
         """
 
     @abstractmethod
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         """(name, [n]) of features as of each row, from what was known strictly before its moment."""
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         """Arrays that serving needs, by name; beside them a snapshot keeps what `compute` gives for every user and
         item now."""
         return {}
 
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> Any:
+    def prepare(self, features: Features, frozen: FrozenFeatures) -> Any:
         """What `serve` holds for one choice of features, made once for many requests: what `freeze` gave, unless a
         family makes more of it."""
         return frozen.arrays.get(self.name, {})
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Any) -> Served:
+    def serve(self, features: Features, request: Request, held: Any) -> Served:
         """(name, values) of features for a batch of B requests of K items.
 
         Features of users or items may be left to the snapshot, which serves what `compute` gave; those of requests
@@ -128,10 +132,6 @@ class FeatureFamily(ABC):
         """(user or item, name) of lists, texts, vectors and dates of the catalogue that a feature reads."""
         return ()
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        """A value in plain units: a share in per cent, a count, a length of time, a name. names: of its codes."""
-        return readings.plain(feature, value, names)
-
 
 class CountedFamily(FeatureFamily):
     """Features that are counted over keys (`Feature.key`): asked one key after the other, which share a view.
@@ -139,10 +139,52 @@ class CountedFamily(FeatureFamily):
     `compute` gets all rows at once. For keys of pairs a snapshot keeps the counters of every pair that occurred.
     """
 
-    def counters(self, features: Sequence[Feature], view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
+    def counters(self, features: Features, view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
         """Counters of every pair of one key that serving needs, [m] each: "shown", an action, …, or "since_…" for
         moments (int64 µs, 0 never). Families of one key share counters of one name.
 
         view: of all pairs that occurred, now. users: int64[m], the first part of each key.
         """
         return {}
+
+
+class TimelessFamily(FeatureFamily):
+    """Features that need no log: what is read from the catalogue, the same at every moment.
+
+    Training and serving read the same arrays with the same function. Features of users or items are served by the
+    snapshot, those of pairs by `values`.
+    """
+
+    @abstractmethod
+    def tables(self, features: Features, past: Past) -> Arrays:
+        """Arrays that the values are read from, made once for all features of the family."""
+
+    def held(self, spec: FeatureSpec, arrays: Arrays) -> Any:
+        """What `values` reads; the arrays, unless a family makes more of them."""
+        return arrays
+
+    @abstractmethod
+    def values(self, features: Features, held: Any, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> Values:
+        """(name, values) for users and items of shapes that broadcast; -1 is unknown."""
+
+    def _tables(self, past: Past) -> Arrays:
+        return past.once(f"tables of {self.name}", lambda: self.tables(past.spec.of_family(self.name), past))
+
+    def compute(self, features: Features, rows: AsOf) -> Values:
+        """See `FeatureFamily`."""
+        past = rows.past
+        held = past.once(f"held by {self.name}", lambda: self.held(past.spec, self._tables(past)))
+        yield from self.values(features, held, past.keys, rows.rows.user, rows.rows.item)
+
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
+        """See `FeatureFamily`."""
+        return self._tables(inputs.past)
+
+    def prepare(self, features: Features, frozen: FrozenFeatures) -> Any:
+        """See `FeatureFamily`."""
+        return self.held(frozen.spec, frozen.arrays[self.name])
+
+    def serve(self, features: Features, request: Request, held: Any) -> Served:
+        """See `FeatureFamily`."""
+        pairs = [f for f in features if f.place == "pair"]
+        yield from self.values(pairs, held, request.frozen.keys, request.users[:, None], request.items)

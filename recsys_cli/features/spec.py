@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -36,6 +37,8 @@ class Feature:
     """Number of codes of a categorical feature, 0 for a numeric one."""
     key: str = ""
     """What it is counted over, see `keys.KEYS`; nothing where it is not counted."""
+    unit: str = ""
+    """What its numbers are in, see `readings.UNITS`; nothing where kind and formula tell."""
     family: str = ""
     """Name of the family that defines it; filled in by `define.create_spec`."""
 
@@ -48,6 +51,10 @@ class Feature:
     def vocabulary(self) -> str:
         """Where `Catalogue.names` has the names of its codes: "surface", "item.language"."""
         return self.argument if self.place == "context" else f"{self.place}.{self.argument}"
+
+
+Features = Sequence[Feature]
+Definitions = Iterable[Feature]
 
 
 @dataclass(frozen=True)

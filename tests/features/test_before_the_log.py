@@ -21,7 +21,7 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.context import Context
 from recsys_cli.features.define import create_spec
-from recsys_cli.features.families.prior_tastes import TasteVectors
+from recsys_cli.features.families.prior_tastes import taste_vectors
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 
@@ -182,6 +182,6 @@ def test_tastes_are_a_singular_value_decomposition_of_who_did_what():
 def test_making_tastes_leaves_the_table_of_history_alone():
     _, catalogue, _ = with_before(5)
     before = catalogue.before["watch"].offsets.copy(), catalogue.before["watch"].values.copy()
-    assert TasteVectors.build(catalogue, ("watch",), 2).users["watch"].any()
+    assert taste_vectors(catalogue, ("watch",), 2)["watch/users"].any()
     np.testing.assert_array_equal(catalogue.before["watch"].offsets, before[0])
     np.testing.assert_array_equal(catalogue.before["watch"].values, before[1])

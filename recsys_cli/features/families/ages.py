@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
-from recsys_cli.features import formulas, readings
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
+from recsys_cli.features import formulas
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
 from recsys_cli.features.request import Request
 from recsys_cli.features.rows import known
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
 class Ages(FeatureFamily):
@@ -19,30 +16,28 @@ class Ages(FeatureFamily):
 
     name = "ages"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for side, name in (("user", "user_account_age"), ("item", "item_age")):
             there = getattr(facts.catalogue, f"{side}_created") > 0
             if there.any():
-                yield Feature(name, side, side, "age", f"age of the {side}", "ln(1 + hours since created)")
+                formula = "ln(1 + hours since created)"
+                yield Feature(name, side, side, "age", f"age of the {side}", formula, unit="ln hours")
                 if there.mean() < 0.99:
                     yield Feature(f"{name}_missing", side, side, "missing", f"the {side}'s age is unknown", "1 or 0")
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             created = known(getattr(rows.past.catalogue, f"{f.place}_created"), rows.who(f.place), 0)
             yield f.name, formulas.age(rows.rows.time, created) if f.measure == "age" else created == 0
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         catalogue = inputs.past.catalogue
         return {
             f.place: np.append(getattr(catalogue, f"{f.place}_created"), 0).astype(np.int64)
             for f in features if f.measure == "age"
         }
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in (f for f in features if f.measure == "age"):
             who = request.users if f.place == "user" else request.items
             yield f.name, formulas.age(request.now, held[f.place].take(who, mode="wrap"))
-
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        return readings.age(value) if feature.measure == "age" else super().reading(feature, value, names)

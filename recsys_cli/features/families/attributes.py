@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from recsys_cli.data.catalogue import HASH_BITS
 from recsys_cli.errors import ConfigError
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
+from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.dataset_columns import codes_of_column, codes_of_numbers, numbers_of
-from recsys_cli.features.family import DatasetFacts, FeatureFamily, Values
+from recsys_cli.features.family import AsOf, DatasetFacts, FeatureFamily, Values
 from recsys_cli.features.rows import known
-from recsys_cli.features.spec import Column, Feature
+from recsys_cli.features.spec import Column, Definitions, Feature, Features
 
 
 class Attributes(FeatureFamily):
@@ -22,7 +22,7 @@ class Attributes(FeatureFamily):
     name = "attributes"
     named_by_columns = True
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for c in facts.columns:
             if c.becomes == "number":
                 values = numbers_of(facts.catalogue, c.side, c.name)
@@ -30,7 +30,7 @@ class Attributes(FeatureFamily):
             elif c.becomes == "category":
                 yield _category(facts, c)
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         catalogue = rows.past.catalogue
         for f in features:
             who = rows.who(f.place)
@@ -46,8 +46,6 @@ class Attributes(FeatureFamily):
     def columns(self, feature: Feature) -> Iterable[tuple[str, str]]:
         return [(feature.place, feature.argument)]
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        return code_reading(feature, value) or super().reading(feature, value, names)
 
 
 def define_number(
@@ -76,11 +74,16 @@ def number_or_code(f: Feature, values: np.ndarray) -> np.ndarray:
     return formulas.number(values, f.measure)
 
 
-def code_reading(f: Feature, value: float) -> str | None:
-    """The number that a code stands for; None where it stands for a name or for several numbers."""
-    if f.measure != "code" or f.span >= f.codes:
-        return None
-    return "unknown" if value == 0 else f"{value - 1:.0f}"
+def category(
+    place: str, name: str, measure: str, meaning: str, argument: str, values: int, config: FeatureConfig
+) -> Feature:
+    """A categorical feature. measure: "category" where its codes have names, "code" for codes of numbers. values: how
+    many codes there are."""
+    codes = min(values + 1, config.max_categories)
+    unit = "code" if measure == "code" and values < codes else ""
+    return Feature(
+        name, place, place, measure, meaning, "code + 1, 0 unknown", argument, values, codes, unit=unit
+    )
 
 
 def require_whole(where: str, values: np.ndarray | None) -> None:
@@ -97,10 +100,7 @@ def _category(facts: DatasetFacts, column: Column) -> Feature:
         require_whole(f"features.columns.{side}.{name}", getattr(catalogue, f"{side}_numbers").get(name))
     most = 2**HASH_BITS if name in getattr(catalogue, f"{side}_columns").hashes else int(codes.max(initial=0)) + 1
     values = len(catalogue.names.get(column.path, ())) or most
-    return Feature(
-        f"{side}_{name}", side, side, measure, f"the {side}'s {name}", "code + 1, 0 unknown", name, values,
-        min(values + 1, facts.config.max_categories),
-    )
+    return category(side, f"{side}_{name}", measure, f"the {side}'s {name}", name, values, facts.config)
 
 
 def _transform_of(values: np.ndarray) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
 from recsys_cli.features.edges import Edges
-from recsys_cli.features.family import DatasetFacts, FeatureFamily, Values
+from recsys_cli.features.family import AsOf, DatasetFacts, FeatureFamily, Values
 from recsys_cli.features.history import Clock, History
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 DAMPING = 0.85
 STEPS = 20
@@ -27,9 +24,9 @@ class AuthorRecord(FeatureFamily):
 
     name = "author_record"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
-        def feature(name: str, meaning: str, formula: str, span: int = 0) -> Feature:
-            return Feature(name, "author", "item", name, meaning, formula, span=span)
+    def define(self, facts: DatasetFacts) -> Definitions:
+        def feature(name: str, meaning: str, formula: str, span: int = 0, unit: str = "") -> Feature:
+            return Feature(name, "author", "item", name, meaning, formula, span=span, unit=unit)
 
         catalogue, days = facts.catalogue, facts.config.posting_days
         if not catalogue.n_authors:
@@ -47,10 +44,10 @@ class AuthorRecord(FeatureFamily):
         yield feature(
             "author_credibility", "standing of the author among follows and interactions",
             "ln(PageRank × nodes), weights 1 for a follow + ln(1 + interactions), damping 0.85, at the day's start "
-            "(UTC)",
+            "(UTC)", unit="ln times average",
         )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         past, author, time = rows.past, rows.author(), rows.rows.time
         for f in features:
             if f.measure == "author_credibility":
@@ -66,10 +63,6 @@ class AuthorRecord(FeatureFamily):
                 mean = every.sum(works.worst) / np.maximum(every.shown(), 1)
                 yield f.name, formulas.mean(view.sum(works.worst), view.shown(), mean, _PRIOR)
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        if feature.measure != "author_credibility":
-            return super().reading(feature, value, names)
-        return f"{np.exp(value):.2f} times" if value else "unknown"
 
 
 class _Published:

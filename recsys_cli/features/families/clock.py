@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from recsys_cli.data.schema import DAY
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, Values
-from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Request, Served, Values
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 _WAVES = ("sine", "cosine")
 
@@ -19,7 +15,7 @@ class Clock(FeatureFamily):
 
     name = "clock"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for name, of, period in (("hour", "day", DAY), ("weekday", "week", 7 * DAY)):
             for wave in _WAVES:
                 yield Feature(
@@ -27,10 +23,10 @@ class Clock(FeatureFamily):
                     f"{wave} of the place in the {of}, UTC", span=period,
                 )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             yield f.name, formulas.cycle(rows.rows.time, f.span)[_WAVES.index(f.measure)]
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in features:
             yield f.name, formulas.cycle(request.now, f.span)[_WAVES.index(f.measure)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +10,11 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf, Past
 from recsys_cli.features.edges import Edges, author_of_user
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Past, Served, SnapshotInputs, Values
 from recsys_cli.features.history import Clock, History
 from recsys_cli.features.request import FrozenFeatures, Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 MOST_FOLLOWS = 32
 """Latest follows of a user that are compared with those of an author."""
@@ -32,7 +30,7 @@ class Followees(FeatureFamily):
     name = "followees"
     needs = ("social",)
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         if not (facts.catalogue.author_user >= 0).any():
             return
         yield Feature(
@@ -44,20 +42,20 @@ class Followees(FeatureFamily):
             f"ln(1 + those among the item's latest {MOST_FANS} interactions)",
         )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         history, q = _history(rows.past), rows.rows
         for f in features:
             yield f.name, history.value(f.measure, q.user, q.item, q.time)
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         return _history(inputs.past).frozen(inputs.now)
 
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> _Frozen:
+    def prepare(self, features: Features, frozen: FrozenFeatures) -> _Frozen:
         arrays = frozen.arrays[self.name]
         latest, followers = (Ragged(arrays[f"{n}.offsets"], arrays[f"{n}.values"]) for n in ("latest", "followers"))
         return _Frozen(latest, followers, arrays["fans"], **{k: frozen.arrays["social"][k] for k in _OF_SOCIAL})
 
-    def serve(self, features: Sequence[Feature], request: Request, held: _Frozen) -> Served:
+    def serve(self, features: Features, request: Request, held: _Frozen) -> Served:
         for f in features:
             read = held.shared_follows if f.measure == "shared_follows" else held.social_proof
             out = np.zeros(request.items.shape, np.float32)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import DatasetFacts, FeatureFamily, Values
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.family import AsOf, DatasetFacts, FeatureFamily, Values
+from recsys_cli.features.spec import Definitions, Feature, Features
 from recsys_cli.features.topic_profile import profile_column
 
 
@@ -18,7 +15,7 @@ class Interests(FeatureFamily):
 
     name = "interests"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for measure, meaning, formula in (
             ("entropy", "how widely the user's interests spread", "entropy of the user's interactions by topic, nats"),
             ("topics", "topics that the user interacted with", "ln(1 + topics)"),
@@ -26,7 +23,7 @@ class Interests(FeatureFamily):
             if {"user", "user_topic"} <= set(facts.keys):
                 yield Feature(f"user_interest_{measure}", "user", "user", measure, meaning, formula)
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         view = rows.view("user")
         for f in features:
             if f.measure == "topics":

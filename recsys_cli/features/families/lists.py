@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
 from recsys_cli.features.dataset_columns import bag
-from recsys_cli.features.family import DatasetFacts, FeatureFamily, Values
+from recsys_cli.features.family import AsOf, DatasetFacts, FeatureFamily, Values
 from recsys_cli.features.rows import known
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
 class Lists(FeatureFamily):
@@ -18,7 +17,7 @@ class Lists(FeatureFamily):
     name = "lists"
     named_by_columns = True
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for c in facts.columns:
             if c.becomes != "list" and not (c.becomes == "text" and c.dims):
                 continue
@@ -31,7 +30,7 @@ class Lists(FeatureFamily):
                 told = "words", f"length of the {c.side}'s {c.name}", "ln(1 + different words)"
             yield Feature(f"{c.side}_{c.name}_{told[0]}", c.side, c.side, "length", *told[1:], c.name)
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             lengths = bag(rows.past.catalogue, f.place, f.argument).lengths
             yield f.name, formulas.size(known(lengths, rows.who(f.place), 0))

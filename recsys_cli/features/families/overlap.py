@@ -6,7 +6,8 @@ It needs no history, so it tells of people and items that nobody has met yet.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,9 @@ from recsys_cli.arrays import find_sorted
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ConfigError, nearest
-from recsys_cli.features import readings
-from recsys_cli.features.as_of import AsOf, Past
 from recsys_cli.features.dataset_columns import bag, column_vectors, unit, width_of
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
-from recsys_cli.features.request import FrozenFeatures, Request
-from recsys_cli.features.spec import Column, Feature
+from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
+from recsys_cli.features.spec import Column, Definitions, Feature, Features, FeatureSpec
 
 BETWEEN = "|"
 MOST_VALUES = 64
@@ -28,48 +26,39 @@ SHARED = 0.5
 """A user's list is compared with an item's by itself where so many of its values occur there."""
 
 
-class Overlap(FeatureFamily):
+class Overlap(TimelessFamily):
     """Share and Jaccard of lists and texts, cosine of vectors, of a user's column and an item's."""
 
     name = "overlap"
     named_by_columns = True
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for column in facts.columns:
             if column.side == "user" and column.becomes in ("list", "text", "vector"):
                 for name in _compared(facts.catalogue, column, facts.columns):
                     yield from _features(column, name)
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
-        for f in features:
-            common = _common(rows.past, f.argument)
-            yield f.name, common.values((f.measure,), rows.rows.user, rows.rows.item)[0]
-
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def tables(self, features: Features, past: Past) -> Arrays:
         out = {}
         for argument in dict.fromkeys(f.argument for f in features):
-            common = _common(inputs.past, argument)
-            out |= {f"{argument}/{part}": np.asarray(getattr(common, part)) for part in _PARTS}
+            common = CommonValues.of(past.catalogue, argument)
+            out |= {f"{argument}/{part.name}": np.asarray(getattr(common, part.name)) for part in fields(common)}
         return out
 
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> list[tuple[CommonValues, list[Feature]]]:
-        arrays, out = frozen.arrays[self.name], []
+    def held(self, spec: FeatureSpec, arrays: Arrays) -> dict[str, CommonValues]:
+        parts = [part.name for part in fields(CommonValues)]
+        arguments = dict.fromkeys(f.argument for f in spec.of_family(self.name))
+        return {a: CommonValues(*(arrays[f"{a}/{part}"] for part in parts)) for a in arguments}
+
+    def values(self, features: Features, held: Any, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> Values:
         for argument in dict.fromkeys(f.argument for f in features):
-            *parts, width = (arrays[f"{argument}/{part}"] for part in _PARTS)
-            out.append((CommonValues(*parts, int(width)), [f for f in features if f.argument == argument]))
-        return out
-
-    def serve(self, features: Sequence[Feature], request: Request, held: list) -> Served:
-        for common, mine in held:
-            found = common.values([f.measure for f in mine], request.users[:, None], request.items)
+            mine = [f for f in features if f.argument == argument]
+            found = held[argument].values([f.measure for f in mine], users, items)
             yield from zip((f.name for f in mine), found, strict=True)
 
     def columns(self, feature: Feature) -> Iterable[tuple[str, str]]:
         return zip(("user", "item"), feature.argument.split(BETWEEN), strict=True)
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        percent = readings.percent(value) if feature.measure == "share" else None
-        return percent or super().reading(feature, value, names)
 
 
 def _compared(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> list[str]:
@@ -96,7 +85,7 @@ def _features(column: Column, name: str) -> Iterator[Feature]:
         return
     yield Feature(
         f"{about}_share", "pair", "pair", "share", f"how much of the item's {name} is in the user's {column.name}",
-        "values in common ÷ values of the item", argument,
+        "values in common ÷ values of the item", argument, unit="share",
     )
     yield Feature(
         f"{about}_jaccard", "pair", "pair", "jaccard", f"likeness of {told}",
@@ -144,7 +133,8 @@ class CommonValues:
     """float32[n_users + 1]; for vectors float32[n_users + 1, D] of length 1"""
     item_lengths: np.ndarray
     """float32[n_items + 1]"""
-    width: int
+    width: np.ndarray
+    """int64[] of the keys, 0 for vectors"""
 
     @classmethod
     def of(cls, catalogue: Catalogue, argument: str) -> CommonValues:
@@ -155,7 +145,7 @@ class CommonValues:
                 unit(column_vectors(catalogue, f"{side}.{name}", width_of(catalogue, side, name)))
                 for side, name in (("user", mine), ("item", theirs))
             )
-            return cls(np.zeros(0, np.int64), items, users, np.ones(len(items), np.float32), 0)
+            return cls(np.zeros(0, np.int64), items, users, np.ones(len(items), np.float32), np.int64(0))
         users, items = bag(catalogue, "user", mine), bag(catalogue, "item", theirs)
         if theirs == "text":  # texts of items are held by bucket
             users = Ragged(users.offsets, users.values % np.int32(TEXT_BUCKETS)).sorted_rows()
@@ -169,7 +159,7 @@ class CommonValues:
         table[rows, at] = np.where(code < len(values), code, -1)
         held = np.minimum(items.lengths, MOST_VALUES)
         lengths = (np.append(n, 0).astype(np.float32) for n in (users.lengths, held))
-        return cls(keys, table, *lengths, width)
+        return cls(keys, table, *lengths, np.int64(width))
 
     def values(self, measures: Sequence[str], users: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
         """float32 by measure, for users and items of shapes that broadcast; -1 is unknown and 0."""
@@ -183,17 +173,11 @@ class CommonValues:
 
     def _common(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         users = users.astype(np.int64)
-        bounds = (int(users.flat[0]) * self.width, (int(users.flat[0]) + 1) * self.width) if users.size == 1 else ()
+        first = int(users.flat[0]) * int(self.width)
+        bounds = (first, first + int(self.width)) if users.size == 1 else ()
         out = np.zeros(np.broadcast_shapes(users.shape, items.shape), np.float32)
         for t in range(self.items.shape[1]):
             code = self.items[:, t].take(items, mode="wrap")
             keys = np.where((code >= 0) & (users >= 0), users * self.width + code, -1)
             out += find_sorted(self.keys, keys, *bounds) < len(self.keys)
         return out
-
-
-_PARTS = ("keys", "items", "user_lengths", "item_lengths", "width")
-
-
-def _common(past: Past, argument: str) -> CommonValues:
-    return past.once(f"overlap {argument}", lambda: CommonValues.of(past.catalogue, argument))

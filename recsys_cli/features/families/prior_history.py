@@ -6,7 +6,7 @@ read by the training table and by the serving snapshot through the same function
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,9 @@ import numpy as np
 from recsys_cli.arrays import find_sorted
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf, Past
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
-from recsys_cli.features.keys import ItemKeys, counting_key, possible_keys
-from recsys_cli.features.request import FrozenFeatures, Request
-from recsys_cli.features.spec import Feature, FeatureSpec
+from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
+from recsys_cli.features.keys import counting_key, possible_keys
+from recsys_cli.features.spec import Definitions, Feature, Features, FeatureSpec
 
 PRIOR = "prior_"
 _KEYS = ("user", "author", "item", "topic", "user_author", "user_topic", "user_format", "user_item")
@@ -26,12 +24,12 @@ _WITHOUT_RATES = ("user_author", "user_item")
 """Too few rows a key for a share to tell more than the counts."""
 
 
-class PriorHistory(FeatureFamily):
+class PriorHistory(TimelessFamily):
     """Counts of each action in the table `history`, and shares of the rows of `features.before_base`."""
 
     name = "prior_history"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         base, actions = facts.config.before_base, _actions(facts.catalogue)
         keys = possible_keys(facts.config.before_families, facts.catalogue, facts.surfaces)
         for key in (k for k in keys if k in _KEYS):
@@ -49,33 +47,24 @@ class PriorHistory(FeatureFamily):
                     f"{key}_before_{action}_logodds", k.group, k.place, "rate",
                     f"share of {action} among what was {base} of {k.of} before the log begins",
                     f"log-odds of (count + s·prior) / ({base} + s), s as for {key}, prior from {prior}", action,
-                    key=source,
+                    key=source, unit="log-odds",
                 )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
-        counts = rows.past.once("prior history", lambda: PriorCounts.build(rows.past))
-        yield from counts.values(features, rows.past.keys, rows.rows.user, rows.rows.item)
-
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
-        counts = inputs.past.once("prior history", lambda: PriorCounts.build(inputs.past))
+    def tables(self, features: Features, past: Past) -> Arrays:
+        counts = PriorCounts.build(past)
         out = {"total": counts.total}
         for key in counts.keys:
             out |= {f"{key}/keys": counts.keys[key], f"{key}/counts": counts.counts[key]}
         return out
 
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> PriorCounts:
-        arrays, keys = frozen.arrays[self.name], _keys_of(frozen.spec)
-        held, counts = ({key: arrays[f"{key}/{part}"] for key in keys} for part in ("keys", "counts"))
-        return PriorCounts(frozen.spec, arrays["total"], held, counts)
+    def held(self, spec: FeatureSpec, arrays: Arrays) -> PriorCounts:
+        held, counts = ({key: arrays[f"{key}/{part}"] for key in _keys_of(spec)} for part in ("keys", "counts"))
+        return PriorCounts(spec, arrays["total"], held, counts)
 
-    def serve(self, features: Sequence[Feature], request: Request, held: PriorCounts) -> Served:
-        pairs, users = [f for f in features if f.place == "pair"], request.users[:, None]
-        yield from held.values(pairs, request.frozen.keys, users, request.items, len(users) == 1)
-
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        if feature.measure == "rate":
-            return f"{100 * float(formulas.sigmoid(value)):.2f} %"
-        return super().reading(feature, value, names)
+    def values(
+        self, features: Features, held: PriorCounts, keys: ItemKeys, users: np.ndarray, items: np.ndarray
+    ) -> Values:
+        return held.values(features, keys, users, items)
 
 
 def _actions(catalogue: Catalogue) -> list[str]:
@@ -136,17 +125,14 @@ class PriorCounts:
         return cls(past.spec, np.array([len(user) for user, _ in events], np.float32), held, counts)
 
     def values(
-        self, features: Sequence[Feature], keys: ItemKeys, users: np.ndarray, items: np.ndarray, single: bool = False
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, values) of each feature for users and items of shapes that broadcast; -1 is unknown.
-
-        single: all users are the same one, whose keys stand together.
-        """
+        self, features: Features, keys: ItemKeys, users: np.ndarray, items: np.ndarray
+    ) -> Values:
+        """(name, values) of each feature for users and items of shapes that broadcast; -1 is unknown."""
         rows, names = {}, self.names
 
         def counted(key: str) -> np.ndarray:
             if key not in rows:
-                rows[key] = self._rows(key, keys, users, items, single)
+                rows[key] = self._rows(key, keys, users, items)
             return rows[key]
 
         def rate(key: str, action: str) -> np.ndarray:
@@ -166,12 +152,12 @@ class PriorCounts:
             else:
                 yield f.name, formulas.size(counted(key)[..., names.index(f.argument)])
 
-    def _rows(self, key: str, keys: ItemKeys, users: np.ndarray, items: np.ndarray, single: bool) -> np.ndarray:
+    def _rows(self, key: str, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """float32[..., C] the counts of each key; those of an item's topics are added up."""
         wanted, bounds = keys.key(key, users, items, None), ()
-        if single and key.startswith("user_"):
+        if users.size == 1 and key.startswith("user_"):  # one user's keys stand together
             width = keys.width(key)
-            low = int(np.asarray(users).flat[0]) * width
+            low = int(users.flat[0]) * width
             bounds = (low, low + width)
         at = find_sorted(self.keys[key], wanted, *bounds)
         if key not in ("topic", "user_topic"):

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.features.as_of import AsOf, Past
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
-from recsys_cli.features.request import FrozenFeatures, Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
-class PriorTastes(FeatureFamily):
+class PriorTastes(TimelessFamily):
     """Likeness of an item to what a user did before the log begins, of which the order is known and no time."""
 
     name = "prior_tastes"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         dims, before = facts.config.before_taste_dims, facts.catalogue.before
         for action in (a for a in facts.config.before_tastes if dims and a in before):
             rows = before[action]
@@ -38,72 +35,43 @@ class PriorTastes(FeatureFamily):
                     action,
                 )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
-        vectors = _vectors_of(rows.past)
+    def tables(self, features: Features, past: Past) -> Arrays:
+        of = tuple(dict.fromkeys(f.argument for f in features)), past.spec.config.before_taste_dims
+        kept = _KEPT.get("of")
+        if kept is None or kept[0]() is not past.catalogue or kept[1] != of:
+            _KEPT["of"] = kept = weakref.ref(past.catalogue), of, taste_vectors(past.catalogue, *of)
+        return kept[2]
+
+    def values(self, features: Features, held: Arrays, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> Values:
         for f in features:
-            yield f.name, vectors.value(f, rows.rows.user, rows.rows.item)
-
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
-        vectors = _vectors_of(inputs.past)
-        return {f"{part.name}/{a}": v for part in fields(vectors) for a, v in getattr(vectors, part.name).items()}
-
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> TasteVectors:
-        arrays, actions = frozen.arrays[self.name], dict.fromkeys(f.argument for f in features)
-        return TasteVectors(*({a: arrays[f"{part.name}/{a}"] for a in actions} for part in fields(TasteVectors)))
-
-    def serve(self, features: Sequence[Feature], request: Request, held: TasteVectors) -> Served:
-        for f in features:
-            yield f.name, held.value(f, request.users[:, None], request.items)
-
-
-@dataclass(frozen=True)
-class TasteVectors:
-    """Vectors of users and items by action; the last row stands for the unknown and is of zeros."""
-
-    users: dict[str, np.ndarray]
-    """action → float32[n_users + 1, D]"""
-    items: dict[str, np.ndarray]
-    """action → float32[n_items + 1, D]"""
-    user_length: dict[str, np.ndarray]
-    """action → float32[n_users + 1], 1 where the vector is 0"""
-    item_length: dict[str, np.ndarray]
-    """action → float32[n_items + 1] of the vector before it was scaled by (rows)^½, likewise 1"""
-
-    @classmethod
-    def build(cls, catalogue: Catalogue, actions: Sequence[str], dims: int) -> TasteVectors:
-        """Of the rows of some actions in the table `history`."""
-        out = cls({}, {}, {}, {})
-        for action in actions:
-            user, item, scale = _factors(catalogue.before[action], catalogue.n_items, dims)
-            for vectors, held, length in ((user, out.users, out.user_length), (item, out.items, out.item_length)):
-                norm = np.linalg.norm(vectors, axis=1)
-                held[action] = np.concatenate([vectors, np.zeros((1, vectors.shape[1]), np.float32)])
-                length[action] = np.append(np.where(norm > 1e-9, norm, 1), 1).astype(np.float32)
-            out.items[action][:-1] *= scale[:, None]
-            out.item_length[action][:-1] *= scale
-        return out
-
-    def value(self, f: Feature, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """float32, for users and items of shapes that broadcast; -1 is unknown."""
-        mine = self.users[f.argument].take(users, axis=0, mode="wrap")
-        dot = np.einsum("...d,...d->...", mine, self.items[f.argument].take(items, axis=0, mode="wrap"))
-        if f.measure == "dot":
-            return dot
-        length = self.user_length[f.argument].take(users, mode="wrap")
-        return dot / (length * self.item_length[f.argument].take(items, mode="wrap"))
+            mine = held[f"{f.argument}/users"].take(users, axis=0, mode="wrap")
+            dot = np.einsum("...d,...d->...", mine, held[f"{f.argument}/items"].take(items, axis=0, mode="wrap"))
+            if f.measure == "cosine":
+                length = held[f"{f.argument}/user_length"].take(users, mode="wrap")
+                dot = dot / (length * held[f"{f.argument}/item_length"].take(items, mode="wrap"))
+            yield f.name, dot
 
 
 _KEPT: dict[str, tuple] = {}
 """The latest vectors with what they are of: every table and snapshot of one dataset asks for the same."""
 
 
-def _vectors_of(past: Past) -> TasteVectors:
-    actions = tuple(dict.fromkeys(f.argument for f in past.spec.of_family("prior_tastes")))
-    of = actions, past.spec.config.before_taste_dims
-    kept = _KEPT.get("of")
-    if kept is None or kept[0]() is not past.catalogue or kept[1] != of:
-        _KEPT["of"] = kept = weakref.ref(past.catalogue), of, TasteVectors.build(past.catalogue, *of)
-    return kept[2]
+def taste_vectors(catalogue: Catalogue, actions: Sequence[str], dims: int) -> Arrays:
+    """Vectors of users and items by action, float32[n + 1, D], the last row of zeros stands for the unknown, and their
+    lengths, float32[n + 1], 1 where a vector is 0.
+
+    Vectors of items are scaled by (rows of the item)^½.
+    """
+    out = {}
+    for action in actions:
+        user, item, scale = _factors(catalogue.before[action], catalogue.n_items, dims)
+        for side, vectors, by in (("user", user, np.float32(1)), ("item", item, scale)):
+            norm = np.linalg.norm(vectors, axis=1)
+            length = (np.where(norm > 1e-9, norm, 1) * by).astype(np.float32)
+            vectors = vectors * np.reshape(by, (-1, 1))
+            out[f"{action}/{side}s"] = np.concatenate([vectors, np.zeros((1, vectors.shape[1]), np.float32)])
+            out[f"{action}/{side}_length"] = np.append(length, np.float32(1))
+    return out
 
 
 def _factors(rows: Ragged, n_items: int, dims: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

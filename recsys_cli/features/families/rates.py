@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values
-from recsys_cli.features.history import View
+from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
 from recsys_cli.features.keys import CROSS, PAIR_KEYS, counting_key
 from recsys_cli.features.request import Block, FrozenFeatures, Request
-from recsys_cli.features.spec import Feature, strength_of
+from recsys_cli.features.spec import Definitions, Feature, Features, strength_of
 
 MEANS = ("dwell", "completion")
 _WITH_MEANS = ("user", "author", "item", "topic", "user_surface")
@@ -29,7 +27,7 @@ class Rates(CountedFamily):
 
     name = "rates"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         has_length = "duration_seconds" in facts.catalogue.item_numbers
         for key in facts.keys:
             k = counting_key(key)
@@ -43,7 +41,7 @@ class Rates(CountedFamily):
             if facts.has_dwell and key in _WITH_MEANS:
                 yield Feature(
                     f"{key}_dwell", k.group, k.place, "dwell", f"mean time spent with {k.of}",
-                    "smoothed mean of ln(1 + seconds)", key=key,
+                    "smoothed mean of ln(1 + seconds)", key=key, unit="ln seconds",
                 )
                 if has_length:
                     yield Feature(
@@ -52,7 +50,7 @@ class Rates(CountedFamily):
                         key=key,
                     )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         spec, view = rows.past.spec, rows.view(features[0].key)
         shown = view.shown()
         for f in features:
@@ -69,7 +67,7 @@ class Rates(CountedFamily):
                 prior = _prior(rows, f)
                 yield f.name, formulas.log_odds(count, shown.astype(np.float32), prior, spec.strength(f.key))
 
-    def counters(self, features: Sequence[Feature], view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
+    def counters(self, features: Features, view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
         out, column = {"shown": view.shown()}, inputs.past.column
         for f in features:
             if f.measure == "rate":
@@ -78,26 +76,22 @@ class Rates(CountedFamily):
                 out |= {name: view.sum(column(name)) for name in (f.measure, f"{f.measure}_known")}
         return out
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         of_surface = [f for f in features if f.key == "surface"]
         return {"surface": inputs.values(of_surface, "surface", inputs.past.spec.n_surfaces)} if of_surface else {}
 
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> Block | _Priors | None:
+    def prepare(self, features: Features, frozen: FrozenFeatures) -> Block | _Priors | None:
         key = features[0].key
         if key == "surface":
             return _block(frozen, key, [f.name for f in features])
         return _Priors(features, frozen) if key in frozen.pairs else None
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Block | _Priors | None) -> Served:
+    def serve(self, features: Features, request: Request, held: Block | _Priors | None) -> Served:
         if isinstance(held, Block):
             yield tuple(f.name for f in features), held.rows(request.surface)
         elif held is not None:
             yield from _of_pairs(held, features, request)
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        if feature.measure == "rate":
-            return f"{100 * float(formulas.sigmoid(value)):.2f} %"
-        return f"{np.expm1(value):.1f} s" if feature.measure == "dwell" else super().reading(feature, value, names)
 
 
 def _rates(facts: DatasetFacts, key: str) -> Iterator[Feature]:
@@ -110,7 +104,7 @@ def _rates(facts: DatasetFacts, key: str) -> Iterator[Feature]:
         yield Feature(
             f"{key}_{action}_logodds", k.group, k.place, "rate", f"how often {k.of} led to {action}",
             f"log-odds of (count + {strength:g}·prior) / (impressions + {strength:g}), prior from {prior}", action,
-            key=key,
+            key=key, unit="log-odds",
         )
 
 
@@ -149,7 +143,7 @@ def _block(frozen: FrozenFeatures, key: str, names: Sequence[str]) -> Block:
 class _Priors:
     """What the rates and means of one key of pairs are smoothed towards, gathered once for many requests."""
 
-    def __init__(self, features: Sequence[Feature], frozen: FrozenFeatures):
+    def __init__(self, features: Features, frozen: FrozenFeatures):
         spec, key = frozen.spec, features[0].key
         self.rates = [f for f in features if f.measure == "rate"]
         self.strength = spec.strength(key) if self.rates else 0.0
@@ -176,7 +170,7 @@ class _Priors:
         return held[1].rows(request.who(held[0]))[..., 0] if isinstance(held, tuple) else held
 
 
-def _of_pairs(priors: _Priors, features: Sequence[Feature], request: Request) -> Served:
+def _of_pairs(priors: _Priors, features: Features, request: Request) -> Served:
     found = request.counted(features[0].key)
     shown = found.count("shown")
     if priors.rates:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
-from recsys_cli.features import formulas, readings
-from recsys_cli.features.as_of import AsOf
+from recsys_cli.features import formulas
 from recsys_cli.features.families.sessions import served_visits
-from recsys_cli.features.family import Arrays, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values
-from recsys_cli.features.history import View
+from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
 from recsys_cli.features.keys import counting_key
 from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 from recsys_cli.features.visits import Visits, session_gap, visits_as_of
 
 _OF_KEYS = {
@@ -30,7 +26,7 @@ class Recency(CountedFamily):
     name = "recency"
     needs = ("sessions", "rates")
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for key, measures in _OF_KEYS.items():
             k = counting_key(key)
             for measure in measures if key in facts.keys else ():
@@ -44,9 +40,10 @@ class Recency(CountedFamily):
                     yield Feature(
                         f"{key}_{measure}", k.group, k.place, measure, f"time since the last {what} of {k.of}",
                         "ln(1 + minutes since then), a year where never", key=key,
+                        unit="ln minutes ago",
                     )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         view, time, gap = rows.view(features[0].key), rows.rows.time, session_gap(rows.past.spec.config)
         for f in features:
             if f.measure == "session":
@@ -55,7 +52,7 @@ class Recency(CountedFamily):
                 mask = rows.column("positive") if f.measure == "since_positive" else None
                 yield f.name, formulas.recency(time, view.last(mask))
 
-    def counters(self, features: Sequence[Feature], view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
+    def counters(self, features: Features, view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
         out, positive = {}, inputs.past.column("positive")
         for f in features:
             if f.measure == "session":
@@ -65,11 +62,11 @@ class Recency(CountedFamily):
                 out[f.measure] = view.last(positive if f.measure == "since_positive" else None)
         return out
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         positive = inputs.past.column("positive")
         return {"since_shown": inputs.users.last(), "since_positive": inputs.users.last(positive)}
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in features:
             if f.place == "user":
                 yield f.name, formulas.recency(request.now, held[f.measure].take(request.users, mode="wrap"))
@@ -78,6 +75,3 @@ class Recency(CountedFamily):
                 yield f.name, formulas.size(request.counted(f.key).count("session") * current[:, None])
             else:
                 yield f.name, formulas.recency(request.now, request.counted(f.key).moment(f.measure))
-
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        return super().reading(feature, value, names) if feature.measure == "session" else readings.ago(value)

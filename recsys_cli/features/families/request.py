@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from recsys_cli.errors import ConfigError, nearest
-from recsys_cli.features.as_of import AsOf
 from recsys_cli.features.config import ColumnConfig
 from recsys_cli.features.dataset_columns import HOLDS, codes_of_numbers
-from recsys_cli.features.families.attributes import code_reading, define_number, number_or_code, require_whole
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, Values
-from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.families.attributes import category, define_number, number_or_code, require_whole
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Request, Served, Values
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
 class OfRequest(FeatureFamily):
@@ -22,14 +20,16 @@ class OfRequest(FeatureFamily):
     name = "request"
     named_by_columns = True
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for name, values in (("surface", facts.surfaces), ("device", facts.devices)):
             if len(values):
-                yield _code(facts, name, "category", f"the {name} of the request", name, len(values))
+                yield category(
+                    "context", name, "category", f"the {name} of the request", name, len(values), facts.config
+                )
         for name, own in facts.config.columns.impression.items():
             yield from _further(facts, name, own)
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             _, dot, name = f.argument.partition(".")
             if not dot:
@@ -39,12 +39,10 @@ class OfRequest(FeatureFamily):
                 values = rows.rows.context.get(name, np.full(len(rows), unknown))
             yield f.name, number_or_code(f, values)
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in features:
             yield f.name, number_or_code(f, request.told(f.argument.removeprefix("impression.")))
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        return code_reading(feature, value) or super().reading(feature, value, names)
 
 
 def _further(facts: DatasetFacts, name: str, own: ColumnConfig) -> Iterator[Feature]:
@@ -57,12 +55,12 @@ def _further(facts: DatasetFacts, name: str, own: ColumnConfig) -> Iterator[Feat
     values = facts.context[name]
     if becomes == "number":
         yield from define_number("context", name, f"context_{name}", values, "the request's", argument)
-    elif becomes == "category" and names is not None:
-        yield _code(facts, f"context_{name}", "category", f"the request's {name}", argument, len(names))
     elif becomes == "category":
-        require_whole(where, values)
-        most = int(codes_of_numbers(values).max(initial=0)) + 1
-        yield _code(facts, f"context_{name}", "code", f"the request's {name}", argument, most)
+        if names is None:
+            require_whole(where, values)
+        measure = "code" if names is None else "category"
+        most = int(codes_of_numbers(values).max(initial=0)) + 1 if names is None else len(names)
+        yield category("context", f"context_{name}", measure, f"the request's {name}", argument, most, facts.config)
 
 
 def _require(facts: DatasetFacts, name: str, own: ColumnConfig, where: str, form: str, becomes: str) -> None:
@@ -82,8 +80,3 @@ def _require(facts: DatasetFacts, name: str, own: ColumnConfig, where: str, form
         )
     if own.dims is not None or own.compared_with is not None:
         raise ConfigError(f"{where}: dims and compared_with are for columns of users and items", "leave them out")
-
-
-def _code(facts: DatasetFacts, name: str, measure: str, meaning: str, argument: str, values: int) -> Feature:
-    codes = min(values + 1, facts.config.max_categories)
-    return Feature(name, "context", "context", measure, meaning, "code + 1, 0 unknown", argument, values, codes)

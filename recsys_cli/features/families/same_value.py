@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
-from recsys_cli.features.request import Request
-from recsys_cli.features.rows import known
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
-class SameValue(FeatureFamily):
+class SameValue(TimelessFamily):
     """Whether a categorical attribute that users and items both have is of the same value."""
 
     name = "same_value"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         catalogue = facts.catalogue
         for name in catalogue.user_codes:
             if name in catalogue.item_codes and all(f"{s}.{name}" in catalogue.names for s in ("user", "item")):
@@ -27,23 +22,18 @@ class SameValue(FeatureFamily):
                     f"same_{name}", "pair", "pair", "same", f"user and item have the same {name}", "1 or 0", name
                 )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
-        for f in features:
-            users, items = _codes(rows.past.catalogue, f.argument)
-            yield f.name, known(users, rows.rows.user, -1) == known(items, rows.rows.item, -2)
-
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def tables(self, features: Features, past: Past) -> Arrays:
         out = {}
         for f in features:
-            users, items = _codes(inputs.past.catalogue, f.argument)
+            users, items = _codes(past.catalogue, f.argument)
             out[f"user/{f.argument}"] = np.append(users, -1).astype(np.int32)
             out[f"item/{f.argument}"] = np.append(items, -2).astype(np.int32)
         return out
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def values(self, features: Features, held: Arrays, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> Values:
         for f in features:
-            users = held[f"user/{f.argument}"].take(request.users, mode="wrap")[:, None]
-            yield f.name, users == held[f"item/{f.argument}"].take(request.items, mode="wrap")
+            mine = held[f"user/{f.argument}"].take(users, mode="wrap")
+            yield f.name, mine == held[f"item/{f.argument}"].take(items, mode="wrap")
 
 
 def _codes(catalogue: Catalogue, attribute: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
-from recsys_cli.features import formulas, readings
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
+from recsys_cli.features import formulas
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
 from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 from recsys_cli.features.visits import Visits, session_gap, visits_as_of
 
 PRIOR = "user_positive_logodds"
@@ -25,44 +22,40 @@ class Sessions(FeatureFamily):
     name = "sessions"
     needs = ("rates",)
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         if "user" not in facts.keys:
             return
-        for name, meaning, formula in (
+        gap = session_gap(facts.config)
+        none = "0 at the start of a visit"
+        for name, meaning, formula, unit in (
+            ("session_impressions", "impressions of this visit so far", f"ln(1 + impressions), {none}", ""),
+            ("session_minutes", "length of this visit so far", f"ln(1 + minutes), {none}", "ln minutes"),
             (
-                "session_impressions", "impressions of this visit so far",
-                "ln(1 + impressions), 0 at the start of a visit",
+                "session_positive", "share of interactions in this visit so far",
+                "(count + 2·prior) / (impressions + 2)", "share",
             ),
-            ("session_minutes", "length of this visit so far", "ln(1 + minutes), 0 at the start of a visit"),
-            ("session_positive", "share of interactions in this visit so far", "(count + 2·prior) / (impressions + 2)"),
-            ("since_visit", "time since the last visit ended", "ln(1 + minutes since then), a year where never"),
+            (
+                "since_visit", "time since the last visit ended", "ln(1 + minutes since then), a year where never",
+                "ln minutes ago",
+            ),
         ):
-            yield Feature(
-                f"user_{name}", "context", "user", name, meaning, formula, "positive", session_gap(facts.config)
-            )
+            yield Feature(f"user_{name}", "context", "user", name, meaning, formula, "positive", gap, unit=unit)
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         visits = visits_as_of(rows)
         for f in features:
             yield f.name, _value(visits, f, rows.rows.time, rows.read(PRIOR))
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         gap = session_gap(inputs.past.spec.config)
         times, counts = Visits.of(inputs.users, inputs.past.column("positive"), gap).arrays()
         return {"times": times, "counts": counts}
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         visits, prior = served_visits(request), request.of_user(PRIOR)
         for f in features:
             yield f.name, _value(visits, f, request.now, prior)
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        if feature.measure == "session_positive":
-            return readings.percent(value)
-        if feature.measure == "since_visit":
-            return readings.ago(value)
-        minutes = feature.measure == "session_minutes"
-        return readings.duration(np.expm1(value)) if minutes else super().reading(feature, value, names)
 
 
 def served_visits(request: Request) -> Visits:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, Values
-from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Request, Served, Values
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 _PAIRS_AT_ONCE = 2**18
 
@@ -19,14 +15,14 @@ class SimilarityOfRetrievers(FeatureFamily):
 
     name = "similarity"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for name in facts.similarities:
             yield Feature(
                 f"sim_{name}", "pair", "pair", "score", f"score of the retriever {name} for the pair",
                 "as the retriever gives it, 0 where it has none", name,
             )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         out = {f.argument: np.zeros(len(rows), np.float32) for f in features}
         for low in range(0, len(rows) if rows.similarity is not None else 0, _PAIRS_AT_ONCE):
             part = slice(low, low + _PAIRS_AT_ONCE)
@@ -36,7 +32,7 @@ class SimilarityOfRetrievers(FeatureFamily):
         for f in features:
             yield f.name, out[f.argument]
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in features:
             scores = request.similarities.get(f.argument)
             yield f.name, np.float32(0) if scores is None else scores

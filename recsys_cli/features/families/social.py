@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
 from recsys_cli.arrays import find_sorted
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
 from recsys_cli.features.edges import author_of_user
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
 from recsys_cli.features.request import Request
 from recsys_cli.features.rows import known
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
 class Social(FeatureFamily):
@@ -21,7 +18,7 @@ class Social(FeatureFamily):
 
     name = "social"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         def feature(name: str, group: str, place: str, meaning: str, formula: str) -> Feature:
             return Feature(name, group, place, name, meaning, formula)
 
@@ -38,18 +35,18 @@ class Social(FeatureFamily):
             yield feature("author_blockers", "author", "item", "users who blocked or muted the author", "ln(1 + users)")
             yield feature("user_blocking", "user", "user", "authors the user blocked or muted", "ln(1 + authors)")
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             yield f.name, _value(f.measure, rows)
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         catalogue = inputs.past.catalogue
         return {
             "follows": inputs.past.follows.keys_before(inputs.now), "author_user": catalogue.author_user,
             "author_of_user": author_of_user(catalogue),
         }
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         features = [f for f in features if f.place == "pair"]
         if not features:
             return

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
 from recsys_cli.features import formulas
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values
-from recsys_cli.features.history import View
+from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
 from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 from recsys_cli.features.topic_profile import profile_column
 
 
@@ -20,7 +16,7 @@ class TopicMatch(CountedFamily):
 
     name = "topic_match"
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         if "user_topic" in facts.keys:
             yield Feature(
                 "topic_match", "pair", "pair", "match", "likeness of the user's interests and the item's topics",
@@ -28,20 +24,20 @@ class TopicMatch(CountedFamily):
                 key="user_topic",
             )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         past, view = rows.past, rows.view("user_topic")
         shared, norm = view.sum(rows.column("positive")), rows.view("user").sum(profile_column(past, "square"))
         topics = (past.keys.key("topic", rows.rows.user, rows.rows.item, None) >= 0).sum(axis=1)
         for f in features:
             yield f.name, formulas.cosine(shared, np.sqrt(norm).astype(np.float32), topics)
 
-    def counters(self, features: Sequence[Feature], view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
+    def counters(self, features: Features, view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
         return {"positive": view.sum(inputs.past.column("positive"))}
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         return {"norm": np.sqrt(inputs.users.sum(profile_column(inputs.past, "square"))).astype(np.float32)}
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         topics = (request.frozen.keys.key("topic", request.users[:, None], request.items, None) >= 0).sum(axis=-1)
         norm = held["norm"].take(request.users, mode="wrap")[:, None]
         for f in features:

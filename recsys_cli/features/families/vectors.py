@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from recsys_cli.data.log import Log
-from recsys_cli.features.as_of import AsOf, Past
 from recsys_cli.features.dataset_columns import column_vectors, lacks_vector, unit, width_of
-from recsys_cli.features.family import Arrays, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
+from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Past, Served, SnapshotInputs, Values
 from recsys_cli.features.history import View
 from recsys_cli.features.request import Request
-from recsys_cli.features.spec import Column, Feature
+from recsys_cli.features.spec import Column, Definitions, Feature, Features
 
 
 class Vectors(FeatureFamily):
@@ -21,7 +20,7 @@ class Vectors(FeatureFamily):
     name = "vectors"
     named_by_columns = True
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         for c in (c for c in facts.columns if c.dims):
             of = "the item's words" if c.path == "item.text" else f"the {c.side}'s {c.name}"
             told = _numbers_of(facts, c)
@@ -38,7 +37,7 @@ class Vectors(FeatureFamily):
                     f"cosine of the item's {c.name} vector and the sum of those of the user's interactions", c.path,
                 )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         past = rows.past
         for f in features:
             who = rows.who(f.argument.partition(".")[0])
@@ -53,7 +52,7 @@ class Vectors(FeatureFamily):
                 mine = interest(rows.view("user"), vectors, past.log)
                 yield f.name, _cosine(mine, vectors.take(who, axis=0, mode="wrap"))
 
-    def freeze(self, features: Sequence[Feature], inputs: SnapshotInputs) -> Arrays:
+    def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         out = {}
         for f in (f for f in features if f.measure == "match"):
             items = unit(_vectors(inputs.past, f.argument))
@@ -61,7 +60,7 @@ class Vectors(FeatureFamily):
             out |= {f"items/{f.argument}": items, f"interests/{f.argument}": interests}
         return out
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Arrays) -> Served:
+    def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in (f for f in features if f.measure == "match"):
             mine = held[f"interests/{f.argument}"].take(request.users, axis=0, mode="wrap")[:, None, :]
             yield f.name, _cosine(mine, held[f"items/{f.argument}"].take(request.items, axis=0, mode="wrap"))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.errors import ConfigError, nearest
-from recsys_cli.features import formulas, readings
-from recsys_cli.features.as_of import AsOf
-from recsys_cli.features.family import Arrays, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values
-from recsys_cli.features.history import View
+from recsys_cli.features import formulas
+from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
 from recsys_cli.features.keys import counting_key
 from recsys_cli.features.request import Block, FrozenFeatures, Request
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
 
 class Windows(CountedFamily):
@@ -23,7 +21,7 @@ class Windows(CountedFamily):
     name = "windows"
     needs = ("rates",)
 
-    def define(self, facts: DatasetFacts) -> Iterable[Feature]:
+    def define(self, facts: DatasetFacts) -> Definitions:
         config, keys = facts.config, facts.keys
         if "user" in keys:
             yield from _of_users(facts)
@@ -41,18 +39,18 @@ class Windows(CountedFamily):
                 f"{config.topic_half_life_days:g} d", config.topic_half_life_days * DAY,
             )
 
-    def compute(self, features: Sequence[Feature], rows: AsOf) -> Values:
+    def compute(self, features: Features, rows: AsOf) -> Values:
         view = rows.view(features[0].key)
         for f in features:
             yield f.name, _value(f, view, rows)
 
-    def counters(self, features: Sequence[Feature], view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
+    def counters(self, features: Features, view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:
         return {f.name: view.decayed(inputs.past.column(f.argument), f.span) for f in features}
 
-    def prepare(self, features: Sequence[Feature], frozen: FrozenFeatures) -> Block:
+    def prepare(self, features: Features, frozen: FrozenFeatures) -> Block:
         return frozen.values("item", [f.name for f in features if f.measure == "decayed" and f.place == "item"])
 
-    def serve(self, features: Sequence[Feature], request: Request, held: Block) -> Served:
+    def serve(self, features: Features, request: Request, held: Block) -> Served:
         for f in (f for f in features if f.measure == "decayed"):
             fading = np.float32(2 ** (-request.later / f.span))
             if f.place == "pair":
@@ -60,14 +58,6 @@ class Windows(CountedFamily):
             elif request.later:
                 yield f.name, np.log1p(np.expm1(held.rows(request.items)[..., 0]) * fading)
 
-    def reading(self, feature: Feature, value: float, names: Sequence[str]) -> str:
-        if feature.measure == "latest":
-            return readings.percent(value)
-        if feature.measure == "latest_dwell":
-            return f"{np.expm1(value):.1f} s"
-        if feature.measure == "burst":
-            return f"{np.exp(value):.2f} times" if value else "as usual"
-        return super().reading(feature, value, names)
 
 
 def _value(f: Feature, view: View, rows: AsOf) -> np.ndarray:
@@ -111,12 +101,14 @@ def _of_users(facts: DatasetFacts) -> Iterator[Feature]:
                 f"user_{action}_last_{count}", "user", "user", "latest",
                 f"share of {action} in the user's last {count} impressions",
                 f"(count + 2·prior) / (impressions + 2) over the last {count}", action, count, key="user",
+                unit="share",
             )
         if facts.has_dwell:
             yield Feature(
                 f"user_dwell_last_{count}", "user", "user", "latest_dwell",
                 f"mean time spent with the user's last {count} impressions",
                 f"(sum of ln(1 + seconds) + 2·mean) / (known + 2) over the last {count}", "", count, key="user",
+                unit="ln seconds",
             )
 
 
@@ -129,7 +121,7 @@ def _of_items(facts: DatasetFacts) -> Iterator[Feature]:
     yield Feature(
         "item_burst", "item", "item", "burst", "interactions with the item against its own average",
         f"ln((1 + interactions in the last {name}) / (1 + what its mean since the first impression brings))",
-        "positive", span, key="item",
+        "positive", span, key="item", unit="ln times usual",
     )
     yield _decayed(
         "item_trend", "item", "interactions with the item, recent ones weighing more",
