@@ -105,7 +105,8 @@ class Past:
 class AsOf:
     """n rows that features are asked for, and what was known strictly before the moment of each.
 
-    A family reads `rows` (users, items and moments), `past` (the log and the catalogue) and the methods below.
+    A family reads users, items and moments, `past` (the log and the catalogue), `rows` (what else is known of the
+    requests) and the methods below.
     """
 
     def __init__(
@@ -121,6 +122,21 @@ class AsOf:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def user(self) -> np.ndarray:
+        """int32[n], -1 unknown"""
+        return self.rows.user
+
+    @property
+    def item(self) -> np.ndarray:
+        """int32[n], -1 unknown"""
+        return self.rows.item
+
+    @property
+    def time(self) -> np.ndarray:
+        """int64[n] µs"""
+        return self.rows.time
 
     def parts(self, size: int) -> Iterator[AsOf]:
         """The rows, some at a time."""
@@ -160,11 +176,11 @@ class AsOf:
 
     def who(self, side: str) -> np.ndarray:
         """int32[n]: the rows' users ("user") or items ("item")."""
-        return self.rows.user if side == "user" else self.rows.item
+        return self.user if side == "user" else self.item
 
     def author(self) -> np.ndarray:
         """int32[n]: the authors of the rows' items, -1 unknown."""
-        return known(self.past.keys.author, self.rows.item, -1)
+        return known(self.past.keys.author, self.item, -1)
 
     def read(self, feature: str) -> np.ndarray | None:
         """float32[n]: a feature that was computed before; None where it is not asked for."""

@@ -174,7 +174,7 @@ class TimelessFamily(FeatureFamily):
         """See `FeatureFamily`."""
         past = rows.past
         held = past.once(f"held by {self.name}", lambda: self.held(past.spec, self._tables(past)))
-        yield from self.values(features, held, past.keys, rows.rows.user, rows.rows.item)
+        yield from self.values(features, held, past.keys, rows.user, rows.item)
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         """See `FeatureFamily`."""

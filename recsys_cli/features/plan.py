@@ -43,8 +43,8 @@ class Plan:
     def __call__(self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict) -> np.ndarray:
         """float32[B, K, columns], see `Snapshot.features`."""
         batch, slots = items.shape
-        out = np.empty((batch, slots, len(self.chosen)), np.float32)
-        head = np.empty((batch, self.head), np.float32)
+        out = np.zeros((batch, slots, len(self.chosen)), np.float32)
+        head = np.zeros((batch, self.head), np.float32)
         if self.user_part.stop:
             head[:, self.user_part] = self.users.rows(users)
         if self.item_part.start < self.item_part.stop:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from test_features_as_of import ITEMS, USERS, make_world
+from feature_worlds import make_world
 
 from recsys_cli.data import encode
 from recsys_cli.data.catalogue import Catalogue, Columns
@@ -26,6 +26,7 @@ from recsys_cli.features.families.overlap import CommonValues
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.pipeline.guest import with_guest
+from recsys_cli.testing.small_world import ITEMS, USERS
 
 DAY = 86_400_000_000
 

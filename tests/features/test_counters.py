@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_features_as_of import make_world
+from feature_worlds import make_world
 
 from recsys_cli.errors import ConfigError
 from recsys_cli.features import formulas

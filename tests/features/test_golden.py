@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-from test_before_the_log import with_before
-from test_features_as_of import ITEMS, make_world, similarity
+from feature_worlds import make_world, with_before
 
 from recsys_cli.features.build import build_table
 from recsys_cli.features.context import Context
 from recsys_cli.features.define import create_spec
 from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.testing.small_world import ITEMS, similarity
 
 GOLDEN = Path(__file__).with_name("golden.npz")
 HOUR = 3_600_000_000

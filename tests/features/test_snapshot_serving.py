@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
-from test_features_as_of import ITEMS, USERS, make_world
+from feature_worlds import make_world
 
 from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.data.catalogue import Columns
@@ -19,6 +19,7 @@ from recsys_cli.features.context import Context
 from recsys_cli.features.define import create_spec
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.testing.small_world import ITEMS, USERS
 
 HOUR = 3_600_000_000
 

@@ -28,7 +28,7 @@ class Ages(FeatureFamily):
     def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             created = known(getattr(rows.past.catalogue, f"{f.place}_created"), rows.who(f.place), 0)
-            yield f.name, formulas.age(rows.rows.time, created) if f.measure == "age" else created == 0
+            yield f.name, formulas.age(rows.time, created) if f.measure == "age" else created == 0
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         catalogue = inputs.past.catalogue

@@ -48,7 +48,7 @@ class AuthorRecord(FeatureFamily):
         )
 
     def compute(self, features: Features, rows: AsOf) -> Values:
-        past, author, time = rows.past, rows.author(), rows.rows.time
+        past, author, time = rows.past, rows.author(), rows.time
         for f in features:
             if f.measure == "author_credibility":
                 standing = past.once("credibility", lambda: Credibility(past.catalogue, past.log, past.follows))

@@ -25,7 +25,7 @@ class Clock(FeatureFamily):
 
     def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
-            yield f.name, formulas.cycle(rows.rows.time, f.span)[_WAVES.index(f.measure)]
+            yield f.name, formulas.cycle(rows.time, f.span)[_WAVES.index(f.measure)]
 
     def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in features:

@@ -37,7 +37,7 @@ class Dates(FeatureFamily):
     def compute(self, features: Features, rows: AsOf) -> Values:
         for f in features:
             times = known(_times(rows.past.catalogue, f.place, f.argument), rows.who(f.place), 0)
-            yield f.name, formulas.age(rows.rows.time, times) if f.measure == "age" else times == 0
+            yield f.name, formulas.age(rows.time, times) if f.measure == "age" else times == 0
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         catalogue = inputs.past.catalogue

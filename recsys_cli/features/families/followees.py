@@ -43,9 +43,9 @@ class Followees(FeatureFamily):
         )
 
     def compute(self, features: Features, rows: AsOf) -> Values:
-        history, q = _history(rows.past), rows.rows
+        history = _history(rows.past)
         for f in features:
-            yield f.name, history.value(f.measure, q.user, q.item, q.time)
+            yield f.name, history.value(f.measure, rows.user, rows.item, rows.time)
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         return _history(inputs.past).frozen(inputs.now)

@@ -44,7 +44,7 @@ class Recency(CountedFamily):
                     )
 
     def compute(self, features: Features, rows: AsOf) -> Values:
-        view, time, gap = rows.view(features[0].key), rows.rows.time, session_gap(rows.past.spec.config)
+        view, time, gap = rows.view(features[0].key), rows.time, session_gap(rows.past.spec.config)
         for f in features:
             if f.measure == "session":
                 yield f.name, formulas.size(view.since(visits_as_of(rows).begins(time, gap)))

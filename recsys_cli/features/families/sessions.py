@@ -44,7 +44,7 @@ class Sessions(FeatureFamily):
     def compute(self, features: Features, rows: AsOf) -> Values:
         visits = visits_as_of(rows)
         for f in features:
-            yield f.name, _value(visits, f, rows.rows.time, rows.read(PRIOR))
+            yield f.name, _value(visits, f, rows.time, rows.read(PRIOR))
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
         gap = session_gap(inputs.past.spec.config)

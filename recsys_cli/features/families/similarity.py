@@ -26,7 +26,7 @@ class SimilarityOfRetrievers(FeatureFamily):
         out = {f.argument: np.zeros(len(rows), np.float32) for f in features}
         for low in range(0, len(rows) if rows.similarity is not None else 0, _PAIRS_AT_ONCE):
             part = slice(low, low + _PAIRS_AT_ONCE)
-            scores = rows.similarity(rows.rows.user[part], rows.rows.item[part])
+            scores = rows.similarity(rows.user[part], rows.item[part])
             for name in out.keys() & scores.keys():
                 out[name][part] = scores[name]
         for f in features:

@@ -62,20 +62,20 @@ class Social(FeatureFamily):
 
 
 def _value(measure: str, rows: AsOf) -> np.ndarray:
-    past, q, author = rows.past, rows.rows, rows.author()
+    past, author, time = rows.past, rows.author(), rows.time
     if measure in ("author_followers", "author_blockers"):
         edges = past.follows if measure == "author_followers" else past.blocks
-        return formulas.size(edges.count("author", author, q.time))
+        return formulas.size(edges.count("author", author, time))
     if measure in ("user_following", "user_blocking"):
         edges = past.follows if measure == "user_following" else past.blocks
-        return formulas.size(edges.count("user", q.user, q.time))
-    own = known(author_of_user(past.catalogue), q.user, -1)
+        return formulas.size(edges.count("user", rows.user, time))
+    own = known(author_of_user(past.catalogue), rows.user, -1)
     if measure == "user_followers":
-        return formulas.size(past.follows.count("author", own, q.time))
-    forth = past.follows.before(q.user, author, q.time) if measure != "follows_user" else True
+        return formulas.size(past.follows.count("author", own, time))
+    forth = past.follows.before(rows.user, author, time) if measure != "follows_user" else True
     if measure == "follows_author":
         return forth
-    return forth & past.follows.before(known(past.catalogue.author_user, author, -1), own, q.time)
+    return forth & past.follows.before(known(past.catalogue.author_user, author, -1), own, time)
 
 
 def _follows(held: np.ndarray, users: np.ndarray, authors: np.ndarray, n_authors: int) -> np.ndarray:

@@ -27,7 +27,7 @@ class TopicMatch(CountedFamily):
     def compute(self, features: Features, rows: AsOf) -> Values:
         past, view = rows.past, rows.view("user_topic")
         shared, norm = view.sum(rows.column("positive")), rows.view("user").sum(profile_column(past, "square"))
-        topics = (past.keys.key("topic", rows.rows.user, rows.rows.item, None) >= 0).sum(axis=1)
+        topics = (past.keys.key("topic", rows.user, rows.item, None) >= 0).sum(axis=1)
         for f in features:
             yield f.name, formulas.cosine(shared, np.sqrt(norm).astype(np.float32), topics)
 

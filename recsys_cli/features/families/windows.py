@@ -74,7 +74,7 @@ def _value(f: Feature, view: View, rows: AsOf) -> np.ndarray:
     mask = rows.column(f.argument)
     if f.measure == "burst":
         total, recent = (n.astype(np.float32) for n in (view.sum(mask), view.window(mask, f.span)))
-        return formulas.burst(recent, total, rows.rows.time - view.first(), f.span)
+        return formulas.burst(recent, total, rows.time - view.first(), f.span)
     return formulas.size(view.decayed(mask, f.span))
 
 
