@@ -27,11 +27,7 @@ class Past:
     """A log with the catalogue and the edges of its dataset, and what is made of them once."""
 
     def __init__(
-        self,
-        spec: FeatureSpec,
-        catalogue: Catalogue,
-        log: Log,
-        follows: dict[str, np.ndarray] | None,
+        self, spec: FeatureSpec, catalogue: Catalogue, log: Log, follows: dict[str, np.ndarray] | None,
         blocks: dict[str, np.ndarray] | None = None,
     ):
         """follows, blocks: as `Dataset.edges` gives."""

@@ -15,12 +15,8 @@ from recsys_cli.features.table import FeatureTable
 
 
 def build_table(
-    spec: FeatureSpec,
-    catalogue: Catalogue,
-    log: Log,
-    rows: slice | np.ndarray | Log | None = None,
-    follows: dict[str, np.ndarray] | None = None,
-    blocks: dict[str, np.ndarray] | None = None,
+    spec: FeatureSpec, catalogue: Catalogue, log: Log, rows: slice | np.ndarray | Log | None = None,
+    follows: dict[str, np.ndarray] | None = None, blocks: dict[str, np.ndarray] | None = None,
     similarity: Similarity | None = None,
 ) -> FeatureTable:
     """Features of some rows of a log, each counted from all rows of the log strictly before its time.
@@ -33,16 +29,7 @@ def build_table(
     values = np.zeros((len(asked), len(spec.features)), np.float32)
     fill(Past(spec, catalogue, log, follows, blocks), Rows.of(asked), spec.features, values, similarity)
     return FeatureTable(
-        values=values,
-        names=spec.names,
-        categories=spec.categories,
-        labels=asked.actions,
-        dwell=asked.dwell,
-        user=asked.user,
-        item=asked.item,
-        time=asked.time,
-        position=asked.position,
-        request=asked.request,
-        propensity=asked.propensity,
+        values, spec.names, spec.categories, asked.actions, asked.dwell, asked.user, asked.item, asked.time,
+        position=asked.position, request=asked.request, propensity=asked.propensity,
         behaviour=Behaviour.of_log(catalogue, log),
     )

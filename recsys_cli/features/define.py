@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
+from typing import Any
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.errors import ConfigError
@@ -15,28 +14,12 @@ from recsys_cli.features.registry import all_families, family_of
 from recsys_cli.features.spec import PLACES, Feature, FeatureSpec
 
 
-def create_spec(
-    config: FeatureConfig,
-    catalogue: Catalogue,
-    *,
-    positive: Sequence[str],
-    negative: Sequence[str],
-    has_dwell: bool = False,
-    surfaces: Sequence[str] = (),
-    devices: Sequence[str] = (),
-    similarities: Sequence[str] = (),
-    context: Mapping[str, np.ndarray] | None = None,
-) -> FeatureSpec:
-    """The features that a dataset's columns allow.
+def create_spec(config: FeatureConfig, catalogue: Catalogue, **given: Any) -> FeatureSpec:
+    """The features that a dataset's columns allow. given: what else `DatasetFacts` holds, by name.
 
-    positive, negative: its actions. surfaces, devices: names of their codes, empty where the log has none.
-    similarities: names of the retrievers whose scores become features of the pair. context: further columns of
-    the log, as `Log.context` has them. Raises ConfigError where the settings do not fit the columns.
+    Raises ConfigError where the settings do not fit the columns.
     """
-    facts = DatasetFacts(
-        config, catalogue, tuple(positive), tuple(negative), has_dwell, surfaces, devices, similarities, context or {}
-    )
-    return spec_of(facts, all_families().values())
+    return spec_of(DatasetFacts(config, catalogue, **given), all_families().values())
 
 
 def spec_of(facts: DatasetFacts, families: Iterable[FeatureFamily]) -> FeatureSpec:
@@ -46,7 +29,7 @@ def spec_of(facts: DatasetFacts, families: Iterable[FeatureFamily]) -> FeatureSp
     named = _distinct(features, {name for name, family in families.items() if family.named_by_columns})
     ordered = tuple(f for place in PLACES for f in named if f.place == place)
     return FeatureSpec(
-        facts.config, ordered, facts.positive, facts.negative, len(facts.surfaces), len(facts.devices)
+        facts.config, ordered, tuple(facts.positive), tuple(facts.negative), len(facts.surfaces), len(facts.devices)
     )
 
 

@@ -43,9 +43,9 @@ class DatasetFacts:
 
     config: FeatureConfig
     catalogue: Catalogue
-    positive: tuple[str, ...]
+    positive: Sequence[str]
     """actions of the log"""
-    negative: tuple[str, ...] = ()
+    negative: Sequence[str] = ()
     """likewise"""
     has_dwell: bool = False
     """the log tells how long items were looked at"""

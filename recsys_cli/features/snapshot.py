@@ -34,13 +34,8 @@ class Snapshot(FrozenFeatures):
 
     @classmethod
     def build(
-        cls,
-        spec: FeatureSpec,
-        catalogue: Catalogue,
-        log: Log,
-        now: int,
-        follows: dict[str, np.ndarray] | None = None,
-        blocks: dict[str, np.ndarray] | None = None,
+        cls, spec: FeatureSpec, catalogue: Catalogue, log: Log, now: int,
+        follows: dict[str, np.ndarray] | None = None, blocks: dict[str, np.ndarray] | None = None,
     ) -> Snapshot:
         """From the rows of `log` strictly before `now` (µs) and the edges that `Dataset.edges` gives."""
         past = Past(spec, catalogue, log.window(end=now), follows, blocks)
@@ -107,12 +102,8 @@ class Snapshot(FrozenFeatures):
         )
 
     def features(
-        self,
-        users: np.ndarray,
-        items: np.ndarray,
-        context: Context,
-        similarities: dict[str, np.ndarray] | None = None,
-        columns: tuple[str, ...] | None = None,
+        self, users: np.ndarray, items: np.ndarray, context: Context,
+        similarities: dict[str, np.ndarray] | None = None, columns: tuple[str, ...] | None = None,
     ) -> np.ndarray:
         """float32[B, K, F]: the features of `columns` (None: all of the spec, in its order).
 

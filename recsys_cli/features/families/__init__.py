@@ -1,10 +1,9 @@
 """The toolkit's families of features, one file each; the order is that of the columns within a place."""
 
-from recsys_cli.features.families.ages import Ages
+from recsys_cli.features.families.ages import Ages, Dates
 from recsys_cli.features.families.attributes import Attributes
 from recsys_cli.features.families.author_record import AuthorRecord
 from recsys_cli.features.families.clock import Clock
-from recsys_cli.features.families.dates import Dates
 from recsys_cli.features.families.followees import Followees
 from recsys_cli.features.families.interests import Interests
 from recsys_cli.features.families.lists import Lists

@@ -114,7 +114,7 @@ def _actions(facts: DatasetFacts, key: str) -> tuple[str, ...]:
     Pairs and surfaces take the negative ones together only: they are rare.
     """
     several = ("negative",) if len(facts.negative) > 1 else ()
-    together = several or facts.negative
+    together = several or tuple(facts.negative)
     few = key in (*PAIR_KEYS, "surface")
     out = (*facts.positive, *together) if few else (*facts.positive, *facts.negative, *several)
     return (*out, "positive") if key in _WITH_INTERACTIONS else out

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from recsys_cli.features import formulas
+from recsys_cli.features.families.interests import profile_column
 from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
 from recsys_cli.features.request import Request
 from recsys_cli.features.spec import Definitions, Feature, Features
-from recsys_cli.features.topic_profile import profile_column
 
 
 class TopicMatch(CountedFamily):
