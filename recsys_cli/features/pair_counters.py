@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from recsys_cli.arrays import find_sorted
+from recsys_cli.features.keys import CROSS, ItemKeys
 from recsys_cli.features.rows import as_slice
 
 
@@ -45,13 +46,18 @@ class PairCounters:
         """Counter → column of `counts`."""
         return {name: i for i, name in enumerate(self.count_names)}
 
-    def find(self, keys: np.ndarray, bounds: tuple[int, int] | None, summed: bool) -> FoundCounters:
-        """Counters of keys of any shape.
-
-        bounds: of the keys asked for, where known: a search among one user's keys stays in the cache. summed: the
-        last axis is over keys that are added up (an item's topics).
-        """
-        return FoundCounters(self, find_sorted(self.keys, keys, *(bounds or ())), summed)
+    def find(
+        self, of: ItemKeys, key: str, users: np.ndarray, items: np.ndarray, surface: np.ndarray | None = None,
+        time: int | None = None,
+    ) -> FoundCounters:
+        """Counters of one key for users, items and surfaces of shapes that broadcast, see `ItemKeys.key`."""
+        keys, bounds = of.key(key, users, items, surface, time), ()
+        if users.size == 1 and key.startswith(("user_", f"user{CROSS}")):
+            # one user's keys stand together: a search among them stays in the processor's cache
+            width = of.width(key)
+            low = int(users.flat[0]) * width
+            bounds = low, low + width
+        return FoundCounters(self, find_sorted(self.keys, keys, *bounds), key in ("topic", "user_topic"))
 
 
 class FoundCounters:

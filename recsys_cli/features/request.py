@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from recsys_cli.features.context import Context
-from recsys_cli.features.keys import CROSS, ItemKeys, counting_key
+from recsys_cli.features.keys import ItemKeys, counting_key
 from recsys_cli.features.pair_counters import FoundCounters, PairCounters
 from recsys_cli.features.spec import FeatureSpec
 
@@ -75,7 +74,7 @@ class Request:
         """users: int32[B], items: int32[B, K], -1 unknown or empty. similarities: retriever → float32[B, K]."""
         self.frozen, self.users, self.items, self.context = frozen, users, items, context
         self.similarities, self.now = similarities, context.now
-        self._kept: dict[str, Any] = {}
+        self._counted: tuple[str, FoundCounters] | None = None
 
     @property
     def later(self) -> int:
@@ -109,17 +108,9 @@ class Request:
 
     def counted(self, key: str) -> FoundCounters:
         """Counters of the requests' keys: of [B, K] pairs, or of [B, 1] where a key varies with the request alone."""
-        if self._kept.get("key") != key:
-            self._kept = {"key": key, "found": self._find(key)}
-        return self._kept["found"]
-
-    def _find(self, key: str) -> FoundCounters:
-        users = self.users[:, None]
-        items = self.items if counting_key(key).place == "pair" else np.full(users.shape, -1)
-        keys, bounds = self.frozen.keys.key(key, users, items, self.surface[:, None], self.now), None
-        # one user's keys stand together
-        if len(users) == 1 and key.startswith(("user_", f"user{CROSS}")):
-            width = self.frozen.keys.width(key)
-            low = int(users[0, 0]) * width
-            bounds = low, low + width
-        return self.frozen.pairs[key].find(keys, bounds, keys.ndim == 3)
+        if self._counted is None or self._counted[0] != key:
+            users, pairs = self.users[:, None], counting_key(key).place == "pair"
+            items = self.items if pairs else np.full(users.shape, -1)
+            asked = key, users, items, self.surface[:, None], self.now
+            self._counted = key, self.frozen.pairs[key].find(self.frozen.keys, *asked)
+        return self._counted[1]

@@ -6,16 +6,16 @@ read by the training table and by the serving snapshot through the same function
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_cli.arrays import find_sorted
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.features import formulas
 from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
 from recsys_cli.features.keys import counting_key, possible_keys
+from recsys_cli.features.pair_counters import FoundCounters, PairCounters
 from recsys_cli.features.spec import Definitions, Feature, Features, FeatureSpec
 
 PRIOR = "prior_"
@@ -51,141 +51,92 @@ class PriorHistory(TimelessFamily):
                 )
 
     def tables(self, features: Features, past: Past) -> Arrays:
-        counts = PriorCounts.build(past)
-        out = {"total": counts.total}
-        for key in counts.keys:
-            out |= {f"{key}/keys": counts.keys[key], f"{key}/counts": counts.counts[key]}
+        events = _events(past.catalogue, past.spec.config.before_base)
+        out = {"everything": np.array([len(user) for user, _ in events.values()], np.float32)}
+        for key in _keys_of(features):
+            found = [past.keys.key(key, user, item, None) for user, item in events.values()]
+            column = np.concatenate([np.full(k.size, i) for i, k in enumerate(found)])
+            flat = np.concatenate([k.ravel() for k in found])
+            column, flat = column[flat >= 0], flat[flat >= 0]
+            keys, at = np.unique(flat, return_inverse=True)
+            counts = np.bincount(at * len(found) + column, minlength=(len(keys) + 1) * len(found))
+            counts = counts.reshape(-1, len(found)).astype(np.float32)
+            out |= {f"{key}/keys": keys, f"{key}/counts": counts}
         return out
 
-    def held(self, spec: FeatureSpec, arrays: Arrays) -> PriorCounts:
-        held, counts = ({key: arrays[f"{key}/{part}"] for key in _keys_of(spec)} for part in ("keys", "counts"))
-        return PriorCounts(spec, arrays["total"], held, counts)
+    def held(self, spec: FeatureSpec, arrays: Arrays) -> _PriorCounts:
+        features = spec.of_family(self.name)
+        names = _counter_names(list(dict.fromkeys(f.argument for f in features)), spec.config.before_base)
+        none = np.zeros((0, 0), np.int64)
+        stores = {
+            key: PairCounters(arrays[f"{key}/keys"], arrays[f"{key}/counts"], none, tuple(names), ())
+            for key in _keys_of(features)
+        }
+        return _PriorCounts(spec, dict(zip(names, arrays["everything"], strict=True)), stores)
 
     def values(
-        self, features: Features, held: PriorCounts, keys: ItemKeys, users: np.ndarray, items: np.ndarray
+        self, features: Features, held: _PriorCounts, keys: ItemKeys, users: np.ndarray, items: np.ndarray
     ) -> Values:
-        return held.values(features, keys, users, items)
+        found = {key: held.stores[key].find(keys, key, users, items) for key in held.read_by(features)}
+        for f in features:
+            key = f.key.removeprefix(PRIOR)
+            count = f.measure == "count"
+            yield f.name, formulas.size(found[key].count(f.argument)) if count else held.rate(key, f.argument, found)
+
+
+@dataclass(frozen=True)
+class _PriorCounts:
+    """Counters by key: the rows of each action and, of each action but the base one, the rows of the base action whose
+    user did that action to the same item too."""
+
+    spec: FeatureSpec
+    everything: dict[str, np.float32]
+    """of all rows together"""
+    stores: dict[str, PairCounters]
+
+    def read_by(self, features: Features) -> set[str]:
+        """Keys whose counters features read, their own and those of their priors."""
+        keys = {f.key.removeprefix(PRIOR) for f in features}
+        return keys.union(*(_parents(key, self.stores) for key in keys))
+
+    def rate(self, key: str, action: str, found: dict[str, FoundCounters]) -> np.ndarray:
+        """Log-odds of an action among the rows of the base action."""
+        base, both = self.spec.config.before_base, _both(self.spec.config.before_base, action)
+        prior = formulas.log_odds(self.everything[both], self.everything[base], np.float32(0), 2.0)
+        parents = _parents(key, self.stores)
+        prior = (1 - len(parents)) * prior if parents else prior
+        for parent in parents:
+            prior = prior + self.rate(parent, action, found)
+        return formulas.log_odds(found[key].count(both), found[key].count(base), prior, self.spec.strength(key))
+
+
+def _keys_of(features: Features) -> list[str]:
+    return list(dict.fromkeys(f.key.removeprefix(PRIOR) for f in features))
+
+
+def _parents(key: str, keys: Collection[str]) -> list[str]:
+    """The keys whose shares add up to the prior of a pair; shares of the others tend to that of everything."""
+    return [p for p in {"user_topic": ("user", "topic"), "user_format": ("user",)}.get(key, ()) if p in keys]
 
 
 def _actions(catalogue: Catalogue) -> list[str]:
     return [a for a, rows in catalogue.before.items() if len(rows.values)]
 
 
-def _keys_of(spec: FeatureSpec) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(f.key.removeprefix(PRIOR) for f in spec.of_family("prior_history")))
-
-
-def _parents(key: str, keys: Sequence[str]) -> tuple[str, ...]:
-    """The keys whose shares add up to the prior of a cross; shares of the others tend to that of everything."""
-    parents = {"user_topic": ("user", "topic"), "user_format": ("user",)}.get(key, ())
-    return tuple(p for p in parents if p in keys)
-
-
-@dataclass(frozen=True)
-class PriorCounts:
-    """Counts of the time before the log.
-
-    A row of `counts` holds, of one key, the rows of each action and then, of each action but the base one, the rows of
-    the base action whose user did that action to the same item too.
-    """
-
-    spec: FeatureSpec
-    total: np.ndarray
-    """float32[C] over everything"""
-    keys: dict[str, np.ndarray]
-    """key → int64[m] ascending"""
-    counts: dict[str, np.ndarray]
-    """key → float32[m + 1, C], the last row is of zeros"""
-
-    @property
-    def base(self) -> str:
-        """Action whose rows the other actions are a share of."""
-        return self.spec.config.before_base
-
-    @property
-    def names(self) -> list[str]:
-        """Of the columns of `counts`."""
-        actions = dict.fromkeys(f.argument for f in self.spec.of_family("prior_history"))
-        return _event_names(list(actions), self.base)
-
-    @classmethod
-    def build(cls, past: Past) -> PriorCounts:
-        """Counts of the keys in use."""
-        events, held, counts = _events(past.catalogue, past.spec.config.before_base), {}, {}
-        for key in _keys_of(past.spec):
-            found = [past.keys.key(key, user, item, None) for user, item in events]
-            width = [k.shape[1] if k.ndim == 2 else 1 for k in found]
-            flat = np.concatenate([k.ravel() for k in found])
-            column = np.repeat(np.arange(len(found)), [len(k) * w for k, w in zip(found, width, strict=True)])
-            column, flat = column[flat >= 0], flat[flat >= 0]
-            held[key], at = np.unique(flat, return_inverse=True)
-            table = np.bincount(at * len(found) + column, minlength=len(held[key]) * len(found))
-            table = table.reshape(-1, len(found)).astype(np.float32)
-            counts[key] = np.concatenate([table, np.zeros((1, len(found)), np.float32)])
-        return cls(past.spec, np.array([len(user) for user, _ in events], np.float32), held, counts)
-
-    def values(
-        self, features: Features, keys: ItemKeys, users: np.ndarray, items: np.ndarray
-    ) -> Values:
-        """(name, values) of each feature for users and items of shapes that broadcast; -1 is unknown."""
-        rows, names = {}, self.names
-
-        def counted(key: str) -> np.ndarray:
-            if key not in rows:
-                rows[key] = self._rows(key, keys, users, items)
-            return rows[key]
-
-        def rate(key: str, action: str) -> np.ndarray:
-            base, both = names.index(self.base), names.index(_both(self.base, action))
-            every = formulas.log_odds(self.total[both], self.total[base], np.float32(0), 2.0)
-            parents = _parents(key, tuple(self.keys))
-            prior = (1 - len(parents)) * every if parents else every
-            for parent in parents:
-                prior = prior + rate(parent, action)
-            mine = counted(key)
-            return formulas.log_odds(mine[..., both], mine[..., base], prior, self.spec.strength(key))
-
-        for f in features:
-            key = f.key.removeprefix(PRIOR)
-            if f.measure == "rate":
-                yield f.name, rate(key, f.argument)
-            else:
-                yield f.name, formulas.size(counted(key)[..., names.index(f.argument)])
-
-    def _rows(self, key: str, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """float32[..., C] the counts of each key; those of an item's topics are added up."""
-        wanted, bounds = keys.key(key, users, items, None), ()
-        if users.size == 1 and key.startswith("user_"):  # one user's keys stand together
-            width = keys.width(key)
-            low = int(users.flat[0]) * width
-            bounds = (low, low + width)
-        at = find_sorted(self.keys[key], wanted, *bounds)
-        if key not in ("topic", "user_topic"):
-            return self.counts[key].take(at, axis=0)
-        out = self.counts[key].take(at[..., 0], axis=0)
-        for t in range(1, at.shape[-1]):
-            out += self.counts[key].take(at[..., t], axis=0)
-        return out
-
-
 def _both(base: str, action: str) -> str:
     return f"{base}∧{action}"
 
 
-def _event_names(actions: list[str], base: str) -> list[str]:
+def _counter_names(actions: list[str], base: str) -> list[str]:
     return actions + [_both(base, a) for a in actions if a != base and base in actions]
 
 
-def _events(catalogue: Catalogue, base: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Users and items of the rows of each counter, in the order of `PriorCounts.names`."""
+def _events(catalogue: Catalogue, base: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Counter → users and items of its rows, in the order of `_counter_names`."""
     actions = _actions(catalogue)
-    out = [(catalogue.before[a].rows, catalogue.before[a].values) for a in actions]
-    if base in actions:
-        user, item = out[actions.index(base)]
-        pairs = [u.astype(np.int64) * catalogue.n_items + i for u, i in out]
-        pair = pairs[actions.index(base)]
-        for action, mine in zip(actions, pairs, strict=True):
-            if action != base:
-                both = np.isin(pair, mine)
-                out.append((user[both], item[both]))
+    out = {a: (catalogue.before[a].rows, catalogue.before[a].values) for a in actions}
+    pairs = {a: user.astype(np.int64) * catalogue.n_items + item for a, (user, item) in out.items()}
+    for action in (a for a in actions if a != base and base in actions):
+        both = np.isin(pairs[base], pairs[action])
+        out[_both(base, action)] = out[base][0][both], out[base][1][both]
     return out
