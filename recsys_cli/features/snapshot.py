@@ -19,6 +19,7 @@ from recsys_cli.features.family import SnapshotInputs
 from recsys_cli.features.keys import ItemKeys, counting_key
 from recsys_cli.features.pair_counters import PairCounters
 from recsys_cli.features.plan import Plan
+from recsys_cli.features.registry import family_of
 from recsys_cli.features.request import FrozenFeatures
 from recsys_cli.features.rows import Rows
 from recsys_cli.features.spec import Feature, FeatureSpec
@@ -80,7 +81,9 @@ class Snapshot(FrozenFeatures):
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Snapshot:
-        """What `to_arrays` gave."""
+        """What `to_arrays` gave; raises ArtifactError where a family of the run is not installed."""
+        for family in meta["families"]:
+            family_of(family)
 
         def under(start: str) -> dict[str, np.ndarray]:
             return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}

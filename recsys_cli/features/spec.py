@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from recsys_cli.errors import ArtifactError
 from recsys_cli.features.config import Becomes, FeatureConfig, Smoothing
 from recsys_cli.features.keys import CROSS, KEYS, VALUE, counting_key
 
@@ -158,7 +159,10 @@ class FeatureSpec:
 
     @classmethod
     def from_json(cls, content: dict) -> FeatureSpec:
-        """What `to_json` gave."""
+        """What `to_json` gave; raises ArtifactError for what another version of the program wrote."""
+        known = Feature.__dataclass_fields__.keys()
+        if any(f.keys() != known for f in content["features"]):
+            raise ArtifactError("the run's features are those of another version of the program", "train again")
         return cls(
             FeatureConfig.model_validate(content["config"]),
             tuple(Feature(**f) for f in content["features"]),

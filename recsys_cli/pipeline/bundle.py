@@ -25,7 +25,7 @@ from recsys_cli.safety.models import FOLDER, SafetyModels
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 4
+BUNDLE_VERSION = 5
 RELEVANCE_FOLDER = Path("ranking") / "relevance"
 
 

@@ -22,7 +22,8 @@ from recsys_cli.features.define import spec_of
 from recsys_cli.features.families import FAMILIES
 from recsys_cli.features.family import FeatureFamily
 from recsys_cli.features.readings import reading
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.features.spec import Feature, FeatureSpec
 from recsys_cli.testing import check_feature_family
 from recsys_cli.testing.small_world import small_world
 
@@ -199,3 +200,17 @@ def test_a_package_whose_family_cannot_be_loaded_is_named(tmp_path, tiny_dataset
     done = features_of(tmp_path, tiny_dataset, "weekend:Weekday")
     assert done.returncode == 3
     assert "'weekend' of the package weekend-features cannot be loaded" in done.stderr
+
+
+def test_a_run_is_refused_where_a_family_of_it_is_not_there_or_of_another_version():
+    world = small_world(3)
+    with registry.registered(Weekend()):
+        spec = spec_of(world.facts, registry.all_families().values())
+        saved = Snapshot.build(spec, world.catalogue, world.log, int(world.log.time[-1])).to_arrays()
+        Snapshot.from_arrays(*saved)
+    with pytest.raises(ArtifactError, match="family 'weekend', which is not there"):
+        Snapshot.from_arrays(*saved)
+    content = spec.to_json()
+    content["features"][0] = {k: v for k, v in content["features"][0].items() if k != "family"} | {"source": "user"}
+    with pytest.raises(ArtifactError, match="those of another version"):
+        FeatureSpec.from_json(content)
