@@ -54,21 +54,15 @@ class Past:
             return self.log.actions[name]
         if name in ("positive", "negative"):
             return getattr(self.log, name)
-        quantity = name.removesuffix("_known")
-        values = self._seconds() if quantity == "dwell" else self._shares()
-        if quantity != name:
-            return self.once(name, lambda: ~np.isnan(values))
-        return self.once(name, lambda: np.nan_to_num(np.log1p(np.maximum(values, 0)) if name == "dwell" else values))
+        return self.once(name, lambda: self._quantity(name))
 
-    def _seconds(self) -> np.ndarray:
-        return np.full(len(self.log), np.nan, np.float32) if self.log.dwell is None else self.log.dwell
-
-    def _shares(self) -> np.ndarray:
-        def shares() -> np.ndarray:
+    def _quantity(self, name: str) -> np.ndarray:
+        seconds = np.full(len(self.log), np.nan, np.float32) if self.log.dwell is None else self.log.dwell
+        values = np.log1p(np.maximum(seconds, 0))
+        if name.startswith("completion"):
             length = self.catalogue.item_numbers["duration_seconds"][self.log.item]
-            return np.where(length > 0, np.minimum(self._seconds() / np.where(length > 0, length, 1), 3), np.nan)
-
-        return self.once("completion shares", shares)
+            values = np.where(length > 0, np.minimum(seconds / np.where(length > 0, length, 1), 3), np.nan)
+        return ~np.isnan(values) if name.endswith("_known") else np.nan_to_num(values)
 
     def history(self, key: str) -> History:
         """The log by one counting key; that of users, which many features read, is kept."""

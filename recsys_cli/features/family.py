@@ -171,20 +171,16 @@ class TimelessFamily(FeatureFamily):
         return past.once(f"tables of {self.name}", lambda: self.tables(past.spec.of_family(self.name), past))
 
     def compute(self, features: Features, rows: AsOf) -> Values:
-        """See `FeatureFamily`."""
         past = rows.past
         held = past.once(f"held by {self.name}", lambda: self.held(past.spec, self._tables(past)))
         yield from self.values(features, held, past.keys, rows.user, rows.item)
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
-        """See `FeatureFamily`."""
         return self._tables(inputs.past)
 
     def prepare(self, features: Features, frozen: FrozenFeatures) -> Any:
-        """See `FeatureFamily`."""
         return self.held(frozen.spec, frozen.arrays[self.name])
 
     def serve(self, features: Features, request: Request, held: Any) -> Served:
-        """See `FeatureFamily`."""
         pairs = [f for f in features if f.place == "pair"]
         yield from self.values(pairs, held, request.frozen.keys, request.users[:, None], request.items)

@@ -47,7 +47,6 @@ class Attributes(FeatureFamily):
         return [(feature.place, feature.argument)]
 
 
-
 def define_number(
     place: str, name: str, feature: str, values: np.ndarray, whose: str, argument: str
 ) -> Iterator[Feature]:

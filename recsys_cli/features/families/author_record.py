@@ -64,7 +64,6 @@ class AuthorRecord(FeatureFamily):
                 yield f.name, formulas.mean(view.sum(works.worst), view.shown(), mean, _PRIOR)
 
 
-
 class _Published:
     """Items by author and date of publication."""
 

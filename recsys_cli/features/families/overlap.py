@@ -60,7 +60,6 @@ class Overlap(TimelessFamily):
         return zip(("user", "item"), feature.argument.split(BETWEEN), strict=True)
 
 
-
 def _compared(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> list[str]:
     """Columns of items that a user's is compared with; raises ConfigError for one that it cannot be."""
     vector = column.becomes == "vector"
@@ -173,8 +172,7 @@ class CommonValues:
 
     def _common(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         users = users.astype(np.int64)
-        first = int(users.flat[0]) * int(self.width)
-        bounds = (first, first + int(self.width)) if users.size == 1 else ()
+        bounds = (int(users.flat[0]) * self.width, (int(users.flat[0]) + 1) * self.width) if users.size == 1 else ()
         out = np.zeros(np.broadcast_shapes(users.shape, items.shape), np.float32)
         for t in range(self.items.shape[1]):
             code = self.items[:, t].take(items, mode="wrap")

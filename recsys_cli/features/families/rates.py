@@ -93,7 +93,6 @@ class Rates(CountedFamily):
             yield from _of_pairs(held, features, request)
 
 
-
 def _rates(facts: DatasetFacts, key: str) -> Iterator[Feature]:
     k, strength = counting_key(key), strength_of(facts.config.smoothing, key)
     prior = " + ".join(k.parents) or "everything"

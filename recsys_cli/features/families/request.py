@@ -44,7 +44,6 @@ class OfRequest(FeatureFamily):
             yield f.name, number_or_code(f, request.told(f.argument.removeprefix("impression.")))
 
 
-
 def _further(facts: DatasetFacts, name: str, own: ColumnConfig) -> Iterator[Feature]:
     """What a further column of impressions becomes."""
     where, argument = f"features.columns.impression.{name}", f"impression.{name}"

@@ -57,7 +57,6 @@ class Sessions(FeatureFamily):
             yield f.name, _value(visits, f, request.now, prior)
 
 
-
 def served_visits(request: Request) -> Visits:
     """The latest visit of each request's user, as the snapshot keeps it."""
     held = request.frozen.arrays["sessions"]

@@ -59,7 +59,6 @@ class Windows(CountedFamily):
                 yield f.name, np.log1p(np.expm1(held.rows(request.items)[..., 0]) * fading)
 
 
-
 def _value(f: Feature, view: View, rows: AsOf) -> np.ndarray:
     """float[n], one feature as of each row."""
     if f.measure == "window":
