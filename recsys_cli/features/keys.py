@@ -45,10 +45,6 @@ KEYS: dict[str, CountingKey] = {
         CountingKey("user_item", "pair", "pair", (), "the user with this very item"),
     )
 }
-_PAIRS = {
-    "user_surface": ("user", "surface"), "item_surface": ("item", "surface"), "user_item": ("user", "item"),
-    "user_author": ("user", "author"), "user_topic": ("user", "topic"), "user_format": ("user", "format"),
-}
 PAIR_KEYS = ("user_surface", "item_surface", "user_author", "user_topic", "user_format")
 DAYPART = 4 * HOUR
 """Length of the parts of the day that "daypart" tells apart."""
@@ -79,6 +75,11 @@ def counting_key(name: str) -> CountingKey:
         parents = tuple(p for p in parts if p in ("user", "item", "author"))
         return CountingKey(name, place, place, parents, " with ".join(told))
     return CountingKey(name, "item", "item", (), f"items whose {name.removeprefix('value_')} is the item's")
+
+
+def parts_of(name: str) -> list[str]:
+    """The one or two things that a key is of."""
+    return name.split("_" if name in KEYS else CROSS)
 
 
 def possible_keys(names: Sequence[str], catalogue: Catalogue, surfaces: Sequence[str]) -> list[str]:
@@ -199,18 +200,12 @@ class ItemKeys:
             return _of(self.topics, item).astype(np.int64)
         if name == "user_topic":
             return _pair(user[..., None], _of(self.topics, item), self.n_topics)
-        if name in _PAIRS:
-            first, second = _PAIRS[name]
-        elif CROSS in name:
-            first, second = name.split(CROSS)
-        else:
-            return self._part(name, user, item, surface, time).astype(np.int64)
-        asked = (user, item, surface, time)
-        return _pair(self._part(first, *asked), self._part(second, *asked), self.width(name))
+        parts = [self._part(part, user, item, surface, time) for part in parts_of(name)]
+        return _pair(*parts, self.width(name)) if len(parts) == 2 else parts[0].astype(np.int64)
 
     def width(self, name: str) -> int:
         """Keys of two things are first · width + second."""
-        second = _PAIRS[name][1] if name in _PAIRS else name.rpartition(CROSS)[2]
+        second = parts_of(name)[-1]
         fixed = {
             "user": self.n_users, "item": len(self.author), "author": self.n_authors, "topic": self.n_topics,
             "format": self.n_formats, "surface": self.n_surfaces, "daypart": DAY // DAYPART,

@@ -18,22 +18,21 @@ _registered: dict[str, FeatureFamily] = {}
 
 def register(family: FeatureFamily) -> None:
     """Add a family for the rest of the process; raises ConfigError where its name is taken."""
-    if family.name in _BUILT_IN or family.name in _registered:
+    if family.name in all_families():
         raise ConfigError(f"there is a feature family {family.name!r} already", "give it another name")
     _registered[family.name] = family
 
 
 @contextmanager
-def registered(*families: FeatureFamily) -> Iterator[None]:
-    """`register` for the time of a `with` block; families that are there already are left alone."""
-    new = [f for f in families if all_families().get(f.name) is not f]
-    for family in new:
-        register(family)
+def registered(family: FeatureFamily) -> Iterator[None]:
+    """A family that is there for the time of a `with` block, in place of another of its name if there is one."""
+    before = dict(_registered)
+    _registered[family.name] = family
     try:
         yield
     finally:
-        for family in new:
-            del _registered[family.name]
+        _registered.clear()
+        _registered.update(before)
 
 
 def all_families() -> dict[str, FeatureFamily]:
@@ -43,7 +42,7 @@ def all_families() -> dict[str, FeatureFamily]:
 
 def family_of(name: str) -> FeatureFamily:
     """A family by name; raises ArtifactError where no installed package brings it."""
-    found = _BUILT_IN.get(name) or _registered.get(name) or _installed().get(name)
+    found = _registered.get(name) or _BUILT_IN.get(name) or _installed().get(name)
     if found is None:
         raise ArtifactError(
             f"the features of this run are of the family {name!r}, which is not there",

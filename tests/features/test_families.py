@@ -20,6 +20,7 @@ from recsys_cli.features import registry
 from recsys_cli.features.build import build_table
 from recsys_cli.features.define import spec_of
 from recsys_cli.features.families import FAMILIES
+from recsys_cli.features.families.clock import Clock
 from recsys_cli.features.family import FeatureFamily
 from recsys_cli.features.readings import reading
 from recsys_cli.features.snapshot import Snapshot
@@ -116,6 +117,17 @@ def test_a_family_that_is_wrong_does_not_pass(family, says):
     check_feature_family(Wrong())
     with pytest.raises(AssertionError, match=says):
         check_feature_family(family())
+
+
+def test_a_family_may_be_checked_in_place_of_one_of_its_name():
+    class AlwaysNoon(Clock):
+        def serve(self, features, request, held):
+            yield from ((f.name, np.float32(0)) for f in features)
+
+    check_feature_family(Clock())
+    with pytest.raises(AssertionError, match="family 'clock', hour_sine: as of row"):
+        check_feature_family(AlwaysNoon())
+    assert registry.family_of("clock") in FAMILIES
 
 
 def test_a_value_by_other_means_is_compared():
