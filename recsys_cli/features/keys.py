@@ -177,14 +177,9 @@ class ItemKeys:
             author=catalogue.item_author,
             format=np.where((media < 0) & (length < 0), -1, code).astype(np.int32),
             topics=first_values(catalogue.item_topics, config.max_topics),
-            values=values,
-            user_values=user_values,
-            sizes=sizes,
-            n_users=catalogue.n_users,
-            n_authors=catalogue.n_authors,
             n_topics=max(catalogue.n_topics, _top(catalogue.item_topics.values)),
-            n_formats=n_media * lengths,
-            n_surfaces=max(n_surfaces, 1),
+            values=values, user_values=user_values, sizes=sizes, n_users=catalogue.n_users,
+            n_authors=catalogue.n_authors, n_formats=n_media * lengths, n_surfaces=max(n_surfaces, 1),
         )
 
     def key(self, name: str, user, item, surface, time=None) -> np.ndarray:

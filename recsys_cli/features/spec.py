@@ -149,11 +149,8 @@ class FeatureSpec:
     def to_json(self) -> dict:
         """For `from_json`."""
         return {
-            "config": self.config.model_dump(mode="json"),
-            "features": [asdict(f) for f in self.features],
-            "positive": self.positive,
-            "negative": self.negative,
-            "n_surfaces": self.n_surfaces,
+            "config": self.config.model_dump(mode="json"), "features": [asdict(f) for f in self.features],
+            "positive": self.positive, "negative": self.negative, "n_surfaces": self.n_surfaces,
             "n_devices": self.n_devices,
         }
 
@@ -166,10 +163,7 @@ class FeatureSpec:
         return cls(
             FeatureConfig.model_validate(content["config"]),
             tuple(Feature(**f) for f in content["features"]),
-            tuple(content["positive"]),
-            tuple(content["negative"]),
-            content["n_surfaces"],
-            content["n_devices"],
+            tuple(content["positive"]), tuple(content["negative"]), content["n_surfaces"], content["n_devices"],
         )
 
 

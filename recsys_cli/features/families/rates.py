@@ -135,7 +135,7 @@ def _block(frozen: FrozenFeatures, key: str, names: Sequence[str]) -> Block:
     """Frozen values of features of one key that is no pair."""
     if key != "surface":
         return frozen.values(counting_key(key).place, names)
-    held = [f.name for f in frozen.spec.features if f.key == key]
+    held = [f.name for f in frozen.spec.of_family("rates") if f.key == key]
     return Block(frozen.arrays["rates"]["surface"], held, names)
 
 
