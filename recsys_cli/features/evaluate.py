@@ -25,17 +25,31 @@ def fill(
     retrievers; None leaves them at 0.
     """
     whole = AsOf(past, rows, [f.name for f in features], out, similarity)
-    families = list(by_family(features))
+    counted, others = [], []
+    for family, mine in by_family(features):
+        (counted if isinstance(family, CountedFamily) else others).append((family, mine))
     for key in past.spec.keys:
-        for family, mine in families:
-            counted = [f for f in mine if f.key == key] if isinstance(family, CountedFamily) else []
-            if counted:
-                whole.write(family.compute(counted, whole))
+        of_key = ((family, [f for f in mine if f.key == key]) for family, mine in counted)
+        _write([(family, mine) for family, mine in of_key if mine], whole)
         whole.forget_views()
     for part in whole.parts(_ROWS_AT_ONCE):
-        for family, mine in families:
-            if not isinstance(family, CountedFamily):
-                part.write(family.compute(mine, part))
+        _write(others, part)
+
+
+def _write(families: list[tuple[FeatureFamily, list[Feature]]], rows: AsOf) -> None:
+    """Compute and write in one stream, which is faster; but a family waits until what it needs is written."""
+
+    def computed(some: list[tuple[FeatureFamily, list[Feature]]]) -> Iterator[tuple[str, np.ndarray]]:
+        for family, features in some:
+            yield from family.compute(features, rows)
+
+    together: list[tuple[FeatureFamily, list[Feature]]] = []
+    for family, features in families:
+        if any(other.name in family.needs for other, _ in together):
+            rows.write(computed(together))
+            together = []
+        together.append((family, features))
+    rows.write(computed(together))
 
 
 def by_family(features: Sequence[Feature]) -> Iterator[tuple[FeatureFamily, list[Feature]]]:

@@ -24,7 +24,7 @@ class Recency(CountedFamily):
     """Time since the last impression and interaction of a user, with an author, a topic or the very item."""
 
     name = "recency"
-    needs = ("sessions", "rates")
+    needs = ("sessions",)
 
     def define(self, facts: DatasetFacts) -> Definitions:
         for key, measures in _OF_KEYS.items():
