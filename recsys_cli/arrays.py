@@ -15,6 +15,22 @@ _MAGIC = b"RSARR001"
 _ALIGN = 64
 
 
+def find_sorted(held: np.ndarray, values: np.ndarray, low: int | None = None, high: int | None = None) -> np.ndarray:
+    """int64, shape of `values`: places of values among ascending ones, len(held) where absent.
+
+    low, high: bounds of the values, where known: a search among few stays in the processor's cache.
+    """
+    first, last = 0, len(held)
+    if low is not None:
+        first, last = held.searchsorted((low, high))
+    if first == last:
+        return np.full(values.shape, len(held))
+    part = held[first:last]
+    at = part.searchsorted(values)
+    np.minimum(at, len(part) - 1, out=at)
+    return np.where(part.take(at) == values, at + first, len(held))
+
+
 def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict | None = None) -> None:
     """Write arrays (numbers, Booleans or fixed-width bytes) and a small JSON `meta` to one file."""
     index, offset = {}, 0

@@ -78,7 +78,7 @@ def category_names(spec: FeatureSpec, names: dict[str, list[str]]) -> dict[str, 
     """Categorical feature → names of its codes 1, 2, …, where each code has a name of its own."""
     out = {}
     for f in spec.features:
-        known = names.get(f.argument if f.source == "request" else f"{f.place}.{f.argument}", [])
+        known = names.get(f.vocabulary, [])
         if f.codes and known and len(known) < f.codes:
             out[f.name] = known
     return out

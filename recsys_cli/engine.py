@@ -18,7 +18,8 @@ import numpy as np
 from recsys_cli.artifacts.runs import RunManifest, RunStore
 from recsys_cli.data.state import State
 from recsys_cli.errors import UnknownIdError, UsageError, nearest
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.parallel import one_blas_thread
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, read_bundle

@@ -48,7 +48,8 @@ def explain(
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.errors import UsageError
-    from recsys_cli.features.case import case_of, reading
+    from recsys_cli.features.readings import reading
+    from recsys_cli.inspection import inspect_user_item
 
     config = call.config
     if ranker == "light" and action is not None:
@@ -56,7 +57,7 @@ def explain(
     engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
     values = parse_context(context or []) | ({} if at is None else {"time": at})
     dataset = None if at is None else Dataset.open(config.paths.data)
-    case = case_of(engine, user, item, engine.context(values), dataset)
+    case = inspect_user_item(engine, user, item, engine.context(values), dataset)
     predictions = {} if engine.bundle.heavy is None else engine.bundle.heavy.predict(case.values[None], case.entities)
     predictions = {name: float(column[0]) for name, column in predictions.items()}
     if ranker == "light":
@@ -70,10 +71,11 @@ def explain(
         asked = _as_candidate(engine, case, told.names)
         features = {name: _of_request(name) for name in asked} | features
         at_names |= asked
+    names = engine.bundle.catalogue.names
     rows = [
         {
             "name": name, "group": features[name].group, "value": at_names[name],
-            "reading": reading(features[name], at_names[name], engine.bundle.catalogue.names),
+            "reading": reading(features[name], at_names[name], names.get(features[name].vocabulary, ())),
             "contribution": float(part), "meaning": features[name].meaning,
         }
         for name, part in zip(told.names, told.contributions, strict=True)
@@ -103,7 +105,7 @@ def _light(engine: RecommendationEngine, case) -> Attribution:
 
 def _as_candidate(engine: RecommendationEngine, case, names: tuple[str, ...]) -> dict[str, float]:
     """Features of the item among what the sources propose to the user now; UsageError where it is not among that."""
-    from recsys_cli.features.snapshot import Context
+    from recsys_cli.features.context import Context
     from recsys_cli.pipeline.candidates import Query
     from recsys_cli.pipeline.request_features import candidate_features
     from recsys_cli.pipeline.scoring import similarities
@@ -125,7 +127,7 @@ def _as_candidate(engine: RecommendationEngine, case, names: tuple[str, ...]) ->
 def _of_request(name: str) -> Feature:
     from recsys_cli.features.spec import Feature
 
-    return Feature(name, "request", "request", "request", name, "place among the candidates of the request", name)
+    return Feature(name, "request", "request", name, "place among the candidates of the request", name)
 
 
 def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case, action: str) -> Attribution:

@@ -61,13 +61,13 @@ def show(
     from recsys_cli.cli.recommend import parse_context
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
-    from recsys_cli.features.case import case_of
+    from recsys_cli.inspection import inspect_user_item
 
     config = call.config
     engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
     values = parse_context(context or []) | ({} if at is None else {"time": at})
     dataset = None if at is None else Dataset.open(config.paths.data)
-    case = case_of(engine, user, item, engine.context(values), dataset)
+    case = inspect_user_item(engine, user, item, engine.context(values), dataset)
     rows = _of_group(case.rows(engine.bundle.catalogue.names), group_name)
     moment = None if engine.manifest.windows.places else _time(case.now)
     document = {"user": case.user, "item": case.item, "time": moment, "features": rows}
@@ -92,6 +92,7 @@ def _spec(call: Invocation, run: str | None) -> FeatureSpec:
     import orjson
 
     from recsys_cli.artifacts.runs import RunStore
+    from recsys_cli.features.define import create_spec
     from recsys_cli.features.spec import FeatureSpec
 
     config = call.config
@@ -104,7 +105,7 @@ def _spec(call: Invocation, run: str | None) -> FeatureSpec:
     call.say("nothing is trained: the definitions are those of the dataset, without similarities of the sources")
     dataset = Dataset.open(config.paths.data)
     log, names = dataset.log, dataset.categories
-    return FeatureSpec.create(
+    return create_spec(
         config.features, dataset.catalogue, positive=log.positive_actions, negative=log.negative_actions,
         has_dwell=log.dwell is not None, surfaces=names.get("surface", ()), devices=names.get("device", ()),
         context=log.context,

@@ -217,7 +217,7 @@ class _Arm:
         return self._learn(visits, rows, items, responses)
 
     def _context(self, engine: RecommendationEngine, visits: Visits, at: np.ndarray):
-        from recsys_cli.features.snapshot import Context
+        from recsys_cli.features.context import Context
         from recsys_cli.world.people import DEVICES
         from recsys_cli.world.visits import SURFACES
 

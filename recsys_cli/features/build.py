@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
-from recsys_cli.features.evaluate import Evaluator
-from recsys_cli.features.questions import Questions
+from recsys_cli.features.as_of import Past, Similarity
+from recsys_cli.features.evaluate import fill
+from recsys_cli.features.rows import Rows
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 
-Similarity = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
-"""(users int32[n], items int32[n]) → retriever name → float32[n] scores"""
-_ASKED_AT_ONCE = 2**18
-
 
 def build_table(
-    spec: FeatureSpec,
-    catalogue: Catalogue,
-    log: Log,
-    rows: slice | np.ndarray | Log | None = None,
-    follows: dict[str, np.ndarray] | None = None,
-    blocks: dict[str, np.ndarray] | None = None,
+    spec: FeatureSpec, catalogue: Catalogue, log: Log, rows: slice | np.ndarray | Log | None = None,
+    follows: dict[str, np.ndarray] | None = None, blocks: dict[str, np.ndarray] | None = None,
     similarity: Similarity | None = None,
 ) -> FeatureTable:
     """Features of some rows of a log, each counted from all rows of the log strictly before its time.
@@ -36,25 +27,9 @@ def build_table(
     """
     asked = log if rows is None else rows if isinstance(rows, Log) else log.take(rows)
     values = np.zeros((len(asked), len(spec.features)), np.float32)
-    Evaluator(spec, catalogue, log, follows, blocks).fill(Questions.of(asked), spec.features, values)
-    if similarity is not None and spec.similarities:
-        for low in range(0, len(asked), _ASKED_AT_ONCE):
-            part = slice(low, low + _ASKED_AT_ONCE)
-            scores = similarity(asked.user[part], asked.item[part])
-            for name in spec.similarities:
-                if name in scores:
-                    values[part, spec.column[f"sim_{name}"]] = scores[name]
+    fill(Past(spec, catalogue, log, follows, blocks), Rows.of(asked), spec.features, values, similarity)
     return FeatureTable(
-        values=values,
-        names=spec.names,
-        categories=spec.categories,
-        labels=asked.actions,
-        dwell=asked.dwell,
-        user=asked.user,
-        item=asked.item,
-        time=asked.time,
-        position=asked.position,
-        request=asked.request,
-        propensity=asked.propensity,
+        values, spec.names, spec.categories, asked.actions, asked.dwell, asked.user, asked.item, asked.time,
+        position=asked.position, request=asked.request, propensity=asked.propensity,
         behaviour=Behaviour.of_log(catalogue, log),
     )

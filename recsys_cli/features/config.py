@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_cli.config import Section
 
 FamilyName = Literal[
-    "user",
-    "author",
-    "item",
-    "topic",
-    "surface",
-    "user_surface",
-    "item_surface",
-    "user_author",
-    "user_topic",
-    "user_format",
-    "user_item",
+    "user", "author", "item", "topic", "surface", "user_surface", "item_surface", "user_author", "user_topic",
+    "user_format", "user_item",
 ]
 
 
@@ -94,29 +85,10 @@ class ColumnsConfig(Section):
 class FeatureConfig(Section):
     """What becomes a feature."""
 
-    families: tuple[FamilyName, ...] = (
-        "user",
-        "author",
-        "item",
-        "topic",
-        "surface",
-        "user_surface",
-        "item_surface",
-        "user_author",
-        "user_topic",
-        "user_format",
-        "user_item",
-    )
+    families: tuple[FamilyName, ...] = get_args(FamilyName)
     """What impressions and actions are counted over."""
     before_families: tuple[FamilyName, ...] = (
-        "user",
-        "author",
-        "item",
-        "topic",
-        "user_author",
-        "user_topic",
-        "user_format",
-        "user_item",
+        "user", "author", "item", "topic", "user_author", "user_topic", "user_format", "user_item",
     )
     """What the rows of the table `history`, from before the log begins, are counted over."""
     before_base: str = "watch"

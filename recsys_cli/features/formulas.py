@@ -27,6 +27,7 @@ def log_odds(count, shown, prior_log_odds, strength: float):
 
 
 def sigmoid(x):
+    """Probability of log-odds, float32."""
     return 1 / (1 + np.exp(-np.asarray(x, np.float32)))
 
 

@@ -13,7 +13,8 @@ from recsys_cli.hashing import mix
 
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
-    from recsys_cli.features.snapshot import Context, Snapshot
+    from recsys_cli.features.context import Context
+    from recsys_cli.features.snapshot import Snapshot
     from recsys_cli.pipeline.bundle import Bundle
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.features.snapshot import Context
+from recsys_cli.features.context import Context
 from recsys_cli.metrics import list_ndcg
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE, RELEVANCE, WEIGHTED, Order

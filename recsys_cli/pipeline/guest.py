@@ -9,7 +9,7 @@ import numpy as np
 from recsys_cli.data.catalogue import Columns
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
-from recsys_cli.features.plan import Context
+from recsys_cli.features.context import Context
 from recsys_cli.features.snapshot import Snapshot
 
 SPACING = 60_000_000

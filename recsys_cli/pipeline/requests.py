@@ -16,7 +16,8 @@ import numpy as np
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.parallel import one_blas_thread
 from recsys_cli.pipeline.build import build_stages

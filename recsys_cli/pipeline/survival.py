@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_cli.data.state import State
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.candidates import Query, run_stages

@@ -1,6 +1,7 @@
-"""Contracts that every component passes, and yours should: call them from your tests."""
+"""Contracts for parts that others write: each proves that a part does what the toolkit asks of its kind."""
 
+from recsys_cli.testing.feature_family import check_feature_family
 from recsys_cli.testing.ranker import check_ranker
 from recsys_cli.testing.retriever import check_retriever
 
-__all__ = ["check_ranker", "check_retriever"]
+__all__ = ["check_feature_family", "check_ranker", "check_retriever"]

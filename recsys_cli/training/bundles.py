@@ -11,7 +11,7 @@ import polars as pl
 
 from recsys_cli.data.ragged import offsets_of
 from recsys_cli.data.state import State
-from recsys_cli.features.columns import confined
+from recsys_cli.features.define import confined
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.pipeline.build import build_stages
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle

@@ -27,6 +27,7 @@ from recsys_cli.data.windows import Split, Windows, make_split
 from recsys_cli.earlier import category_names, taken_over, warm_start
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.build import build_table
+from recsys_cli.features.define import create_spec
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
@@ -451,7 +452,7 @@ class TrainingJob:
         for side in ("user", "item"):
             for column, why in getattr(self.dataset.catalogue, f"{side}_columns").refused.items():
                 self.notes.append(f"{side}s' column {column} becomes no feature: {why}")
-        return FeatureSpec.create(
+        return create_spec(
             self.settings.features,
             self.dataset.catalogue,
             positive=log.positive_actions,

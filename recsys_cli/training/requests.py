@@ -32,7 +32,7 @@ CHOICE_USERS = 2_000
 """Users of the validation window on whom orders are compared at most."""
 FEWEST_SHOWN = 100
 """Interactions with listed items that the window's log must hold for an estimate by propensity."""
-OF_TIME = ("created", "session", "clock")
+OF_TIME = ("ages", "sessions", "clock")
 """What features of age, visits and the clock are taken from."""
 LOGGED_SHARE = 0.5
 """Share of the validation window's rows with a propensity from which on the choice is made by it."""
@@ -128,10 +128,10 @@ def feature_names(job: TrainingJob, bundle: Bundle) -> tuple[str, ...]:
     spec, config = bundle.spec, job.settings.ranking
     wanted = {*config.relevance.features, *config.light.features}
     if config.relevance.attributes:
-        wanted |= {f.name for f in spec.features if f.source in ("attribute", "column") and f.place in ("user", "item")}
+        wanted |= {f.name for f in spec.features if f.family == "attributes"}
     if job.lesson.own or job.split.kind not in ("time", "rolling") or not job.whole.manifest.has_time:
         # moments of the lesson are an order of rows: spans of time mean something else when served
-        wanted -= {f.name for f in spec.features if f.span or f.source in OF_TIME}
+        wanted -= {f.name for f in spec.features if f.span or f.family in OF_TIME}
     return (*request_feature_names(bundle.proposing), *(name for name in spec.names if name in wanted))
 
 

@@ -19,7 +19,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.windows import WindowsConfig, make_split
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.define import create_spec
 
 SECONDS, GIB = 180.0, 8.0
 
@@ -28,7 +28,7 @@ def main(folder: str, rows: str = "window") -> int:
     with PeakMemory() as memory:
         data = Dataset.open(folder)
         log, names = data.log, data.categories
-        spec = FeatureSpec.create(
+        spec = create_spec(
             FeatureConfig(), data.catalogue, positive=log.positive_actions, negative=log.negative_actions,
             has_dwell=log.dwell is not None, surfaces=names.get("surface", ()), devices=names.get("device", ()),
         )

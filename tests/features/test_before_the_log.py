@@ -2,108 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_features_as_of import ITEMS, USERS, make_world
+from feature_worlds import with_before
 
 from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.writer import write_dataset
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.snapshot import Context, Snapshot
-from recsys_cli.features.spec import FeatureSpec
-from recsys_cli.features.tastes import Tastes, define_tastes
-
-
-def with_before(seed: int, base: str = "watch"):
-    """`make_world` with a table of watched and liked items, some watched twice."""
-    spec, catalogue, log, _ = make_world(seed)
-    rng = np.random.default_rng(seed + 1)
-    users = {base: rng.integers(0, USERS, 60), "like": rng.integers(0, USERS, 12)}
-    items = {a: rng.integers(0, ITEMS, len(u)).astype(np.int32) for a, u in users.items()}
-    before = {a: Ragged.group(users[a], items[a], USERS) for a in users}
-    catalogue = replace(catalogue, before=before)
-    spec = FeatureSpec.create(
-        spec.config, catalogue, positive=log.positive_actions, negative=log.negative_actions, has_dwell=True,
-        surfaces=["home", "search"], devices=["a", "b", "c"], context=log.context,
-    )
-    return spec, catalogue, log
-
-
-def rows_of(catalogue: Catalogue, spec: FeatureSpec, source: str, user: int, item: int, action: str) -> list[tuple]:
-    """The (user, item) rows of an action that share a key, one entry a shared key."""
-
-    def keys(u: int, i: int) -> list:
-        author = int(catalogue.item_author[i])
-        media, seconds = int(catalogue.item_codes["media_type"][i]), catalogue.item_numbers["duration_seconds"][i]
-        length = None if np.isnan(seconds) else sum(edge <= seconds for edge in spec.config.length_edges_seconds)
-        topics = catalogue.item_topics[i][: spec.config.max_topics].tolist()
-        if source in ("topic", "user_topic"):
-            return [(t, u if source == "user_topic" else None) for t in topics]
-        return {
-            "user": [u], "item": [i], "author": [author] if author >= 0 else [],
-            "user_author": [(u, author)] if author >= 0 else [], "user_item": [(u, i)],
-            "user_format": [] if media < 0 and length is None else [(u, media, length)],
-        }[source]
-
-    mine, rows = set(keys(user, item)), catalogue.before[action]
-    return [
-        (u, int(i)) for u in range(USERS) for i in rows[u] for _ in range(len(mine & set(keys(u, int(i)))))
-    ]
-
-
-def expected(catalogue: Catalogue, spec: FeatureSpec, f, user: int, item: int) -> float:
-    liked = {(u, int(i)) for u in range(USERS) for i in catalogue.before["like"][u]}
-
-    def logit(p: float) -> float:
-        return math.log(p / (1 - p))
-
-    def rate(source: str) -> float:
-        if source == "everything":
-            watched = [(u, int(i)) for u in range(USERS) for i in catalogue.before["watch"][u]]
-            return logit((sum(r in liked for r in watched) + 1) / (len(watched) + 2))
-        parents = {"user_topic": ["user", "topic"], "user_format": ["user"]}.get(source, ["everything"])
-        prior = sum(rate(p) for p in parents) - (len(parents) - 1) * rate("everything")
-        strength = {"user": 10, "author": 20, "item": 20, "topic": 50, "user_topic": 10, "user_format": 10}[source]
-        watched = rows_of(catalogue, spec, source, user, item, "watch")
-        pull = strength / (1 + math.exp(-prior))
-        return logit((sum(r in liked for r in watched) + pull) / (len(watched) + strength))
-
-    source = f.source.removeprefix("before_")
-    if f.measure == "count":
-        return math.log1p(len(rows_of(catalogue, spec, source, user, item, f.argument)))
-    return rate(source)
-
-
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 10_000), row=st.integers(0, 119))
-def test_they_equal_a_count_by_hand_in_the_table_and_in_the_snapshot(seed, row):
-    spec, catalogue, log = with_before(seed)
-    features = [f for f in spec.features if f.source.startswith("before_")]
-    assert len(features) == 8 * 2 + 6
-    user, item = int(log.user[row]), int(log.item[row])
-    wanted = {f.name: expected(catalogue, spec, f, user, item) for f in features}
-    table = dict(zip(spec.names, build_table(spec, catalogue, log, np.array([row])).values[0], strict=True))
-    assert {n: table[n] for n in wanted} == pytest.approx(wanted, rel=1e-4, abs=1e-5)
-    snapshot = Snapshot.build(spec, catalogue, log, int(log.time[row]))
-    more = {name: values[row : row + 1] for name, values in log.context.items()}
-    context = Context(int(log.time[row]), log.surface[row : row + 1], log.device[row : row + 1], more=more)
-    served = snapshot.features(log.user[row : row + 1], log.item[row : row + 1, None], context)[0, 0]
-    assert dict(zip(spec.names, served, strict=True)) == pytest.approx(table, rel=1e-4, abs=2e-5)
+from recsys_cli.features.context import Context
+from recsys_cli.features.define import create_spec
+from recsys_cli.features.families.prior_tastes import taste_vectors
+from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.testing.small_world import ITEMS, USERS
 
 
 def test_the_log_does_not_change_them():
     spec, catalogue, log = with_before(4)
-    at = [i for i, f in enumerate(spec.features) if f.source.startswith("before_")]
+    at = [i for i, f in enumerate(spec.features) if f.family == "prior_history"]
     whole = build_table(spec, catalogue, log).values[:40, at]
     turned = replace(log, actions={k: ~v for k, v in log.actions.items()}, _cache={})
     np.testing.assert_array_equal(whole, build_table(spec, catalogue, turned).values[:40, at])
@@ -124,13 +44,13 @@ def test_batches_unknown_people_and_a_file_give_the_same(tmp_path):
     np.testing.assert_array_equal(again.features(users, items, context), values)
     for b in range(3):
         np.testing.assert_array_equal(snapshot.features(users[b : b + 1], items[b : b + 1], context)[0], values[b])
-    counts = [i for i, f in enumerate(spec.features) if f.source == "before_user_author"]
+    counts = [i for i, f in enumerate(spec.features) if f.key == "prior_user_author"]
     assert not values[1][:, counts].any() and values[[0, 2]][..., counts].any()
 
 
 def test_without_the_base_action_there_are_counts_and_no_shares():
     spec, _, _ = with_before(6, base="seen")
-    features = [f for f in spec.features if f.source.startswith("before_")]
+    features = [f for f in spec.features if f.family == "prior_history"]
     assert {f.measure for f in features} == {"count"} and {f.argument for f in features} == {"like", "seen"}
 
 
@@ -152,8 +72,8 @@ def test_the_table_is_read_in_the_order_of_rank_and_strangers_are_left_out(tiny_
 def test_tastes_are_a_singular_value_decomposition_of_who_did_what():
     _, catalogue, log = with_before(5)
     config = FeatureConfig(before_taste_dims=2, before_tastes=("watch", "dream"))
-    spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
-    names = [f.name for f in spec.features if f.source == "tastes"]
+    spec = create_spec(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+    names = [f.name for f in spec.features if f.family == "prior_tastes"]
     assert names == ["before_watch_dot", "before_watch_cosine"]
     did = np.zeros((USERS, ITEMS))
     rows = catalogue.before["watch"]
@@ -178,10 +98,8 @@ def test_tastes_are_a_singular_value_decomposition_of_who_did_what():
 
 
 def test_making_tastes_leaves_the_table_of_history_alone():
-    spec, catalogue, _ = with_before(5)
-    config = spec.config.model_copy(update={"before_taste_dims": 2})
-    spec = replace(spec, config=config, features=tuple(define_tastes(config, catalogue)))
+    _, catalogue, _ = with_before(5)
     before = catalogue.before["watch"].offsets.copy(), catalogue.before["watch"].values.copy()
-    assert Tastes.build(spec, catalogue) is not None
+    assert taste_vectors(catalogue, ("watch",), 2)["watch/users"].any()
     np.testing.assert_array_equal(catalogue.before["watch"].offsets, before[0])
     np.testing.assert_array_equal(catalogue.before["watch"].values, before[1])

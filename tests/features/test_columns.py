@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from test_features_as_of import ITEMS, USERS, make_world
+from feature_worlds import make_world
 
 from recsys_cli.data import encode
 from recsys_cli.data.catalogue import Catalogue, Columns
@@ -18,12 +18,15 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.errors import ConfigError, DataError, UsageError
 from recsys_cli.features.build import build_table
-from recsys_cli.features.columns import codes_of_numbers, confined
 from recsys_cli.features.config import FeatureConfig
-from recsys_cli.features.overlap import Overlap
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.dataset_columns import codes_of_numbers
+from recsys_cli.features.define import confined, create_spec
+from recsys_cli.features.families.overlap import CommonValues
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.pipeline.guest import with_guest
+from recsys_cli.testing.small_world import ITEMS, USERS
 
 DAY = 86_400_000_000
 
@@ -33,7 +36,7 @@ def read(**columns) -> tuple[dict, dict, Columns]:
 
 
 def spec_of(catalogue: Catalogue, log=None, **settings) -> FeatureSpec:
-    return FeatureSpec.create(
+    return create_spec(
         FeatureConfig(**settings), catalogue, positive=("click",), negative=(),
         context={} if log is None else log.context,
     )
@@ -151,7 +154,7 @@ def test_share_and_jaccard_by_hand():
     item = np.sort(hashed_names(["jazz", "rust"]))
     items = Ragged(np.minimum(np.arange(ITEMS + 1), 1) * 2, item)
     changed = replace(catalogue, user_columns=Columns(lists={"h": users}), item_columns=Columns(lists={"t": items}))
-    overlap = Overlap.of(changed, "h|t")
+    overlap = CommonValues.of(changed, "h|t")
     who, what = np.array([[0], [1], [-1]]), np.array([[0, 1, -1]])
     np.testing.assert_allclose(overlap.values(["share"], who, what)[0], [[1 / 2, 0, 0], [0, 0, 0], [0, 0, 0]])
     np.testing.assert_allclose(overlap.values(["jaccard"], who, what)[0][0], [1 / 4, 0, 0])
@@ -164,7 +167,7 @@ def test_words_of_users_meet_the_words_of_items():
     text = hashed_words(["Rust!", "#tea", *[""] * 7])
     text = Ragged(text.offsets, text.values % 2**15)
     changed = replace(catalogue, item_text=text, user_columns=Columns(words={"bio": words}))
-    share = Overlap.of(changed, "bio|text").values(["share"], np.array([[0]]), np.array([[0, 1]]))[0]
+    share = CommonValues.of(changed, "bio|text").values(["share"], np.array([[0]]), np.array([[0, 1]]))[0]
     np.testing.assert_allclose(share, [[1, 0]])  # a hashtag is a word of its own
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_features_as_of import make_world
+from feature_worlds import make_world
 
 from recsys_cli.errors import ConfigError
 from recsys_cli.features import formulas
 from recsys_cli.features.config import FeatureConfig
+from recsys_cli.features.define import create_spec
 from recsys_cli.features.history import Clock, History
-from recsys_cli.features.spec import FeatureSpec
 
 TIME = np.array([10, 20, 20, 30, 30, 50], np.int64)
 KEYS = np.array([7, 7, 3, 7, -1, 7], np.int64)
@@ -89,7 +89,7 @@ def test_missing_numbers_become_zero_with_a_companion():
     _, catalogue, _, _ = make_world(1)
     ages = np.array([np.nan, 20, np.inf, 40, 60, 30], np.float32)
     catalogue = replace(catalogue, user_numbers={"age": ages})
-    spec = FeatureSpec.create(FeatureConfig(), catalogue, positive=("click",), negative=())
+    spec = create_spec(FeatureConfig(), catalogue, positive=("click",), negative=())
     assert {"user_age", "user_age_missing"} <= set(spec.names)
     assert formulas.number(ages, "plain").tolist() == [0, 20, 0, 40, 60, 30]
 
@@ -101,15 +101,15 @@ def test_an_attribute_that_the_dataset_lacks_is_refused_with_the_nearest_one():
         (FeatureConfig(user_attributes=("contry",)), "country"),
     ):
         with pytest.raises(ConfigError) as error:
-            FeatureSpec.create(config, catalogue, positive=("click",), negative=())
+            create_spec(config, catalogue, positive=("click",), negative=())
         assert hint in error.value.hint
 
 
 def test_families_that_are_switched_off_leave_no_feature_and_no_prior():
     _, catalogue, log, _ = make_world(1)
     config = FeatureConfig(families=("item", "user_author"), crosses=())
-    spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
-    assert {f.source for f in spec.features if f.measure == "rate"} == {"item", "user_author"}
+    spec = create_spec(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+    assert {f.key for f in spec.features if f.measure == "rate"} == {"item", "user_author"}
     from recsys_cli.features.build import build_table
 
     values = build_table(spec, catalogue, log).values
@@ -121,11 +121,11 @@ def test_a_cross_that_can_be_none_of_any_dataset_is_refused(parts):
     _, catalogue, log, _ = make_world(1)
     config = FeatureConfig(crosses=(parts,))
     with pytest.raises(ConfigError, match=r"features\.crosses"):
-        FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+        create_spec(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
 
 
 def test_a_cross_of_what_a_dataset_lacks_is_left_out():
     _, catalogue, log, _ = make_world(1)
     config = FeatureConfig(crosses=(("user", "item.colour"), ("item", "user.country"), ("author", "surface")))
-    spec = FeatureSpec.create(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
+    spec = create_spec(config, catalogue, positive=log.positive_actions, negative=log.negative_actions)
     assert spec.crosses == ("item:user.country",)

@@ -10,13 +10,16 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
-from test_features_as_of import ITEMS, USERS, make_world
+from feature_worlds import make_world
 
 from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.data.catalogue import Columns
 from recsys_cli.features.build import build_table
-from recsys_cli.features.snapshot import Context, Snapshot
+from recsys_cli.features.context import Context
+from recsys_cli.features.define import create_spec
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.testing.small_world import ITEMS, USERS
 
 HOUR = 3_600_000_000
 
@@ -62,7 +65,7 @@ def test_an_unknown_user_has_zero_counters_and_general_rates(served):
     values = values[items[2] >= 0]
     for name in ("user_impressions", "user_author_impressions", "tie_strength", "follows_author", "topic_match"):
         assert not values[:, at[name]].any(), name
-    assert values[0, at["user_click_logodds"]] == pytest.approx(snapshot.everything[0], abs=1e-5)
+    assert values[0, at["user_click_logodds"]] == pytest.approx(snapshot.everything["click"], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +88,12 @@ def test_some_columns_equal_those_of_all(served, columns):
 
 def test_a_request_without_context_stands_on_the_commonest_surface(served):
     snapshot, users, items, context = served
-    surface = np.full(5, snapshot.usual[0], np.int16)
-    device = np.full(5, snapshot.usual[1], np.int16)
-    assert (snapshot.usual >= 0).all()
+    surface = np.full(5, snapshot.usual["surface"], np.int16)
+    device = np.full(5, snapshot.usual["device"], np.int16)
+    assert min(snapshot.usual["surface"], snapshot.usual["device"]) >= 0
     usual = snapshot.features(users, items, Context(context.now, surface, device))
     np.testing.assert_array_equal(snapshot.features(users, items, Context(context.now)), usual)
-    more = {n: np.full(5, snapshot.usual_more[n], np.float32) for n in ("network", "temperature", "cell")}
+    more = {n: np.full(5, snapshot.usual[n], np.float32) for n in ("network", "temperature", "cell")}
     told = snapshot.features(users, items, Context(context.now, surface, device, more=more))
     np.testing.assert_array_equal(told, usual)
     part = Context(context.now, surface, device).rows(slice(1, 3))
@@ -125,7 +128,7 @@ def test_a_snapshot_from_a_file_serves_the_same_without_heavy_imports(served, tm
     np.testing.assert_array_equal(read.features(users, items, context), snapshot.features(users, items, context))
     code = (
         "import sys, numpy as np; from recsys_cli.arrays import load_arrays; "
-        "from recsys_cli.features.snapshot import Snapshot, Context; "
+        "from recsys_cli.features.context import Context; from recsys_cli.features.snapshot import Snapshot; "
         f"s = Snapshot.from_arrays(*load_arrays({str(tmp_path / 'features.arrays')!r})); "
         "f = s.features(np.array([0]), np.array([[1, 2]]), Context(s.now)); "
         "print([m for m in ('polars', 'scipy', 'torch', 'sklearn', 'pyarrow') if m in sys.modules], f.shape[2])"
@@ -177,16 +180,10 @@ def test_a_dataset_of_pairs_alone_still_has_features():
         device=None,
         _cache={},
     )
-    spec = FeatureSpec.create(FeatureConfig(), bare, positive=("like",), negative=())
+    spec = create_spec(FeatureConfig(), bare, positive=("like",), negative=())
     table = build_table(spec, bare, log)
-    assert np.isfinite(table.values).all() and {f.source for f in spec.features} == {
-        "user",
-        "item",
-        "user_item",
-        "user:daypart",
-        "session",
-        "clock",
-    }
+    assert np.isfinite(table.values).all() and spec.keys == ("user", "item", "user_item", "user:daypart")
+    assert {f.family for f in spec.features} == {"rates", "recency", "sessions", "windows", "clock"}
     now = int(log.time[-1])
     got = Snapshot.build(spec, bare, log, now).features(log.user[-1:], log.item[-1:][None], Context(now))
     np.testing.assert_allclose(got[0, 0], table.values[-1], rtol=1e-5, atol=1e-5)

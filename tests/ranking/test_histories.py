@@ -13,7 +13,7 @@ from recsys_cli.data.behaviour import UNKNOWN_TIME, Behaviour, Entities
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.errors import DataError
-from recsys_cli.features.plan import Context
+from recsys_cli.features.context import Context
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import HeavyStageConfig
 from recsys_cli.pipeline.guest import with_guest

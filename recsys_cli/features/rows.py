@@ -1,4 +1,4 @@
-"""Questions for features: who, what and when, with what is known of the request."""
+"""The rows that features are asked for: who, what and when, with what is known of the request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recsys_cli.data.log import Log
 
 
 @dataclass(frozen=True)
-class Questions:
+class Rows:
     """n times (user, item, moment), with what is known of the request; -1 for an unknown user, item or code."""
 
     user: np.ndarray
@@ -30,29 +30,23 @@ class Questions:
         return len(self.time)
 
     @classmethod
-    def of(cls, log: Log) -> Questions:
+    def of(cls, log: Log) -> Rows:
         """One a row of the log."""
         none = np.full(len(log), -1, np.int16)
-        return cls(
-            log.user,
-            log.item,
-            log.time,
-            none if log.surface is None else log.surface,
-            none if log.device is None else log.device,
-            log.context,
-        )
-
-    def rows(self, rows: slice) -> Questions:
-        """Some of them."""
-        columns = (column[rows] for column in (self.user, self.item, self.time, self.surface, self.device))
-        return Questions(*columns, {name: column[rows] for name, column in self.context.items()})
+        codes = (none if column is None else column for column in (log.surface, log.device))
+        return cls(log.user, log.item, log.time, *codes, log.context)
 
     @classmethod
-    def at(cls, now: int, n: int, context: dict[str, np.ndarray] | None = None, **given: np.ndarray) -> Questions:
-        """n questions at one moment; what is not given is unknown."""
+    def at(cls, now: int, n: int, context: dict[str, np.ndarray] | None = None, **given: np.ndarray) -> Rows:
+        """n rows of one moment; what is not given (user, item, surface, device) is unknown."""
         none = np.full(n, -1, np.int32)
         codes = {k: given.get(k, none) for k in ("user", "item", "surface", "device")}
         return cls(time=np.full(n, now, np.int64), context=context or {}, **codes)
+
+    def part(self, rows: slice) -> Rows:
+        """Some of them."""
+        columns = (column[rows] for column in (self.user, self.item, self.time, self.surface, self.device))
+        return Rows(*columns, {name: column[rows] for name, column in self.context.items()})
 
 
 def as_slice(at: list[int]) -> slice | list[int]:

@@ -2,51 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY
 from recsys_cli.features import formulas
-from recsys_cli.features.config import FeatureConfig
+from recsys_cli.features.edges import Edges
+from recsys_cli.features.family import AsOf, DatasetFacts, FeatureFamily, Values
 from recsys_cli.features.history import Clock, History
-from recsys_cli.features.social import Edges
-from recsys_cli.features.spec import Feature
+from recsys_cli.features.spec import Definitions, Feature, Features
 
-SOURCE = "works"
 DAMPING = 0.85
 STEPS = 20
 _PRIOR = 5.0
 """Items that the mean score of everybody's items is worth in an author's safety history."""
 
 
-def define_works(config: FeatureConfig, catalogue: Catalogue) -> Iterator[Feature]:
-    """What the datasets' authors, dates and safety scores allow."""
-    if not catalogue.n_authors:
-        return
+class AuthorRecord(FeatureFamily):
+    """What the datasets' authors, dates and safety scores tell of the item's author."""
 
-    def feature(name: str, meaning: str, formula: str, span: int = 0) -> Feature:
-        return Feature(name, "author", "item", SOURCE, name, meaning, formula, span=span)
+    name = "author_record"
 
-    if (catalogue.item_created > 0).any():
-        days = config.posting_days
-        yield feature(
-            "author_posted", f"items the author published in the last {days:g} days", "ln(1 + items)", round(days * DAY)
-        )
-        if catalogue.item_safety:
+    def define(self, facts: DatasetFacts) -> Definitions:
+        def feature(name: str, meaning: str, formula: str, span: int = 0, unit: str = "") -> Feature:
+            return Feature(name, "author", "item", name, meaning, formula, span=span, unit=unit)
+
+        catalogue, days = facts.catalogue, facts.config.posting_days
+        if not catalogue.n_authors:
+            return
+        if (catalogue.item_created > 0).any():
             yield feature(
-                "author_harm", "how unsafe the author's items were so far",
-                f"mean over items published before of the worst score, {_PRIOR:g} items of everybody added",
+                "author_posted", f"items the author published in the last {days:g} days", "ln(1 + items)",
+                round(days * DAY),
             )
-    yield feature(
-        "author_credibility", "standing of the author among follows and interactions",
-        "ln(PageRank × nodes), weights 1 for a follow + ln(1 + interactions), damping 0.85, at the day's start (UTC)",
-    )
+            if catalogue.item_safety:
+                yield feature(
+                    "author_harm", "how unsafe the author's items were so far",
+                    f"mean over items published before of the worst score, {_PRIOR:g} items of everybody added",
+                )
+        yield feature(
+            "author_credibility", "standing of the author among follows and interactions",
+            "ln(PageRank × nodes), weights 1 for a follow + ln(1 + interactions), damping 0.85, at the day's start "
+            "(UTC)", unit="ln times average",
+        )
+
+    def compute(self, features: Features, rows: AsOf) -> Values:
+        past, author, time = rows.past, rows.author(), rows.time
+        for f in features:
+            if f.measure == "author_credibility":
+                standing = past.once("credibility", lambda: Credibility(past.catalogue, past.log, past.follows))
+                yield f.name, standing.value(author, time)
+                continue
+            works = past.once("authors' items", lambda: _Published(past.catalogue))
+            view = works.history.view(author.astype(np.int64), time)
+            if f.measure == "author_posted":
+                yield f.name, formulas.size(view.window(None, f.span))
+            else:
+                every = works.everybody.view(np.zeros(len(author), np.int64), time)
+                mean = every.sum(works.worst) / np.maximum(every.shown(), 1)
+                yield f.name, formulas.mean(view.sum(works.worst), view.shown(), mean, _PRIOR)
 
 
-class Works:
+class _Published:
     """Items by author and date of publication."""
 
     def __init__(self, catalogue: Catalogue):
@@ -57,15 +75,6 @@ class Works:
         self.everybody = History(np.zeros(len(order), np.int64), clock)
         scores = [np.nan_to_num(s) for s in catalogue.item_safety.values()]
         self.worst = np.max(scores, axis=0)[order].astype(np.float64) if scores else np.zeros(len(order))
-
-    def value(self, f: Feature, author: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """A feature of `define_works` but for credibility, for authors (-1 unknown) at moments."""
-        view = self.history.view(author.astype(np.int64), time)
-        if f.measure == "author_posted":
-            return formulas.size(view.window(None, f.span))
-        every = self.everybody.view(np.zeros(len(author), np.int64), time)
-        mean = every.sum(self.worst) / np.maximum(every.shown(), 1)
-        return formulas.mean(view.sum(self.worst), view.shown(), mean, _PRIOR)
 
 
 class Credibility:

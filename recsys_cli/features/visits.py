@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys_cli.features import formulas
+from recsys_cli.features.as_of import AsOf
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.history import View
-from recsys_cli.features.spec import Feature
-
-SOURCE = "session"
 
 
-def define_sessions(config: FeatureConfig) -> Iterator[Feature]:
-    """What the visit so far tells; a visit goes on until `session_gap_minutes` pass without an impression."""
-    for name, meaning, formula in (
-        ("session_impressions", "impressions of this visit so far", "ln(1 + impressions), 0 at the start of a visit"),
-        ("session_minutes", "length of this visit so far", "ln(1 + minutes), 0 at the start of a visit"),
-        ("session_positive", "share of interactions in this visit so far", "(count + 2·prior) / (impressions + 2)"),
-        ("since_visit", "time since the last visit ended", "ln(1 + minutes since then), a year where never"),
-    ):
-        yield Feature(
-            f"user_{name}", "context", "user", SOURCE, name, meaning, formula, "positive",
-            round(config.session_gap_minutes * formulas.MINUTE),
-        )
+def session_gap(config: FeatureConfig) -> int:
+    """µs without an impression after which a visit has ended."""
+    return round(config.session_gap_minutes * formulas.MINUTE)
+
+
+def visits_as_of(rows: AsOf) -> Visits:
+    """The latest visit of each row's user before its moment."""
+    gap = session_gap(rows.past.spec.config)
+    return rows.once("visits", lambda: Visits.of(rows.view("user"), rows.column("positive"), gap))
 
 
 @dataclass(frozen=True)
@@ -86,15 +80,3 @@ class Visits:
     def begins(self, now, gap: int) -> np.ndarray:
         """int64[n] µs where the visit began that goes on at `now`; `now` where none does."""
         return np.where(self.current(now, gap), self.start, now)
-
-    def value(self, f: Feature, now, prior) -> np.ndarray:
-        """A feature of `define_sessions`. prior: log-odds of an interaction."""
-        current = self.current(now, f.span)
-        if f.measure == "since_visit":
-            return formulas.recency(now, np.where(current, self.previous, self.last))
-        if f.measure == "session_impressions":
-            return formulas.size(np.where(current, self.shown, 0))
-        if f.measure == "session_minutes":
-            return np.where(current, formulas.recency(now, np.where(current, self.start, now)), 0)
-        none = np.float32(0)
-        return formulas.share(np.where(current, self.positive, none), np.where(current, self.shown, none), prior)

@@ -5,23 +5,20 @@ It needs no history, so it tells of people and items that nobody has met yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
+from recsys_cli.arrays import find_sorted
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ConfigError, nearest
-from recsys_cli.features.spec import Feature, FeatureSpec
-from recsys_cli.features.store import find
-from recsys_cli.features.vectors import bag, column_vectors, unit, width_of
+from recsys_cli.features.dataset_columns import bag, column_vectors, unit, width_of
+from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
+from recsys_cli.features.spec import Column, Definitions, Feature, Features, FeatureSpec
 
-if TYPE_CHECKING:
-    from recsys_cli.features.columns import Column
-
-SOURCE = "overlap"
 BETWEEN = "|"
 MOST_VALUES = 64
 """Values of one item that are looked for among the user's, those of the lowest hashes."""
@@ -29,8 +26,42 @@ SHARED = 0.5
 """A user's list is compared with an item's by itself where so many of its values occur there."""
 
 
-def define_overlap(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> Iterator[Feature]:
-    """Of a user's column and those of items; raises ConfigError for one that it cannot be compared with."""
+class Overlap(TimelessFamily):
+    """Share and Jaccard of lists and texts, cosine of vectors, of a user's column and an item's."""
+
+    name = "overlap"
+    named_by_columns = True
+
+    def define(self, facts: DatasetFacts) -> Definitions:
+        for column in facts.columns:
+            if column.side == "user" and column.becomes in ("list", "text", "vector"):
+                for name in _compared(facts.catalogue, column, facts.columns):
+                    yield from _features(column, name)
+
+    def tables(self, features: Features, past: Past) -> Arrays:
+        out = {}
+        for argument in dict.fromkeys(f.argument for f in features):
+            common = CommonValues.of(past.catalogue, argument)
+            out |= {f"{argument}/{part.name}": np.asarray(getattr(common, part.name)) for part in fields(common)}
+        return out
+
+    def held(self, spec: FeatureSpec, arrays: Arrays) -> dict[str, CommonValues]:
+        parts = [part.name for part in fields(CommonValues)]
+        arguments = dict.fromkeys(f.argument for f in spec.of_family(self.name))
+        return {a: CommonValues(*(arrays[f"{a}/{part}"] for part in parts)) for a in arguments}
+
+    def values(self, features: Features, held: Any, keys: ItemKeys, users: np.ndarray, items: np.ndarray) -> Values:
+        for argument in dict.fromkeys(f.argument for f in features):
+            mine = [f for f in features if f.argument == argument]
+            found = held[argument].values([f.measure for f in mine], users, items)
+            yield from zip((f.name for f in mine), found, strict=True)
+
+    def columns(self, feature: Feature) -> Iterable[tuple[str, str]]:
+        return zip(("user", "item"), feature.argument.split(BETWEEN), strict=True)
+
+
+def _compared(catalogue: Catalogue, column: Column, columns: Sequence[Column]) -> list[str]:
+    """Columns of items that a user's is compared with; raises ConfigError for one that it cannot be."""
     vector = column.becomes == "vector"
     kinds = ("vector",) if vector else ("list", "text")
     there = {c.name: c.becomes for c in columns if c.side == "item" and c.becomes in kinds}
@@ -38,27 +69,27 @@ def define_overlap(catalogue: Catalogue, column: Column, columns: Sequence[Colum
         there.setdefault("topics", "list")
     if column.compared_with is None:
         same = [name for name, becomes in there.items() if becomes == column.becomes]
-        chosen = [name for name in same if _alike(catalogue, column, name)]
-    else:
-        chosen = list(dict.fromkeys(column.compared_with))
-        for name in chosen:
-            _require(catalogue, column, name, there)
+        return [name for name in same if _alike(catalogue, column, name)]
+    chosen = list(dict.fromkeys(column.compared_with))
     for name in chosen:
-        argument = f"{column.name}{BETWEEN}{name}"
-        about, told = f"{column.name}_{name}", f"the user's {column.name} and the item's {name}"
-        if vector:
-            yield Feature(
-                f"{about}_cosine", "pair", "pair", SOURCE, "cosine", f"likeness of {told}", "cosine", argument
-            )
-            continue
-        yield Feature(
-            f"{about}_share", "pair", "pair", SOURCE, "share", f"how much of the item's {name} is in the user's "
-            f"{column.name}", "values in common ÷ values of the item", argument,
-        )
-        yield Feature(
-            f"{about}_jaccard", "pair", "pair", SOURCE, "jaccard", f"likeness of {told}",
-            "values in common ÷ different values of both", argument,
-        )
+        _require(catalogue, column, name, there)
+    return chosen
+
+
+def _features(column: Column, name: str) -> Iterator[Feature]:
+    argument = f"{column.name}{BETWEEN}{name}"
+    about, told = f"{column.name}_{name}", f"the user's {column.name} and the item's {name}"
+    if column.becomes == "vector":
+        yield Feature(f"{about}_cosine", "pair", "pair", "cosine", f"likeness of {told}", "cosine", argument)
+        return
+    yield Feature(
+        f"{about}_share", "pair", "pair", "share", f"how much of the item's {name} is in the user's {column.name}",
+        "values in common ÷ values of the item", argument, unit="share",
+    )
+    yield Feature(
+        f"{about}_jaccard", "pair", "pair", "jaccard", f"likeness of {told}",
+        "values in common ÷ different values of both", argument,
+    )
 
 
 def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
@@ -90,7 +121,7 @@ def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> No
 
 
 @dataclass(frozen=True)
-class Overlap:
+class CommonValues:
     """Values of users and items by one pair of columns; the last row of items and of lengths is the unknown one."""
 
     keys: np.ndarray
@@ -101,17 +132,19 @@ class Overlap:
     """float32[n_users + 1]; for vectors float32[n_users + 1, D] of length 1"""
     item_lengths: np.ndarray
     """float32[n_items + 1]"""
-    width: int
+    width: np.ndarray
+    """int64[] of the keys, 0 for vectors"""
 
     @classmethod
-    def of(cls, catalogue: Catalogue, argument: str) -> Overlap:
+    def of(cls, catalogue: Catalogue, argument: str) -> CommonValues:
+        """argument: USER_COLUMN|ITEM_COLUMN"""
         mine, _, theirs = argument.partition(BETWEEN)
         if mine in catalogue.user_columns.vectors:
             users, items = (
                 unit(column_vectors(catalogue, f"{side}.{name}", width_of(catalogue, side, name)))
                 for side, name in (("user", mine), ("item", theirs))
             )
-            return cls(np.zeros(0, np.int64), items, users, np.ones(len(items), np.float32), 0)
+            return cls(np.zeros(0, np.int64), items, users, np.ones(len(items), np.float32), np.int64(0))
         users, items = bag(catalogue, "user", mine), bag(catalogue, "item", theirs)
         if theirs == "text":  # texts of items are held by bucket
             users = Ragged(users.offsets, users.values % np.int32(TEXT_BUCKETS)).sorted_rows()
@@ -120,12 +153,12 @@ class Overlap:
         keys = users.rows.astype(np.int64) * width + np.searchsorted(values, users.values)
         place = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
         rows, at = items.rows[place < MOST_VALUES], place[place < MOST_VALUES]
-        code = find(values, items.values[place < MOST_VALUES])
+        code = find_sorted(values, items.values[place < MOST_VALUES])
         table = np.full((len(items) + 1, int(at.max(initial=0)) + 1), -1, np.int32)
         table[rows, at] = np.where(code < len(values), code, -1)
         held = np.minimum(items.lengths, MOST_VALUES)
         lengths = (np.append(n, 0).astype(np.float32) for n in (users.lengths, held))
-        return cls(keys, table, *lengths, width)
+        return cls(keys, table, *lengths, np.int64(width))
 
     def values(self, measures: Sequence[str], users: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
         """float32 by measure, for users and items of shapes that broadcast; -1 is unknown and 0."""
@@ -144,21 +177,5 @@ class Overlap:
         for t in range(self.items.shape[1]):
             code = self.items[:, t].take(items, mode="wrap")
             keys = np.where((code >= 0) & (users >= 0), users * self.width + code, -1)
-            out += find(self.keys, keys, *bounds) < len(self.keys)
+            out += find_sorted(self.keys, keys, *bounds) < len(self.keys)
         return out
-
-    def to_arrays(self, start: str) -> dict[str, np.ndarray]:
-        arrays = {f"{start}/{name}": getattr(self, name) for name in _PARTS}
-        return arrays | {f"{start}/width": np.array([self.width], np.int64)}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], start: str) -> Overlap:
-        return cls(*(arrays[f"{start}/{name}"] for name in _PARTS), int(arrays[f"{start}/width"][0]))
-
-
-_PARTS = ("keys", "items", "user_lengths", "item_lengths")
-
-
-def overlaps(spec: FeatureSpec, catalogue: Catalogue) -> dict[str, Overlap]:
-    """Argument → values, of every pair of columns that a feature compares."""
-    return {f.argument: Overlap.of(catalogue, f.argument) for f in spec.features if f.source == SOURCE}
