@@ -231,6 +231,8 @@ class FollowsPart(Part):
 
     both_ways: bool = False
     """Each pair is a friendship: it is a follow in both directions."""
+    duplicates: Literal["reject", "first"] = "reject"
+    """A second row of one edge is refused, or the first row silently stands for all."""
     columns: _columns("follows")  # type: ignore[valid-type]
     """How follower_id, followee_id, created_at and weight are filled."""
 

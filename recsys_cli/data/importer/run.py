@@ -391,7 +391,7 @@ class Import:
                 if table != "history":
                     hashes = frame.select(source, target).hash_rows(seed=0)
                     again = ~hashes.is_first_distinct() | pl.Series(np.isin(hashes.to_numpy(), seen))
-                    if getattr(part, "both_ways", False):
+                    if getattr(part, "both_ways", False) or getattr(part, "duplicates", "") == "first":
                         self.told.merge(table, int(again.sum()))
                     elif again.any():
                         self._reject(

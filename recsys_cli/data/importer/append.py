@@ -1,0 +1,2 @@
+"""placeholder"""
+def append_dataset(*a, **k): raise NotImplementedError
