@@ -17,7 +17,7 @@ def import_data(
         list[Path],
         typer.Argument(
             metavar="MAPPING | FILE...",
-            help="Mapping file (configs/import/ holds some and a commented template); with --guess the files themselves",
+            help="Mapping file (configs/import/ holds some and a commented template); with --guess the files",
         ),
     ],
     source: Annotated[
@@ -122,7 +122,7 @@ def _preview(call: Invocation, checked, source: Path, found) -> None:
 
 
 def _require_sure(call: Invocation, found, checked, source: Path, mapping: Path, yes: bool) -> None:
-    """Show the first rows as they would be read; raises DataError where the guess asks something and no `--yes` came."""
+    """Show the first rows as they would be read; raises DataError where the guess asks and there is no --yes."""
     from recsys_cli.data.importer.preview import preview as look
     from recsys_cli.errors import DataError
 
@@ -184,11 +184,16 @@ def _render(console, summary: dict, rows: list[dict]) -> None:
     from rich.table import Table
 
     table = Table("table", box=None, header_style="bold")
-    columns = ["read", "rejected", *(c for c in ("merged", "added") if any(row[c] for row in rows)), "rows"]
+    columns = [
+        "read",
+        "rejected",
+        *(c for c in ("merged", "added", "before") if any(row.get(c) for row in rows)),
+        "rows",
+    ]
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row["table"], *(f"{row[c]:,}" for c in columns))
+        table.add_row(row["table"], *(f"{row.get(c, 0):,}" for c in columns))
     console.print(table)
     impressions = summary["tables"]["impressions"]["rows"]
     rates = ", ".join(f"{a} {n / impressions:.2%}" for a, n in summary["actions"].items())

@@ -40,7 +40,9 @@ def first(data: Dataset) -> tuple:
 
 def ratings(separator: str, head: str = "", n: int = 400) -> str:
     rows = [(196, 242, 5, 881250949)]
-    rows += [(int(RNG.integers(1, 60)), int(RNG.integers(1, 90)), int(RNG.integers(1, 6)), 881250950 + k) for k in range(n)]
+    rows += [
+        (int(RNG.integers(1, 60)), int(RNG.integers(1, 90)), int(RNG.integers(1, 6)), 881250950 + k) for k in range(n)
+    ]
     return head + "".join(separator.join(map(str, row)) + "\n" for row in rows)
 
 
@@ -98,7 +100,10 @@ def test_a_shop_log_with_events(tmp_path):
     assert found.sure and first(data) == (500, 1000, "2019-10-01T00:00:00", "click")
     polarities = {a: info.polarity for a, info in data.manifest.actions.items()}
     assert polarities == {
-        "click": "positive", "cart": "positive", "purchase": "positive", "remove_from_cart": "negative",
+        "click": "positive",
+        "cart": "positive",
+        "purchase": "positive",
+        "remove_from_cart": "negative",
     }
     assert [data.manifest.actions[a].count for a in polarities] == [120, 60, 60, 60]
     assert "email" not in data.users.columns and data.users["age"][0] == 500 % 60
@@ -106,7 +111,7 @@ def test_a_shop_log_with_events(tmp_path):
 
 
 def test_triples_of_plays_name_their_items(tmp_path):
-    rows = [f"{k % 40:040x}\tm{k % 50:04d}-aa\tArtist \"{k % 50}\t{k % 97 + 1}\n" for k in range(600)]
+    rows = [f'{k % 40:040x}\tm{k % 50:04d}-aa\tArtist "{k % 50}\t{k % 97 + 1}\n' for k in range(600)]
     found, data = bring(tmp_path, {"plays.tsv": "".join(rows)})
     row = data.table("impressions").row(0, named=True)
     assert (row["user_id"], row["item_id"], row["play"]) == ("0" * 40, "m0000-aa", True)
@@ -130,7 +135,9 @@ def test_slates_with_labels_as_mind_has_them(tmp_path):
 def test_sessions_of_objects_as_otto_has_them(tmp_path):
     kinds = ["clicks", "carts", "orders"]
     lines = [
-        json.dumps({"session": s, "events": [{"aid": 9 + k, "ts": 1661724000000 + k, "type": kinds[k]} for k in range(3)]})
+        json.dumps(
+            {"session": s, "events": [{"aid": 9 + k, "ts": 1661724000000 + k, "type": kinds[k]} for k in range(3)]}
+        )
         for s in range(50)
     ]
     found, data = bring(tmp_path, {"train.jsonl": "\n".join(lines)})
@@ -157,9 +164,16 @@ def test_a_social_network_has_authors_and_follows(tmp_path):
 
 def test_truth_values_and_parquet(tmp_path):
     frame = pl.DataFrame(
-        {"uid": np.arange(60) % 7, "video_id": np.arange(60) % 11, "time_ms": 1_650_000_000_000 + np.arange(60),
-         "date": [20220415] * 60, "is_click": np.arange(60) % 2, "is_like": np.arange(60) % 3 == 0,
-         "play_time_ms": np.arange(60) * 1000, "tab": [1] * 60}
+        {
+            "uid": np.arange(60) % 7,
+            "video_id": np.arange(60) % 11,
+            "time_ms": 1_650_000_000_000 + np.arange(60),
+            "date": [20220415] * 60,
+            "is_click": np.arange(60) % 2,
+            "is_like": np.arange(60) % 3 == 0,
+            "play_time_ms": np.arange(60) * 1000,
+            "tab": [1] * 60,
+        }
     )
     (tmp_path / "x").mkdir()
     frame.write_parquet(tmp_path / "x" / "log.parquet")

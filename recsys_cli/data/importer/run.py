@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from recsys_cli.data.importer.mapping import Mapping, Part
 from recsys_cli.data.importer.places import Places
 from recsys_cli.data.importer.readers import column_names, find_files, first_columns, read
 from recsys_cli.data.importer.rejects import Rejects
+from recsys_cli.data.importer.summary import summary
 from recsys_cli.data.importer.told import Told
 from recsys_cli.data.importer.values import Bounds, IdsAreText, Target
 from recsys_cli.data.schema import COLUMNS, PARTS, SECOND, DatasetManifest
@@ -38,8 +38,11 @@ def import_dataset(
     *,
     mapping_name: str = "",
     progress: Progress | None = None,
+    known: dict[str, pl.Series] | None = None,
 ) -> dict:
     """Import the files below `source` into a dataset folder `target`, replacing one that is there.
+
+    known: users, items and authors who need no row of their own, for rows that go beside those of another dataset.
 
     Returns the summary: counts a table, reasons of refused rows, seconds. Raises DataError where a file is
     missing or unreadable or too many rows are refused, ConfigError where the mapping does not fit the
@@ -54,7 +57,7 @@ def import_dataset(
     while True:
         manifest = None
         with contextlib.suppress(IdsAreText), atomic_dir(target) as temporary:
-            job = Import(mapping, folder, temporary, progress or Progress())
+            job = Import(mapping, folder, temporary, progress or Progress(), known or {})
             try:
                 manifest = job.run(mapping_name, notes)
             except IdsAreText as error:
@@ -64,13 +67,20 @@ def import_dataset(
             finally:
                 job.close()
         if manifest is not None:
-            return job.summary(manifest, Path(target), time.perf_counter() - start)
+            return summary(job, manifest, Path(target), time.perf_counter() - start)
 
 
 class Import:
     """One import on its way."""
 
-    def __init__(self, mapping: Mapping, source: Path, folder: Path, progress: Progress):
+    def __init__(
+        self,
+        mapping: Mapping,
+        source: Path,
+        folder: Path,
+        progress: Progress,
+        known: dict[str, pl.Series] | None = None,
+    ):
         self.mapping = mapping
         self.source = source
         self.progress = progress
@@ -82,11 +92,13 @@ class Import:
         self._known_targets: dict[tuple[int, Path], list[Target]] = {}
         self.parts = {name: self._parts(name) for name in COLUMNS}
         self.integer = id_types(mapping, self.parts, source)
+        self.known = known or {}
+        described = {t: bool(getattr(mapping, t) if self.known else self.parts[t]) for t in ("users", "items")}
         self.users = Keys(
-            "user_id", self.integer["user_ids"], mapping.unknown_users if self.parts["users"] else "add"
+            "user_id", self.integer["user_ids"], mapping.unknown_users if described["users"] else "add"
         )
         self.items = Keys(
-            "item_id", self.integer["item_ids"], mapping.unknown_items if self.parts["items"] else "add"
+            "item_id", self.integer["item_ids"], mapping.unknown_items if described["items"] else "add"
         )
         self.authors = (
             self.users
@@ -230,7 +242,10 @@ class Import:
         total = sum(f.stat().st_size for parts in self.parts.values() for _, files in parts for f in files)
         with self.progress.step("import", total) as step:
             entities = {"users": self._entities("users", self.users, step)}
+            self._add_known("users", self.users)
             entities["items"] = self._entities("items", self.items, step)
+            self._add_known("items", self.items)
+            self._add_known("authors", self.authors)
             splits = self._impressions(step)
             for table, keys in (
                 ("follows", {"follower_id": self.users, "followee_id": self.authors}),
@@ -265,6 +280,10 @@ class Import:
             authors_are_users=self.mapping.authors_are_users,
             splits=splits,
         )
+
+    def _add_known(self, what: str, keys: Keys) -> None:
+        if what in self.known:
+            keys.add(self.known[what].cast(keys.dtype))
 
     def _entities(self, table: str, keys: Keys, step: Step) -> pl.DataFrame:
         """`users` or `items` whole; each id in its first row."""
@@ -311,7 +330,10 @@ class Import:
             if frame.height
             else keys.ids.sort()
         )
-        self.told.added[f"{keys.column[:-3]}s"] = len(more)
+        table = f"{keys.column[:-3]}s"
+        if table in self.known:
+            more = more.filter(~more.is_in(self.known[table].implode()))
+        self.told.added[table] = len(more)
         return (
             pl.concat([frame, pl.DataFrame({keys.column: more})], how="diagonal_relaxed")
             if len(more)
@@ -409,29 +431,6 @@ class Import:
     def close(self) -> None:
         self.rejects.close()
         self.writer.abandon()
-
-    def summary(self, manifest: DatasetManifest, target: Path, seconds: float) -> dict:
-        rows = {}
-        for name, info in manifest.tables.items():
-            rejected = self.rejects.count(name)
-            rows[name] = {
-                "read": self.rejects.read.get(name, 0),
-                "rejected": rejected,
-                "merged": self.told.merged.get(name, 0),
-                "added": self.told.added.get(name, 0),
-                "rows": info.rows,
-            }
-        return {
-            "dataset": str(target),
-            "name": manifest.name,
-            "digest": manifest.digest,
-            "tables": rows,
-            "actions": {a: info.count for a, info in manifest.actions.items()},
-            "repeats_left_out": sum(self.told.merged.values()),
-            "notes": self.told.lines,
-            "rejects": [asdict(r) for r in self.rejects.reasons],
-            "seconds": round(seconds, 3),
-        }
 
 
 def _agreed(each: list[bool], yes: str, no: str) -> bool:

@@ -133,9 +133,7 @@ def _delimited(file: Path, head: str, source: dict[str, Any], doubts: list[Doubt
         return True
     separator, quote = _dialect(lines, _SUFFIXES.get(suffix, ""))
     if separator is None:
-        raise DataError(
-            f"{file}: no separator makes columns of its lines", "give `separator` in a mapping of your own"
-        )
+        raise DataError(f"{file}: no separator makes columns of its lines", "give `separator` in a mapping of your own")
     if separator != _SUFFIXES.get(suffix):
         source["separator"] = separator
     if quote is None and '"' in head:
@@ -149,7 +147,9 @@ def _delimited(file: Path, head: str, source: dict[str, Any], doubts: list[Doubt
         return True
     header, sure = _is_header(first, rest)
     if header and not sure:
-        doubts.append(Doubt(f"the first line is taken for the names of the columns: {', '.join(first)}", "header", True))
+        doubts.append(
+            Doubt(f"the first line is taken for the names of the columns: {', '.join(first)}", "header", True)
+        )
     if header:
         return True
     source |= {"header": False, "names": [f"column_{n}" for n in range(1, width + 1)]}
@@ -188,7 +188,7 @@ def _dialect(lines: list[str], by_name: str) -> tuple[str | None, str | None]:
             names = known_names(_rows(lines[:1], separator, quote)[0])
             likely = (share >= 0.98, round(share, 2), separator != " ", names, width, separator == by_name)
             found = (*likely, -place, quote or "")
-            best = max(best, found + (separator, quote)) if best else found + (separator, quote)
+            best = max(best, (*found, separator, quote)) if best else (*found, separator, quote)
     if best:
         return best[-2], best[-1]
     return (by_name, '"') if by_name else (None, None)

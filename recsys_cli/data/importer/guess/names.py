@@ -9,18 +9,18 @@ ROLES: dict[str, str] = {
     "reviewer reviewerid viewer viewerid person personid profileid listener username client clientid buyer buyerid "
     "consumer consumerid hashedid deviceid cookie cookieid anonymousid useruuid userhash who",
     "session": "session sessionid sid visit visitid",
-    "item": "item itemid iid i movie movieid film filmid product productid prod prodid asin parentasin isbn video videoid "
-    "article articleid news newsid song songid track trackid traid book bookid post postid ad adid content contentid sku "
-    "offer offerid business businessid game gameid appid recipe recipeid aid page pageid url venue venueid poi poiid "
-    "restaurant restaurantid anime animeid goods goodsid creative creativeid campaign campaignid show showid podcast "
-    "podcastid photo photoid clip clipid doc docid document documentid tweet tweetid job jobid listing listingid "
+    "item": "item itemid iid i movie movieid film filmid product productid prod prodid asin parentasin isbn "
+    "video videoid article articleid news newsid song songid track trackid traid book bookid post postid "
+    "ad adid content contentid sku offer offerid business businessid game gameid appid recipe recipeid aid page pageid url "
+    "venue venueid poi poiid restaurant restaurantid anime animeid goods goodsid creative creativeid campaign campaignid "
+    "show showid podcast podcastid photo photoid clip clipid doc docid document documentid tweet tweetid job jobid listing listingid "
     "hotel hotelid place placeid property propertyid course courseid pin pinid object objectid entity entityid",
     "artist": "artist artistid artid artmbid artistmbid artname artistname",
     "time": "timestamp time ts t date datetime createdat eventtime eventtimestamp unixtime when reviewdate day "
     "unixreviewtime ratedat reviewtime occurredat clicktime viewtime utctime timedat tdat eventdate timems timesec "
     "datetimeutc created servertime loggedat",
     "rating": "rating ratings star stars score overall rate bookrating userrating vote grade reviewscore",
-    "count": "plays playcount count listens listencount weight frequency timesplayed nplays hours hoursplayed playtimes",
+    "count": "plays playcount count listens listencount weight frequency timesplayed nplays hours hoursplayed",
     "event": "event eventtype action actiontype type behavior behaviortype behaviour interaction interactiontype "
     "feedbacktype verb eventname activity",
     "dwell": "dwell dwellseconds dwelltime timespent watchtime playtime playduration viewtimesec dwellms watchseconds "
@@ -50,11 +50,18 @@ for _role, _names in ROLES.items():
         _BY_NAME.setdefault(_name, []).append(_role)
 
 ACTIONS: dict[str, str] = {
-    **dict.fromkeys("click clicks clicked isclick pv detail pageview view viewed views read visit open".split(), "click"),
-    **dict.fromkeys("like liked likes islike favorite favorites favourite fav star starred upvote thumbsup love".split(), "like"),
+    **dict.fromkeys(
+        "click clicks clicked isclick pv detail pageview view viewed views read visit open".split(), "click"
+    ),
+    **dict.fromkeys(
+        "like liked likes islike favorite favorites favourite fav star starred upvote thumbsup love".split(), "like"
+    ),
     **dict.fromkeys("cart carts addtocart atc basket addtobasket incart".split(), "cart"),
-    **dict.fromkeys("purchase purchased buy bought order orders ordered transaction checkout conversion convert sale "
-                    "pay paid isbuy".split(), "purchase"),
+    **dict.fromkeys(
+        "purchase purchased buy bought order orders ordered transaction checkout conversion convert sale "
+        "pay paid isbuy".split(),
+        "purchase",
+    ),
     **dict.fromkeys("share shared shares forward forwarded isforward".split(), "share"),
     **dict.fromkeys("repost reposts retweet retweeted rt".split(), "repost"),
     **dict.fromkeys("reply replied replies comment commented comments iscomment".split(), "reply"),

@@ -27,8 +27,12 @@ from recsys_cli.errors import DataError
 NO_DATA = (".md", ".pdf", ".html", ".htm", ".py", ".r", ".sh", ".pl", ".yaml", ".yml", ".png", ".jpg", ".ipynb", ".sql")
 _ORDER = list(dict.fromkeys(ACTIONS.values()))
 PLAIN_LOG = {
-    "position": "position", "surface": "surface", "device": "device", "propensity": "propensity",
-    "session_id": "session", "request_id": "request",
+    "position": "position",
+    "surface": "surface",
+    "device": "device",
+    "propensity": "propensity",
+    "session_id": "session",
+    "request_id": "request",
 }
 
 
@@ -137,7 +141,9 @@ def _ids(tables: dict[str, list[File]], doubts: list[Doubt]) -> tuple[dict[str, 
         keys["authors_are_users"] = True
         comments["authors_are_users"] = "who is followed, or made an item, is among the users"
     elif followed and not authors:
-        doubts.append(Doubt("who is followed is neither a user of the log nor an author of an item", "followee_id", True))
+        doubts.append(
+            Doubt("who is followed is neither a user of the log nor an author of an item", "followee_id", True)
+        )
     return keys, comments
 
 
@@ -173,10 +179,19 @@ def _entity(file: File, table: str, names: list[str]) -> PartGuess:
         part.comments["duplicates"] = "some ids stand in several rows; the first counts"
     columns: dict[str, Any] = {f"{role}_id": p.name}
     taken = {p.name}
-    wanted = {"created_at": "created"} if table == "users" else {
-        "author_id": "author", "text": "text", "topics": "topics", "created_at": "created", "media_type": "media_type",
-        "language": "language", "duration_seconds": "duration",
-    }
+    wanted = (
+        {"created_at": "created"}
+        if table == "users"
+        else {
+            "author_id": "author",
+            "text": "text",
+            "topics": "topics",
+            "created_at": "created",
+            "media_type": "media_type",
+            "language": "language",
+            "duration_seconds": "duration",
+        }
+    )
     if table == "items" and "author" not in file.roles and "user" in file.roles:
         file.roles["author"] = file.roles["user"]
     for ours, theirs in wanted.items():
@@ -236,8 +251,15 @@ def _log(file: File, names: list[str]) -> PartGuess:
     if moment is not None:
         columns["timestamp"] = moment
         written = moment.get("format")
-        if written and "%z" not in written and not file.profiles[moment["column"]].values.head(20).str.contains(
-            r"(Z|[+-]\d\d:?\d\d|UTC|GMT)\s*$").all() and written != "%Y%m%d":
+        if (
+            written
+            and "%z" not in written
+            and not file.profiles[moment["column"]]
+            .values.head(20)
+            .str.contains(r"(Z|[+-]\d\d:?\d\d|UTC|GMT)\s*$")
+            .all()
+            and written != "%Y%m%d"
+        ):
             part.comments["timestamp"] = "times without a zone are taken for UTC; else add `zone: Europe/Berlin`"
     elif "order" in file.roles:
         columns["timestamp"] = {"column": file.roles["order"], "order": True}
@@ -321,7 +343,8 @@ def _of_events(file: File, event, part: PartGuess) -> dict[str, Any]:
         file.doubts.append(Doubt(f"{', '.join(shown)} says that an item was shown, and no more", "actions"))
     if unknown:
         asks = any(v.strip().lstrip("-").isdigit() for v in unknown)
-        told = f"what {', '.join(map(repr, unknown[:6]))} of {event.name} mean is not known: each is taken to speak for the item"
+        shown_values = ", ".join(map(repr, unknown[:6]))
+        told = f"what {shown_values} of {event.name} mean is not known: each speaks for the item here"
         file.doubts.append(Doubt(told, "actions", asks))
     return actions
 

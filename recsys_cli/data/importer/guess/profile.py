@@ -19,11 +19,34 @@ from recsys_cli.data.importer.values import Bounds, Target, Value, numeric
 
 EARLIEST = dt.date(1990, 1, 1)
 FORMATS = (
-    "iso", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y%m%d%H%M%S", "%Y%m%d",
-    "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
-    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%m-%Y",
-    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z",
-    "%a, %d %b %Y %H:%M:%S %z", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%m %d, %Y", "%B %d, %Y",
+    "iso",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%Y%m%d%H%M%S",
+    "%Y%m%d",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y",
+    "%d/%m/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M",
+    "%d/%m/%Y",
+    "%m-%d-%Y",
+    "%d-%m-%Y %H:%M:%S",
+    "%d-%m-%Y %H:%M",
+    "%d-%m-%Y",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%d-%b-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%m %d, %Y",
+    "%B %d, %Y",
 )
 _UNITS = ("s", "ms", "us", "ns")
 
@@ -138,7 +161,7 @@ def _swapped(form: str) -> str:
 
 
 def _in_order(out: Profile, form: str, other: str) -> str:
-    """Of two forms that both read the moments the one under which they are in order; a doubt where that tells nothing."""
+    """Of two forms that both read the moments the one under which they are in order; else a doubt."""
     sorted_under = [f for f in (form, other) if _moments(out.values, f).is_sorted()]
     if len(sorted_under) == 1:
         out.doubts.append(Doubt(f"{out.name} is read as {sorted_under[0]}, under which its rows are in order"))

@@ -18,11 +18,29 @@ from recsys_cli.data.importer.mapping import Explode
 NUMERIC = ("integer", "decimal")
 IDS = ("integer", "text", "words", "bool", "decimal")
 FITS: dict[str, tuple[str, ...]] = {
-    "user": IDS, "session": IDS, "item": IDS, "artist": IDS, "author": IDS, "follower": IDS, "followee": IDS,
-    "request": IDS, "time": ("time",), "created": ("time",), "rating": NUMERIC, "count": NUMERIC, "dwell": NUMERIC,
-    "duration": NUMERIC, "position": ("integer",), "propensity": NUMERIC, "event": ("text", "words", "integer", "bool"),
-    "text": ("text", "words"), "topics": ("text", "words", "list", "integer"), "language": ("text",),
-    "media_type": ("text",), "surface": ("text", "integer"), "device": ("text", "words", "integer"),
+    "user": IDS,
+    "session": IDS,
+    "item": IDS,
+    "artist": IDS,
+    "author": IDS,
+    "follower": IDS,
+    "followee": IDS,
+    "request": IDS,
+    "time": ("time",),
+    "created": ("time",),
+    "rating": NUMERIC,
+    "count": NUMERIC,
+    "dwell": NUMERIC,
+    "duration": NUMERIC,
+    "position": ("integer",),
+    "propensity": NUMERIC,
+    "event": ("text", "words", "integer", "bool"),
+    "text": ("text", "words"),
+    "topics": ("text", "words", "list", "integer"),
+    "language": ("text",),
+    "media_type": ("text",),
+    "surface": ("text", "integer"),
+    "device": ("text", "words", "integer"),
 }
 """Role → kinds of column that can have it."""
 MOST_EVENTS = 30
@@ -55,8 +73,11 @@ class File:
         """Columns of truth values whose names are those of actions."""
         taken = set(self.roles.values())
         return [
-            c for c, p in self.profiles.items()
-            if c not in taken and plain(c) in ACTIONS and p.unique <= 2
+            c
+            for c, p in self.profiles.items()
+            if c not in taken
+            and plain(c) in ACTIONS
+            and p.unique <= 2
             and (p.kind == "bool" or (p.kind == "integer" and p.low >= 0 and p.high <= 1))
         ]
 
@@ -113,6 +134,7 @@ def _by_name(file: File) -> None:
 
 def _best(role: str, columns: list[str], file: File) -> str:
     """Of several columns of a role the one to take: a name that says no more than it, ids before names."""
+
     def rank(column: str) -> tuple:
         if role == "time":
             written = file.profiles[column].time.get("format", "iso")
@@ -120,7 +142,12 @@ def _best(role: str, columns: list[str], file: File) -> str:
             return "unit" not in file.profiles[column].time, days and written != "iso", roles_of(column)[:1] != [role]
         names = plain(column.rpartition(".")[2])
         exact = names in (role, f"{role}id", "parentasin")
-        return (not exact, roles_of(column)[:1] != [role], not names.endswith("id"), file.profiles[column].kind == "words")
+        return (
+            not exact,
+            roles_of(column)[:1] != [role],
+            not names.endswith("id"),
+            file.profiles[column].kind == "words",
+        )
 
     return min(columns, key=rank)
 
@@ -209,9 +236,7 @@ def _by_content(file: File) -> None:
     flags = [c for c, p in profiles.items() if p.kind == "bool" and c not in used]
     if flags and "event" not in file.roles:
         file.roles["label"] = flags[0]
-    file.doubts.append(
-        Doubt(f"{user} is taken for the user and {item} for the item, since they come first", "user_id")
-    )
+    file.doubts.append(Doubt(f"{user} is taken for the user and {item} for the item, since they come first", "user_id"))
 
 
 def by_place(file: File) -> bool:
@@ -222,7 +247,9 @@ def by_place(file: File) -> bool:
     user, item = file.profile_of("user"), file.profile_of("item")
     found = user is not None and item is not None and not user.distinct and item.kind != "words"
     if found:
-        told = f"the names of the columns say nothing: is {file.roles['user']} the user and {file.roles['item']} the item?"
+        told = (
+            f"the names of the columns say nothing: is {file.roles['user']} the user and {file.roles['item']} the item?"
+        )
         file.roles = {**file.roles, **{r: c for r, c in roles.items() if c not in file.roles.values()}}
         file.doubts = [*doubts, Doubt(told, "user_id", True)]
     else:

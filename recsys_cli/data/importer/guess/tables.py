@@ -106,7 +106,9 @@ def _other(file: File, users: pl.Series, items: pl.Series) -> str:
     role = table.removesuffix("s")
     rivals = [c for (t, c) in found if t != table and found[t, c] > 0.8 * found[table, column]]
     if rivals:
-        told = f"{file.name} is taken for {table}, yet its ids are those of {'items' if role == 'user' else 'users'} too"
+        told = (
+            f"{file.name} is taken for {table}, yet its ids are those of {'items' if role == 'user' else 'users'} too"
+        )
         file.doubts.append(Doubt(told, role + "_id", asks=file.table_by_name != table))
     if not file.looked.named:
         # what user and item of a log would be is nothing of the kind in a table of things
