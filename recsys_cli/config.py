@@ -323,7 +323,8 @@ def _known_keys(model, keys: tuple) -> list[str]:
                 below.extend(typing.get_args(candidate))
             else:
                 candidates.append(candidate)
-    return [name for c in candidates if isinstance(c, type) and issubclass(c, BaseModel) for name in c.model_fields]
+    models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:

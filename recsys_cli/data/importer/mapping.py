@@ -117,8 +117,15 @@ class ActionColumn(Column):
 class Source(Section):
     """Which files, and how they are written."""
 
-    files: Annotated[list[str], BeforeValidator(_as_list)]
+    files: Annotated[list[str], BeforeValidator(_as_list)] = []
     """File names or globs below the folder given with --from; .gz and .zst are unpacked on the way."""
+    database: str | None = Field(None, alias="from")
+    """Address of a database instead of files, such as postgresql://user:${PASSWORD}@host/name or sqlite:///FILE;
+    `${NAME}` stands for an environment variable. Needs the extra `sql`."""
+    table: str | None = None
+    """Table (or SCHEMA.TABLE) of the database that is read whole."""
+    query: str | None = None
+    """SELECT whose rows are read, instead of a table."""
     optional: bool = False
     """Skip this part where none of its files is there (at least one part of a table must be)."""
     format: Literal["csv", "jsonl", "parquet", "adjacency", "sequences", "grouped"] | None = None
@@ -149,6 +156,12 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _names(self):
+        if bool(self.files) == bool(self.database):
+            raise ValueError("give `files`, or `from` for a database")
+        if (self.table is None) == (self.query is None) and self.database:
+            raise ValueError("`from` needs either `table` or `query`")
+        if (self.table or self.query) and not self.database:
+            raise ValueError("`table` and `query` need `from`, the address of the database")
         if not self.header and self.names is None and self.format in (None, "csv"):
             raise ValueError("`header: false` needs `names`")
         if self.format == "grouped" and len(self.names or ()) < 2:

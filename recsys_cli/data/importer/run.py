@@ -14,6 +14,7 @@ import polars as pl
 from recsys_cli.data.importer.attributes import attribute_targets, recognise
 from recsys_cli.data.importer.batches import LINE, Batch
 from recsys_cli.data.importer.convert import ORDER_START, convert, refusals, source_column
+from recsys_cli.data.importer.databases import fetched
 from recsys_cli.data.importer.joins import add_columns, join_file, load_joins
 from recsys_cli.data.importer.keys import ID_TYPES, Keys, id_types, with_text_ids
 from recsys_cli.data.importer.lists import exploded
@@ -53,11 +54,25 @@ def import_dataset(
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "give the folder of the source files with --from")
     require_replaceable(target)
+    with fetched(mapping, folder) as mapping:
+        return _import(mapping, folder, Path(target), mapping_name, progress or Progress(), known or {}, start)
+
+
+def _import(
+    mapping: Mapping,
+    folder: Path,
+    target: Path,
+    mapping_name: str,
+    progress: Progress,
+    known: dict[str, pl.Series],
+    start: float,
+) -> dict:
+    """Import again with ids as text where they turn out to be none."""
     notes: list[str] = []
     while True:
         manifest = None
         with contextlib.suppress(IdsAreText), atomic_dir(target) as temporary:
-            job = Import(mapping, folder, temporary, progress or Progress(), known or {})
+            job = Import(mapping, folder, temporary, progress, known)
             try:
                 manifest = job.run(mapping_name, notes)
             except IdsAreText as error:
@@ -67,7 +82,7 @@ def import_dataset(
             finally:
                 job.close()
         if manifest is not None:
-            return summary(job, manifest, Path(target), time.perf_counter() - start)
+            return summary(job, manifest, target, time.perf_counter() - start)
 
 
 class Import:
@@ -269,7 +284,11 @@ class Import:
             "mapping": mapping_name or self.mapping.name,
             "earliest": self.mapping.earliest.isoformat(),
             "files": [
-                {"file": str(f.relative_to(self.source)), "bytes": f.stat().st_size} for f in self.files
+                {
+                    "file": str(f.relative_to(self.source)) if f.is_relative_to(self.source) else f.name,
+                    "bytes": f.stat().st_size,
+                }
+                for f in self.files
             ],
             "notes": self.told.lines,
         }

@@ -9,12 +9,13 @@ ROLES: dict[str, str] = {
     "reviewer reviewerid viewer viewerid person personid profileid listener username client clientid buyer buyerid "
     "consumer consumerid hashedid deviceid cookie cookieid anonymousid useruuid userhash who",
     "session": "session sessionid sid visit visitid",
-    "item": "item itemid iid i movie movieid film filmid product productid prod prodid asin parentasin isbn "
-    "video videoid article articleid news newsid song songid track trackid traid book bookid post postid "
-    "ad adid content contentid sku offer offerid business businessid game gameid appid recipe recipeid aid page pageid url "
-    "venue venueid poi poiid restaurant restaurantid anime animeid goods goodsid creative creativeid campaign campaignid "
-    "show showid podcast podcastid photo photoid clip clipid doc docid document documentid tweet tweetid job jobid listing listingid "
-    "hotel hotelid place placeid property propertyid course courseid pin pinid object objectid entity entityid",
+    "item": "item itemid iid i movie movieid film filmid product productid prod prodid asin parentasin isbn video "
+    "videoid article articleid news newsid song songid track trackid traid book bookid post postid ad "
+    "adid content contentid sku offer offerid business businessid game gameid appid recipe recipeid aid "
+    "page pageid url venue venueid poi poiid restaurant restaurantid anime animeid goods goodsid creative "
+    "creativeid campaign campaignid show showid podcast podcastid photo photoid clip clipid doc docid "
+    "document documentid tweet tweetid job jobid listing listingid hotel hotelid place placeid property "
+    "propertyid course courseid pin pinid object objectid entity entityid",
     "artist": "artist artistid artid artmbid artistmbid artname artistname",
     "time": "timestamp time ts t date datetime createdat eventtime eventtimestamp unixtime when reviewdate day "
     "unixreviewtime ratedat reviewtime occurredat clicktime viewtime utctime timedat tdat eventdate timems timesec "
