@@ -56,6 +56,8 @@ class Column(Section):
     """Factor on a number, for example 0.001 from milliseconds to seconds."""
     unit: Literal["s", "ms", "us", "ns"] | None = None
     """Unit of a numeric time since 1970."""
+    since: dt.datetime | None = None
+    """Moment that a numeric time counts from, instead of 1970."""
     format: str | None = None
     """Form of a written time: "iso", or a pattern such as "%Y-%m-%d %H:%M"."""
     zone: str = "UTC"
@@ -91,6 +93,8 @@ class Column(Section):
             raise ValueError("`default` beside a threshold stands for the unknown number: give a number")
         if self.unit and self.format:
             raise ValueError("give `unit` for a number or `format` for a written time, not both")
+        if self.since and not self.unit:
+            raise ValueError("`since` needs the `unit` of the number")
         if self.zone != "UTC":
             import zoneinfo
 
@@ -151,6 +155,8 @@ class Source(Section):
     recognised where quotes are written in no other way."""
     longest_field: PositiveInt = 100
     """A quoted field over more lines than this, or one whose lines look like rows, is refused with every line."""
+    where: dict[str, Annotated[list[Scalar], BeforeValidator(_as_list)]] = {}
+    """Only rows whose column holds one of the values, for files that hold several kinds of rows."""
     missing: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     """Spellings of "unknown" in these files, instead of the mapping's."""
 

@@ -202,6 +202,7 @@ class Import:
                 frame = batch.frame
                 for note in batch.notes:
                     self.told.note(note)
+                self.told.pass_over(table, file, batch.passed_over)
                 if part.explode:
                     frame, notes = exploded(frame, part.explode, str(file), wanted, decided)
                     for note in notes:

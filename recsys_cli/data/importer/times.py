@@ -7,6 +7,7 @@ import re
 
 import polars as pl
 
+from recsys_cli.data.importer.mapping import Column
 from recsys_cli.data.importer.values import TIME, Bounds, Target, Value, numeric
 from recsys_cli.data.schema import MICROSECONDS, SECOND
 from recsys_cli.errors import ConfigError
@@ -40,7 +41,7 @@ def convert_time(out: Value, t: Target, dtype: pl.DataType, label: str, bounds: 
             _take_walls(out, raw.cast(_WALL), spec.zone, label)
         micros = out.value.cast(pl.Int64).cast(pl.Float64)
     elif spec.unit:
-        micros, unit = _numbers(out, raw, dtype, spec.unit, label, bounds), spec.unit
+        micros, unit = _numbers(out, raw, dtype, spec, label, bounds), spec.unit
     elif spec.format:
         text = raw.cast(pl.String).str.strip_chars()
         unread = _take_written(out, text, spec.format, spec.zone, label)
@@ -57,17 +58,21 @@ def convert_time(out: Value, t: Target, dtype: pl.DataType, label: str, bounds: 
     out.checks.append((micros > bounds.latest, f"{label} lies in the future{guess}"))
 
 
-def _numbers(out: Value, raw: pl.Expr, dtype: pl.DataType, unit: str, label: str, bounds: Bounds) -> pl.Expr:
-    """Fill `out` from numbers since 1970; returns them in µs as floats."""
+def _numbers(out: Value, raw: pl.Expr, dtype: pl.DataType, spec: Column, label: str, bounds: Bounds) -> pl.Expr:
+    """Fill `out` from numbers since 1970 (or `since`); returns them in µs as floats."""
+    unit, start = spec.unit, 0
+    if spec.since is not None:
+        since = spec.since if spec.since.tzinfo else spec.since.replace(tzinfo=dt.UTC)
+        start = int(since.timestamp()) * SECOND
     amount, factor = numeric(raw, dtype), MICROSECONDS[unit]
-    micros = amount * factor
+    micros = amount * factor + start
     if dtype == pl.String:
         exact = raw.str.strip_chars().cast(pl.Int64, strict=False)
     else:
         exact = raw.cast(pl.Int64, strict=False) if dtype.is_integer() else pl.lit(None, pl.Int64)
     exact = exact // 1000 if unit == "ns" else exact * int(factor)
     inside = micros.is_between(bounds.earliest, bounds.latest)
-    whole = pl.coalesce(exact, micros.round().cast(pl.Int64, strict=False))
+    whole = pl.coalesce(exact + start, micros.round().cast(pl.Int64, strict=False))
     out.value = pl.when(inside).then(whole).cast(TIME)
     out.checks.append((raw.is_not_null() & (amount.is_null() | amount.is_nan()), f"{label} is not a number"))
     return micros
