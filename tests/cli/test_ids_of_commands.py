@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import typing
 
 import numpy as np
 import pytest
+import typer
 
+from recsys_cli.cli.common import Invocation, command, run
 from recsys_cli.cli.recommend import split_history
 from recsys_cli.data.importer.text import read_lines
 from recsys_cli.data.vocabulary import Vocabulary
@@ -53,3 +56,37 @@ def test_names_that_look_like_markup_or_emoji_are_printed_as_they_stand(name):
     table.add_row(name)
     console(file=out, width=60).print(name, table)
     assert out.getvalue().count(name) == 2
+
+
+@pytest.mark.parametrize("command", ["similar-items", "similar-users"])
+@pytest.mark.parametrize("name", ["-3", "--all", "-x7"])
+def test_an_id_may_begin_with_a_hyphen(command, name, monkeypatch):
+    from recsys_cli.cli import similar
+
+    asked = []
+    monkeypatch.setattr(similar, "_engine", lambda call, run: "engine")
+    monkeypatch.setattr(similar, "_emit", lambda call, found: None)
+    import recsys_cli.pipeline.similar as pipeline
+
+    for ask in ("similar_items", "similar_users"):
+        monkeypatch.setattr(pipeline, ask, lambda engine, one, number, source: asked.append((one, number, source)))
+    assert run([command, name, "-n", "4", "--source", "als"]) == 0
+    assert run([command, "-n", "4", "--source", "als", "--", name]) == 0
+    assert asked == [(name, 4, "als")] * 2
+    assert run([command, "7", "--sorce", "als"]) == 2
+
+
+@pytest.mark.parametrize("text", ["-3", "--all"])
+def test_options_take_ids_that_begin_with_a_hyphen(text):
+    asked = []
+    group = typer.Typer()
+
+    @command(group, "ask")
+    def ask(call: Invocation, user: typing.Annotated[list[str] | None, typer.Option("--user", "-u")] = None) -> None:
+        asked.append(user)
+
+    @command(group, "other")
+    def other(call: Invocation) -> None: ...
+
+    group(["ask", "--user", text, "-u", text], standalone_mode=False)
+    assert asked == [[text, text]]
