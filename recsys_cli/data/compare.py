@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
-from recsys_cli.data.dataset import Dataset, table_files
+from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.schema import COLUMNS
 
-BATCH_ROWS = 1 << 17
 EXAMPLES = 3
 _KEYS = {"users": "user_id", "items": "item_id"}
 
@@ -110,11 +107,8 @@ def _rows(a: Dataset, b: Dataset, name: str, shared: list[str], as_text: set[str
 
 
 def _batches(dataset: Dataset, name: str, columns: list[str], as_text: set[str]):
-    for file in table_files(dataset.path, name):
-        with pq.ParquetFile(Path(file)) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
-                frame = pl.from_arrow(batch)
-                yield frame.select(pl.col(c).cast(pl.String) if c in as_text else pl.col(c) for c in columns)
+    for frame in dataset.batches(name, columns):
+        yield frame.select(pl.col(c).cast(pl.String) if c in as_text else pl.col(c) for c in columns)
 
 
 def _hashes(dataset: Dataset, name: str, columns: list[str], as_text: set[str]):

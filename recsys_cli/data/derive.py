@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
-from recsys_cli.data.dataset import Dataset, lookup, table_files
+from recsys_cli.data.dataset import Dataset, lookup
 from recsys_cli.data.schema import PARTS, DatasetManifest
 from recsys_cli.data.windows import WindowsConfig, make_split
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
 from recsys_cli.errors import ConfigError, DataError, UsageError
 from recsys_cli.files import atomic_dir
 
-BATCH_ROWS = 1 << 17
 OF_USERS = {"follows": "follower_id", "blocks": "user_id", "history": "user_id"}
 
 
@@ -30,7 +28,8 @@ def sample_dataset(
     no more users than asked for, UsageError where the target is the dataset itself or no dataset.
     """
     _require_other(dataset, target)
-    seen = np.unique(np.concatenate([lookup(dataset.user_ids, f["user_id"]) for f in _log(dataset, ["user_id"])]))
+    found = [lookup(dataset.user_ids, f["user_id"]) for f in dataset.batches("impressions", ["user_id"])]
+    seen = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int32)
     if users >= len(seen):
         raise DataError(f"{dataset.path} has {len(seen):,} users with impressions", f"ask for fewer than {users:,}")
     chosen = np.sort(np.random.default_rng(seed).choice(seen, users, replace=False))
@@ -38,7 +37,7 @@ def sample_dataset(
     mine = pl.col("user_id").is_in(ids.implode())
     frames = {"items": dataset.items}
     if not all_items:
-        touched = [f.filter(mine)["item_id"] for f in _log(dataset, ["user_id", "item_id"])]
+        touched = [f.filter(mine)["item_id"] for f in dataset.batches("impressions", ["user_id", "item_id"])]
         past = dataset.table("history")
         touched += [] if past is None else [past.filter(mine)["item_id"]]
         frames["items"] = dataset.items.filter(pl.col("item_id").is_in(pl.concat(touched).unique().implode()))
@@ -54,7 +53,7 @@ def sample_dataset(
             people.append(frames["items"]["author_id"].drop_nulls())
     frames["users"] = dataset.users.filter(pl.col("user_id").is_in(pl.concat(people).unique().implode()))
     origin = {"kind": "sample", "of": dataset.manifest.digest, "users": users, "seed": seed}
-    return _write(dataset, target, frames | edges, (f.filter(mine) for f in _log(dataset)), origin)
+    return _write(dataset, target, frames | edges, (f.filter(mine) for f in dataset.batches("impressions")), origin)
 
 
 def _edges(dataset: Dataset, ids: pl.Series, items: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -121,14 +120,6 @@ def _spans(rows: pl.DataFrame) -> dict[str, tuple[int, int]]:
 def _require_other(dataset: Dataset, target: str | os.PathLike) -> None:
     if Path(target).resolve() == dataset.path.resolve():
         raise UsageError(f"{target} is the dataset itself", "name another folder with --to")
-
-
-def _log(dataset: Dataset, columns: list[str] | None = None):
-    """The rows of the log in batches."""
-    for file in table_files(dataset.path, "impressions"):
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
-                yield pl.from_arrow(batch)
 
 
 def _write(

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys_cli.data.dataset import Dataset, table_files
 from recsys_cli.data.importer.mapping import Mapping
@@ -22,7 +20,6 @@ from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress
 
-BATCH_ROWS = 1 << 17
 EDGES = {"follows": ["follower_id", "followee_id"], "blocks": ["user_id", "author_id"]}
 """Tables of pairs → what makes a pair the same; a row of `history` is the same where all of it is."""
 
@@ -167,7 +164,7 @@ class _Added:
                 writer.abandon()
 
     def _write(self, writer: DatasetWriter, table: str, rows: pl.DataFrame | None) -> None:
-        for batch in _batches(self.old, table):
+        for batch in self.old.batches(table):
             writer.table(table).write(batch)
         if rows is not None and rows.height:
             writer.table(table).write(rows)
@@ -220,7 +217,7 @@ class _Added:
         same = [c for c in columns if m.has_time or c != "timestamp"]
         wanted = _hashes(more, same)
         counts = np.zeros(len(uniques := np.unique(wanted)), np.int64)
-        for batch in _batches(self.old, "impressions"):
+        for batch in self.old.batches("impressions"):
             found = _hashes(batch, same)
             places = np.searchsorted(uniques, found).clip(max=len(uniques) - 1)
             counts += np.bincount(places[uniques[places] == found], minlength=len(uniques))
@@ -244,7 +241,7 @@ class _Added:
     def _after_the_old(self, fresh: pl.DataFrame) -> pl.DataFrame:
         """Rows without time in their order behind those that their users have."""
         latest = pl.DataFrame(schema={"user_id": fresh.schema["user_id"], "last": fresh.schema["timestamp"]})
-        for batch in _batches(self.old, "impressions"):
+        for batch in self.old.batches("impressions"):
             here = batch.select("user_id", last="timestamp")
             latest = pl.concat([latest, here]).group_by("user_id").agg(pl.col("last").max())
         rows = fresh.join(latest, on="user_id", how="left", maintain_order="left")
@@ -257,14 +254,6 @@ class _Added:
         if files:
             frame = pl.concat([pl.read_parquet(p) for p in files]).unique(maintain_order=True)
             frame.write_parquet(folder / "rejects.parquet")
-
-
-def _batches(dataset: Dataset, table: str):
-    """The rows of a table in batches, so that a long log never stands in memory whole."""
-    for file in table_files(dataset.path, table):
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS):
-                yield pl.from_arrow(pa.Table.from_batches([batch]))
 
 
 def _hashes(frame: pl.DataFrame, columns: list[str]) -> np.ndarray:
