@@ -165,3 +165,21 @@ def test_the_command_appends(first, tmp_path, capsys):
     two = day(tmp_path / "two", "log2.csv", [("c", 1, DAY + 86_400, 1)])
     assert run(["import-data", str(tmp_path / "map.yaml"), "--from", str(two), "--to", str(data), "--append"]) == 0
     assert "before" in capsys.readouterr().out and Dataset.open(data).manifest.tables["impressions"].rows == 4
+
+
+def test_an_item_keeps_its_author_and_edges_to_nobody_are_refused(tmp_path):
+    tree = {**MAPPING, "authors_are_users": False}
+    tree["items"] = {**MAPPING["items"], "columns": {"item_id": "i", "author_id": "a"}, "attributes": {}}
+    mapping = Mapping.model_validate(tree)
+    one = day(tmp_path / "one", "log1.csv", [("a", 1, DAY, 1)], items="i,a\n1,x\n2,\n", follows="u,v\na,x\n")
+    append_dataset(mapping, one, tmp_path / "data")
+    two = day(
+        tmp_path / "two", "log2.csv", [("a", 2, DAY + 9, 1)], items="i,a\n1,y\n2,z\n", follows="u,v\na,y\na,z\n"
+    )
+    summary = append_dataset(mapping, two, tmp_path / "data")
+    data = Dataset.open(tmp_path / "data")
+    assert data.items.rows() == [(1, "x"), (2, "z")] and data.table("follows").rows() == [("a", "x"), ("a", "z")]
+    assert summary["tables"]["follows"]["rejected"] == 1 and accounted(summary)
+    assert any("another author" in n for n in summary["notes"])
+    assert pl.read_parquet(tmp_path / "data" / "rejects.parquet")["value"].to_list() == ["y"]
+    assert all(c.ok for c in validate_dataset(tmp_path / "data"))

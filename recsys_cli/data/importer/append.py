@@ -36,7 +36,8 @@ def append_dataset(
 
     A row of the log is new as often as it comes more often than in the dataset, so a second run adds nothing, and an
     interrupted one leaves the dataset as it was. Users and items keep their places; what the files say of them now
-    stands for what was said before, and what they leave unknown stays. Files of users, items and edges may be missing.
+    stands for what was said before, and what they leave unknown stays; an item keeps its author. Files of users,
+    items and edges may be missing.
 
     Returns the summary of `import_dataset`, with `before`: the rows of each table as it was. Raises DataError where
     the dataset cannot take the rows, and as `import_dataset` does.
@@ -58,7 +59,9 @@ def append_dataset(
         counts["before"] = old.manifest.tables[table].rows if table in old.manifest.tables else 0
         counts["added"] = added.without_row.get(table, counts["added"])
         counts["merged"] += added.known.get(table, 0)
-        counts["rows"] = merged.tables[table].rows
+        counts["rejected"] += added.rejected.get(table, 0)
+        counts["rows"] = merged.tables[table].rows if table in merged.tables else 0
+    summary["notes"] = [*summary["notes"], *added.notes]
     if not added.anything:
         summary["notes"] = [*summary["notes"], "nothing is new: the dataset stays as it is"]
     summary |= {
@@ -132,13 +135,17 @@ class _Added:
     """table → rows read that the dataset has already"""
     without_row: dict[str, int] = field(default_factory=dict)
     """table → new rows that no row of a file stands for"""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """table → rows read that go with nothing of the dataset"""
+    notes: list[str] = field(default_factory=list)
+    refused: list[pl.DataFrame] = field(default_factory=list)
     anything: bool = False
 
     def merge(self, target: str | os.PathLike, mapping: str):
         """Write the merged dataset in the place of the old one; returns its manifest."""
         m = self.old.manifest
-        fresh = {t: self._fresh(t) for t in ("follows", "blocks", "history")}
         entities = {t: self._entities(t) for t in ("users", "items")}
+        fresh = {t: self._fresh(t, entities["items"]) for t in ("follows", "blocks", "history")}
         log = self._new_log()
         self.anything = self.anything or log.height > 0 or any(f is not None and f.height for f in fresh.values())
         if not self.anything:
@@ -187,14 +194,27 @@ class _Added:
                 continue
             ours = old[c] if c in old.columns else pl.Series(c, [None] * old.height, dtype=theirs.dtype)
             both = pl.concat([ours.rename("v").to_frame(), theirs.rename("v").to_frame()], how="vertical_relaxed")["v"]
-            value = pl.select(pl.coalesce(pl.lit(both[old.height :]), pl.lit(both[: old.height]))).to_series()
+            now_first = [both[old.height :], both[: old.height]]
+            if c == "author_id":
+                # who follows an author follows whoever made these items: an author stays
+                other = int((ours.is_not_null() & theirs.is_not_null() & (ours != theirs)).sum())
+                if other:
+                    self.notes.append(f"{other:,} items name another author than before; the author stays")
+                now_first.reverse()
+            value = pl.select(pl.coalesce(*map(pl.lit, now_first))).to_series()
             updated = updated.with_columns(value.rename(c))
         self.anything = self.anything or fresh.height > 0 or not updated.equals(old)
         return pl.concat([updated, fresh], how="diagonal_relaxed") if fresh.height else updated
 
-    def _fresh(self, table: str) -> pl.DataFrame | None:
-        """Edges or rows of `history` that are new."""
+    def _fresh(self, table: str, items: pl.DataFrame) -> pl.DataFrame | None:
+        """Edges or rows of `history` that are new; edges to authors of no item are refused."""
         old, more = self.old.table(table), self.more.table(table)
+        if more is not None and table in EDGES and not self.old.manifest.authors_are_users:
+            target = EDGES[table][1]
+            authors = items["author_id"].drop_nulls().unique() if "author_id" in items.columns else more[target].clear()
+            known = more.filter(pl.col(target).is_in(authors.implode()))
+            self._refuse(table, more.filter(~pl.col(target).is_in(authors.implode()))[target])
+            more = known
         if more is None or old is None:
             return more
         keys = EDGES.get(table, more.columns)
@@ -249,10 +269,22 @@ class _Added:
         behind = pl.col("last") + pl.duration(microseconds=place * SECOND)
         return rows.with_columns(timestamp=behind.fill_null(pl.col("timestamp"))).drop("last")
 
+    def _refuse(self, table: str, authors: pl.Series) -> None:
+        if not len(authors):
+            return
+        reason = f"unknown {authors.name}: the item of theirs keeps the author it had"
+        self.rejected[table] = len(authors)
+        self.notes.append(f"{table}: {len(authors):,} rows are refused: {reason} (first {authors[0]!r})")
+        columns = {"table": table, "file": "", "line": None, "reason": reason}
+        rows = pl.DataFrame({"value": authors.cast(pl.String)}).with_columns(
+            pl.lit(v).alias(k) for k, v in columns.items()
+        )
+        self.refused.append(rows.select("table", "file", pl.col("line").cast(pl.Int64), "reason", "value"))
+
     def _rejects(self, folder: Path) -> None:
         files = [p for d in (self.old, self.more) if (p := d.path / "rejects.parquet").is_file()]
-        if files:
-            frame = pl.concat([pl.read_parquet(p) for p in files]).unique(maintain_order=True)
+        if files or self.refused:
+            frame = pl.concat([*(pl.read_parquet(p) for p in files), *self.refused]).unique(maintain_order=True)
             frame.write_parquet(folder / "rejects.parquet")
 
 
