@@ -16,7 +16,7 @@ def import_data(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MAPPING | FILE...",
+            metavar="MAPPING|FILE",
             help="Mapping file (configs/import/ holds some and a commented template); with --guess the files",
         ),
     ],

@@ -8,6 +8,7 @@ import typing
 import numpy as np
 import pytest
 import typer
+from rich.table import Table
 
 from recsys_cli.cli.common import Invocation, command, run
 from recsys_cli.cli.recommend import split_history
@@ -49,13 +50,20 @@ def test_a_users_file_that_is_not_there_or_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", [":100:", "[/z]", "nobody [/x]", "a[/b]c"])
 def test_names_that_look_like_markup_or_emoji_are_printed_as_they_stand(name):
-    from rich.table import Table
-
     out = io.StringIO()
     table = Table("name")
     table.add_row(name)
     console(file=out, width=60).print(name, table)
     assert out.getvalue().count(name) == 2
+
+
+def test_data_moves_no_cursor_and_turns_no_text():
+    out = io.StringIO()
+    table = Table("a")
+    table.add_row("x\x1b[31m\u202eevil\ttab\x07")
+    console(file=out, width=60).print("y\x1b]0;title\x07", table)
+    assert not set(out.getvalue()) & set("\x1b\x07\u202e\t")
+    assert "evil tab" in out.getvalue()
 
 
 @pytest.mark.parametrize("command", ["similar-items", "similar-users"])
