@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 520, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 40
 _SERIES = 8
 """Colours to tell series apart; further series start again."""
+MANY_COLUMNS = 12
+"""Columns beyond which a table is written smaller, so that it stands in a window of 1,200 points whole."""
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2330;--soft:#5c6575;--line:#d9dde5;--paper:#fff;--card:#f6f7f9;
@@ -35,7 +37,8 @@ svg .axis{stroke:var(--line);stroke-width:1;fill:none}svg .zero{stroke:var(--sof
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.82rem;color:var(--soft);margin:2px 0}
 .legend i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:5px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-th,td{padding:4px 12px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
+table.wide{font-size:.78rem}
+th,td{padding:4px 10px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right}
 .facts{display:flex;flex-wrap:wrap;gap:10px;margin:10px 0}.facts div{background:var(--card);border-radius:8px;
 padding:8px 14px;min-width:110px}.facts b{display:block;font-size:1.15rem;font-variant-numeric:tabular-nums}
@@ -104,7 +107,8 @@ def html_table(
         return f"<td{mark[key]}>{html.escape(text)}</td>"
 
     body = "".join(f"<tr>{''.join(cell(k, r.get(k)) for k in headings)}</tr>" for r in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    wide = ' class="wide"' if len(headings) > MANY_COLUMNS else ""
+    return f'<div class="scroll"><table{wide}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def number(value: object) -> str:
