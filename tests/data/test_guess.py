@@ -192,6 +192,57 @@ def test_lines_of_ids_are_users_or_sequences(tmp_path):
     assert lines.table("impressions").height == 9 and lines.manifest.has_order
 
 
+def test_a_session_stands_for_users_who_are_mostly_unknown(tmp_path):
+    rows = [f"{k // 4};{'NA' if k % 3 else k % 50};{81000 + k % 80};2016-05-{1 + k // 60:02d}\n" for k in range(600)]
+    found, data = bring(tmp_path, {"views.csv": "sessionId;userId;itemId;eventdate\n" + "".join(rows)})
+    assert found.sure and first(data) == (0, 81000, "2016-05-01T00:00:00", "click")
+    assert any("missing in 67%" in d.text for d in found.doubts)
+
+
+def test_rows_without_a_user_are_told_and_do_not_stop_the_import(tmp_path):
+    rows = [f"{'NULL' if k % 10 == 3 else k % 50},{k % 80}\n" for k in range(600)]
+    found, data = bring(tmp_path, {"clicks.csv": "user_id,item_id\n" + "".join(rows)})
+    assert found.mapping()["missing"] == ["", "NULL"] and data.table("impressions").height == 540
+    assert any("10.0% of the rows" in d.text for d in found.doubts)
+
+
+def test_numbers_that_meet_by_chance_make_no_table(tmp_path):
+    events = [f"{1433221332117 + k},{k % 60},view,{k % 70}\n" for k in range(600)]
+    found, data = bring(
+        tmp_path,
+        {
+            "events.csv": "timestamp,visitorid,event,itemid\n" + "".join(events),
+            "category_tree.csv": "categoryid,parentid\n" + "".join(f"{k},{k // 3}\n" for k in range(60)),
+        },
+    )
+    assert found.sure and "users" not in found.tables and first(data)[3] == "click"
+
+
+def test_what_a_file_is_called_tells_what_was_done(tmp_path):
+    rows = [f"2018-09-0{1 + k // 100},c{k % 70},{k % 50:05d}\n" for k in range(600)]
+    _, data = bring(tmp_path, {"transactions_train.csv": "t_dat,customer_id,article_id\n" + "".join(rows)})
+    assert first(data) == ("c0", "00000", "2018-09-01T00:00:00", "purchase")
+
+
+def test_several_logs_share_their_actions(tmp_path):
+    _, data = bring(
+        tmp_path,
+        {
+            "shop-clicks.dat": "".join(f"{k // 4},2014-04-07T10:51:{k % 60:02d}.277Z,{k % 60}\n" for k in range(600)),
+            "shop-buys.dat": "".join(
+                f"{k // 2},2014-04-07T10:54:{k % 60:02d}.868Z,{k % 60},12462,1\n" for k in range(120)
+            ),
+        },
+    )
+    assert {a: info.count for a, info in data.manifest.actions.items()} == {"click": 600, "purchase": 120}
+
+
+def test_events_without_meaning_beside_a_category_are_no_ratings(tmp_path):
+    rows = [f"{k % 50},{k % 90},{k % 9 + 1},{['pv', 'buy', 'fav'][k % 3]},{1511544070 + k}\n" for k in range(600)]
+    _, data = bring(tmp_path, {"UserBehavior.csv": "".join(rows)})
+    assert {a: info.count for a, info in data.manifest.actions.items()} == {"click": 200, "like": 200, "purchase": 200}
+
+
 def test_what_is_not_sure_is_asked(tmp_path):
     days = [f"u{k % 5},i{k % 7},0{1 + k * 7 % 9}/0{1 + k * 4 % 9}/2020\n" for k in range(60)]
     (tmp_path / "log.csv").write_text("user,item,date\n" + "".join(days))

@@ -25,14 +25,14 @@ ROLES: dict[str, str] = {
     "event": "event eventtype action actiontype type behavior behaviortype behaviour interaction interactiontype "
     "feedbacktype verb eventname activity",
     "dwell": "dwell dwellseconds dwelltime timespent watchtime playtime playduration viewtimesec dwellms watchseconds "
-    "watchms playtimems readtime durationwatched",
+    "watchms playtimems readtime durationwatched seconds",
     "position": "position pos rank slot place",
     "surface": "surface tab placement slotname pagetype channeltype",
     "device": "device devicetype platform os",
     "request": "request requestid impressionid impression recommendationid recid slateid",
     "propensity": "propensity propensityscore",
-    "author": "author authorid creator creatorid brand publisher channel channelid seller sellerid developer director "
-    "store maker owner ownerid uploader uploaderid bookauthor artist artistid artistname",
+    "author": "author authorid creator creatorid bookauthor brand publisher channel channelid seller sellerid "
+    "developer director store maker owner ownerid uploader uploaderid artist artistid artistname",
     "text": "title name headline text itemname booktitle movietitle productname productname caption subject body "
     "description prodname trackname songname content",
     "topics": "genres genre tags tag categories category topics topic subjects keywords",
@@ -55,7 +55,8 @@ ACTIONS: dict[str, str] = {
         "click clicks clicked isclick pv detail pageview view viewed views read visit open".split(), "click"
     ),
     **dict.fromkeys(
-        "like liked likes islike favorite favorites favourite fav star starred upvote thumbsup love".split(), "like"
+        "like liked likes islike favorite favorites favorited favourite fav star starred upvote thumbsup love".split(),
+        "like",
     ),
     **dict.fromkeys("cart carts addtocart atc basket addtobasket incart".split(), "cart"),
     **dict.fromkeys(
@@ -103,6 +104,13 @@ def roles_of(name: str) -> list[str]:
     """What columns of this name stand for, the likeliest first; [] where that is not known."""
     last = name.rpartition(".")[2]
     return _BY_NAME.get(plain(last), [])
+
+
+def place_of(name: str, role: str) -> int:
+    """How early a name stands among those of a role: the earlier, the likelier it is meant so."""
+    names = ROLES[role].split()
+    name = plain(name.rpartition(".")[2])
+    return names.index(name) if name in names else len(names)
 
 
 def known_names(names: list[str]) -> int:

@@ -22,6 +22,7 @@ from recsys_cli.data.importer.guess.names import (
 )
 from recsys_cli.data.importer.guess.roles import File, rename, roles
 from recsys_cli.data.importer.guess.tables import assign, covered
+from recsys_cli.data.importer.ids import says_missing
 from recsys_cli.errors import DataError
 
 NO_DATA = (".md", ".pdf", ".html", ".htm", ".py", ".r", ".sh", ".pl", ".yaml", ".yml", ".png", ".jpg", ".ipynb", ".sql")
@@ -82,6 +83,7 @@ def guess(paths: list[Path]) -> Guess:
     doubts = [Doubt(f"{f.name} {left}") for f in tables["none"]]
     out: dict[str, list[PartGuess]] = {}
     keys, comments = _ids(tables, doubts)
+    _missing(tables["impressions"], keys, doubts)
     for table in ("users", "items"):
         out[table] = [_entity(f, table, names[id(f)]) for f in tables[table]]
     logs = [_log(f, names[id(f)]) for f in tables["impressions"]]
@@ -145,6 +147,24 @@ def _ids(tables: dict[str, list[File]], doubts: list[Doubt]) -> tuple[dict[str, 
             Doubt("who is followed is neither a user of the log nor an author of an item", "followee_id", True)
         )
     return keys, comments
+
+
+def _missing(logs: list[File], keys: dict[str, Any], doubts: list[Doubt]) -> None:
+    """Words for "unknown" among the ids of the log, and how many rows have none."""
+    words: dict[str, None] = {}
+    worst = 0.0
+    for file in logs:
+        for role in ("user", "item"):
+            p = file.profile_of(role)
+            column = file.looked.frame[p.name].cast(pl.String)
+            found = column.to_frame("t").filter(says_missing(pl.col("t")))["t"].unique(maintain_order=True)
+            words |= dict.fromkeys(found.to_list())
+            worst = max(worst, 1 - p.known / p.rows)
+    if any(words):
+        keys["missing"] = ["", *(w for w in words if w)]
+    if worst > 0.005:
+        keys["max_reject_share"] = min(1.0, round(1.5 * worst + 0.01, 2))
+        doubts.append(Doubt(f"{worst:.1%} of the rows of the log have no user or item, and are refused", "missing"))
 
 
 def _tells(tables: dict[str, list[File]]) -> bool:
@@ -293,6 +313,7 @@ def _items_of_log(file: File, names: list[str]) -> PartGuess | None:
 def action_of_file(file: File) -> str:
     """The action that the name of a log speaks of, "" where it speaks of none."""
     words = [plain(w) for w in file.name.partition(".")[0].replace("-", "_").split("_")]
+    words = [w if w in ACTIONS else w.removesuffix("s") for w in words]
     return next((action_name(w) for w in words if w in ACTIONS and ACTIONS[w] != "undone"), "")
 
 

@@ -10,7 +10,7 @@ import orjson
 import polars as pl
 
 from recsys_cli.data.importer.guess.look import Doubt, Looked
-from recsys_cli.data.importer.guess.names import ACTIONS, plain, roles_of, table_of
+from recsys_cli.data.importer.guess.names import ACTIONS, place_of, plain, roles_of, table_of
 from recsys_cli.data.importer.guess.profile import Profile, looks_labelled, profile
 from recsys_cli.data.importer.lists import exploded
 from recsys_cli.data.importer.mapping import Explode
@@ -114,6 +114,13 @@ def _by_name(file: File) -> None:
     if "user" not in found and "session" in found:
         found["user"] = found["session"]
         file.doubts.append(Doubt(f"no column names a user: each {found['user'][0]} is taken for one", "user_id"))
+    if "session" in found and found["user"] != found["session"]:
+        user, session = (file.profiles[found[r][0]] for r in ("user", "session"))
+        if user.known < 0.9 * user.rows and session.known > 0.9 * session.rows:
+            share = 1 - user.known / user.rows
+            told = f"{user.name} is missing in {share:.0%} of the rows: each {session.name} is taken for a user"
+            file.doubts.append(Doubt(told, "user_id"))
+            found["user"] = found["session"]
     if "item" not in found and "artist" in found and "user" in found:
         found["item"] = found["artist"]
     for role, columns in found.items():
@@ -142,12 +149,9 @@ def _best(role: str, columns: list[str], file: File) -> str:
             return "unit" not in file.profiles[column].time, days and written != "iso", roles_of(column)[:1] != [role]
         names = plain(column.rpartition(".")[2])
         exact = names in (role, f"{role}id", "parentasin")
-        return (
-            not exact,
-            roles_of(column)[:1] != [role],
-            not names.endswith("id"),
-            file.profiles[column].kind == "words",
-        )
+        first = roles_of(column)[:1] == [role]
+        words = role in ("user", "item") and file.profiles[column].kind == "words"
+        return not exact, not first, words, not names.endswith("id"), place_of(column, role)
 
     return min(columns, key=rank)
 
@@ -233,6 +237,8 @@ def _by_content(file: File) -> None:
     file.roles |= {"user": user, "item": item}
     for column in [*others, *(c for c, p in profiles.items() if p.kind == "decimal")]:
         _further(file, column, item)
+    if "event" in file.roles and file.roles.pop("rating", None):
+        file.doubts = [d for d in file.doubts if d.key != "rating"]
     flags = [c for c, p in profiles.items() if p.kind == "bool" and c not in used]
     if flags and "event" not in file.roles:
         file.roles["label"] = flags[0]
@@ -265,18 +271,23 @@ def _numbers_rows(file: File, column: str) -> bool:
     return bool(file.looked.frame[column].cast(pl.Int64, strict=False).is_sorted())
 
 
+def _are_events(p: Profile) -> bool:
+    """Whether the values of a column are things that people do."""
+    return p.unique <= MOST_EVENTS and any(plain(v) in ACTIONS for v in p.values.to_list())
+
+
 def _further(file: File, column: str, item: str) -> None:
     """The role of a column behind user and item."""
     p, roles = file.profiles[column], file.roles
-    if p.kind in NUMERIC and "rating" not in roles and p.unique <= 21 and p.low >= -1 and 1 < p.high <= 100:
+    if p.kind in NUMERIC and "rating" not in roles and 3 <= p.unique <= 21 and p.low >= -1 and 1 < p.high <= 100:
         roles["rating"] = column
         file.doubts.append(Doubt(f"{column} is taken for a rating of {p.low:g} to {p.high:g}", "rating"))
-    elif p.kind == "text" and "event" not in roles and p.unique <= MOST_EVENTS and p.known > 2 * p.unique:
+    elif p.kind == "text" and "event" not in roles and _are_events(p):
         roles["event"] = column
         file.doubts.append(Doubt(f"{column} is taken for what the user did", "event"))
     elif p.kind in ("text", "words") and file.depends(column, item):
         roles["name"] = column
-    elif p.kind in NUMERIC and "count" not in roles and "time" not in roles:
+    elif p.kind == "integer" and p.unique > 2 and "count" not in roles and "time" not in roles:
         roles["count"] = column
         file.doubts.append(Doubt(f"{column} is taken for how often", "count"))
     elif p.kind in ("integer", "text", "words"):

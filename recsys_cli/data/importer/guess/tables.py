@@ -5,11 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from recsys_cli.data.importer.guess.look import Doubt
+from recsys_cli.data.importer.guess.names import plain
 from recsys_cli.data.importer.guess.roles import File, by_place
 from recsys_cli.errors import DataError
 
-ALIKE = 0.5
-"""Share of ids in common (of those in either) from which two columns speak of the same things."""
+NAMELESS = ("id", "key", "code", "name", "row", "index", "nr", "number", "no")
+"""Names of a column of ids that do not say whose."""
 
 
 def assign(files: list[File]) -> dict[str, list[File]]:
@@ -38,6 +39,10 @@ def assign(files: list[File]) -> dict[str, list[File]]:
     for file in files:
         if file not in likely:
             out[_other(file, users, items)].append(file)
+    if out["items"]:
+        # what describes the items has settled which column they are
+        for doubt in (d for f in likely for d in f.doubts if d.key == "item_id"):
+            doubt.asks = False
     return out
 
 
@@ -97,7 +102,9 @@ def _other(file: File, users: pl.Series, items: pl.Series) -> str:
             continue
         for table, role, ids in (("users", "user", users), ("items", "item", items)):
             share = alike(p.values, ids) + 0.5 * covered(ids, p.values)
-            if share > 0.05:
+            # whole numbers meet by chance: a name of the file or the column must say that they are these
+            said = file.roles.get(role) == column or file.table_by_name == table or plain(column) in NAMELESS
+            if share > 0.05 and (said or not file.looked.named or p.kind != "integer"):
                 by_role = 1.0 * (file.looked.named and file.roles.get(role) == column)
                 found[table, column] = share + by_role + 0.6 * (file.table_by_name == table)
     if not found:
