@@ -21,6 +21,7 @@ from recsys_cli.data.importer.json_rows import EXACT, text_of
 from recsys_cli.data.importer.mapping import Mapping, Source
 from recsys_cli.data.schema import COLUMNS
 from recsys_cli.errors import ConfigError, DataError
+from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -33,7 +34,9 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 @contextlib.contextmanager
-def fetched(mapping: Mapping, folder: Path, limit: int | None = None) -> Iterator[Mapping]:
+def fetched(
+    mapping: Mapping, folder: Path, limit: int | None = None, progress: Progress | None = None
+) -> Iterator[Mapping]:
     """The mapping with every part that comes from a database reading files instead, which are there in the block.
 
     All parts of one database are read in one transaction, so they fit together, and never more than some thousand
@@ -56,7 +59,8 @@ def fetched(mapping: Mapping, folder: Path, limit: int | None = None) -> Iterato
             if source.database not in connections:
                 url = address(source.database, folder)
                 connections[source.database] = stack.enter_context(_connected(url, _shown(source.database)))
-            files = _fetch(connections[source.database], source, place, name, limit)
+            with (progress or Progress()).step(f"fetch {source.table or name}") as step:
+                files = _fetch(connections[source.database], source, place, name, limit, step)
             return source.model_copy(update={"files": [str(f) for f in files], "database": None, "format": "parquet"})
 
         parts = {t: [bring(part, t) for part in getattr(mapping, t)] for t in COLUMNS}
@@ -127,7 +131,9 @@ def _first_line(error: Exception) -> str:
     return (reason.strip().splitlines() or [type(error).__name__])[0]
 
 
-def _fetch(connection: Connection, source: Source, place: Path, name: str, limit: int | None) -> list[Path]:
+def _fetch(
+    connection: Connection, source: Source, place: Path, name: str, limit: int | None, step: Step
+) -> list[Path]:
     """The rows of a table or query as Parquet files, a new one where a column turns out to be of another type."""
     import sqlalchemy as sql
 
@@ -162,6 +168,7 @@ def _fetch(connection: Connection, source: Source, place: Path, name: str, limit
                 files.append(_free(place, stem))
                 writer = pq.ParquetWriter(files[-1], batch.schema, compression="zstd")
             writer.write_table(batch)
+            step.advance(len(rows))
             left = None if left is None else left - len(rows)
             if left == 0:
                 break

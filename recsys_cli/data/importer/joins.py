@@ -66,8 +66,10 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
     both = [c for c in frame.columns if f"{c}{SUFFIX}" in frame.columns]
     for c in both:
         own, other = frame[c], frame[f"{c}{SUFFIX}"]
+        if own.dtype == pl.String:
+            own = own.to_frame().select(pl.when(pl.col(c) != "").then(pl.col(c))).to_series()
         if own.null_count() == len(own):
             frame = frame.with_columns(other.alias(c))
         elif own.dtype == other.dtype:
-            frame = frame.with_columns(pl.coalesce(c, f"{c}{SUFFIX}").alias(c))
+            frame = frame.with_columns(own).with_columns(pl.coalesce(c, f"{c}{SUFFIX}").alias(c))
     return frame.drop(f"{c}{SUFFIX}" for c in both)

@@ -54,7 +54,7 @@ def import_dataset(
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "give the folder of the source files with --from")
     require_replaceable(target)
-    with fetched(mapping, folder) as mapping:
+    with fetched(mapping, folder, progress=progress) as mapping:
         return _import(mapping, folder, Path(target), mapping_name, progress or Progress(), known or {}, start)
 
 
