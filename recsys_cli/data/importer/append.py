@@ -236,13 +236,26 @@ class _Added:
         more = self._as_the_old(more, columns)
         same = [c for c in columns if m.has_time or c != "timestamp"]
         wanted = _hashes(more, same)
-        counts = np.zeros(len(uniques := np.unique(wanted)), np.int64)
+        order = np.argsort(wanted, kind="stable")
+        first = np.ones(len(order), bool)
+        first[1:] = wanted[order[1:]] != wanted[order[:-1]]
+        uniques, place = wanted[order][first], np.cumsum(first) - 1
+        counts = np.zeros(len(uniques), np.int64)
+        span = more["timestamp"].min(), more["timestamp"].max()
         for batch in self.old.batches("impressions"):
-            found = _hashes(batch, same)
-            places = np.searchsorted(uniques, found).clip(max=len(uniques) - 1)
-            counts += np.bincount(places[uniques[places] == found], minlength=len(uniques))
-        turn = more.select(pl.Series("h", wanted)).select(pl.int_range(pl.len()).over("h")).to_series().to_numpy()
-        fresh = more.filter(pl.Series(turn >= counts[np.searchsorted(uniques, wanted)]))
+            if m.has_time:
+                # a row of another moment cannot be the same
+                batch = batch.filter(pl.col("timestamp").is_between(*span))
+            if not batch.height:
+                continue
+            found = np.sort(_hashes(batch, same))
+            at = np.searchsorted(uniques, found).clip(max=len(uniques) - 1)
+            counts += np.bincount(at[uniques[at] == found], minlength=len(uniques))
+        n = np.arange(len(order))
+        turn = n - np.maximum.accumulate(np.where(first, n, 0))
+        new = np.empty(len(order), bool)
+        new[order] = turn >= counts[place]
+        fresh = more.filter(pl.Series(new))
         self.known["impressions"] = more.height - fresh.height
         return fresh if m.has_time else self._after_the_old(fresh)
 
