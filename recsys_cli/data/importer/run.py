@@ -22,12 +22,13 @@ from recsys_cli.data.importer.mapping import Mapping, Part
 from recsys_cli.data.importer.places import Places
 from recsys_cli.data.importer.readers import column_names, find_files, first_columns, read
 from recsys_cli.data.importer.rejects import Rejects
+from recsys_cli.data.importer.repeats import agreed, without_repeats
 from recsys_cli.data.importer.summary import summary
 from recsys_cli.data.importer.told import Told
 from recsys_cli.data.importer.values import Bounds, IdsAreText, Target
 from recsys_cli.data.schema import COLUMNS, PARTS, SECOND, DatasetManifest
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
-from recsys_cli.errors import ConfigError, DataError
+from recsys_cli.errors import DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress, Step
 
@@ -364,13 +365,13 @@ class Import:
     def has_time(self) -> bool:
         """Whether timestamps are moments; the parts of the log must agree."""
         times = [p.columns.timestamp for p, _ in self.parts["impressions"]]
-        return _agreed([t is not None and not t.order for t in times], "moments", "no time")
+        return agreed([t is not None and not t.order for t in times], "moments", "no time")
 
     @property
     def has_order(self) -> bool:
         """Whether the order of rows means something; the parts of the log must agree."""
         times = [p.columns.timestamp for p, _ in self.parts["impressions"]]
-        return _agreed([t is not None for t in times], "an order", "none")
+        return agreed([t is not None for t in times], "an order", "none")
 
     def _impressions(self, step: Step) -> dict[str, tuple[int, int]] | None:
         """Stream the log; returns the spans of the published parts, if the mapping names any."""
@@ -384,7 +385,8 @@ class Import:
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
                 if self.mapping.drop_exact_repeats:
-                    frame, seen = self._without_repeats(frame, seen)
+                    frame, seen, repeats = without_repeats(frame, seen)
+                    self.told.merge("impressions", repeats)
                 if frame.height == 0:
                     continue
                 if time is None or time.in_order:
@@ -402,17 +404,6 @@ class Import:
                 spans[part.split] = (spans.get(part.split, (self._order_start,))[0], latest + SECOND)
                 self._order_start, places = latest + SECOND, Places()
         return spans or None
-
-    def _without_repeats(self, frame: pl.DataFrame, seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
-        hashes = frame.hash_rows(seed=0).to_numpy()
-        fresh = (
-            frame.select(pl.Series(hashes).is_first_distinct()).to_series().to_numpy()
-            if frame.width
-            else None
-        )
-        fresh = fresh & ~np.isin(hashes, seen)
-        self.told.merge("impressions", int((~fresh).sum()))
-        return frame.filter(pl.Series(fresh)), np.concatenate([seen, hashes[fresh]])
 
     def _edges(self, table: str, keys: dict[str, Keys], step: Step) -> None:
         """Stream `follows`, `blocks` or `history`."""
@@ -451,12 +442,3 @@ class Import:
     def close(self) -> None:
         self.rejects.close()
         self.writer.abandon()
-
-
-def _agreed(each: list[bool], yes: str, no: str) -> bool:
-    """What all parts of the log say; raises ConfigError where they differ."""
-    if len(set(each)) > 1:
-        raise ConfigError(
-            f"some parts of impressions have {yes} and some {no}", "fill `timestamp` of all of them in the same way"
-        )
-    return each[0]
