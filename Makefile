@@ -37,7 +37,7 @@ demo: install
 	@echo "  recsys recommend --user 1 --format json | head    the same for programs"
 	@echo "  recsys config show                                every setting, and where it came from"
 	@echo "  recsys train --set ranking.heavy.epochs=3         try a setting; then: recsys runs compare"
-	@echo "  recsys import-data configs/import/template.yaml   your own data: copy the template, it explains itself"
+	@echo "  recsys import-data --guess FILE...                your own data: a mapping is written from the files"
 
 test: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -n auto --dist loadfile

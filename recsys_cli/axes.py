@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -40,6 +40,11 @@ class Axis:
         self.log = log
         self.ticks = log_ticks(low, high) if log else nice_ticks(low, high)
         self.start, self.end = start, end
+        self._low, self._high = self._scale(self.ticks[0]), self._scale(self.ticks[-1])
+
+    def between(self, ticks: Sequence[float]) -> None:
+        """Take these ticks, the first and the last of which are the ends of the scale."""
+        self.ticks = [float(t) for t in ticks]
         self._low, self._high = self._scale(self.ticks[0]), self._scale(self.ticks[-1])
 
     def _scale(self, value: float) -> float:

@@ -258,7 +258,7 @@ def _explain(
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         models = _models_at(model, keys[:-1])
-        known = [name for m in models for name in m.model_fields]
+        known = [field.alias or name for m in models for name, field in m.model_fields.items()]
         renamed = {old: new for m in models for old, new in getattr(m, "renamed", {}).items()}
         if now := renamed.get(str(keys[-1])):
             return f"{where}key {dotted!r} is now named {now!r}{more}", f"write {now!r} instead"

@@ -1,7 +1,7 @@
 """HTML reports in one file: tables and charts as inline SVG, readable in light and dark, with no network.
 
 Every chart function returns a string of HTML to hand to `section`, and those to `page`. Numbers may be
-given as lists or arrays; NaN and None leave a gap. Text is escaped.
+given as lists or arrays; NaN and None leave a gap, and nothing is drawn where no number is known. Text is escaped.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ WIDTH, HEIGHT = 520, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 40
 _SERIES = 8
 """Colours to tell series apart; further series start again."""
+MANY_COLUMNS = 12
+"""Columns beyond which a table is written smaller, so that it stands in a window of 1,200 points whole."""
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2330;--soft:#5c6575;--line:#d9dde5;--paper:#fff;--card:#f6f7f9;
 --s0:#2563c9;--s1:#d9730d;--s2:#16876b;--s3:#b3379b;--s4:#8a6d00;--s5:#0d8bb5;--s6:#c43c3c;--s7:#6a5acd}
 @media(prefers-color-scheme:dark){:root{--ink:#e7eaf0;--soft:#9aa4b5;--line:#3a4252;--paper:#14181f;--card:#1c222c;
 --s0:#6ea8ff;--s1:#ffa552;--s2:#4fd1a9;--s3:#ea85d3;--s4:#d9bd4a;--s5:#5cc8ea;--s6:#ff8a8a;--s7:#aa9cff}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:1080px;padding:24px 20px 64px;background:var(--paper);
+*{box-sizing:border-box}body{margin:0 auto;max-width:1160px;padding:24px 20px 64px;background:var(--paper);
 color:var(--ink);font:15px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:0 0 2px}h2{font-size:1.15rem;
 margin:36px 0 8px;padding-top:12px;border-top:1px solid var(--line)}p{margin:6px 0;max-width:75ch}
 .sub,.note,figcaption .more{color:var(--soft)}.grid{display:grid;gap:18px;
@@ -35,8 +37,9 @@ svg .axis{stroke:var(--line);stroke-width:1;fill:none}svg .zero{stroke:var(--sof
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.82rem;color:var(--soft);margin:2px 0}
 .legend i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:5px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-th,td{padding:4px 12px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--soft);font-weight:600;white-space:nowrap}td.n,th.n{text-align:right}
+table.wide{font-size:.78rem}
+th,td{padding:4px 10px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
+th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right}
 .facts{display:flex;flex-wrap:wrap;gap:10px;margin:10px 0}.facts div{background:var(--card);border-radius:8px;
 padding:8px 14px;min-width:110px}.facts b{display:block;font-size:1.15rem;font-variant-numeric:tabular-nums}
 .facts span{color:var(--soft);font-size:.82rem}
@@ -65,8 +68,8 @@ def section(title: str, *parts: str, note: str = "") -> str:
 
 
 def grid(*parts: str) -> str:
-    """Charts side by side where the window is wide enough."""
-    return f'<div class="grid">{"".join(parts)}</div>'
+    """Charts side by side where the window is wide enough; nothing where there is none."""
+    return "" if not any(parts) else f'<div class="grid">{"".join(parts)}</div>'
 
 
 def paragraph(text: str) -> str:
@@ -104,7 +107,8 @@ def html_table(
         return f"<td{mark[key]}>{html.escape(text)}</td>"
 
     body = "".join(f"<tr>{''.join(cell(k, r.get(k)) for k in headings)}</tr>" for r in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    wide = ' class="wide"' if len(headings) > MANY_COLUMNS else ""
+    return f'<div class="scroll"><table{wide}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def number(value: object) -> str:
@@ -206,6 +210,11 @@ def drawn(chart: Callable[..., str]) -> Callable[..., str]:
     return draw
 
 
+def _nothing(*values: Iterable[float]) -> bool:
+    """Whether no figure is known, so that a chart would be empty."""
+    return not any(math.isfinite(v) for some in values for v in some)
+
+
 # --- charts -----------------------------------------------------------------------------------------------
 
 
@@ -220,6 +229,8 @@ def bar_chart(
 ) -> str:
     """Horizontal bars, one a label, with the value beside each; negative values go to the left."""
     values, names = _floats(values), [str(label) for label in labels]
+    if _nothing(values):
+        return ""
     left = min(240.0, 16 + 6.6 * max((len(n) for n in names), default=0))
     axis = Axis(values, left, WIDTH - 84, zero=True)
     parts, height = [], 22
@@ -252,6 +263,8 @@ def column_chart(
 ) -> str:
     """Vertical bars for something that has an order: hours, days, the bins of a histogram."""
     values, names = _floats(values), [str(label) for label in labels]
+    if _nothing(values):
+        return ""
     y = Axis(values, HEIGHT - _BOTTOM, _TOP, zero=True)
     parts = _plot_axes(None, y, x_label, y_label)
     width = (WIDTH - _RIGHT - _LEFT) / max(len(names), 1)
@@ -304,13 +317,17 @@ def line_chart(
     points: Sequence[str] = (),
     bands: Mapping[str, tuple[Sequence, Sequence]] | None = None,
     x_names: Sequence[str] | None = None,
+    x_ticks: Sequence[float] | None = None,
 ) -> str:
     """Lines: name → (x, y).
 
     points: names drawn as points instead of a line. bands: name → (low, high) shaded about its line. x_names:
-    labels for x = 0, 1, 2, … instead of numbers. On a logarithmic axis values of 0 or less are left out.
+    labels for x = 0, 1, 2, … instead of numbers. x_ticks: the places that are named, of which the first and the last
+    are the ends of the axis. On a logarithmic axis values of 0 or less are left out.
     """
     data = {name: (_floats(x), _floats(y)) for name, (x, y) in series.items()}
+    if _nothing(*(ys for _, ys in data.values())):
+        return ""
     shades = {name: (_floats(low), _floats(high)) for name, (low, high) in (bands or {}).items()}
     x = Axis([v for xs, _ in data.values() for v in xs], _LEFT, WIDTH - _RIGHT, log=log_x)
     tall = [v for _, ys in data.values() for v in ys] + [
@@ -320,6 +337,8 @@ def line_chart(
     if x_names is not None:
         x.ticks = [float(n) for n in range(0, len(x_names), max(1, math.ceil(len(x_names) / 8)))]
         x._low, x._high = 0.0, float(max(len(x_names) - 1, 1))
+    if x_ticks is not None and len(x_ticks) > 1:
+        x.between(x_ticks)
     parts = _plot_axes(
         x, y, x_label, y_label, write_x=(lambda t: x_names[int(t)]) if x_names is not None else short
     )
@@ -372,6 +391,8 @@ def interval_chart(
     """
     names = [str(label) for label in labels]
     data = {k: tuple(_floats(side) for side in sides) for k, sides in series.items()}
+    if _nothing(*(value for value, _, _ in data.values())):
+        return ""
     left = min(240.0, 16 + 6.6 * max((len(n) for n in names), default=0))
     every = [v for sides in data.values() for side in sides for v in side]
     axis = Axis(every, left, WIDTH - 20, zero=zero_line)

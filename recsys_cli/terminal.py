@@ -8,6 +8,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_CONTROLS = {
+    **dict.fromkeys([*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)], "\ufffd"),
+    **dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"),
+    0x09: " ",
+}
+"""What moves a cursor, colours a line or turns the direction of a text, where it stands in data."""
+
+
 def console(**options: Any) -> Console:
     """A console on which `:100:` stays what it is, and where brackets that are no markup are printed as they stand.
 
@@ -19,6 +27,7 @@ def console(**options: Any) -> Console:
 
     class DataConsole(Console):
         def render_str(self, text: str, **how: Any) -> Text:
+            text = text.translate(_CONTROLS)
             try:
                 return super().render_str(text, **how)
             except MarkupError:

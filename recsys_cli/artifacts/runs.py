@@ -128,7 +128,7 @@ class RunStore:
     def current(self) -> str | None:
         """Id of the run in use, None before the first training."""
         try:
-            return (self.folder / "current").read_text().strip() or None
+            return (self.folder / "current").read_text(errors="replace").strip() or None
         except OSError:
             return None
 
@@ -149,7 +149,11 @@ class RunStore:
         folder = self.folder / "runs" / run
         path = folder / "manifest.json"
         try:
+            if "\0" in run:
+                raise FileNotFoundError
             content = orjson.loads(path.read_bytes())
+            if not isinstance(content, dict):
+                raise ArtifactError(f"{path} is no manifest of a run", "use another run or train again")
         except FileNotFoundError:
             close = nearest(run, self.ids())
             hint = f"did you mean {close!r}?" if close else "see `recsys runs list`"

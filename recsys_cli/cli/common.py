@@ -343,9 +343,10 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
 ]
 
 
-def command(group: typer.Typer, name: str) -> Callable:
+def command(group: typer.Typer, name: str, *, dashed_ids: bool = False) -> Callable:
     """Register a function as the command `name` of `group`, with the global options added.
 
+    dashed_ids: an argument that begins with a hyphen and is no option is an id.
     The function's first parameter receives the Invocation; its other parameters are its own options.
     """
 
@@ -370,7 +371,7 @@ def command(group: typer.Typer, name: str) -> Callable:
         wrapper.__signature__ = inspect.Signature([context, *parameters, *GLOBAL_OPTIONS])
         wrapper.__annotations__ = {p.name: p.annotation for p in wrapper.__signature__.parameters.values()}
         del wrapper.__wrapped__
-        group.command(name)(wrapper)
+        group.command(name, context_settings={"ignore_unknown_options": True} if dashed_ids else None)(wrapper)
         return function
 
     return decorate

@@ -1,14 +1,17 @@
-"""`recsys data`: what a dataset holds, and whether it is what its manifest says."""
+"""`recsys data`: what a dataset holds, whether it is what its manifest says, and smaller ones of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 
-group = typer.Typer(no_args_is_help=True, help="Describe and check datasets.", rich_markup_mode=None)
+group = typer.Typer(
+    no_args_is_help=True, help="Describe, check, compare, sample and split datasets.", rich_markup_mode=None
+)
 app.add_typer(group, name="data")
 
 
@@ -72,3 +75,87 @@ def describe(call: Invocation) -> None:
 
     call.emit(document, lambda console: render(console, document), rows_of(document))
     call.say("next: recsys advise, which models fit this data and what training would do with it")
+
+
+@command(group, "diff")
+def diff(
+    call: Invocation,
+    one: Annotated[Path, typer.Argument(metavar="A", help="Dataset folder")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Dataset folder that it is compared with")],
+) -> None:
+    """Rows, users, items, actions and columns that only one of two datasets has."""
+    from recsys_cli.data.compare import diff_datasets
+
+    document = diff_datasets(one, other)
+    call.emit(document, lambda console: _render_diff(console, document), document["tables"])
+
+
+def _render_diff(console, document: dict) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("table", box=None, header_style="bold")
+    for column in ("rows A", "rows B", "only in A", "only in B", "changed"):
+        table.add_column(column, justify="right")
+    for t in document["tables"]:
+        table.add_row(t["table"], *(f"{t[c]:,}" for c in ("rows_a", "rows_b", "only_a", "only_b", "changed")))
+    console.print(table)
+    for t in document["tables"]:
+        for side in "ab":
+            for example in t[f"examples_{side}"]:
+                console.print(f"{t['table']}, only in {side.upper()}: {escape(str(example))[:90]}", highlight=False)
+    for note in document["notes"]:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    console.print("the same" if document["same"] else "they differ", highlight=False)
+
+
+@command(group, "sample")
+def sample(
+    call: Invocation,
+    users: Annotated[int, typer.Option("--users", min=1, help="How many users, of those who have impressions")],
+    target: Annotated[Path, typer.Option("--to", help="Dataset folder to write")],
+    all_items: Annotated[
+        bool, typer.Option("--all-items", help="Keep items that nobody in the sample has seen")
+    ] = False,
+) -> None:
+    """A smaller dataset: some users, drawn with the seed, with all that is theirs."""
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.derive import sample_dataset
+
+    dataset = Dataset.open(call.config.paths.data)
+    manifest = sample_dataset(dataset, target, users, seed=call.config.seed, all_items=all_items)
+    _tell(call, target, {t: info.rows for t, info in manifest.tables.items()}, manifest.digest, [])
+
+
+@command(group, "split")
+def split(
+    call: Invocation,
+    target: Annotated[Path, typer.Option("--to", help="Dataset folder to write")],
+    apart: Annotated[
+        bool, typer.Option("--apart", help="A dataset of its own for each part, in TO/train, TO/valid and TO/test")
+    ] = False,
+) -> None:
+    """The dataset with its train, valid and test parts fixed, as `windows` in the configuration splits it.
+
+    `recsys train` keeps to parts that are fixed, and other tools find them in the column `split`.
+    """
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.derive import split_dataset
+
+    dataset = Dataset.open(call.config.paths.data)
+    counts, told = split_dataset(dataset, target, call.config.windows, seed=call.config.seed, apart=apart)
+    _tell(call, target, counts, None, list(told))
+
+
+def _tell(call: Invocation, target: Path, counts: dict[str, int], digest: str | None, notes: list[str]) -> None:
+    """What a command has written."""
+    document = {"dataset": str(target), "rows": counts, "digest": digest, "notes": notes}
+    rows = [{"part": name, "rows": n} for name, n in counts.items()]
+
+    def render(console) -> None:
+        for note in notes:
+            console.print(note, markup=False, highlight=False)
+        shown = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+        console.print(f"{target}: {shown} rows", markup=False, highlight=False)
+
+    call.emit(document, render, rows)

@@ -13,14 +13,36 @@ from recsys_cli.cli.common import Invocation, app, command
 @command(app, "import-data")
 def import_data(
     call: Invocation,
-    mapping: Annotated[
-        Path, typer.Argument(help="Mapping file; configs/import/ holds some and a commented template")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MAPPING|FILE",
+            help="Mapping file (configs/import/ holds some and a commented template); with --guess the files",
+        ),
     ],
-    source: Annotated[Path, typer.Option("--from", help="Folder of the source files")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Folder of the source files  [default: the folder of the mapping]", show_default=False
+        ),
+    ] = None,
     target: Annotated[
         Path | None,
         typer.Option("--to", help="Dataset folder to write  [default: paths.data]", show_default=False),
     ] = None,
+    guess: Annotated[
+        bool,
+        typer.Option(
+            "--guess", help="Look at FILEs (or a folder), write a commented mapping, and import where that is sure"
+        ),
+    ] = False,
+    write: Annotated[
+        Path, typer.Option("--write", help="With --guess: where the mapping goes (a file there is kept)")
+    ] = Path("mapping.yaml"),
+    yes: Annotated[bool, typer.Option("--yes", help="With --guess: import even where the guess is not sure")] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add what is new to the dataset that is there, such as new days of a log")
+    ] = False,
     max_reject_share: Annotated[
         float | None,
         typer.Option(
@@ -31,30 +53,90 @@ def import_data(
         ),
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Show the first rows of every file as they would be read; write nothing")
+        bool, typer.Option("--preview", help="Show the first rows of every file as they would be read; import nothing")
     ] = False,
 ) -> None:
-    """Import CSV, TSV, JSON lines or Parquet files as a dataset."""
+    """Import CSV, TSV, JSON lines or Parquet files, or tables of a database, as a dataset.
+
+    From files to a slate: `recsys import-data --guess log.csv items.csv`, `recsys train`, `recsys recommend --user ID`.
+    """
     from recsys_cli.data.importer.mapping import read_mapping
+    from recsys_cli.errors import UsageError
 
+    target = target or Path(call.config.paths.data)
+    if guess:
+        if source is not None:
+            raise UsageError("--guess is given the files themselves: --from is of no use", "leave --from out")
+        found, mapping, source = _guess(call, files, write, target)
+    elif len(files) > 1:
+        raise UsageError(
+            f"one mapping file is read, {len(files)} files are given", "add --guess to have a mapping made of them"
+        )
+    else:
+        found, mapping = None, files[0]
     checked = read_mapping(mapping)
+    source = source or mapping.parent
     if preview:
-        from recsys_cli.data.importer.preview import preview as look
-
-        found = look(checked, source)
-        rows = [{"table": t["table"], "file": t["file"], **row} for t in found["tables"] for row in t["rows"]]
-        call.emit(found, lambda console: _render_preview(console, found), rows)
+        _preview(call, checked, source, found)
         return
+    if found is not None:
+        _require_sure(call, found, checked, source, mapping, yes)
     if max_reject_share is not None:
         checked = checked.model_copy(update={"max_reject_share": max_reject_share})
-    target = target or Path(call.config.paths.data)
     with call.trace.timed("import", mapping=str(mapping), source=str(source), dataset=str(target)) as event:
+        from recsys_cli.data.importer.append import append_dataset
         from recsys_cli.data.importer.run import import_dataset
 
-        summary = import_dataset(checked, source, target, mapping_name=mapping.name, progress=call.progress)
+        run = append_dataset if append else import_dataset
+        summary = run(checked, source, target, mapping_name=mapping.name, progress=call.progress)
         event.fields |= {"tables": summary["tables"], "digest": summary["digest"]}
     rows = [{"table": name, **counts} for name, counts in summary["tables"].items()]
     call.emit(summary, lambda console: _render(console, summary, rows), rows)
+    if found is not None:
+        call.say("next: recsys train, then recsys recommend --user ID")
+
+
+def _guess(call: Invocation, files: list[Path], write: Path, target: Path):
+    """(the guess, the mapping file that it was written to, the folder of its files)."""
+    from recsys_cli.data.importer.guess.plan import guess
+    from recsys_cli.data.importer.guess.write import free_name, mapping_text
+    from recsys_cli.files import write_bytes
+
+    found = guess(files)
+    path = free_name(write, lambda place: mapping_text(found, str(place), str(target)))
+    write_bytes(path, mapping_text(found, str(path), str(target)).encode())
+    call.say(f"wrote {path}: the mapping, with what it was told from")
+    for doubt in found.doubts:
+        call.say(f"{'NOT SURE' if doubt.asks else 'taken so'}: {doubt.text}")
+    return found, path, found.folder
+
+
+def _preview(call: Invocation, checked, source: Path, found) -> None:
+    from recsys_cli.data.importer.preview import preview as look
+
+    seen = look(checked, source)
+    if found is not None:
+        seen["doubts"] = [{"text": d.text, "about": d.key, "asks": d.asks} for d in found.doubts]
+    rows = [{"table": t["table"], "file": t["file"], **row} for t in seen["tables"] for row in t["rows"]]
+    call.emit(seen, lambda console: _render_preview(console, seen), rows)
+
+
+def _require_sure(call: Invocation, found, checked, source: Path, mapping: Path, yes: bool) -> None:
+    """Show the first rows as they would be read; raises DataError where the guess asks and there is no --yes."""
+    from recsys_cli.data.importer.preview import preview as look
+    from recsys_cli.errors import DataError
+
+    if not call.quiet and call.format == "table":
+        from recsys_cli.terminal import console
+
+        _render_preview(console(stderr=True), look(checked, source, rows=3))
+    asked = [d.text for d in found.doubts if d.asks]
+    if asked and not yes:
+        more = f" (and {len(asked) - 1} more)" if len(asked) > 1 else ""
+        raise DataError(
+            f"not imported, since the guess is not sure: {asked[0]}{more}",
+            f"look at {mapping}, then `recsys import-data {mapping} --from {source}`; or add --yes to take it as it is",
+        )
 
 
 def _render_preview(console, found: dict) -> None:
@@ -64,10 +146,15 @@ def _render_preview(console, found: dict) -> None:
     for part in found["tables"]:
         console.print(f"{part['table']} from {part['file']}", style="bold", markup=False, highlight=False)
         columns = list(part["rows"][0]) if part["rows"] else []
-        table = Table(*map(escape, columns), box=None, header_style="dim")
+        shown = _that_fit(part["rows"], columns, console.width)
+        table = Table(*map(escape, shown), box=None, header_style="dim")
         for row in part["rows"]:
-            table.add_row(*("–" if row[c] is None else escape(str(row[c])[:40]) for c in columns))
-        console.print(table, "")
+            table.add_row(*(escape(_cell(row[c])) for c in shown))
+        console.print(table)
+        if len(shown) < len(columns):
+            rest = ", ".join(c for c in columns if c not in shown)
+            console.print(f" and {rest}", style="dim", markup=False, highlight=False)
+        console.print()
     for r in found["rejects"]:
         value = "" if r["value"] is None else f": {r['value'][:40]!r}"
         told = f"{r['reason']} ({r['count']:,} rows, first {r['file']} line {r['line']}{value})"
@@ -76,16 +163,37 @@ def _render_preview(console, found: dict) -> None:
         console.print(f"note: {note}", markup=False, highlight=False)
 
 
+def _cell(value: object) -> str:
+    text = "–" if value is None else str(value).replace("\n", " ")
+    return text.removesuffix("+00:00").removesuffix(".000000") if "T" in text else text[:32]
+
+
+def _that_fit(rows: list[dict], columns: list[str], width: int) -> list[str]:
+    """As many of the columns, from the first, as stand beside each other on a line."""
+    shown, used = [], 0
+    for column in columns:
+        used += 2 + max([len(column), *(len(_cell(row[column])) for row in rows)])
+        if shown and used > width:
+            break
+        shown.append(column)
+    return shown
+
+
 def _render(console, summary: dict, rows: list[dict]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("table", box=None, header_style="bold")
-    columns = ["read", "rejected", *(c for c in ("merged", "added") if any(row[c] for row in rows)), "rows"]
+    columns = [
+        "read",
+        "rejected",
+        *(c for c in ("merged", "added", "before") if any(row.get(c) for row in rows)),
+        "rows",
+    ]
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row["table"], *(f"{row[c]:,}" for c in columns))
+        table.add_row(row["table"], *(f"{row.get(c, 0):,}" for c in columns))
     console.print(table)
     impressions = summary["tables"]["impressions"]["rows"]
     rates = ", ".join(f"{a} {n / impressions:.2%}" for a, n in summary["actions"].items())

@@ -16,7 +16,7 @@ Number = Annotated[int, typer.Option("-n", min=1, help="How many")]
 Run = Annotated[str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)]
 
 
-@command(app, "similar-items")
+@command(app, "similar-items", dashed_ids=True)
 def similar_items(
     call: Invocation,
     item: Annotated[str, typer.Argument(metavar="ID", help="Item id")],
@@ -30,7 +30,7 @@ def similar_items(
     _emit(call, ask(_engine(call, run), item, number, source))
 
 
-@command(app, "similar-users")
+@command(app, "similar-users", dashed_ids=True)
 def similar_users(
     call: Invocation,
     user: Annotated[str, typer.Argument(metavar="ID", help="User id")],

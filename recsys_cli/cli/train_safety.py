@@ -86,6 +86,9 @@ def train_safety(
     for reason, count in document["labels"]["left_out"].items():
         if count:
             call.say(f"left out: {count:,} {reason}")
+    repeated = document["labels"].get("repeated", 0)
+    if repeated:
+        call.say(f"{repeated:,} rows repeat the text of another; all rows of a text are on one side of every split")
     rows = [
         {"task": task, "of": document["of"], "on": on, **values} for on, values in document["metrics"].items()
     ]

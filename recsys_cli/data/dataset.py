@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -61,7 +62,10 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> Dataset:
-        return cls(Path(path), read_manifest(path))
+        manifest = read_manifest(path)
+        if missing := [t for t in ("users", "items", "impressions") if t not in manifest.tables]:
+            raise DataError(f"{path}: no table {missing[0]}", "generate or import the dataset again")
+        return cls(Path(path), manifest)
 
     @classmethod
     def from_frames(
@@ -113,6 +117,30 @@ class Dataset:
                 "the dataset was altered; run `recsys data validate`, or generate or import it again",
             )
         return frame
+
+    def batches(self, name: str, columns: list[str] | None = None, rows: int = 1 << 17) -> Iterator[pl.DataFrame]:
+        """One table in pieces of so many rows, so that it never stands in memory whole; nothing where there is none.
+
+        Raises DataError where a file is missing, damaged or without one of the columns.
+        """
+        if name not in self.manifest.tables:
+            return
+        files = table_files(self.path, name)
+        if not files:
+            raise DataError(f"{self.path / name}.parquet is missing", "generate or import the dataset again")
+        for file in files:
+            try:
+                with pq.ParquetFile(file) as parquet:
+                    missing = [c for c in columns or () if c not in parquet.schema_arrow.names]
+                    if missing:
+                        raise DataError(
+                            f"{file}: no column {missing[0]!r}, the manifest says there is one",
+                            "the dataset was altered; run `recsys data validate`, or generate or import it again",
+                        )
+                    for batch in parquet.iter_batches(rows, columns=columns):
+                        yield pl.from_arrow(pa.Table.from_batches([batch]))
+            except (pa.ArrowException, OSError) as error:
+                self._blame(files, error)
 
     def _blame(self, files: list[Path], error: Exception) -> None:
         for file in files:

@@ -110,6 +110,17 @@ def _target(kind: ColumnKind | None, given: pa.DataType) -> pa.DataType:
     return ARROW_TYPES[kind]
 
 
+def encodings(schema: pa.Schema) -> dict[str, object]:
+    """Options of a Parquet writer: whole numbers and moments as differences, dictionaries for the rest.
+
+    A dictionary of ids or moments, of which few come twice, costs four times the seconds and three times the bytes.
+    """
+    whole = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
+    lists = [f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type)]
+    others = [f.name for f in schema if f.name not in whole and not pa.types.is_floating(f.type)]
+    return {"use_dictionary": [*others, *lists], "column_encoding": dict.fromkeys(whole, "DELTA_BINARY_PACKED")}
+
+
 class TableWriter:
     """Streams one table to a Parquet file, keeping its digest and, for `impressions`, its totals.
 
@@ -135,7 +146,7 @@ class TableWriter:
         batch = conform(self.name, batch, self.action_counts, self._context)
         if self._file is None:
             self._schema = batch.schema
-            self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+            self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd", **encodings(self._schema))
         elif batch.schema != self._schema:
             batch = self._fit(batch)
         if batch.num_rows == 0:

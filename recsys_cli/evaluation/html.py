@@ -160,7 +160,9 @@ def _every_k(document: dict) -> str:
         bands = {
             funnel["name"]: tuple([funnel["metrics"][f"{metric}@{k}"][side] for k in ks] for side in ("low", "high"))
         }
-        return report.line_chart(series, title=HEADINGS[metric], x_label="k", log_x=True, from_zero=True, bands=bands)
+        return report.line_chart(
+            series, title=HEADINGS[metric], x_label="k", log_x=True, from_zero=True, bands=bands, x_ticks=ks
+        )
 
     charted = ("recall", "ndcg", "true_ndcg", "precision", "coverage")
     return report.section("By length of list", report.grid(*(chart(m) for m in charted if has(document, m))))
@@ -263,7 +265,15 @@ def _impressions(impressions: dict) -> str:
 
 
 def _calibration(impressions: dict) -> str:
-    actions = [a for a in impressions["views"][0]["actions"] if a["positives"]]
+    view = impressions["views"][0]
+    # of an action that every row has, or that is predicted the same for all, a curve says nothing
+    actions = [
+        a
+        for a in view["actions"]
+        if 0 < a["positives"] < view["rows"] and len(set(a["reliability"]["predicted"])) > 1
+    ]
+    if not actions:
+        return ""
     charts = []
     for action in sorted(actions, key=lambda a: -a["positives"])[:CURVES]:
         points = action["reliability"]

@@ -63,8 +63,20 @@ def truth_of_test(
         f"{dataset.path}: nothing is to be found in the test window: of {s['interactions']:,} pairs of user and item "
         f"{s['repeated']:,} were known before, {s['seen_before']:,} shown before, {s['not_yet_published']:,} published "
         "only later",
-        "make the window longer (`windows.test_share`), set evaluation.truths to all, or filters.seen to false",
+        _what_helps(s, config, seen=engine.pipeline.filters.seen),
     )
+
+
+def _what_helps(summary: dict, config: EvaluationConfig, *, seen: bool) -> str:
+    """What to change where nothing is to be found: only what would bring something."""
+    ways = ["make the window longer (`windows.test_share`)"]
+    if config.truths == "reachable" and (summary["not_yet_published"] or (summary["seen_before"] and seen)):
+        ways.append("set evaluation.truths to all, which counts what was left out here")
+    if seen and summary["seen_before"]:
+        ways.append("set pipeline.filters.seen to false, so that lists may repeat what was shown")
+    if summary["repeated"] == summary["interactions"]:
+        ways = ["people turned to nothing that they did not know: bring more items, or a longer log"]
+    return ", or ".join(ways)
 
 
 def remarks(truth: Truth, state: State) -> list[str]:

@@ -156,7 +156,7 @@ def _hint(word: object, known) -> str:
 def _read(path: Path, bundle: Bundle, known: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
     """Positions of the users of a file, action → their multipliers, and how many users the run does not know."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             header, *lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise DataError(

@@ -67,7 +67,7 @@ def fit_heavy(
         raise DataError(
             f"no action can be learned from {len(train):,} training rows: "
             + "; ".join(f"{a}: {why}" for a, why in dropped.items()),
-            "widen the ranker's window or lower ranking.heavy.min_positives",
+            _what_lacks(train),
         )
     if dropped:
         progress.message("no head for " + ", ".join(f"{a} ({why})" for a, why in dropped.items()))
@@ -123,12 +123,21 @@ def choose_tasks(config: HeavyConfig, train: FeatureTable) -> tuple[tuple[str, .
         if positives < config.min_positives:
             dropped[action] = f"{positives} positives, {config.min_positives} needed"
         elif positives == len(labels):
-            dropped[action] = "no row without it"
+            dropped[action] = "every row has it, so nothing tells who would not"
         elif config.task_weights.get(action, 1.0) == 0:
             dropped[action] = "its task weight is 0"
         else:
             tasks.append(action)
     return tuple(tasks), dropped
+
+
+def _what_lacks(train: FeatureTable) -> str:
+    """What to do where no action can be learned: bring the side that is missing."""
+    if all(labels.all() for labels in train.labels.values() if labels.any()) and any(
+        labels.any() for labels in train.labels.values()
+    ):
+        return "bring rows of what was shown and not taken: with positives alone no action can be told from another"
+    return "widen the ranker's window or lower ranking.heavy.min_positives"
 
 
 def _fingerprint(config: HeavyConfig, train: FeatureTable, valid: FeatureTable, seed: int) -> str:

@@ -18,6 +18,7 @@ from recsys_cli.errors import DataError
 from recsys_cli.metrics import average_precision, expected_calibration_error, precision_at_recall, roc_auc, summarise
 from recsys_cli.progress import Progress
 from recsys_cli.safety.graphs import write_text_graph
+from recsys_cli.safety.repeats import folds_of_texts, same_texts
 from recsys_cli.safety.served import GRAPH_FILE, TABLE_FILE, columns_of
 from recsys_cli.safety.text import Grams, grams
 
@@ -79,6 +80,8 @@ def fit_text_classifier(
 ) -> TextClassifier:
     """Fit on texts and Boolean labels; strength, mixture and calibration are chosen by cross-validation.
 
+    A text that stands several times is in one fold with all of its rows.
+
     Raises DataError where a class has too few texts to be learned.
     """
     few = min(int(labels.sum()), int((~labels).sum()))
@@ -93,9 +96,10 @@ def fit_text_classifier(
     idf = (np.log((1 + len(texts)) / (1 + document_frequency)) + 1).astype(np.float32)
     design = _design(texts, keys, idf)
     held_out, chosen = {}, {}
+    folds = list(folds_of_texts(same_texts(texts), labels, FOLDS, seed))
     with (progress or Progress()).step("cross-validation", total=sum(map(len, STRENGTHS.values()))) as bar:
         for member, strengths in STRENGTHS.items():
-            chosen[member], held_out[member] = _choose(design, labels, member, strengths, seed, bar)
+            chosen[member], held_out[member] = _choose(design, labels, folds, member, strengths, seed, bar)
     # members are brought to one scale before they are mixed
     spread = {member: float(logits.std()) or 1.0 for member, logits in held_out.items()}
 
@@ -166,11 +170,8 @@ def _fit(design, labels: np.ndarray, member: str, strength: float, seed: int) ->
     return (weights if ratios is None else weights * ratios), float(model.intercept_[0])
 
 
-def _choose(design, labels: np.ndarray, member: str, strengths: Sequence[float], seed: int, bar):
+def _choose(design, labels: np.ndarray, folds: list, member: str, strengths: Sequence[float], seed: int, bar):
     """(the best strength, its out-of-fold logits)."""
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels))
     best, best_auc, best_logits = strengths[0], -1.0, None
     for n, strength in enumerate(strengths):
         logits = np.zeros(len(labels))

@@ -18,6 +18,7 @@ from recsys_cli.safety.checkpoints import checkpoint_of
 from recsys_cli.safety.classifier import fit_text_classifier, measure, thresholds
 from recsys_cli.safety.labels import Labelled, LabelOptions, from_dataset, from_files
 from recsys_cli.safety.models import FOLDER, SafetyModels, check_task, publish
+from recsys_cli.safety.repeats import first_labels, repeated_rows, same_texts
 
 
 def train_text_classifier(
@@ -43,6 +44,8 @@ def train_text_classifier(
     train, test = labelled, from_files(test_files, options) if test_files else None
     if test is None and test_share:
         train, test = _split(labelled, test_share, seed)
+    elif test is not None:
+        train = _without(labelled, test)
     model = fit_text_classifier(train.texts, train.labels, seed=seed, progress=progress)
     labels, probabilities = model.validation
     manifest = {
@@ -52,6 +55,7 @@ def train_text_classifier(
             **{k: v for k, v in asdict(options).items() if k in ("label", "text", "positive", "negative", "above")},
             "rows": len(labelled),
             "positives": int(labelled.labels.sum()),
+            "repeated": repeated_rows(same_texts(labelled.texts)),
             "left_out": labelled.left_out,
         },
         "seed": seed,
@@ -135,8 +139,21 @@ def _shares(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
 
 
 def _split(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
-    train, test = _shares(labelled.labels, share, seed)
-    return tuple(
-        Labelled([labelled.texts[i] for i in part], labelled.labels[part], labelled.rows[part], {}, labelled.origin)
-        for part in (train, test)
-    )
+    """Train and test rows; all rows of a text go to one side."""
+    groups = same_texts(labelled.texts)
+    train, test = _shares(first_labels(groups, labelled.labels), share, seed)
+    return tuple(_rows(labelled, np.flatnonzero(np.isin(groups, part))) for part in (train, test))
+
+
+def _without(labelled: Labelled, test: Labelled) -> Labelled:
+    """The rows whose text is none of the test's; the others are counted as left out."""
+    groups = same_texts([*test.texts, *labelled.texts])
+    known = np.isin(groups[len(test) :], groups[: len(test)])
+    if not known.any():
+        return labelled
+    labelled.left_out["rows whose text is among the test rows"] = int(known.sum())
+    return _rows(labelled, np.flatnonzero(~known))
+
+
+def _rows(labelled: Labelled, rows: np.ndarray) -> Labelled:
+    return Labelled([labelled.texts[i] for i in rows], labelled.labels[rows], labelled.rows[rows], {}, labelled.origin)

@@ -150,6 +150,42 @@ CASES: dict[str, tuple[dict[str, str], list[tuple]]] = {
 }
 
 
+CASES |= {
+    "metarank": (
+        {
+            "events.jsonl": '{"event": "item", "id": "a", "timestamp": "1599391467000", "item": "i1", "fields": '
+            '[{"name": "title", "value": "Jeans"}, {"name": "price", "value": 25.5}, {"name": "genres", "value": '
+            '["x", "y"]}]}\n{"event": "item", "id": "b", "timestamp": "1599391467000", "item": "i2", "fields": []}\n'
+            '{"event": "user", "id": "c", "timestamp": "1599391467000", "user": "u1", "fields": '
+            '[{"name": "age", "value": 30}]}\n'
+            '{"event": "ranking", "id": "r1", "timestamp": "1599391468000", "user": "u1", "session": "s", '
+            '"items": [{"id": "i2", "relevancy": 2.0}, {"id": "i1"}, {"id": "i3"}]}\n'
+            '{"event": "interaction", "id": "d", "ranking": "r1", "timestamp": "1599391469000", "user": "u1", '
+            '"session": "s", "type": "purchase", "item": "i1"}\n'
+            '{"event": "ranking", "id": "r2", "timestamp": "1599391470000", "user": "u2", "session": "s", '
+            '"items": [{"id": "i1"}]}\n',
+        },
+        [
+            ("u1", "i2", "2020-09-06T11:24:28", ""),
+            ("u1", "i1", "2020-09-06T11:24:28", "click,purchase"),
+            ("u1", "i3", "2020-09-06T11:24:28", ""),
+            ("u2", "i1", "2020-09-06T11:24:30", ""),
+        ],
+    ),
+    "criteo": (
+        {
+            "criteo_attribution_dataset.tsv": "timestamp\tuid\tcampaign\tconversion\tconversion_timestamp\tclick\t"
+            "cost\tcat1\tcat2\n0\t20073966\t22589171\t0\t-1\t0\t1e-05\t5824233\t9312274\n"
+            "2\t24607497\t884761\t1\t1600000\t1\t2e-05\t30763035\t9312274\n",
+        },
+        [
+            (20073966, 22589171, "2017-01-01T00:00:00", ""),
+            (24607497, 884761, "2017-01-01T00:00:02", "click,purchase"),
+        ],
+    ),
+}
+
+
 def bring(name: str, tmp_path: Path, files: dict[str, str]) -> Dataset:
     folder = tmp_path / "from"
     folder.mkdir()
@@ -198,3 +234,20 @@ def test_book_crossing_and_tenrec_have_an_order_but_no_time(tmp_path):
         {"QB-video.csv": "user_id,item_id,click,follow,like,share,video_category\n1,2,1,0,0,1,0\n1,3,0,0,0,0,1\n"},
     )
     assert tenrec.table("impressions").select("click", "share").rows() == [(True, True), (False, False)]
+
+
+def test_metarank_keeps_the_fields_and_places_of_its_events(tmp_path):
+    files, _ = CASES["metarank"]
+    data = bring("metarank", tmp_path, files)
+    assert data.items.select("item_id", "text", "price").rows() == [
+        ("i1", "Jeans", 25.5), ("i2", None, None), ("i3", None, None),
+    ]
+    assert data.items["topics"][0].to_list() == ["x", "y"] and data.users["age"].to_list() == [30, None]
+    assert data.table("impressions")["position"].to_list() == [0, 1, 2, 0]
+    assert "events.jsonl: 4 rows are none of impressions (`where`)" in data.manifest.origin["notes"]
+
+
+def test_criteo_keeps_what_was_known_of_a_banner(tmp_path):
+    data = bring("criteo", tmp_path, CASES["criteo"][0])
+    log = data.table("impressions")
+    assert log["cat1"].to_list() == ["5824233", "30763035"] and log["cost"].to_list() == [1e-05, 2e-05]

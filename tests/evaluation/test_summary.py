@@ -56,3 +56,17 @@ def test_the_verdict_says_in_words_where_the_list_loses_and_what_re_ranking_cost
 def test_the_summary_shows_the_best_sources_between_the_pipeline_and_the_baselines():
     names = [s["name"] for s in leading(report([figure(0.0)] * 3))]
     assert names == ["funnel", "before re-ranking", "sources alone", "b", "d", "c", "popularity", "random"]
+
+
+def test_where_nothing_is_to_be_found_only_what_would_help_is_named():
+    from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.evaluation.period import _what_helps
+
+    counts = {"interactions": 11, "repeated": 11, "seen_before": 0, "not_yet_published": 0}
+    assert "nothing that they did not know" in _what_helps(counts, EvaluationConfig(), seen=True)
+    counts |= {"repeated": 4, "seen_before": 7}
+    both = _what_helps(counts, EvaluationConfig(), seen=True)
+    assert "evaluation.truths to all" in both and "filters.seen to false" in both
+    # what is set already is not named again
+    told = _what_helps(counts, EvaluationConfig(truths="all"), seen=False)
+    assert "truths" not in told and "filters.seen" not in told and "windows.test_share" in told

@@ -14,7 +14,11 @@ import pytest
 import yaml
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.importer.mapping import read_mapping
+from recsys_cli.data.importer.append import append_dataset
+from recsys_cli.data.importer.guess.plan import guess
+from recsys_cli.data.importer.guess.write import mapping_text
+from recsys_cli.data.importer.mapping import Mapping, read_mapping
+from recsys_cli.data.importer.preview import preview
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.data.validate import validate_dataset
 from recsys_cli.errors import RecsysError
@@ -156,3 +160,73 @@ def test_spoilt_inputs_are_imported_whole_or_refused(tmp_path):
 def test_two_thousand_spoilt_inputs_are_imported_whole_or_refused(tmp_path, part):
     for seed in range(1000 + 100 * part, 1100 + 100 * part):
         try_one(seed, tmp_path / "case")
+
+
+def try_guess(seed: int, folder: Path) -> bool:
+    """Whether a mapping that reads was guessed from spoilt files; fails where neither that nor a refusal came."""
+    rng = np.random.default_rng(seed)
+    source = folder / "from"
+    shutil.rmtree(folder, ignore_errors=True)
+    source.mkdir(parents=True)
+    spoil(rng, source)
+    try:
+        found = guess([source])
+        (folder / "map.yaml").write_text(mapping_text(found, "map.yaml", "to"))
+        read_mapping(folder / "map.yaml")
+    except RecsysError as error:
+        assert error.exit_code == 4, f"seed {seed}: {error}"
+        assert error.message.count("\n") == 0, f"seed {seed}: {error}"
+        return False
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
+    try:
+        preview(read_mapping(folder / "map.yaml"), found.folder)
+    except RecsysError as error:
+        assert error.exit_code in (3, 4), f"seed {seed}: {error}"
+    return True
+
+
+def try_append(seed: int, folder: Path) -> bool:
+    """Whether spoilt files were appended to a dataset; fails where rows are lost or the dataset is harmed."""
+    rng = np.random.default_rng(seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "from").mkdir(parents=True)
+    (folder / "more").mkdir()
+    clean = copy.deepcopy(MAPPING)
+    for name, frame in tables(rng).items():
+        frame.write_csv(folder / "from" / f"{name}.csv")
+    import_dataset(Mapping.model_validate(clean), folder / "from", folder / "to")
+    before = (folder / "to" / "dataset.json").read_bytes()
+    mapping = spoil(rng, folder / "more")
+    (folder / "map.yaml").write_text(yaml.safe_dump(mapping, allow_unicode=True))
+    try:
+        summary = append_dataset(read_mapping(folder / "map.yaml"), folder / "more", folder / "to")
+    except RecsysError as error:
+        assert error.exit_code in (2, 3, 4), f"seed {seed}: exit code {error.exit_code}: {error}"
+        assert (folder / "to" / "dataset.json").read_bytes() == before, f"seed {seed}"
+        return False
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
+    for table, counts in summary["tables"].items():
+        accounted = counts["read"] - counts["rejected"] - counts["merged"] + counts["added"]
+        assert counts["rows"] - counts["before"] == accounted, f"seed {seed}: {table} {counts}"
+    bad = [c for c in validate_dataset(folder / "to") if not c.ok]
+    assert not bad, f"seed {seed}: {bad[0]}"
+    digest = Dataset.open(folder / "to").manifest.digest
+    append_dataset(read_mapping(folder / "map.yaml"), folder / "more", folder / "to")
+    assert Dataset.open(folder / "to").manifest.digest == digest, f"seed {seed}: a second time adds something"
+    assert sorted(p.name for p in folder.iterdir()) == ["from", "map.yaml", "more", "to"], f"seed {seed}"
+    return True
+
+
+def test_spoilt_files_are_guessed_and_appended_or_refused(tmp_path):
+    assert sum(try_guess(seed, tmp_path / "case") for seed in range(30)) > 5
+    assert sum(try_append(seed, tmp_path / "case") for seed in range(20)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(5))
+def test_many_spoilt_files_are_guessed_and_appended_or_refused(tmp_path, part):
+    for seed in range(5000 + 60 * part, 5060 + 60 * part):
+        try_guess(seed, tmp_path / "case")
+        try_append(seed, tmp_path / "case")

@@ -45,9 +45,10 @@ def test_the_preset_weighs_as_twitter_published(make):
     assert weights_of(UtilityConfig())["dwell"] == UtilityConfig().dwell
 
 
-def test_multipliers_of_segments_and_file_meet_in_a_product(make, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_multipliers_of_segments_and_file_meet_in_a_product(make, tmp_path, encoding):
     path = tmp_path / "own.csv"
-    path.write_text("user_id,like,dwell\nann,2,0\nzoe,9,9\nbob,,3\n")
+    path.write_text("user_id,like,dwell\nann,2,0\nzoe,9,9\nbob,,3\n", encoding=encoding)
     config = UtilityConfig(
         segments=[{"attribute": "country", "multiply": {"de": {"like": 3}}},
                   {"attribute": "active", "multiply": {"1": {"hide": 10}}}],

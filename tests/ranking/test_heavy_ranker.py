@@ -133,8 +133,16 @@ def test_an_action_without_positives_has_no_head_and_this_is_said_once():
 def test_nothing_to_learn_is_refused_with_each_reason():
     table = make_table(100)
     table = replace(table, labels={"never": np.zeros(100, bool), "always": np.ones(100, bool)})
-    with pytest.raises(DataError, match=r"never: 0 positives.*always: no row without it"):
+    with pytest.raises(DataError, match=r"never: 0 positives.*always: every row has it"):
         fit_heavy(SharedBottomConfig(**SMALL), table, table, seed=0)
+
+
+def test_where_there_are_only_positives_the_other_side_is_asked_for():
+    table = make_table(200)
+    table = replace(table, labels={"click": np.ones(200, bool), "never": np.zeros(200, bool)})
+    with pytest.raises(DataError, match="every row has it") as caught:
+        fit_heavy(SharedBottomConfig(**SMALL), table, table, seed=0)
+    assert "not taken" in caught.value.hint and "min_positives" not in caught.value.hint
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -116,3 +116,18 @@ def test_contradictory_options_are_refused():
         LabelOptions(label="a", positive=("1",), above=0.5)
     with pytest.raises(UsageError):
         LabelOptions(label="a", positive=("1",), negative=("1",))
+
+
+def test_rows_of_one_text_stay_together_and_train_rows_that_the_test_holds_are_left_out(tmp_path):
+    from recsys_cli.safety.train import _split, _without
+
+    rows = [f"text {'abcdefgh'[n % 8]}{'xyz'[n % 3]},{n % 2}" for n in range(240)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    labelled = from_files([tmp_path / "a.csv"], LabelOptions(label="label"))
+    train, test = _split(labelled, 0.25, 0)
+    assert not set(train.texts) & set(test.texts) and len(train) + len(test) == 240
+    (tmp_path / "b.csv").write_text("text,label\nTEXT ax,1\nother one,0\n")
+    published = from_files([tmp_path / "b.csv"], LabelOptions(label="label"))
+    kept = _without(labelled, published)
+    assert "text ax" not in kept.texts and len(kept) == 230
+    assert labelled.left_out == {"rows whose text is among the test rows": 10}

@@ -114,3 +114,26 @@ def test_published_protocols(shared_data, tmp_path, file, options, least):
         tmp_path, "task", LabelOptions(**options), files=[folder / file], test_files=test, seed=0
     )
     assert done["metrics"]["test"]["roc_auc"] >= least
+
+
+def test_a_text_that_stands_twice_is_on_one_side_of_every_split(corpus):
+    from recsys_cli.safety.repeats import folds_of_texts, same_texts
+
+    texts = [*corpus.texts, *(t.upper() + "  " for t in corpus.texts[:100]), *corpus.texts[:50]]
+    labels = np.concatenate([corpus.labels, corpus.labels[:100], corpus.labels[:50]])
+    groups = same_texts(texts)
+    assert groups[400] == groups[0] == groups[500]
+    for fit, rest in folds_of_texts(groups, labels, 4, 0):
+        assert not set(groups[fit]) & set(groups[rest])
+        assert sorted([*fit, *rest]) == list(range(550))
+        assert 0.2 < labels[rest].mean() < 0.5
+
+
+def test_labels_that_mean_nothing_score_nothing_though_every_text_stands_twice():
+    # every text comes twice, under labels drawn at random: whoever sees one of the two knows the other
+    rng = np.random.default_rng(0)
+    words = np.array([f"{a}{b}ing" for a in "bcdfgklmnprst" for b in ("al", "or", "en", "ip")])
+    texts = [" ".join(rng.choice(words, 8)) for _ in range(150)]
+    labels = rng.random(150) < 0.5
+    model = fit_text_classifier([*texts, *texts], np.concatenate([labels, labels]), seed=0)
+    assert measure(*model.validation)["roc_auc"] < 0.75

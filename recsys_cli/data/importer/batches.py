@@ -25,3 +25,5 @@ class Batch:
     """Of the file as it lies on the disk, since the batch before."""
     notes: list[str] = field(default_factory=list)
     """What was recognised about the file without having been said, to be told once."""
+    passed_over: int = 0
+    """Rows that `where` does not take, since the batch before."""

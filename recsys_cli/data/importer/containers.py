@@ -21,7 +21,7 @@ HEAD = 1 << 12
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 _TABLES = {b"PAR1": "parquet"}
 _REFUSED = {
-    b"SQLite format 3\x00": ("a SQLite database", "give `from: sqlite:///FILE` and `query` in the mapping"),
+    b"SQLite format 3\x00": ("a SQLite database", "give `from: sqlite:///FILE` and `table` or `query` in the mapping"),
     b"ARROW1": ("an Arrow (Feather) file", "save it as Parquet"),
     b"\x89HDF\r\n": ("an HDF5 file", "save its table as Parquet or CSV"),
     b"\xd0\xcf\x11\xe0": ("an old Office document", "save its sheet as CSV"),

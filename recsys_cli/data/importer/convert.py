@@ -275,8 +275,8 @@ def _bool(out: Value, t: Target, dtype: pl.DataType, label: str, *_) -> None:
         out.value = pl.when(word.is_in(TRUE_WORDS)).then(True).when(word.is_in(FALSE_WORDS)).then(False)
         out.checks.append((raw.is_not_null() & out.value.is_null(), f"{label} is neither true nor false"))
     else:
-        out.value = raw.cast(pl.Float64) == 1
-        out.checks.append((~raw.cast(pl.Float64).is_in([0.0, 1.0]), f"{label} is neither 0 nor 1"))
+        out.value = raw == 1
+        out.checks.append((~((raw == 0) | (raw == 1)), f"{label} is neither 0 nor 1"))
     if not t.attribute:
         out.value = out.value.fill_null(bool(spec.default))
 

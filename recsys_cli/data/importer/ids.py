@@ -46,9 +46,11 @@ def convert_id(out: Value, t: Target, dtype: pl.DataType, label: str) -> None:
     out.value = plain.cast(pl.Int64, strict=False)
     if dtype == pl.String:
         out.value = pl.when(plain.str.contains(INTEGER)).then(out.value)
+    if dtype.is_integer() and dtype != pl.UInt64:
+        return
     bad = raw.is_not_null() & out.value.is_null()
     if t.guessed:
-        out.no_integer = bad & ~says_missing(text)
+        out.no_integer = bad if dtype.is_integer() else bad & ~says_missing(text)
     out.checks.append((bad, f"{label} is not an integer"))
 
 

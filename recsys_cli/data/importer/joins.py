@@ -12,6 +12,7 @@ from recsys_cli.data.importer.mapping import Join, Part
 from recsys_cli.data.importer.readers import find_files, read
 from recsys_cli.errors import DataError
 
+SUFFIX = "__joined"
 Joined = tuple[dict[str, str], pl.DataFrame]
 """(source column → column of the other file, that file's rows with their keys as text)"""
 
@@ -48,9 +49,27 @@ def load_joins(part: Part, folder: Path) -> tuple[list[Joined], list[Path]]:
 
 
 def add_columns(frame: pl.DataFrame, joins: list[Joined]) -> pl.DataFrame:
-    """The rows with the columns of the joined tables; null where there is no match."""
+    """The rows with the columns of the joined tables; null where there is no match.
+
+    Where both have a column the row's own value counts, and the other fills what it leaves open.
+    """
     for match, other in joins:
         keys = [f"__on_{left}" for left in match]
         frame = frame.with_columns(key_text(pl.col(left), frame.schema[left]).alias(f"__on_{left}") for left in match)
-        frame = frame.join(other, on=keys, how="left", maintain_order="left", suffix="__joined").drop(keys)
+        frame = frame.join(other, on=keys, how="left", maintain_order="left", suffix=SUFFIX).drop(keys)
+        frame = _completed(frame)
     return frame
+
+
+def _completed(frame: pl.DataFrame) -> pl.DataFrame:
+    """See `add_columns`."""
+    both = [c for c in frame.columns if f"{c}{SUFFIX}" in frame.columns]
+    for c in both:
+        own, other = frame[c], frame[f"{c}{SUFFIX}"]
+        if own.dtype == pl.String:
+            own = own.to_frame().select(pl.when(pl.col(c) != "").then(pl.col(c))).to_series()
+        if own.null_count() == len(own):
+            frame = frame.with_columns(other.alias(c))
+        elif own.dtype == other.dtype:
+            frame = frame.with_columns(own).with_columns(pl.coalesce(c, f"{c}{SUFFIX}").alias(c))
+    return frame.drop(f"{c}{SUFFIX}" for c in both)

@@ -28,15 +28,34 @@ def read_json(source: Source, file: Path, columns: list[str] | None) -> Iterator
     """Batches of a file with one object a line, or of an array of objects."""
     seen: dict[str, None] = {}
     notes: dict[str, None] = {}
+    within: set[str] = set()
     found = blocks(source, file, None, notes)
     parts = _array(found, file, notes) if inspect(file).array else _lines(found, file, notes)
     for rows, lines, bad, size in parts:
         # a key that some rows leave out is a column all the same
         seen |= dict.fromkeys(k for row in rows for k in row)
         names = [c for c in (seen if columns is None else columns) if c in seen]
-        frame = pl.DataFrame({c: series([row.get(c) for row in rows]) for c in names})
+        found_in = {c: [row.get(c) for row in rows] for c in names}
+        for c in (c for c in columns or () if c not in seen and "." in c):
+            inner = [inside(row, c.split(".")) for row in rows]
+            if c in within or any(v is not None for v in inner):
+                within.add(c)
+                found_in[c] = inner
+        frame = pl.DataFrame({c: series(values) for c, values in found_in.items()})
         yield Batch(file, frame.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), bad, size, list(notes))
         notes.clear()
+
+
+def inside(value: Any, path: list[str]) -> Any:
+    """What stands at a path of names within an object, None where nothing does.
+
+    A list of objects with `name` and `value` is read like an object of such names.
+    """
+    for name in path:
+        if isinstance(value, list):
+            value = {v["name"]: v.get("value") for v in value if isinstance(v, dict) and "name" in v}
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _lines(found: Iterator[Block], file: Path, notes: dict[str, None]):

@@ -94,10 +94,13 @@ def ids_are_integers(source: Source, file: Path, spec: Column) -> bool:
     """Whether ids are integers, told from the first rows of a file; words for "unknown" do not count."""
     if spec.row_number:
         return True
-    batch = next((b for b in read(source, file) if b.frame.height), None)
+    how = getattr(source, "explode", None)
+    names = [*(spec.column or ()), *([how.column] if how else [])]
+    # a field within a field is found by its path alone
+    columns = names if any("." in c for c in names) else None
+    batch = next((b for b in read(source, file, columns) if b.frame.height), None)
     if batch is None:
         return False
-    how = getattr(source, "explode", None)
     frame = batch.frame
     if how is not None and how.column in frame.columns:
         frame, _ = exploded(frame, how, str(file), set(spec.column or ()), {})

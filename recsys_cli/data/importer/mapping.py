@@ -56,6 +56,8 @@ class Column(Section):
     """Factor on a number, for example 0.001 from milliseconds to seconds."""
     unit: Literal["s", "ms", "us", "ns"] | None = None
     """Unit of a numeric time since 1970."""
+    since: dt.datetime | None = None
+    """Moment that a numeric time counts from, instead of 1970."""
     format: str | None = None
     """Form of a written time: "iso", or a pattern such as "%Y-%m-%d %H:%M"."""
     zone: str = "UTC"
@@ -91,6 +93,8 @@ class Column(Section):
             raise ValueError("`default` beside a threshold stands for the unknown number: give a number")
         if self.unit and self.format:
             raise ValueError("give `unit` for a number or `format` for a written time, not both")
+        if self.since and not self.unit:
+            raise ValueError("`since` needs the `unit` of the number")
         if self.zone != "UTC":
             import zoneinfo
 
@@ -117,8 +121,15 @@ class ActionColumn(Column):
 class Source(Section):
     """Which files, and how they are written."""
 
-    files: Annotated[list[str], BeforeValidator(_as_list)]
+    files: Annotated[list[str], BeforeValidator(_as_list)] = []
     """File names or globs below the folder given with --from; .gz and .zst are unpacked on the way."""
+    database: str | None = Field(None, alias="from")
+    """Address of a database instead of files, such as postgresql://user:${PASSWORD}@host/name or sqlite:///FILE;
+    `${NAME}` stands for an environment variable. Needs the extra `sql`."""
+    table: str | None = None
+    """Table (or SCHEMA.TABLE) of the database that is read whole."""
+    query: str | None = None
+    """SELECT whose rows are read, instead of a table."""
     optional: bool = False
     """Skip this part where none of its files is there (at least one part of a table must be)."""
     format: Literal["csv", "jsonl", "parquet", "adjacency", "sequences", "grouped"] | None = None
@@ -144,11 +155,19 @@ class Source(Section):
     recognised where quotes are written in no other way."""
     longest_field: PositiveInt = 100
     """A quoted field over more lines than this, or one whose lines look like rows, is refused with every line."""
+    where: dict[str, Annotated[list[Scalar], BeforeValidator(_as_list)]] = {}
+    """Only rows whose column holds one of the values, for files that hold several kinds of rows."""
     missing: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     """Spellings of "unknown" in these files, instead of the mapping's."""
 
     @model_validator(mode="after")
     def _names(self):
+        if bool(self.files) == bool(self.database):
+            raise ValueError("give `files`, or `from` for a database")
+        if (self.table is None) == (self.query is None) and self.database:
+            raise ValueError("`from` needs either `table` or `query`")
+        if (self.table or self.query) and not self.database:
+            raise ValueError("`table` and `query` need `from`, the address of the database")
         if not self.header and self.names is None and self.format in (None, "csv"):
             raise ValueError("`header: false` needs `names`")
         if self.format == "grouped" and len(self.names or ()) < 2:
@@ -231,6 +250,8 @@ class FollowsPart(Part):
 
     both_ways: bool = False
     """Each pair is a friendship: it is a follow in both directions."""
+    duplicates: Literal["reject", "first"] = "reject"
+    """A second row of one edge is refused, or the first row silently stands for all."""
     columns: _columns("follows")  # type: ignore[valid-type]
     """How follower_id, followee_id, created_at and weight are filled."""
 

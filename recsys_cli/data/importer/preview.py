@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from recsys_cli.data.importer.batches import LINE
+from recsys_cli.data.importer.databases import fetched
 from recsys_cli.data.importer.keys import with_text_ids
 from recsys_cli.data.importer.mapping import Mapping
 from recsys_cli.data.importer.run import Import
@@ -16,6 +17,8 @@ from recsys_cli.data.importer.values import IdsAreText
 from recsys_cli.data.schema import COLUMNS
 from recsys_cli.errors import DataError
 from recsys_cli.progress import Progress, Step
+
+DATABASE_ROWS = 1000
 
 
 def preview(mapping: Mapping, source: Path, rows: int = 5) -> dict[str, Any]:
@@ -25,12 +28,15 @@ def preview(mapping: Mapping, source: Path, rows: int = 5) -> dict[str, Any]:
     """
     if not source.is_dir():
         raise DataError(f"no folder {source}", "give the folder of the source files with --from")
-    try:
-        return _look(mapping, source, rows)
-    except IdsAreText as error:
-        mapping, note = with_text_ids(mapping, error)
-        found = preview(mapping, source, rows)
-        return found | {"notes": [note, *found["notes"]]}
+    notes: list[str] = []
+    with fetched(mapping, source, limit=DATABASE_ROWS) as mapping:
+        while True:
+            try:
+                found = _look(mapping, source, rows)
+                return found | {"notes": [*notes, *found["notes"]]}
+            except IdsAreText as error:
+                mapping, note = with_text_ids(mapping, error)
+                notes.append(note)
 
 
 def _look(mapping: Mapping, source: Path, rows: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from recsys_cli.data.importer.batches import LINE, Batch
 from recsys_cli.data.importer.containers import inspect
 from recsys_cli.data.importer.delimited import header_of, read_csv
+from recsys_cli.data.importer.ids import as_text
 from recsys_cli.data.importer.json_rows import read_json
 from recsys_cli.data.importer.lists import read_lists
 from recsys_cli.data.importer.mapping import Source
@@ -98,6 +100,26 @@ def read(source: Source, file: Path, columns: list[str] | None = None) -> Iterat
     columns: the source columns wanted, None for all; those that the file has not are left out.
     Raises DataError where the file is unreadable, truncated, empty or of another encoding.
     """
+    if columns is not None:
+        columns = sorted({*columns, *source.where})
+    for batch in _read(source, file, columns):
+        yield _taken(source, batch) if source.where else batch
+
+
+def _taken(source: Source, batch: Batch) -> Batch:
+    """A batch with the rows that `where` takes; raises DataError where a column of it is missing."""
+    conditions = []
+    for column, values in source.where.items():
+        if column not in batch.frame.columns:
+            columns = ", ".join(c for c in batch.frame.columns if c != LINE)
+            raise DataError(f"{batch.file} has no column {column!r} (for `where`)", f"its columns: {columns}")
+        texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+        conditions.append(as_text(pl.col(column), batch.frame.schema[column]).is_in(texts).fill_null(False))
+    frame = batch.frame.filter(*conditions)
+    return replace(batch, frame=frame, passed_over=batch.frame.height - frame.height)
+
+
+def _read(source: Source, file: Path, columns: list[str] | None) -> Iterator[Batch]:
     with _unreadable(file):
         form, separator = form_of(source, file)
         if form == "parquet":

@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import polars as pl
 from recsys_cli.data.importer.attributes import attribute_targets, recognise
 from recsys_cli.data.importer.batches import LINE, Batch
 from recsys_cli.data.importer.convert import ORDER_START, convert, refusals, source_column
+from recsys_cli.data.importer.databases import fetched
 from recsys_cli.data.importer.joins import add_columns, join_file, load_joins
 from recsys_cli.data.importer.keys import ID_TYPES, Keys, id_types, with_text_ids
 from recsys_cli.data.importer.lists import exploded
@@ -22,11 +22,13 @@ from recsys_cli.data.importer.mapping import Mapping, Part
 from recsys_cli.data.importer.places import Places
 from recsys_cli.data.importer.readers import column_names, find_files, first_columns, read
 from recsys_cli.data.importer.rejects import Rejects
+from recsys_cli.data.importer.repeats import agreed, without_repeats
+from recsys_cli.data.importer.summary import summary
 from recsys_cli.data.importer.told import Told
 from recsys_cli.data.importer.values import Bounds, IdsAreText, Target
 from recsys_cli.data.schema import COLUMNS, PARTS, SECOND, DatasetManifest
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
-from recsys_cli.errors import ConfigError, DataError
+from recsys_cli.errors import DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress, Step
 
@@ -38,8 +40,11 @@ def import_dataset(
     *,
     mapping_name: str = "",
     progress: Progress | None = None,
+    known: dict[str, pl.Series] | None = None,
 ) -> dict:
     """Import the files below `source` into a dataset folder `target`, replacing one that is there.
+
+    known: users, items and authors who need no row of their own, for rows that go beside those of another dataset.
 
     Returns the summary: counts a table, reasons of refused rows, seconds. Raises DataError where a file is
     missing or unreadable or too many rows are refused, ConfigError where the mapping does not fit the
@@ -50,11 +55,25 @@ def import_dataset(
     if not folder.is_dir():
         raise DataError(f"no folder {folder}", "give the folder of the source files with --from")
     require_replaceable(target)
+    with fetched(mapping, folder, progress=progress) as mapping:
+        return _import(mapping, folder, Path(target), mapping_name, progress or Progress(), known or {}, start)
+
+
+def _import(
+    mapping: Mapping,
+    folder: Path,
+    target: Path,
+    mapping_name: str,
+    progress: Progress,
+    known: dict[str, pl.Series],
+    start: float,
+) -> dict:
+    """Import again with ids as text where they turn out to be none."""
     notes: list[str] = []
     while True:
         manifest = None
         with contextlib.suppress(IdsAreText), atomic_dir(target) as temporary:
-            job = Import(mapping, folder, temporary, progress or Progress())
+            job = Import(mapping, folder, temporary, progress, known)
             try:
                 manifest = job.run(mapping_name, notes)
             except IdsAreText as error:
@@ -64,13 +83,20 @@ def import_dataset(
             finally:
                 job.close()
         if manifest is not None:
-            return job.summary(manifest, Path(target), time.perf_counter() - start)
+            return summary(job, manifest, target, time.perf_counter() - start)
 
 
 class Import:
     """One import on its way."""
 
-    def __init__(self, mapping: Mapping, source: Path, folder: Path, progress: Progress):
+    def __init__(
+        self,
+        mapping: Mapping,
+        source: Path,
+        folder: Path,
+        progress: Progress,
+        known: dict[str, pl.Series] | None = None,
+    ):
         self.mapping = mapping
         self.source = source
         self.progress = progress
@@ -82,11 +108,13 @@ class Import:
         self._known_targets: dict[tuple[int, Path], list[Target]] = {}
         self.parts = {name: self._parts(name) for name in COLUMNS}
         self.integer = id_types(mapping, self.parts, source)
+        self.known = known or {}
+        described = {t: bool(getattr(mapping, t) if self.known else self.parts[t]) for t in ("users", "items")}
         self.users = Keys(
-            "user_id", self.integer["user_ids"], mapping.unknown_users if self.parts["users"] else "add"
+            "user_id", self.integer["user_ids"], mapping.unknown_users if described["users"] else "add"
         )
         self.items = Keys(
-            "item_id", self.integer["item_ids"], mapping.unknown_items if self.parts["items"] else "add"
+            "item_id", self.integer["item_ids"], mapping.unknown_items if described["items"] else "add"
         )
         self.authors = (
             self.users
@@ -175,6 +203,7 @@ class Import:
                 frame = batch.frame
                 for note in batch.notes:
                     self.told.note(note)
+                self.told.pass_over(table, file, batch.passed_over)
                 if part.explode:
                     frame, notes = exploded(frame, part.explode, str(file), wanted, decided)
                     for note in notes:
@@ -230,7 +259,10 @@ class Import:
         total = sum(f.stat().st_size for parts in self.parts.values() for _, files in parts for f in files)
         with self.progress.step("import", total) as step:
             entities = {"users": self._entities("users", self.users, step)}
+            self._add_known("users", self.users)
             entities["items"] = self._entities("items", self.items, step)
+            self._add_known("items", self.items)
+            self._add_known("authors", self.authors)
             splits = self._impressions(step)
             for table, keys in (
                 ("follows", {"follower_id": self.users, "followee_id": self.authors}),
@@ -254,7 +286,11 @@ class Import:
             "mapping": mapping_name or self.mapping.name,
             "earliest": self.mapping.earliest.isoformat(),
             "files": [
-                {"file": str(f.relative_to(self.source)), "bytes": f.stat().st_size} for f in self.files
+                {
+                    "file": str(f.relative_to(self.source)) if f.is_relative_to(self.source) else f.name,
+                    "bytes": f.stat().st_size,
+                }
+                for f in self.files
             ],
             "notes": self.told.lines,
         }
@@ -265,6 +301,10 @@ class Import:
             authors_are_users=self.mapping.authors_are_users,
             splits=splits,
         )
+
+    def _add_known(self, what: str, keys: Keys) -> None:
+        if what in self.known:
+            keys.add(self.known[what].cast(keys.dtype))
 
     def _entities(self, table: str, keys: Keys, step: Step) -> pl.DataFrame:
         """`users` or `items` whole; each id in its first row."""
@@ -311,7 +351,10 @@ class Import:
             if frame.height
             else keys.ids.sort()
         )
-        self.told.added[f"{keys.column[:-3]}s"] = len(more)
+        table = f"{keys.column[:-3]}s"
+        if table in self.known:
+            more = more.filter(~more.is_in(self.known[table].implode()))
+        self.told.added[table] = len(more)
         return (
             pl.concat([frame, pl.DataFrame({keys.column: more})], how="diagonal_relaxed")
             if len(more)
@@ -322,13 +365,13 @@ class Import:
     def has_time(self) -> bool:
         """Whether timestamps are moments; the parts of the log must agree."""
         times = [p.columns.timestamp for p, _ in self.parts["impressions"]]
-        return _agreed([t is not None and not t.order for t in times], "moments", "no time")
+        return agreed([t is not None and not t.order for t in times], "moments", "no time")
 
     @property
     def has_order(self) -> bool:
         """Whether the order of rows means something; the parts of the log must agree."""
         times = [p.columns.timestamp for p, _ in self.parts["impressions"]]
-        return _agreed([t is not None for t in times], "an order", "none")
+        return agreed([t is not None for t in times], "an order", "none")
 
     def _impressions(self, step: Step) -> dict[str, tuple[int, int]] | None:
         """Stream the log; returns the spans of the published parts, if the mapping names any."""
@@ -342,7 +385,8 @@ class Import:
                 frame = self._known("impressions", batch.file, frame, "user_id", self.users)
                 frame = self._known("impressions", batch.file, frame, "item_id", self.items).drop(LINE)
                 if self.mapping.drop_exact_repeats:
-                    frame, seen = self._without_repeats(frame, seen)
+                    frame, seen, repeats = without_repeats(frame, seen)
+                    self.told.merge("impressions", repeats)
                 if frame.height == 0:
                     continue
                 if time is None or time.in_order:
@@ -360,17 +404,6 @@ class Import:
                 spans[part.split] = (spans.get(part.split, (self._order_start,))[0], latest + SECOND)
                 self._order_start, places = latest + SECOND, Places()
         return spans or None
-
-    def _without_repeats(self, frame: pl.DataFrame, seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
-        hashes = frame.hash_rows(seed=0).to_numpy()
-        fresh = (
-            frame.select(pl.Series(hashes).is_first_distinct()).to_series().to_numpy()
-            if frame.width
-            else None
-        )
-        fresh = fresh & ~np.isin(hashes, seen)
-        self.told.merge("impressions", int((~fresh).sum()))
-        return frame.filter(pl.Series(fresh)), np.concatenate([seen, hashes[fresh]])
 
     def _edges(self, table: str, keys: dict[str, Keys], step: Step) -> None:
         """Stream `follows`, `blocks` or `history`."""
@@ -391,7 +424,7 @@ class Import:
                 if table != "history":
                     hashes = frame.select(source, target).hash_rows(seed=0)
                     again = ~hashes.is_first_distinct() | pl.Series(np.isin(hashes.to_numpy(), seen))
-                    if getattr(part, "both_ways", False):
+                    if getattr(part, "both_ways", False) or getattr(part, "duplicates", "") == "first":
                         self.told.merge(table, int(again.sum()))
                     elif again.any():
                         self._reject(
@@ -409,35 +442,3 @@ class Import:
     def close(self) -> None:
         self.rejects.close()
         self.writer.abandon()
-
-    def summary(self, manifest: DatasetManifest, target: Path, seconds: float) -> dict:
-        rows = {}
-        for name, info in manifest.tables.items():
-            rejected = self.rejects.count(name)
-            rows[name] = {
-                "read": self.rejects.read.get(name, 0),
-                "rejected": rejected,
-                "merged": self.told.merged.get(name, 0),
-                "added": self.told.added.get(name, 0),
-                "rows": info.rows,
-            }
-        return {
-            "dataset": str(target),
-            "name": manifest.name,
-            "digest": manifest.digest,
-            "tables": rows,
-            "actions": {a: info.count for a, info in manifest.actions.items()},
-            "repeats_left_out": sum(self.told.merged.values()),
-            "notes": self.told.lines,
-            "rejects": [asdict(r) for r in self.rejects.reasons],
-            "seconds": round(seconds, 3),
-        }
-
-
-def _agreed(each: list[bool], yes: str, no: str) -> bool:
-    """What all parts of the log say; raises ConfigError where they differ."""
-    if len(set(each)) > 1:
-        raise ConfigError(
-            f"some parts of impressions have {yes} and some {no}", "fill `timestamp` of all of them in the same way"
-        )
-    return each[0]

@@ -7,6 +7,7 @@ import re
 
 import polars as pl
 
+from recsys_cli.data.importer.mapping import Column
 from recsys_cli.data.importer.values import TIME, Bounds, Target, Value, numeric
 from recsys_cli.data.schema import MICROSECONDS, SECOND
 from recsys_cli.errors import ConfigError
@@ -39,8 +40,11 @@ def convert_time(out: Value, t: Target, dtype: pl.DataType, label: str, bounds: 
         else:
             _take_walls(out, raw.cast(_WALL), spec.zone, label)
         micros = out.value.cast(pl.Int64).cast(pl.Float64)
+    elif spec.unit and spec.unit != "ns" and dtype.is_integer():
+        _take_whole(out, raw, spec, label, bounds)
+        return
     elif spec.unit:
-        micros, unit = _numbers(out, raw, dtype, spec.unit, label, bounds), spec.unit
+        micros, unit = _numbers(out, raw, dtype, spec, label, bounds), spec.unit
     elif spec.format:
         text = raw.cast(pl.String).str.strip_chars()
         unread = _take_written(out, text, spec.format, spec.zone, label)
@@ -51,23 +55,47 @@ def convert_time(out: Value, t: Target, dtype: pl.DataType, label: str, bounds: 
             f"the mapping does not say how {label} is written",
             "give `unit` (s, ms, us) for numbers or `format` for text",
         )
-    early = dt.datetime.fromtimestamp(bounds.earliest / SECOND, dt.UTC).date()
+    early = _day(bounds)
     guess = f": wrong unit? the mapping says {unit}" if unit else ""
     out.checks.append((micros < bounds.earliest, f"{label} lies before {early}{guess}"))
     out.checks.append((micros > bounds.latest, f"{label} lies in the future{guess}"))
 
 
-def _numbers(out: Value, raw: pl.Expr, dtype: pl.DataType, unit: str, label: str, bounds: Bounds) -> pl.Expr:
-    """Fill `out` from numbers since 1970; returns them in µs as floats."""
+def _day(bounds: Bounds) -> dt.date:
+    return dt.datetime.fromtimestamp(bounds.earliest / SECOND, dt.UTC).date()
+
+
+def _start(spec: Column) -> int:
+    """µs from 1970 to the moment that a number counts from."""
+    if spec.since is None:
+        return 0
+    since = spec.since if spec.since.tzinfo else spec.since.replace(tzinfo=dt.UTC)
+    return int(since.timestamp()) * SECOND
+
+
+def _take_whole(out: Value, raw: pl.Expr, spec: Column, label: str, bounds: Bounds) -> None:
+    """Fill `out` from whole numbers of s, ms or µs, without a detour by floats."""
+    factor, start = int(MICROSECONDS[spec.unit]), _start(spec)
+    low, high = -((start - bounds.earliest) // factor), (bounds.latest - start) // factor
+    inside = raw.is_between(low, high)
+    out.value = pl.when(inside).then(raw.cast(pl.Int64, strict=False) * factor + start).cast(TIME)
+    guess = f": wrong unit? the mapping says {spec.unit}"
+    out.checks.append((raw < low, f"{label} lies before {_day(bounds)}{guess}"))
+    out.checks.append((raw > high, f"{label} lies in the future{guess}"))
+
+
+def _numbers(out: Value, raw: pl.Expr, dtype: pl.DataType, spec: Column, label: str, bounds: Bounds) -> pl.Expr:
+    """Fill `out` from numbers since 1970 (or `since`); returns them in µs as floats."""
+    unit, start = spec.unit, _start(spec)
     amount, factor = numeric(raw, dtype), MICROSECONDS[unit]
-    micros = amount * factor
+    micros = amount * factor + start
     if dtype == pl.String:
         exact = raw.str.strip_chars().cast(pl.Int64, strict=False)
     else:
         exact = raw.cast(pl.Int64, strict=False) if dtype.is_integer() else pl.lit(None, pl.Int64)
     exact = exact // 1000 if unit == "ns" else exact * int(factor)
     inside = micros.is_between(bounds.earliest, bounds.latest)
-    whole = pl.coalesce(exact, micros.round().cast(pl.Int64, strict=False))
+    whole = pl.coalesce(exact + start, micros.round().cast(pl.Int64, strict=False))
     out.value = pl.when(inside).then(whole).cast(TIME)
     out.checks.append((raw.is_not_null() & (amount.is_null() | amount.is_nan()), f"{label} is not a number"))
     return micros
