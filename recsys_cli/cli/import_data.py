@@ -36,7 +36,9 @@ def import_data(
 ) -> None:
     """Import CSV, TSV, JSON lines or Parquet files as a dataset."""
     from recsys_cli.data.importer.mapping import read_mapping
+    from recsys_cli.shipped import find
 
+    mapping = find(mapping)
     checked = read_mapping(mapping)
     if preview:
         from recsys_cli.data.importer.preview import preview as look
