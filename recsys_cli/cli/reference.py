@@ -107,7 +107,8 @@ def _row(parameter: inspect.Parameter, *, variable: bool = False) -> str:
         name = f"`{_argument(parameter)}`"
     else:
         # the first name of an option in an annotation is where typer keeps its default
-        declared = [d for d in (info.default, *(info.param_decls or ())) if isinstance(d, str) and d.startswith("-")]
+        named = [d for d in (info.default, *(info.param_decls or ())) if isinstance(d, str) and d.startswith("-")]
+        declared = [part for d in named for part in d.split("/")]
         value, plain = _value(parameter, info), parameter.name.replace("_", "-")
         declared = declared or ([f"--{plain}"] if value else [f"--{plain}", f"--no-{plain}"])
         name = ", ".join(f"`{d}{' ' + value if value and d.startswith('--') else ''}`" for d in declared)
