@@ -156,17 +156,31 @@ def put_before(path: Path, mark: str, text: str) -> None:
     path.write_text(before.replace(mark, text + mark))
 
 
+QUICK = """
+world: {users: 150}
+retrieval: {two_tower: {enabled: false}, als: {enabled: false}, item_neighbours: {enabled: false}}
+ranking:
+  choose: light
+  heavy: {kind: shared_bottom, hidden: [16], epochs: 1}
+  relevance: {enabled: false}
+  baseline: {enabled: false}
+pipeline: {sourcing: {shares: {loyal: 0.3}}}
+tuning: {enabled: false}
+"""
+
+
 @pytest.mark.slow
-def test_the_worked_source_is_a_file_and_two_lines(trained, tmp_path, changed):
+def test_the_worked_source_is_a_file_and_two_lines(world, tmp_path, changed):
     environment, package = changed
     (package / "retrieval" / "loyal.py").write_text(code("add-a-source", '"""Items by'))
     registry = package / "retrieval" / "__init__.py"
-    put_before(registry, "from recsys_cli.retrieval.lightgcn import", code("add-a-source", "from recsys_cli.retrieval.loy"))
+    imported = code("add-a-source", "from recsys_cli.retrieval.l")
+    put_before(registry, "from recsys_cli.retrieval.lightgcn import", imported)
     put_before(registry, '    "random": Random,\n', code("add-a-source", '    "loyal"'))
-    place = trained.copy(tmp_path / "place")
-    share = ("--set", "pipeline.sourcing.shares.loyal=0.3")
-    assert "Traceback" not in place.recsys("train", "--quiet", "--only", "loyal", *share, **environment).stderr
-    answer = json.loads(place.ok("recommend", "--user", "1", "--format", "json", *share, **environment))
+    place = world.copy(tmp_path / "place")
+    (place.folder / "tiny.yaml").write_text(QUICK)
+    place.ok("train", "--quiet", **environment)
+    answer = json.loads(place.ok("recommend", "--user", "1", "--format", "json", **environment))
     assert any("loyal" in item["sources"] for item in answer["items"])
     assert any("loyal" in item["similarities"] for item in answer["items"])
 
