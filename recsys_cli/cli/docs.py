@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,13 @@ def docs(
     call.emit(document, lambda console: _show(console, text, paged=call.output is None), [document])
 
 
+def for_terminal(text: str) -> str:
+    """Markdown in which a link to a page is the command that shows it, and a picture its description."""
+    text = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"*(picture: \1)*", text)
+    text = re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", text)
+    return re.sub(r"\[([^\]]+)\]\(([\w-]+)\.md(?:#[^)]*)?\)", r"\1 (`recsys docs \2`)", text)
+
+
 def _list(console: Console, rows: list[dict]) -> None:
     from rich.table import Table
 
@@ -61,7 +69,7 @@ def _list(console: Console, rows: list[dict]) -> None:
 def _show(console: Console, text: str, *, paged: bool) -> None:
     from rich.markdown import Markdown
 
-    drawn = Markdown(text, hyperlinks=False)
+    drawn = Markdown(for_terminal(text), hyperlinks=False)
     if paged and sys.stdout.isatty():
         # colours are kept, and what fits on the screen is not paged
         os.environ.setdefault("LESS", "-RFX")

@@ -30,6 +30,15 @@ def test_docs_shows_a_page_within_the_width_of_the_terminal(capsysbinary, monkey
     assert max(map(len, out.splitlines())) <= 90
 
 
+def test_in_the_terminal_a_link_is_a_command_and_a_picture_its_description():
+    from recsys_cli.cli.docs import for_terminal
+
+    assert for_terminal("see [runs](runs.md#start), [here](#top)") == "see runs (`recsys docs runs`), here"
+    assert for_terminal("![A slate](images/slate.svg)") == "*(picture: A slate)*"
+    for name in docs.PAGES:
+        assert ".md)" not in for_terminal(docs.read(name)) and ".md#" not in for_terminal(docs.read(name)), name
+
+
 def test_docs_as_json_holds_the_markdown(capsysbinary):
     _, out, _ = run(capsysbinary, "docs", "safety.md", "--format", "json")
     assert json.loads(out) == {"page": "safety", "title": "Safety", "text": docs.read("safety")}

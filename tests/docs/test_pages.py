@@ -119,6 +119,11 @@ def test_every_yaml_example_is_accepted():
     assert set(kinds) == {"mapping", "experiment", "settings"}
 
 
+def test_drawings_fit_a_terminal():
+    for fence in fences("text"):
+        assert max(map(len, fence.lines)) <= 96, (fence.page, max(fence.lines, key=len))
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.startswith("add-a-")])
 def test_a_worked_example_is_short(page):
     for fence in fences("python"):

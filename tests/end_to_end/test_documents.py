@@ -41,6 +41,15 @@ def test_the_commands_of_a_page_run(trained, tmp_path, page):
     assert done.stdout and "Traceback" not in done.stderr
 
 
+def test_the_python_of_the_readme_runs(trained):
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(snippet.splitlines()) <= 8
+    done = shell(trained, f"python - <<'END'\n{snippet}END\n")
+    assert done.returncode == 0, done.stderr
+    *items, last = done.stdout.splitlines()
+    assert len(items) == 10 and items[0].startswith("1 ") and last.startswith("None {")
+
+
 def example(place: Place, name: str, *arguments: str) -> str:
     done = shell(place, f"python {EXAMPLES / name} " + " ".join(arguments))
     assert done.returncode == 0, done.stderr[-2000:]
