@@ -141,3 +141,32 @@ def test_pictures_are_there_and_ask_nothing_of_the_network():
     drawn = (docs.FOLDER / "images" / "slate.svg").read_text()
     assert "recsys" in drawn and "url(http" not in drawn and "<image" not in drawn
     assert (docs.FOLDER / "images" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_sources_that_are_on_by_default_are_those_of_the_page():
+    from recsys_cli.retrieval import default_retrieval
+
+    always, auto = re.search(
+        r"^- always fits (.+);\n- fits (.+) where they can pay", docs.read("sources"), re.MULTILINE
+    ).groups()
+    configured = default_retrieval()
+    assert set(re.findall(r"`(\w+)`", always)) == {n for n, c in configured.items() if c.enabled is True}
+    assert set(re.findall(r"`(\w+)`", auto)) == {n for n, c in configured.items() if c.enabled == "auto"}
+
+
+def test_every_kind_of_source_and_of_heavy_ranker_is_told_of():
+    from recsys_cli.ranking.trunks import TRUNKS
+    from recsys_cli.retrieval import SOURCES
+
+    for kind in SOURCES:
+        assert f"`{kind}`" in docs.read("sources"), kind
+    for kind in (*TRUNKS, "lightgbm", "lambdamart", "ensemble"):
+        assert f"| `{kind}` |" in docs.read("ranking"), kind
+
+
+def test_every_shipped_mapping_and_experiment_is_told_of():
+    from recsys_cli.shipped import configurations
+
+    for folder, page in (("import", "own-data"), ("experiments", "experiments"), ("benchmarks", "benchmarks")):
+        for file in (configurations() / folder).glob("*.yaml"):
+            assert file.name in docs.read(page), file.name
