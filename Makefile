@@ -56,7 +56,7 @@ lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 
 docs: $(VENV)/installed-docs
-	$(BIN)/mkdocs build --quiet --config-file .ci/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .ci/mkdocs.yml
 	@echo "open build/site/index.html"
 
 reference: install

@@ -50,6 +50,23 @@ def test_the_python_of_the_readme_runs(trained):
     assert len(items) == 10 and items[0].startswith("1 ") and last.startswith("None {")
 
 
+def fields(page: str, heading: str) -> set[str]:
+    """First-level fields of the table of a page that begins with such a heading."""
+    table = docs.read(page).split(f"| {heading} | |\n|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    return set(re.findall(r"`(\w+)(?:\[\])?`", "".join(line.split("|")[1] for line in table.splitlines())))
+
+
+def test_the_slate_holds_the_fields_that_the_page_lists(trained):
+    answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json"))
+    assert set(answer) == fields("slate", "field")
+
+
+@pytest.mark.slow
+def test_the_report_holds_the_fields_that_the_page_lists(trained):
+    report = json.loads(trained.ok("evaluate", "--users", "40", "--quiet", "--format", "json"))
+    assert set(report) == fields("evaluation", "JSON field")
+
+
 def example(place: Place, name: str, *arguments: str) -> str:
     done = shell(place, f"python {EXAMPLES / name} " + " ".join(arguments))
     assert done.returncode == 0, done.stderr[-2000:]
