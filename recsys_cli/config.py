@@ -10,7 +10,7 @@ import copy
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +21,8 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    renamed: ClassVar[dict[str, str]] = {}
+    """Name that a key once had → the name it has, to be told where the old one is refused."""
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -255,7 +257,11 @@ def _explain(
     dotted = ".".join(str(k) for k in written)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, keys[:-1])
+        models = _models_at(model, keys[:-1])
+        known = [name for m in models for name in m.model_fields]
+        renamed = {old: new for m in models for old, new in getattr(m, "renamed", {}).items()}
+        if now := renamed.get(str(keys[-1])):
+            return f"{where}key {dotted!r} is now named {now!r}{more}", f"write {now!r} instead"
         close = nearest(str(keys[-1]), known)
         hint = f"did you mean {close!r}?" if close else f"known keys here: {', '.join(sorted(known)) or 'none'}"
         return f"{where}unknown key {dotted!r}{more}", hint
@@ -292,8 +298,8 @@ def _as_written(tree: dict, keys: tuple) -> tuple:
     return tuple(out)
 
 
-def _known_keys(model, keys: tuple) -> list[str]:
-    """Names of the fields that may stand below a key path, through dictionaries, lists and unions."""
+def _models_at(model, keys: tuple) -> list[type[BaseModel]]:
+    """Models whose fields may stand below a key path, through dictionaries, lists and unions."""
     import types
     import typing
 
@@ -323,7 +329,7 @@ def _known_keys(model, keys: tuple) -> list[str]:
                 below.extend(typing.get_args(candidate))
             else:
                 candidates.append(candidate)
-    return [name for c in candidates if isinstance(c, type) and issubclass(c, BaseModel) for name in c.model_fields]
+    return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from recsys_cli.data.windows import Windows
 from recsys_cli.errors import ArtifactError, UsageError, nearest
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.ranking.light import LightRanker
-from recsys_cli.ranking.warm import WarmStart
+from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import RetrieverConfig
 from recsys_cli.settings import Settings

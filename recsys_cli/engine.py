@@ -132,6 +132,11 @@ class RecommendationEngine:
         return [note for stage in self._stages for note in getattr(stage, "notes", ())]
 
     @property
+    def repeats(self) -> bool:
+        """Whether lists may hold what the user was shown before."""
+        return not self.pipeline.filters.leaves_out_seen(self.bundle.repeats)
+
+    @property
     def safety_rules(self) -> SafetyRules | None:
         """The rules that act in this pipeline; None where none can."""
         return next((stage.rules for stage in self._stages if isinstance(stage, Policy)), None)

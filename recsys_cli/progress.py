@@ -24,7 +24,7 @@ class Progress:
         yield Step()
 
     def message(self, text: str) -> None:
-        """Say one line on stderr (nothing when silent)."""
+        """Say one line on stderr, once (nothing when silent)."""
 
 
 class TerminalProgress(Progress):
@@ -35,6 +35,7 @@ class TerminalProgress(Progress):
 
         self._console = console(stderr=True)
         self._live = None
+        self._said: set[str] = set()
 
     @contextlib.contextmanager
     def step(self, name: str, total: float | None = None) -> Iterator[Step]:
@@ -75,4 +76,7 @@ class TerminalProgress(Progress):
                 self._live = None
 
     def message(self, text: str) -> None:
+        if text in self._said:  # a source is fitted on several windows, and says the same of each
+            return
+        self._said.add(text)
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from recsys_cli.config import Section
-from recsys_cli.ranking.config import HeavyRankerConfig
+from recsys_cli.ranking.registry import HeavyRankerConfig
 from recsys_cli.retrieval import RetrieverSettings
 from recsys_cli.retrieval.ratings import RatingSettings
 

@@ -20,8 +20,9 @@ from recsys_cli.evaluation.impressions import views
 from recsys_cli.evaluation.ranking_metrics import bootstrap_auc
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.config import HeavyConfig
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.heavy_config import HeavyConfig
+from recsys_cli.ranking.registry import load_ranker
+from recsys_cli.ranking.serving.served import ServedRanker
 from recsys_cli.settings import Settings
 from recsys_cli.windowed import WindowTables, window_tables
 
@@ -80,7 +81,7 @@ def measure_ranker(
         fitted = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as name:
         ranker.export(Path(name))
-        served = ServedRanker.load(name, threads=1)
+        served = load_ranker(name, threads=1)
         started = time.perf_counter()
         predicted = served.predict(task.tables.test.values, task.tables.test.entities)
         ranked = time.perf_counter() - started

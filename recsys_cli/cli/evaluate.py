@@ -95,10 +95,10 @@ def evaluate(
 def _baseline(call: Invocation, run: str):
     """The trees that the run's heavy ranker is compared with; None where it has none."""
     from recsys_cli.artifacts.runs import RunStore
-    from recsys_cli.ranking.serving import ServedRanker
+    from recsys_cli.ranking.registry import load_ranker
 
     folder = RunStore(call.config.paths.artifacts).folder / "runs" / run / "bundle" / "ranking" / "baseline"
-    return ServedRanker.load(folder, threads=call.config.threads or os.cpu_count() or 1) if folder.is_dir() else None
+    return load_ranker(folder, threads=call.config.threads or os.cpu_count() or 1) if folder.is_dir() else None
 
 
 def _rolling(call: Invocation, settings, html: Path | None, run: str | None, retrievers: bool) -> None:

@@ -132,7 +132,7 @@ def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case
     from recsys_cli.artifacts.checkpoint import load_checkpoint
     from recsys_cli.artifacts.runs import RunStore
     from recsys_cli.ranking.attribution import explain_heavy
-    from recsys_cli.ranking.restore import restore_ranker
+    from recsys_cli.ranking.registry import restore_ranker
 
     opened = RunStore(call.config.paths.artifacts).open(run, verify=False)
     ranker = restore_ranker(load_checkpoint(opened.checkpoints / "heavy.pt"))

@@ -21,6 +21,7 @@ def evaluation_page(document: dict[str, Any]) -> str:
         _headline(document, k),
         _against(document, k),
         _ranking(document, k),
+        _repeats(document),
         _heavy_ranker(document, k),
         _every_k(document),
         _by_source(document),
@@ -102,6 +103,22 @@ def _ranking(document: dict, k: int) -> str:
             f"All sources together propose {sourced['candidates']:,.0f} candidates a user and hold "
             f"{sourced['recall']['value']:.1%} of the items to find: the ceiling of everything that ranks them."
         ),
+    )
+
+
+def _repeats(document: dict) -> str:
+    if not document["repeats"]:
+        return ""
+    rows = [
+        {"of": row["of"], "users": row["users"], "to find": row["relevant"], "system": name}
+        | {metric: half_width(figure, 4) for metric, figure in metrics.items()}
+        for row in document["repeats"]
+        for name, metrics in row["systems"].items()
+    ]
+    return report.section(
+        "New items, repeats and both",
+        report.html_table(rows),
+        note="The same lists, measured by what the user had not had before the test window, had had, and by both.",
     )
 
 

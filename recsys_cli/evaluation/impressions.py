@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.features.table import FeatureTable
-    from recsys_cli.ranking.serving import ServedRanker
+    from recsys_cli.ranking.serving.served import ServedRanker
 
 
 def measure_impressions(

@@ -30,8 +30,12 @@ def depth(state: State, users: np.ndarray, k: int) -> int:
     return int(min(k + seen.max(initial=0), state.catalogue.n_items))
 
 
-def source_lists(retriever: Retriever, state: State, users: np.ndarray, k: int) -> np.ndarray:
-    """What one source alone would show, int32[B, k]."""
+def source_lists(
+    retriever: Retriever, state: State, users: np.ndarray, k: int, *, repeats: bool = False
+) -> np.ndarray:
+    """What one source alone would show, int32[B, k]; what was seen too with `repeats`."""
+    if repeats:
+        return retriever.retrieve(state, users, k)[0]
     items, _ = retriever.retrieve(state, users, depth(state, users, k))
     return without_seen(state, users, items, k)
 
@@ -39,12 +43,17 @@ def source_lists(retriever: Retriever, state: State, users: np.ndarray, k: int) 
 class Popularity:
     """The available items by number of interactions before the cutoff; ties go to the lower position."""
 
-    def __init__(self, state: State):
+    def __init__(self, state: State, *, repeats: bool = False):
+        """repeats: whether lists hold what the user was shown before."""
+        self._repeats = repeats
         available = np.flatnonzero(state.available)
         order = np.argsort(-state.interactions[available], kind="stable")
         self._state, self._ranked = state, available[order].astype(np.int32)
 
     def __call__(self, users: np.ndarray, k: int) -> np.ndarray:
+        if self._repeats:
+            top = np.pad(self._ranked[:k], (0, max(k - len(self._ranked), 0)), constant_values=-1)
+            return np.broadcast_to(top, (len(users), k))
         top = self._ranked[: depth(self._state, users, k)]
         return without_seen(self._state, users, np.broadcast_to(top, (len(users), len(top))), k)
 
@@ -52,14 +61,18 @@ class Popularity:
 class Random:
     """Uniform lists of available items without repetition, the floor that any method must beat."""
 
-    def __init__(self, state: State, seed: int):
+    def __init__(self, state: State, seed: int, *, repeats: bool = False):
+        """repeats: whether lists hold what the user was shown before."""
+        self._repeats = repeats
         self._state, self._rng = state, np.random.default_rng(seed)
         self._available = np.flatnonzero(state.available).astype(np.int32)
 
     def __call__(self, users: np.ndarray, k: int) -> np.ndarray:
         # a window at a random place of one shuffled ring is a uniform draw for each user, at little cost
         ring = self._rng.permutation(self._available)
-        width = min(depth(self._state, users, k), len(ring))
+        width = min(k if self._repeats else depth(self._state, users, k), len(ring))
         start = self._rng.integers(0, max(len(ring), 1), len(users))
         window = (start[:, None] + np.arange(width)) % max(len(ring), 1)
+        if self._repeats:
+            return np.pad(ring[window], ((0, 0), (0, k - width)), constant_values=-1)
         return without_seen(self._state, users, ring[window], k)

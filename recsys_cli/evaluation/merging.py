@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cli.data.repeats import repeats_in
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import make_split
 from recsys_cli.errors import ConfigError, DataError
@@ -18,7 +19,8 @@ from recsys_cli.pipeline.config import SourcingConfig
 from recsys_cli.pipeline.fusion import learn_curves
 from recsys_cli.pipeline.sourcing import Asking, budgets, propose
 from recsys_cli.retrieval import make
-from recsys_cli.retrieval.base import Window
+from recsys_cli.retrieval.base import Window, settle_seen
+from recsys_cli.training.sources import CATALOGUE, FEED, MOVING
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -47,7 +49,8 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
     past = log.window(end=moment)
     state = State.build(dataset.catalogue, past, moment, **edges)
-    truth = find_truth(log, state, moment, windows.test_start, never_again=settings.pipeline.filters.seen)
+    seen = not settings.pipeline.filters.leaves_out_seen(repeats_in(log, moment, windows.test_start).common)
+    truth = find_truth(log, state, moment, windows.test_start, never_again=not seen, repeats=seen)
     if len(truth.users) < FEWEST:
         raise DataError(
             f"{dataset.path}: {len(truth.users)} users turn to something new in the validation window",
@@ -56,12 +59,16 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     fitted_on = split.fitting(past)
     known = state if split.held_out is None else State.build(dataset.catalogue, fitted_on, moment, **edges)
     window = Window(dataset, dataset.catalogue, fitted_on, moment, known, settings.seed)
-    sources, notes = _fitted(settings, window, progress)
+    sources, notes = _fitted(settings, window, progress, seen)
     if len(sources) < 2:
         raise ConfigError("fewer than two sources can work on this data", "enable others under `retrieval`")
     learning, measuring = _halves(truth, settings.seed)
     lists = _Lists(sources, state, tuple(settings.retrieval), progress)
     config = settings.pipeline.sourcing
+    if config.candidates == "auto":
+        later = log.window(moment, windows.test_start)
+        unmet = float((state.interactions[later.item[later.positive]] == 0).mean())
+        config = config.model_copy(update={"candidates": FEED if unmet >= MOVING else CATALOGUE})
     curves = _learn(lists, learning, config.candidates, settings.seed)
     recalls = {name: lists.recall(measuring, name, config) for name in sources}
     if any(config.shares.get(name, 0) > 0 for name in sources):
@@ -87,13 +94,15 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     }
 
 
-def _fitted(settings: Settings, window: Window, progress: Progress) -> tuple[dict[str, Retriever], list[str]]:
+def _fitted(
+    settings: Settings, window: Window, progress: Progress, seen: bool
+) -> tuple[dict[str, Retriever], list[str]]:
     fitted, notes = {}, []
     enabled = {name: config for name, config in settings.retrieval.items() if config.enabled}
     with progress.step("sources", total=len(enabled)) as bar:
         for name, config in enabled.items():
             bar.describe(name)
-            source = make(config)
+            source = make(settle_seen(config, seen))
             lack = source.missing(window)
             if lack is None:
                 source.fit(window, progress)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.truth import Truth
-    from recsys_cli.ranking.serving import ServedRanker
+    from recsys_cli.ranking.serving.served import ServedRanker
 
 
 def evaluate(

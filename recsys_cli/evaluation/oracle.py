@@ -115,7 +115,7 @@ class Oracle:
         self._personal = multipliers(engine.pipeline.utility, engine.bundle)
         self._surface = int(np.argmax(SURFACE_SHARES))
         self._ties = ties_of(world, engine)
-        filters, rules = prefilters(engine.pipeline.filters), engine.safety_rules
+        filters, rules = prefilters(engine.pipeline.filters, engine.bundle.repeats), engine.safety_rules
         everything = np.arange(engine.state.catalogue.n_items, dtype=np.int32)[None]
         anyone = self._passing(filters, np.array([-1], np.int32), everything)
         self._items = everything[anyone]

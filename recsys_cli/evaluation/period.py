@@ -47,8 +47,10 @@ def truth_of_test(
     What the seen filter of the pipeline would never let into a list is not to be found.
     """
     w = split.windows
-    never_again = engine.pipeline.filters.seen and config.truths == "reachable"
-    truth = find_truth(split.log, state, w.test_start, w.end, config.truths, never_again=never_again)
+    never_again = not engine.repeats and config.truths == "reachable"
+    truth = find_truth(
+        split.log, state, w.test_start, w.end, config.truths, never_again=never_again, repeats=engine.repeats
+    )
     if len(truth.users):
         return truth
     s = truth.summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import Figures, headline, interval
 from recsys_cli.evaluation.lists import Popularity, Random, source_lists
+from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
 
@@ -118,6 +120,7 @@ class Rankings:
             "heavy_ranker": gains,
             "oracle": known,
             "sourced": account.sourced(),
+            "repeats": self._repeats(systems, against),
             "by_source": self._by_source(served),
             "groups": self._groups(served.lists, lists[POPULARITY]),
             "fallback": account.fallback,
@@ -139,12 +142,20 @@ class Rankings:
         best = {BEST_SOURCE: max(quality, key=quality.__getitem__)} if quality else {}
         return {**best, POPULARITY: POPULARITY, RANKING: RANKING}
 
+    def _repeats(self, systems: list[System], against: dict[str, str]) -> list[dict[str, Any]]:
+        """`by_repetition` of the funnel, its best source and popularity."""
+        named = [s for s in systems if s.name in (FUNNEL, against.get(BEST_SOURCE), POPULARITY)]
+        k = headline(self.config.k, self.engine.pipeline.slate_size)
+        return by_repetition(self.truth, named, k, resamples=self.config.resamples, seed=self.seed)
+
     def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
-        state = self.engine.state
-        out: list = [("baseline", POPULARITY, Popularity(state)), ("baseline", "random", Random(state, self.seed))]
+        state, repeats = self.engine.state, self.engine.repeats
+        popular, drawn = Popularity(state, repeats=repeats), Random(state, self.seed, repeats=repeats)
+        out: list = [("baseline", POPULARITY, popular), ("baseline", "random", drawn)]
         for name, retriever in self.engine.bundle.retrievers.items():
             label = f"{name} (source)" if name in (POPULARITY, "random") else name
-            out.append(("source", label, lambda users, k, r=retriever: source_lists(r, state, users, k)))
+            make = partial(source_lists, retriever, state, repeats=repeats)
+            out.append(("source", label, make))
         return out
 
     def _reduced(self) -> dict[str, RecommendationEngine]:

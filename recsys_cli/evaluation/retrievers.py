@@ -155,7 +155,7 @@ class _Comparison:
         self._describe(union, merge(every, np.zeros(every.shape, np.uint32), np.zeros(every.shape, np.float32)).items)
 
     def _list(self, source: Retriever, users: np.ndarray, k: int) -> np.ndarray:
-        if source.config.exclude_seen:
+        if self.engine.repeats or source.config.exclude_seen:
             return source.retrieve(self.engine.state, users, k)[0]
         return source_lists(source, self.engine.state, users, k)
 

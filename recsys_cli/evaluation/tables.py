@@ -48,6 +48,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     truth = document["truth"]
     kept = "left out" if document["truths"] == "reachable" else "kept"
     seen = "left out" if truth["seen_left_out"] == truth["seen_before"] else "kept"
+    known = "kept" if document["repeats"] else "left out"
     console.print(
         f"[bold]Run {document['run']}[/] on {escape(document['dataset']['name'])}, "
         f"{window_text(document['window'])}",
@@ -55,7 +56,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     )
     console.print(
         f"{document['users']:,} test users · {truth['relevant']:,} items to find "
-        f"({truth['repeated']:,} left out as known to the user; {truth['not_yet_published']:,} published only later, "
+        f"({truth['repeated']:,} known to the user, {known}; {truth['not_yet_published']:,} published only later, "
         f"{kept}; {truth['seen_before']:,} shown before, {seen})",
         highlight=False,
     )
@@ -73,8 +74,9 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     else:
         console.print()
         console.print(_systems(document, k, leading(document), console.width))
-        if (groups := _groups(document, console.width)) is not None:
-            console.print("", groups)
+        for table in (_repeats(document, k), _groups(document, console.width)):
+            if table is not None:
+                console.print("", table)
     console.print()
     console.print(_targets(document))
     for what, why in document["left_out"].items():
@@ -87,6 +89,7 @@ def _everything(console: Console, document: dict[str, Any], k: int) -> None:
     beyond = f"beyond {document['slate_size']} on the ranking behind the slate, before caps and exploration"
     tables = [
         (_systems(document, k, document["systems"], console.width), _notes_on_systems(document, k)),
+        (_repeats(document, k), "the same lists, measured by what the user had not had, had had, and by both"),
         (_heavy_ranker(document, k), None),
         (_by_k(document), beyond if document["k"][-1] > document["slate_size"] else None),
         (_sources(document), "an item that several sources proposed counts for each"),
@@ -97,7 +100,7 @@ def _everything(console: Console, document: dict[str, Any], k: int) -> None:
         if table is not None:
             console.print()
             console.print(table)
-        if note is not None:
+        if note is not None and table is not None:
             console.print(f" {note}", style="dim", highlight=False)
     _dwell(console, document)
     console.print()
@@ -186,6 +189,19 @@ def _fitting(columns: dict[str, list[str]], names: int, width: int) -> dict[str,
         if names + 2 + sum(wide[m] for m in kept) > width and metric in kept:
             kept.remove(metric)
     return {m: columns[m] for m in kept}
+
+
+def _repeats(document: dict, k: int) -> Table | None:
+    """NDCG of new items, repeats and both, where lists may hold what users had."""
+    if not document["repeats"]:
+        return None
+    names = list(document["repeats"][0]["systems"])
+    table = _table(f"NDCG@{k} of new items, repeats and both", "", "users", "to find", *names)
+    unknown = {"value": None, "low": None, "high": None}
+    for row in document["repeats"]:
+        cells = (half_width(row["systems"][name].get(f"ndcg@{k}", unknown)) for name in names)
+        table.add_row(row["of"], f"{row['users']:,}", f"{row['relevant']:,}", *cells)
+    return table
 
 
 def _heavy_ranker(document: dict, k: int) -> Table | None:

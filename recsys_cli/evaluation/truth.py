@@ -24,22 +24,35 @@ class Truth:
     """int32 items of each of them, ascending, each once"""
     summary: dict[str, int]
     """how the pairs of user and item came about; see `find_truth`"""
+    repeated: np.ndarray | None = None
+    """bool beside `relevant.values`: the user had interacted with it before; None where no such item is relevant"""
 
     def take(self, places: np.ndarray) -> Truth:
         """Some of the users; places: int[V] into `users`. The summary counts their relevant items alone."""
         rows, values = self.relevant.take(places)
         summary = self.summary | {"relevant": len(values), "users": len(places)}
-        return Truth(self.users[places], Ragged.group(rows, values, len(places)), summary)
+        repeated = None
+        if self.repeated is not None:
+            repeated = Ragged(self.relevant.offsets, self.repeated).take(places)[1]
+        return Truth(self.users[places], Ragged.group(rows, values, len(places)), summary, repeated)
+
+    def only(self, chosen: np.ndarray) -> Truth:
+        """With some of the relevant items, bool beside `relevant.values`, and the users who have any of them."""
+        rows = self.relevant.rows[chosen]
+        users, place = np.unique(rows, return_inverse=True)
+        relevant = Ragged.group(place, self.relevant.values[chosen], len(users))
+        summary = self.summary | {"relevant": int(chosen.sum()), "users": len(users)}
+        return Truth(self.users[users], relevant, summary, None if self.repeated is None else self.repeated[chosen])
 
 
 def find_truth(
     log: Log, state: State, start: int, end: int, count: Literal["reachable", "all"] = "reachable", *,
-    never_again: bool = False,
+    never_again: bool = False, repeats: bool = False,
 ) -> Truth:
-    """Distinct items with an interaction in [start, end) which the user had not interacted with before.
+    """Distinct items with an interaction in [start, end), unless `repeats` those the user had not interacted with.
 
     state: as of `start`. The summary counts pairs of user and item: `interactions` distinct ones in the
-    window, `repeated` (interacted before; left out), `not_yet_published` at `start` (left out unless
+    window, `repeated` (interacted before; left out unless `repeats`), `not_yet_published` at `start` (left out unless
     `count` is "all"), `seen_before` (shown before without interaction; left out with `never_again`, that is where no
     list may hold what was seen) and `relevant`, what remains; `users_active` and `users`
     count people with an interaction and with a relevant item.
@@ -53,9 +66,10 @@ def find_truth(
     known = np.unique(past.user[earlier].astype(np.int64) * width + past.item[earlier])
     repeated = np.isin(pairs, known, assume_unique=True)
     user, item = (pairs // width).astype(np.int32), (pairs % width).astype(np.int32)
-    unpublished = ~repeated & ~state.available[item]
-    keep = ~repeated & (~unpublished if count == "reachable" else True)
-    seen = state.seen.contains(user, item) & keep
+    wanted = np.ones(len(pairs), bool) if repeats else ~repeated
+    unpublished = wanted & ~state.available[item]
+    keep = wanted & (~unpublished if count == "reachable" else True)
+    seen = state.seen.contains(user, item) & keep & ~repeated
     if never_again:
         keep &= ~seen
     users, place = np.unique(user[keep], return_inverse=True)
@@ -69,4 +83,5 @@ def find_truth(
         "relevant": int(keep.sum()),
         "users": len(users),
     }
-    return Truth(users, Ragged.group(place, item[keep], len(users)), summary)
+    again = repeated[keep] if repeats else None  # pairs are ordered by user, and so are the rows
+    return Truth(users, Ragged.group(place, item[keep], len(users)), summary, again)

@@ -8,10 +8,7 @@ import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour, Entities
 
-RELEVANCE = "relevance"
-"""Label that tells interactions from candidates which were never shown and from all else."""
-
-_PER_ROW = ("dwell", "user", "item", "time", "weight", "candidate", "position", "request", "propensity")
+_PER_ROW = ("dwell", "user", "item", "time", "weight", "position", "request", "propensity")
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,6 @@ class FeatureTable:
     """int64[n] µs"""
     weight: np.ndarray | None = None
     """float32[n] sample weights, None for all one"""
-    candidate: np.ndarray | None = None
-    """bool[n], True for candidates that were never shown: nothing is known of their actions; None for no such row"""
     position: np.ndarray | None = None
     """int16[n] place in the slate, 0 the top, -1 unknown"""
     request: np.ndarray | None = None
@@ -70,16 +65,3 @@ class FeatureTable:
             labels={name: label[rows] for name, label in self.labels.items()},
             **{n: part(getattr(self, n)) for n in _PER_ROW},
         )
-
-    def logged(self) -> FeatureTable:
-        """The rows that were shown, with the labels of their actions alone."""
-        return self if self.candidate is None else self.take(~self.candidate).all_known()
-
-    def all_known(self) -> FeatureTable:
-        """The same rows taken as if all had been shown: a candidate counts as seen without any action."""
-        labels = {name: label for name, label in self.labels.items() if name != RELEVANCE}
-        return replace(self, labels=labels, candidate=None)
-
-    def known(self, task: str) -> np.ndarray | slice:
-        """Rows whose label of the task is known: all for RELEVANCE, those that were shown for an action."""
-        return slice(None) if self.candidate is None or task == RELEVANCE else ~self.candidate

@@ -24,7 +24,7 @@ def build_stages(config: PipelineConfig, bundle: Bundle, order: Order | None = N
     sourcing = config.sourcing
     if sourcing.candidates == "auto":
         sourcing = sourcing.model_copy(update={"candidates": bundle.candidates})
-    filters = prefilters(config.filters)
+    filters = prefilters(config.filters, bundle.repeats)
     rules = SafetyRules.of(config.safety, bundle.catalogue, bundle.safety)
     stages: list[Stage] = [
         Sourcing(sourcing, bundle.retrievers, bundle.bits, bundle.configured),

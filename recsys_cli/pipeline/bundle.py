@@ -19,13 +19,14 @@ from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.registry import load_ranker
+from recsys_cli.ranking.serving.served import ServedRanker
 from recsys_cli.safety.models import FOLDER, SafetyModels
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 4
+BUNDLE_VERSION = 5
 RELEVANCE_FOLDER = Path("ranking") / "relevance"
 
 
@@ -74,8 +75,12 @@ class Bundle:
     """what predicts which candidate a user turns to"""
     order: Order = field(default_factory=Order)
     """what training chose to order the candidates"""
+    fusion: dict[str, float] = field(default_factory=dict)
+    """source → weight of its standardised score in the weighted fusion; empty where none were learned"""
     candidates: int = 1500
     """candidates a user where the settings leave it open"""
+    repeats: bool = False
+    """whether lists may hold what was seen, where the settings leave it open"""
     proposed_weights: dict[str, float] = field(default_factory=dict)
     """action → weight in the utility where the settings name none"""
 
@@ -138,7 +143,9 @@ def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=No
         "heavy": export_heavy is not None,
         "relevance": export_relevance is not None,
         "order": bundle.order.to_json(),
+        "fusion": bundle.fusion,
         "candidates": bundle.candidates,
+        "repeats": bundle.repeats,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return indexes
@@ -184,13 +191,15 @@ def read_bundle(folder: Path) -> Bundle:
         retrievers=retrievers,
         configured=tuple(document["configured"]),
         light=LightRanker.load(folder / "ranking" / "light.json") if document["light"] else None,
-        heavy=ServedRanker.load(folder / "ranking") if document["heavy"] else None,
+        heavy=load_ranker(folder / "ranking") if document["heavy"] else None,
         negative_actions=tuple(document["negative_actions"]),
         labels=Labels(**labels),
         safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
-        relevance=ServedRanker.load(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
+        relevance=load_ranker(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
+        fusion=document["fusion"],
         candidates=document["candidates"],
+        repeats=document.get("repeats", False),  # bundles of before it was decided leave out what was seen
         proposed_weights=document["proposed_weights"],
     )

@@ -1,9 +1,9 @@
 """Nothing that does not pay: which order of the candidates makes the best lists on the validation window.
 
-Compared are every source alone, their merge and fusion, the light ranker, the relevance ranker, and the heavy ranker's
-utility times the relevance to several powers. The criterion is NDCG@10 of what users turned to; where the log tells
-with which probability it showed each item, the self-normalised inverse-propensity estimate of how many of the ten
-would have been interacted with. Among orders that are within noise of the best the simplest is taken.
+Compared are every source alone, their merge, their fusion even and weighted, the light ranker, the relevance ranker,
+and the heavy ranker's utility times the relevance to several powers. The criterion is NDCG@10 of what users turned to;
+where the log tells with which probability it showed each item, the self-normalised inverse-propensity estimate of how
+many of the ten would have been interacted with. Among orders that are within noise of the best the simplest is taken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from recsys_cli.features.snapshot import Context
 from recsys_cli.metrics import list_ndcg
 from recsys_cli.pipeline.candidates import Candidates, Query
-from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE, RELEVANCE, Order
+from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE, RELEVANCE, WEIGHTED, Order
 from recsys_cli.pipeline.request_features import RANK
 from recsys_cli.pipeline.requests import Moment, ask
 from recsys_cli.pipeline.scoring import HeavyRanking, LightRanking, RelevanceRanking, Utility, with_relevance
@@ -94,6 +94,8 @@ def _scored(bundle: Bundle, config: PipelineConfig, query: Query, found: Candida
             yield name, found, utility.by(query, found, name)
     yield MERGE, found, utility.by(query, found, MERGE)
     yield FUSION, found, utility.by(query, found, FUSION)
+    if bundle.fusion:
+        yield WEIGHTED, found, utility.by(query, found, WEIGHTED)
     if bundle.light is None and bundle.relevance is None and bundle.heavy is None:
         return
     cut = LightRanking(config.light, Order(LIGHT, LIGHT))(query, found)
@@ -199,6 +201,6 @@ def _choose_side(
 def _complexity(name: str) -> int:
     """How much has to be fitted, kept and asked for an order."""
     kind = name.partition(" ")[0]
-    order = (MERGE, FUSION, LIGHT, RELEVANCE, HEAVY)
+    order = (MERGE, FUSION, WEIGHTED, LIGHT, RELEVANCE, HEAVY)
     return order.index(kind) + 1 if kind in order else 0
 

@@ -28,8 +28,15 @@ class SourcingConfig(Section):
         "ease": 0.12,
         "rp3beta": 0.08,
         "graph_filter": 0.08,
+        "slim": 0.10,
+        "user_neighbours": 0.08,
+        "svd": 0.06,
         "markov": 0.10,
+        "sequential_rules": 0.08,
         "linear_autoregressive": 0.12,
+        "session_neighbours": 0.12,
+        "repeat_consumption": 0.12,
+        "next_basket": 0.10,
         "trending": 0.08,
         "popularity": 0.04,
         "social_proof": 0.10,
@@ -57,8 +64,9 @@ class SourcingConfig(Section):
 class FilterConfig(Section):
     """What never reaches ranking."""
 
-    seen: bool = True
-    """Leave out items that the user was shown before."""
+    seen: bool | Literal["auto"] = "auto"
+    """Leave out items that the user was shown before; "auto" does unless, on the validation window, people come back to
+    what they had: at least a fifth of the interactions of those who have a history, and of three in ten of them."""
     own: bool = True
     """Leave out the user's own items."""
     blocked: bool = True
@@ -67,6 +75,10 @@ class FilterConfig(Section):
     """Leave out items older than this; null keeps all; "auto" leaves out what is older than 14 days and than nine in
     ten of the latest interactions' items, in data where age matters at all. Items without a date count as always
     fresh."""
+
+    def leaves_out_seen(self, repeats: bool) -> bool:
+        """Whether what the user was shown before is left out; repeats: what training found of a dataset."""
+        return not repeats if self.seen == "auto" else self.seen
 
 
 class LightStageConfig(Section):

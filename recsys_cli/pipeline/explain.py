@@ -127,10 +127,12 @@ def notices(engine: RecommendationEngine, bits: int) -> list[str]:
 
 
 # a source nearer to the person comes first when several proposed the item
-_TELLING = ("follow", "friend", "tie", "circle", "similar", "community", "trending", "taste", "popular", "explore")
+_TELLING = (
+    "again", "follow", "friend", "tie", "circle", "similar", "community", "trending", "taste", "popular", "explore",
+)
 
 
-_PERSONAL = ("follow", "friend", "tie", "circle", "similar", "community", "taste")
+_PERSONAL = ("again", "follow", "friend", "tie", "circle", "similar", "community", "taste")
 """Reasons that speak of what a user did or whom they follow: true of nobody who did nothing."""
 
 
@@ -176,7 +178,7 @@ def _silent(engine: RecommendationEngine, user: int) -> tuple[str, ...]:
     follows = len(state.follows[user]) > 0
     if len(state.history[user]):
         return () if follows else ("follow", "friend", "circle")
-    return ("tie", "similar", "community", "taste") if follows else _PERSONAL
+    return ("again", "tie", "similar", "community", "taste") if follows else _PERSONAL
 
 
 LABEL_LENGTH = 80
@@ -222,5 +224,5 @@ def _sentence(engine: RecommendationEngine, reason: Reason) -> str:
         return f"trending in {names[reason.refers_to]}" if known and reason.refers_to < len(names) else "trending now"
     return {
         "taste": "matches your taste", "popular": "popular", "explore": "something new",
-        "community": "of interest to a community of yours",
+        "community": "of interest to a community of yours", "again": "you come back to it",
     }.get(reason.kind, reason.kind)

@@ -78,8 +78,9 @@ class Fresh:
         return candidates.keep(candidates.filled & ((created == 0) | (query.state.now - created <= limit)))
 
 
-def prefilters(config: FilterConfig) -> list:
-    """The configured filters, cheapest first."""
+def prefilters(config: FilterConfig, repeats: bool = False) -> list:
+    """The configured filters, cheapest first; repeats: whether training found that people come back to what they
+    had."""
     stages: list = [Published()]
     if config.max_age_days is not None:
         stages.append(Fresh(config.max_age_days))
@@ -87,7 +88,7 @@ def prefilters(config: FilterConfig) -> list:
         stages.append(Own())
     if config.blocked:
         stages.append(Blocked())
-    if config.seen:
+    if config.leaves_out_seen(repeats):
         stages.append(Seen())
     return stages
 

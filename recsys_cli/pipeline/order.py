@@ -10,13 +10,15 @@ import numpy as np
 
 from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.pipeline.candidates import Candidates, Query
-from recsys_cli.pipeline.request_features import RANK
+from recsys_cli.pipeline.request_features import RANK, WEIGHTED_SCORE
 
 if TYPE_CHECKING:
     from recsys_cli.pipeline.bundle import Bundle
     from recsys_cli.pipeline.config import PipelineConfig
 
-MERGE, FUSION, LIGHT, RELEVANCE, HEAVY = "merge", "fusion", "light", "relevance", "heavy"
+MERGE, FUSION, WEIGHTED, LIGHT, RELEVANCE, HEAVY = "merge", "fusion", "weighted_fusion", "light", "relevance", "heavy"
+OF_SOURCES = (MERGE, FUSION, WEIGHTED)
+"""Orders that the sources give together, without a ranker."""
 RANKERS = (LIGHT, RELEVANCE, HEAVY)
 """Orders that a model gives, the cheapest first."""
 CHOSEN = "chosen"
@@ -27,8 +29,8 @@ class Order:
     """The order of the candidates of people with a history and of new people.
 
     An order is the name of a source (its list, then everything else), "merge" (reciprocal-rank fusion), "fusion"
-    (mean of the sources' standardised scores), "light", "relevance" or "heavy" (the utility, times the relevance to
-    the power `exponent`).
+    (mean of the sources' standardised scores), "weighted_fusion" (their weighted sum), "light", "relevance" or "heavy"
+    (the utility, times the relevance to the power `exponent`).
     """
 
     known: str = HEAVY
@@ -45,6 +47,11 @@ class Order:
     def ranked(self) -> bool:
         """Whether any of the two is a ranker's."""
         return bool(self.orders & set(RANKERS))
+
+    @property
+    def learned(self) -> bool:
+        """Whether any of the two is learned from requests."""
+        return self.ranked or WEIGHTED in self.orders
 
     @property
     def related(self) -> bool:
@@ -81,8 +88,10 @@ def _available(name: str, config: PipelineConfig, bundle: Bundle, side: str) -> 
         name = LIGHT
     if name == LIGHT and (bundle.light is None or not config.light.enabled):
         name = FUSION if config.light.enabled else MERGE
-    if name not in (MERGE, FUSION, *RANKERS, *bundle.configured):
-        known = [CHOSEN, MERGE, FUSION, *RANKERS, *bundle.retrievers]
+    if name == WEIGHTED and not bundle.fusion:
+        name = FUSION
+    if name not in (*OF_SOURCES, *RANKERS, *bundle.configured):
+        known = [CHOSEN, *OF_SOURCES, *RANKERS, *bundle.retrievers]
         close = nearest(name, known)
         raise ConfigError(
             f"pipeline.order.{side}: {name!r} orders nothing here",
@@ -98,12 +107,15 @@ def known_users(query: Query) -> np.ndarray:
 
 
 def by_sources(candidates: Candidates, order: str) -> np.ndarray:
-    """float32[B, K] scores of an order that needs no ranker: a source's, "merge" or "fusion"."""
+    """float32[B, K] scores of an order that needs no ranker: a source's, "merge", "fusion" or
+    "weighted_fusion"."""
     fused = candidates.scores["rrf"]
     if order == MERGE:
         return fused
     if order == FUSION:
         return candidates.scores["z_mean"]
+    if order == WEIGHTED:
+        return candidates.scores[WEIGHTED_SCORE]
     rank = candidates.scores.get(RANK + order)
     if rank is None:
         return fused
@@ -140,7 +152,7 @@ def best_part(account: dict) -> tuple[str, float, float] | None:
     """(best single source for known people, its figure, that of the order that was chosen); None where unknown."""
     row = account.get("known", {})
     figures = {name: f["value"] for name, f in row.get("figures", {}).items()}
-    parts = {name: v for name, v in figures.items() if name.partition(" ")[0] not in (MERGE, FUSION, *RANKERS)}
+    parts = {name: v for name, v in figures.items() if name.partition(" ")[0] not in (*OF_SOURCES, *RANKERS)}
     if not parts or row["chosen"] not in figures:
         return None
     best = max(parts, key=parts.get)

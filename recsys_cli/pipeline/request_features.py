@@ -13,9 +13,10 @@ import numpy as np
 from recsys_cli.pipeline.candidates import Candidates, Query
 
 STANDARD, RANK = "z_", "rank_"
-TOGETHER = ("z_mean", "z_max", "best_rank", "sources_proposing", "fused_rank")
+WEIGHTED_SCORE = "z_weighted"
+TOGETHER = ("z_mean", "z_max", WEIGHTED_SCORE, "best_rank", "sources_proposing", "fused_rank")
 """Features over several sources: mean and greatest standardised score of those that measure (of all where none does),
-ln(1 + best place), how many sources proposed it, and the sum of reciprocal ranks."""
+the sum weighted as was learned, ln(1 + best place), how many sources proposed it, and the sum of reciprocal ranks."""
 NOWHERE = 2000.0
 """Place that stands for "not in this source's list"."""
 
@@ -86,6 +87,8 @@ def _together(candidates: Candidates, name: str) -> np.ndarray:
     scores, shape = candidates.scores, candidates.items.shape
     if name == "fused_rank":
         return scores.get("rrf", np.zeros(shape, np.float32))
+    if name == WEIGHTED_SCORE:
+        return scores.get(WEIGHTED_SCORE, np.zeros(shape, np.float32))
     if name == "sources_proposing":
         return np.bitwise_count(candidates.sources).astype(np.float32)
     if name == "best_rank":

@@ -191,6 +191,11 @@ def _drawn(
     return chosen, (count / np.maximum(keep, 1)).astype(np.float32)
 
 
+def some_of(rows: RequestRows, mine: np.ndarray) -> RequestRows:
+    """The rows marked, bool[n]; what was wanted and proposed counts for all of them."""
+    return RequestRows(rows.table.take(mine), rows.request[mine], rows.wanted, rows.proposed)
+
+
 def joined(*parts: RequestRows) -> RequestRows:
     """The rows of several, requests numbered on."""
     first, parts = parts[0], tuple(part for part in parts if len(part))

@@ -12,17 +12,26 @@ from recsys_cli.pipeline.config import (
     UtilityConfig,
 )
 from recsys_cli.pipeline.order import HEAVY, RANKERS, Order, by_sources, known_users
-from recsys_cli.pipeline.request_features import candidate_features, request_features, standardised
+from recsys_cli.pipeline.request_features import (
+    STANDARD,
+    WEIGHTED_SCORE,
+    candidate_features,
+    request_features,
+    standardised,
+)
 from recsys_cli.pipeline.utility import Multipliers, weights_of
+from recsys_cli.pipeline.weighted_fusion import weighted
 
 DEFAULT_ORDER = Order()
+STEADY = 0.5
+"""Weight of the sources' weighted sum in the log-odds of the relevance."""
 ROWS_AT_ONCE = 64 * 1024
 """Candidates scored at once by the heavy ranker; bounds the memory of a large batch."""
 
 
 class Hydrate:
     """Adds what the sources say of every candidate: "sim_<source>" where one measures, and, where the order needs
-    them, the standardised scores "z_<source>" and their mean "z_mean"."""
+    them, the standardised scores "z_<source>", their mean "z_mean" and their weighted sum "z_weighted"."""
 
     name = "hydrate"
 
@@ -38,8 +47,11 @@ class Hydrate:
         candidates = candidates.with_scores(**sims)
         if not self._standardise:
             return candidates
-        candidates = candidates.with_scores(**standardised(query, candidates, query.bundle.proposing))
-        return candidates.with_scores(**request_features(candidates, ("z_mean",)))
+        standard = standardised(query, candidates, query.bundle.proposing)
+        candidates = candidates.with_scores(**standard)
+        by_source = {name.removeprefix(STANDARD): z for name, z in standard.items()}
+        fused = weighted(by_source, query.bundle.fusion, candidates.items.shape)
+        return candidates.with_scores(**request_features(candidates, ("z_mean",)), **{WEIGHTED_SCORE: fused})
 
 
 def similarities(query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
@@ -85,7 +97,18 @@ class RelevanceRanking:
             filled = candidates.filled[rows]
             values = candidate_features(query, candidates, ranker.names, sims, rows)
             out[rows][filled] = ranker.predict(values[filled])["relevance"]
-        return candidates.with_scores(relevance=out)
+        return candidates.with_scores(relevance=_steadied(out, candidates.scores.get(WEIGHTED_SCORE)))
+
+
+def _steadied(relevance: np.ndarray, fused: np.ndarray | None) -> np.ndarray:
+    """Probabilities float32[B, K] whose log-odds are raised by the weighted sum of the sources' scores.
+
+    Trees over few rows jump where the sum is smooth: together they order better than either.
+    """
+    if fused is None:
+        return relevance
+    odds = relevance / np.maximum(1 - relevance, 1e-7) * np.exp(np.float32(STEADY) * fused)
+    return (odds / (1 + odds)).astype(np.float32)
 
 
 class HeavyRanking:

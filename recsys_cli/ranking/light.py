@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import orjson
 
-from recsys_cli.data.schema import NEGATIVE_ACTIONS
-from recsys_cli.errors import ArtifactError, DataError
-from recsys_cli.features.table import FeatureTable
+from recsys_cli.errors import ArtifactError
 from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking.config import LightRankerConfig
+from recsys_cli.ranking.light_config import LightRankerConfig
 from recsys_cli.ranking.logistic import fit_logistic, sigmoid
-from recsys_cli.ranking.warm import light_start
+from recsys_cli.ranking.standardise import check_finite, moments, standardise
 
 LIGHT_VERSION = 1
-LOG_ABOVE = 10.0
-"""Features whose largest value is more than this many standard deviations off are compressed by a logarithm."""
-CLIP = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,48 +66,6 @@ class LightRanker:
             raise ArtifactError(f"{path} is not a light ranker: {error}", hint) from None
 
 
-def standardise(values: np.ndarray, logged: np.ndarray, mean, std) -> np.ndarray:
-    """Raw float32[..., C] → compressed where `logged`, standardised and clipped to ±CLIP."""
-    z = values.copy()
-    long_tails = np.flatnonzero(logged)
-    if len(long_tails):
-        # logarithms are dear: of these columns only
-        raw = values[..., long_tails]
-        z[..., long_tails] = np.copysign(np.log1p(np.abs(raw)), raw)
-    z -= np.asarray(mean, np.float32)
-    z /= np.asarray(std, np.float32)
-    return np.clip(z, -CLIP, CLIP, out=z)
-
-
-def fit_light(
-    config: LightRankerConfig, table: FeatureTable, positive_actions: Collection[str] | None = None,
-    start: LightRanker | None = None,
-) -> LightRanker:
-    """Fit on a training table; the target is any of `positive_actions` (by default all but the negative ones).
-
-    Raises DataError where the table has none of the configured features, or where all rows or none are positive.
-    """
-    names = [name for name in config.features if name in table.names and name not in table.categories]
-    if not names:
-        raise DataError(
-            "the light ranker has none of the features it may use",
-            "name some that the dataset has in ranking.light.features",
-        )
-    actions = [a for a in table.labels if a not in NEGATIVE_ACTIONS] if positive_actions is None else positive_actions
-    rows = slice(max(len(table) - config.max_rows, 0), None)
-    target = np.zeros(len(table), bool)
-    for action in actions:
-        target |= table.labels.get(action, False)
-    target = target[rows]
-    if target.all() or not target.any():
-        raise DataError(
-            f"the light ranker has {len(target):,} training rows and {int(target.sum()):,} positive ones",
-            "it needs rows with and without a positive action; widen the ranker's window",
-        )
-    x = table.values[rows][:, [table.names.index(name) for name in names]]
-    return fit_linear(config, names, x, target, None if table.weight is None else table.weight[rows], start)
-
-
 def fit_linear(
     config: LightRankerConfig, names: Sequence[str], x: np.ndarray, target: np.ndarray,
     weight: np.ndarray | None = None, start: LightRanker | None = None, group: np.ndarray | None = None,
@@ -142,33 +95,22 @@ def fit_linear(
     )
 
 
-def check_finite(values: np.ndarray, names) -> None:
-    """Raises DataError naming the first column that holds NaN or infinite numbers, and how many."""
-    for j, name in enumerate(names):
-        bad = ~np.isfinite(values[:, j])
-        if bad.any():
-            raise DataError(
-                f"feature {name!r} holds {int(bad.sum()):,} values that are NaN or infinite in {len(bad):,} rows, "
-                f"the first in row {int(bad.argmax())}",
-                "features must be finite: check the dataset's column behind it with `recsys data validate`",
-            )
+def light_start(previous: LightRanker | None, names: Sequence[str], logged, mean, std) -> np.ndarray | None:
+    """float64[C + 1] coefficients and intercept at which Newton's method begins; None where there is nothing to take.
 
-
-def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per column: whether its tail calls for a logarithm bool[C], and mean and standard deviation float32[C] after it.
-
-    A constant column gets the standard deviation 1, so that it enters as 0.
+    The weights of the earlier ranker, moved to the moments of the rows that are fitted now. Features that it did not
+    know, or compressed otherwise, begin at zero. The problem is convex: where one begins decides how many steps it
+    takes, not where it ends.
     """
-    n = values.shape[1]
-    logged, mean, std = np.zeros(n, bool), np.zeros(n, np.float32), np.ones(n, np.float32)
-    for j in range(n):
-        column = values[:, j].astype(np.float64)
-        spread = column.std()
-        if spread > 0 and np.abs(column - column.mean()).max() > LOG_ABOVE * spread:
-            logged[j] = True
-            column = np.sign(column) * np.log1p(np.abs(column))
-            spread = column.std()
-        mean[j] = column.mean()
-        if spread > 1e-6 * max(1.0, abs(mean[j])):
-            std[j] = spread
-    return logged, mean, std
+    if previous is None:
+        return None
+    held = {n: i for i, n in enumerate(previous.names)}
+    out = np.zeros(len(names) + 1)
+    out[-1] = previous.intercept
+    for j, name in enumerate(names):
+        i = held.get(name)
+        if i is not None and previous.logged[i] == bool(logged[j]):
+            slope = previous.weights[i] / previous.std[i]
+            out[j] = slope * std[j]
+            out[-1] += slope * (mean[j] - previous.mean[i])
+    return out

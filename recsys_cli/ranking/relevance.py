@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from recsys_cli.ranking.config import LightGbmConfig, RelevanceConfig
+from recsys_cli.ranking.relevance_config import RelevanceConfig
+from recsys_cli.ranking.training_inputs import TrainingInputs
+from recsys_cli.ranking.trees.config import LightGbmConfig
 
 if TYPE_CHECKING:
     from recsys_cli.features.table import FeatureTable
     from recsys_cli.progress import Progress
-    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.ranking.trees.ranker import TreeRanker
 
 TASK = "relevance"
 FEWEST_POSITIVES = 30
@@ -22,7 +22,7 @@ def fit_relevance(
     config: RelevanceConfig, table: FeatureTable, *, seed: int, progress: Progress, threads: int = 0
 ) -> TreeRanker | None:
     """Trees of the label "relevance"; None where too little was taken to learn from."""
-    from recsys_cli.ranking.trees import fit_trees
+    from recsys_cli.ranking.trees.ranker import fit_trees
 
     taken = int(table.labels[TASK].sum())
     if taken < FEWEST_POSITIVES or taken == len(table):
@@ -32,12 +32,5 @@ def fit_relevance(
         min_rows_in_leaf=min(config.min_rows_in_leaf, max(len(table) // 20, 1)), feature_share=config.feature_share,
         row_share=config.row_share, l2=config.l2, dwell=False,
     )
-    return fit_trees(
-        settings, table, table.take(slice(0, 0)), (TASK,), {}, seed=seed, progress=progress, resume=None,
-        fingerprint="", threads=threads,
-    )
-
-
-def mean_taken(table: FeatureTable) -> float:
-    """Share of the candidates that were taken, drawn negatives counted for what they stand for."""
-    return float(np.average(table.labels[TASK], weights=table.weight)) if len(table) else float("nan")
+    nothing = table.take(slice(0, 0))
+    return fit_trees(settings, TrainingInputs(table, nothing, (TASK,), seed, progress=progress, threads=threads))

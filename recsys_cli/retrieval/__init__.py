@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys_cli.plugins import installed
 from recsys_cli.retrieval.als import Als
 from recsys_cli.retrieval.autoregression import LinearAutoregressive
 from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
@@ -20,10 +21,13 @@ from recsys_cli.retrieval.in_network import InNetwork
 from recsys_cli.retrieval.lightgcn import LightGcn
 from recsys_cli.retrieval.linear import Ease, Slim
 from recsys_cli.retrieval.neighbours import ItemNeighbours, Rp3Beta
+from recsys_cli.retrieval.next_basket import NextBasket
 from recsys_cli.retrieval.popularity import Popularity, Trending
 from recsys_cli.retrieval.real_graph import RealGraph
+from recsys_cli.retrieval.repeat_consumption import RepeatConsumption
 from recsys_cli.retrieval.segment import SegmentTrending
 from recsys_cli.retrieval.sequential import Bert4Rec, Gru4Rec, SasRec
+from recsys_cli.retrieval.session_neighbours import SessionNeighbours
 from recsys_cli.retrieval.simclusters import SimClusters
 from recsys_cli.retrieval.social_graph import RandomWalk, TwoHop
 from recsys_cli.retrieval.social_proof import SocialProof
@@ -75,49 +79,70 @@ SOURCES: dict[str, type[Retriever]] = {
     "markov": Markov,
     "sequential_rules": SequentialRules,
     "linear_autoregressive": LinearAutoregressive,
+    "session_neighbours": SessionNeighbours,
+    "repeat_consumption": RepeatConsumption,
+    "next_basket": NextBasket,
     "fresh": Fresh,
     "segment_trending": SegmentTrending,
     "random": Random,
 }
-"""`kind` → class."""
+"""`kind` → class; installed packages add theirs under the entry points `recsys.retrievers`."""
+BUILT_IN = tuple(SOURCES)
+"""Kinds that this package brings."""
+SOURCES |= installed(
+    "recsys.retrievers", SOURCES,
+    lambda entry: entry.config_type if isinstance(entry, type) and issubclass(entry, Retriever) else None,
+)
 
 OPTIONAL = frozenset(
     {
         "random",
-        "slim",
         "blend",
-        "user_neighbours",
         "two_hop",
         "random_walk",
         "real_graph",
         "content",
         "simclusters",
         "bpr",
-        "svd",
         "nmf",
         "twhin",
         "lightgcn",
         "gru4rec",
         "sasrec",
         "bert4rec",
-        "sequential_rules",
         "fresh",
         "segment_trending",
     }
 )
 """Kinds that wait to be enabled."""
-BY_DATA = frozenset({"two_tower", "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive"})
+BY_DATA = frozenset(
+    {
+        "two_tower",
+        "ease",
+        "graph_filter",
+        "rp3beta",
+        "slim",
+        "user_neighbours",
+        "svd",
+        "markov",
+        "sequential_rules",
+        "linear_autoregressive",
+        "session_neighbours",
+        "repeat_consumption",
+        "next_basket",
+    }
+)
 """Kinds that training fits where the data is such that they can pay."""
 
 RetrieverSettings = Annotated[reduce(or_, (cls.config_type for cls in SOURCES.values())), Field(discriminator="kind")]
 
 
 def default_retrieval() -> dict[str, RetrieverConfig]:
-    """Source name → settings: one of each kind under its own name, those in `OPTIONAL` not enabled and those in
-    `BY_DATA` left to the data."""
+    """Source name → settings: one of each built-in kind under its own name, those in `OPTIONAL` not enabled and those
+    in `BY_DATA` left to the data."""
     return {
-        kind: cls.config_type(enabled="auto" if kind in BY_DATA else kind not in OPTIONAL)
-        for kind, cls in SOURCES.items()
+        kind: SOURCES[kind].config_type(enabled="auto" if kind in BY_DATA else kind not in OPTIONAL)
+        for kind in BUILT_IN
     }
 
 

@@ -40,11 +40,17 @@ class RetrieverConfig(Section):
     enabled: bool | Literal["auto"] = True
     """Whether the source is fitted and asked at all; "auto" where what people turn to on the ranker's window says that
     it can pay."""
-    exclude_seen: bool = True
-    """Leave out what the user was shown already, so that no slot is spent on it."""
+    exclude_seen: bool | Literal["auto"] = "auto"
+    """Leave out what the user was shown already, so that no slot is spent on it; "auto" does where the pipeline's seen
+    filter does, as training settles it, and otherwise always."""
     max_age_days: MaxAge = None
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
+
+
+def settle_seen(config: RetrieverConfig, allowed: bool) -> RetrieverConfig:
+    """The settings with an "auto" of `exclude_seen` settled; allowed: whether lists may hold what was seen."""
+    return config.model_copy(update={"exclude_seen": not allowed}) if config.exclude_seen == "auto" else config
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Reason:
     kinds: "follow" (author position), "similar" (item position from the user's history), "friend" (a user
     position who interacted), "trending" (topic code or -1), "popular" (-1), "taste" (-1), "explore" (-1),
     "tie" (author position, not followed), "circle" (a user position through whom the item was reached),
-    "community" (-1).
+    "community" (-1), "again" (the item, which the user interacted with before).
     """
 
     kind: str

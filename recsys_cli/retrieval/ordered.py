@@ -139,8 +139,13 @@ class OrderedFilter(ArrayRetriever):
 
     def rows_of(self, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
         """(scores float32[B, n] of every item, bool[B] whether the history holds an item with a row)."""
-        places, items, weights = self._query(histories)
-        n, batch = len(self), len(histories)
+        return self._summed(*self._query(histories), len(histories))
+
+    def _summed(
+        self, places: np.ndarray, items: np.ndarray, weights: np.ndarray, batch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `rows_of`, of weighted rows of the map: (place ascending, row, float32 weight) of `batch` places."""
+        n = len(self)
         offsets, columns, values = (self._arrays[name] for name in ("offsets", "columns", "weights"))
         starts, stops = offsets[items].tolist(), offsets[items + 1].tolist()
         low = np.searchsorted(places, np.arange(batch + 1))

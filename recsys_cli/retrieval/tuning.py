@@ -79,12 +79,13 @@ def ahead(alternative: np.ndarray, usual: np.ndarray) -> bool:
 
 
 def choose_history_weighting(
-    source: Retriever, state: State, users: np.ndarray, wanted: Ragged, k: int = 10
+    source: Retriever, state: State, users: np.ndarray, wanted: Ragged, k: int = 10, *, ordered: bool = True
 ) -> tuple[RetrieverConfig, dict[str, float]]:
     """The settings of a fitted source with "auto" of its `history_weighting` settled, and NDCG@k of what was tried.
 
     state: as of the moment after which the items wanted (one row a user of `users` int32[U]) were turned to; neither
-    may be known to the fit. Uniform stays unless another is ahead by more than noise; then the best does. A source
+    may be known to the fit. ordered: whether the rows have an order; where they have none all of a history is equally
+    near. Uniform stays unless another is ahead by more than noise; then the best does. A source
     whose settings leave nothing open is returned as it is, with no figures.
     """
     weighting = _open_weighting(source.config)
@@ -101,7 +102,8 @@ def choose_history_weighting(
         return options[max(leading, key=figures.__getitem__, default=usual)]
 
     if weighting.kind == "auto":
-        weighting = best(_recencies(weighting, state, question.users))
+        recencies = _recencies(weighting, state, question.users)
+        weighting = best(recencies if ordered else {"uniform": recencies["uniform"]})
     if getattr(weighting, "strength", None) == "auto":
         plain = weighting.model_copy(update={"strength": "none"})
         ways = ["repeats"] if _comes_back(state, question.users) else []

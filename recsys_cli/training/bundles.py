@@ -18,16 +18,16 @@ from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
 from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
 from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
-from recsys_cli.ranking.baseline import FOLDER as BASELINE
 from recsys_cli.ranking.light import LightRanker, fit_linear
-from recsys_cli.ranking.quantise import quantise
+from recsys_cli.ranking.serving.quantise import quantise
+from recsys_cli.ranking.trees.baseline import FOLDER as BASELINE
 from recsys_cli.safety.accounts import author_scores
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
     from recsys_cli.features.spec import FeatureSpec
-    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.ranking.trees.ranker import TreeRanker
     from recsys_cli.retrieval.base import Retriever
     from recsys_cli.training.job import TrainingJob
 
@@ -41,11 +41,17 @@ class Rankers:
 
     light: LightRanker | None = None
     relevance: TreeRanker | None = None
+    fusion: dict[str, float] = field(default_factory=dict)
+    """weights of the sources' standardised scores"""
     heavy: object | None = None
     baseline: TreeRanker | None = None
     """trees on the heavy ranker's rows, for reports"""
     order: Order = field(default_factory=Order)
     """what was found to pay"""
+
+    def serving(self, bundle: Bundle) -> Bundle:
+        """The bundle with these to rank by."""
+        return replace(bundle, light=self.light, relevance=self.relevance, heavy=self.heavy, fusion=self.fusion)
 
 
 def draft_bundle(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever]) -> Bundle:
@@ -63,10 +69,11 @@ def _bundle(
     dataset = job.dataset
     return Bundle(
         user_ids=dataset.user_ids, item_ids=dataset.item_ids, author_ids=dataset.author_ids, catalogue=catalogue,
-        state=state, spec=spec, snapshot=snapshot, retrievers=sources, configured=tuple(job.settings.retrieval),
+        state=state, spec=spec, snapshot=snapshot, retrievers=sources,
+        configured=tuple(dict.fromkeys((*sources, *job.settings.retrieval))),  # bits of a candidate are for 32 of them
         light=None, heavy=None, negative_actions=dataset.log.negative_actions, labels=_labels(dataset),
         safety=job.safety, notes=tuple(job.notes), proposed_weights=proposed_weights(_before_test(job)),
-        candidates=job.candidates,
+        candidates=job.candidates, repeats=job.repeats,
     )
 
 
@@ -87,7 +94,7 @@ def publish_bundle(
         Snapshot.build(spec, catalogue, log, now, **job.edges),
     )
     job.metrics["utility"] = weights_in_use(job.settings.pipeline.utility, _before_test(job))
-    bundle = replace(bundle, light=rankers.light, order=rankers.order)
+    bundle = replace(bundle, light=rankers.light, order=rankers.order, fusion=rankers.fusion)
     if name == "measured" or not job.refit:
         rankers.light = _cut(job, bundle, rankers, dataset)
     bundle = replace(bundle, light=rankers.light)

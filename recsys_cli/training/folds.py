@@ -6,6 +6,7 @@ the last fifth of each user is foretold.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from recsys_cli.data import split_rows
 from recsys_cli.data.split_rows import HISTORY, TEST, arrange
 from recsys_cli.data.windows import after_everything
-from recsys_cli.pipeline.requests import Moment, RequestRows, joined
+from recsys_cli.pipeline.requests import Moment, RequestRows, joined, some_of
 from recsys_cli.training.bundles import draft_bundle
 from recsys_cli.training.requests import moment, rows_of
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
     from recsys_cli.features.spec import FeatureSpec
+    from recsys_cli.pipeline.bundle import Bundle
     from recsys_cli.retrieval.base import Retriever
     from recsys_cli.training.job import TrainingJob
 
@@ -41,10 +43,23 @@ def folds_of(log: Log, seed: int, parts: int, random: bool) -> list[np.ndarray]:
     return [np.where(place >= kept[log.user], TEST, HISTORY).astype(np.int8)]
 
 
+@dataclass(frozen=True)
+class Fold:
+    """A part of everybody's rows, foretold by sources that were fitted without it."""
+
+    bundle: Bundle
+    moment: Moment
+    rows: RequestRows
+
+    def side(self, which: int) -> np.ndarray:
+        """Places of every other user of the moment."""
+        return np.flatnonzero(self.moment.users % 2 == which)
+
+
 def crosswise(
     job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever], dataset: Dataset, *, random: bool
-) -> RequestRows:
-    """Rows of requests of all folds of a dataset's log, each asked of sources that were fitted without it."""
+) -> list[Fold]:
+    """The folds of a dataset's log with their rows of requests."""
     seed, config = job.settings.seed, job.settings.ranking.relevance
     folds, parts = folds_of(dataset.log, seed, config.folds, random), []
     with job.progress.step("requests, crosswise", total=len(folds)) as bar:
@@ -60,6 +75,11 @@ def crosswise(
                     fitted[name] = fresh
             bundle = draft_bundle(job, spec, fitted)
             found: Moment = moment(job, bundle, arranged.log, cut, end, config.requests)
-            parts.append(rows_of(job, bundle, [found], len(folds)))
+            parts.append(Fold(bundle, found, rows_of(job, bundle, [found], len(folds))))
             bar.advance()
-    return joined(*parts)
+    return parts
+
+
+def rows_of_side(folds: list[Fold], which: int) -> RequestRows:
+    """Rows of the requests of every other user: to learn from, where the rest is what orders are compared on."""
+    return joined(*(some_of(fold.rows, fold.rows.table.user % 2 == which) for fold in folds))

@@ -32,21 +32,24 @@ from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.requests import RequestRows, joined
+from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.progress import Progress
-from recsys_cli.ranking.baseline import fit_baseline
-from recsys_cli.ranking.quantise import int8_loss, scaling_rows
+from recsys_cli.ranking.registry import RANKERS
+from recsys_cli.ranking.serving.quantise import int8_loss, scaling_rows
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.trees import TREE_KINDS, TreeRanker
-from recsys_cli.ranking.warm import WarmStart
+from recsys_cli.ranking.trees.baseline import fit_baseline
+from recsys_cli.ranking.trees.ranker import TreeRanker
+from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
-from recsys_cli.training.folds import crosswise
+from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.warranted import settle_repeats
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
 RECALL_AT = 500
@@ -82,7 +85,7 @@ def train(
             f"{dataset.path}: no impression carries a positive action",
             "there is nothing to learn from; check the actions of the import mapping",
         )
-    if settings.ranking.precision == "int8" and settings.ranking.heavy.kind in TREE_KINDS:
+    if settings.ranking.precision == "int8" and not RANKERS[settings.ranking.heavy.kind].quantisable:
         raise ConfigError(
             f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
             "trees have no matrix products: set it to float32",
@@ -136,6 +139,8 @@ class TrainingJob:
     """with its own log; what is served is fitted on all of it"""
     refit: bool = False
     """whether what is served is fitted again on everything after measuring"""
+    repeats: bool = False
+    """whether people come back to what they had, so that lists may hold it where the settings leave it open"""
     candidates: int = choice.FEED
     """candidates a user where the settings leave it open"""
     durations: dict[str, float] = field(default_factory=dict)
@@ -184,10 +189,11 @@ class TrainingJob:
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         for path, place in taken.items():
             shutil.copyfile(path, self.work / place)
-        sources = self._sources()
         with self.step("read data"):
             self.lesson = requests.lesson_of(self)
+            settle_repeats(self)
             window = self.window(self.lesson.dataset.log, self.lesson.windows.history_end)
+        sources = self._sources()
         answers = choice.answers_of(self, window)
         sources = choice.wanted_kinds(self, sources, answers)
         self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
@@ -209,10 +215,11 @@ class TrainingJob:
         spec = self._spec(early)
         if self.warm is not None:
             self.warm = replace(self.warm, now=category_names(spec, self.dataset.catalogue.names))
-        rankers, learned = self._rankers(spec, early)
-        late = None
-        with self.step("rankers on requests of all parts"):
-            rankers = self._crosswise(spec, rankers, early)
+        learned, late = None, None
+        if self._random and not self._actions_to_learn():
+            rankers = self._rankers_crosswise(spec, early)
+        else:
+            rankers, learned = self._rankers(spec, early)
         if not self.final:
             with self.step("sources on everything before the test window"):
                 window = self.window(self.dataset.log, self.windows.test_start)
@@ -238,10 +245,7 @@ class TrainingJob:
         with self.step("requests"), self.progress.step("requests"):
             learn, judge = requests.draft(self, self.lesson, bundle)
             rows = requests.rows_of(self, bundle, learn)
-            self.metrics["requests"] = {"all": {
-                "rows": len(rows), "requests": sum(len(m.users) for m in learn), "wanted": rows.wanted,
-                "proposed": rows.proposed,
-            }}
+            self._count(rows, sum(len(moment.users) for moment in learn))
         rankers = self._of_requests(bundle, rows)
         if self._actions_to_learn():
             with self.step("training table"):
@@ -251,8 +255,8 @@ class TrainingJob:
             with self.step("baseline"):
                 rankers.baseline = self._baseline(rankers.heavy, train_table, valid_table)
         with self.step("order"), self.progress.step("order of the lists"):
-            served = replace(bundle, light=rankers.light, relevance=rankers.relevance, heavy=rankers.heavy)
-            rankers.order, self.metrics["order"] = requests.choose_order(self, self.lesson, served, judge)
+            served = rankers.serving(bundle)
+            rankers.order, self.metrics["order"] = requests.choose_order(self, [(served, moment) for moment in judge])
         if self.refit:  # what was chosen by may be learned from now
             rows = joined(rows, requests.rows_of(self, bundle, judge))
         return rankers, rows
@@ -260,6 +264,8 @@ class TrainingJob:
     def _of_requests(self, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
         """The rankers that learn from requests, of these those that `order` needs (all where none is chosen yet)."""
         light = relevance = None
+        fusion = learn_fusion(rows, bundle.proposing)
+        rows = with_fusion(rows, fusion)
         if order is None or order.ranked:
             with self.step("light ranker"):
                 light = requests.fit_light(self, bundle, rows)
@@ -271,31 +277,48 @@ class TrainingJob:
         if light is not None:
             of = {"taken among what was proposed": {"train_roc_auc": light.auc}}
             self.metrics["light"] = self.metrics.get("light", {}) | of
-        return Rankers(light, relevance)
+        return Rankers(light, relevance, fusion)
 
-    def _crosswise(self, spec: FeatureSpec, rankers: Rankers, early: dict[str, Retriever]) -> Rankers:
-        """The rankers of requests from all parts of every user's rows, where no order makes one part the last."""
-        if not self._random or not rankers.order.ranked:
-            return rankers
+    def _rankers_crosswise(self, spec: FeatureSpec, early: dict[str, Retriever]) -> Rankers:
+        """The rankers and the order that pays where no order makes one part of a user's rows the last: each part is
+        foretold from the others, and orders are compared on every other user by rankers that learned from the rest."""
         before = self.dataset.with_log(self.dataset.log.window(end=self.windows.test_start))
-        return self._with(rankers, spec, early, crosswise(self, spec, early, before, random=True))
+        with self.step("requests"):
+            folds = crosswise(self, spec, early, before, random=True)
+            rows = joined(*(fold.rows for fold in folds))
+            self._count(rows, sum(len(fold.moment.users) for fold in folds))
+        judge = []
+        with self.step("rankers by halves"):
+            for side in (0, 1):
+                half = self._of_requests(folds[0].bundle, rows_of_side(folds, 1 - side))
+                for fold in folds:
+                    places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
+                    judge.append((half.serving(fold.bundle), fold.moment.take(places)))
+        with self.step("order"), self.progress.step("order of the lists"):
+            order, self.metrics["order"] = requests.choose_order(self, judge)
+        return replace(self._of_requests(folds[0].bundle, rows, order), order=order)
+
+    def _count(self, rows: RequestRows, asked: int) -> None:
+        self.metrics["requests"] = {"all": {
+            "rows": len(rows), "requests": asked, "wanted": rows.wanted, "proposed": rows.proposed,
+        }}
 
     def _again(
-        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: RequestRows
+        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: RequestRows | None
     ) -> Rankers:
         """The rankers of requests once more, with what the test window tells; the heavy ranker stays.
 
-        Where rows have no order all parts of everything are foretold crosswise; where people's own rows are the
-        lesson, the last fifth of everybody; else the requests of the test window are added to those before.
+        Where rows have no order the test window tells nothing else than the parts before; where people's own rows are
+        the lesson, the last fifth of everybody is foretold; else the requests of the test window are added to those
+        before.
         """
-        if late is None or not rankers.order.ranked:
+        if late is None or learned is None or not rankers.order.learned:
             return rankers
-        if self._random:
-            return self._with(rankers, spec, late, crosswise(self, spec, late, self.whole, random=True))
         later = requests.later_rows(self, draft_bundle(self, spec, late))
         if self.lesson.own:
             return self._with(
-                rankers, spec, late, joined(crosswise(self, spec, late, self.whole, random=False), later)
+                rankers, spec, late,
+                joined(*(fold.rows for fold in crosswise(self, spec, late, self.whole, random=False)), later),
             )
         return self._with(rankers, spec, late, joined(learned, later))
 
@@ -303,7 +326,8 @@ class TrainingJob:
         self, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
     ) -> Rankers:
         fresh = self._of_requests(draft_bundle(self, spec, sources), rows, rankers.order)
-        return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance)
+        return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance,
+                       fusion=fresh.fusion or rankers.fusion)
 
     @property
     def _random(self) -> bool:
@@ -322,7 +346,12 @@ class TrainingJob:
 
     def _sources(self) -> dict[str, Retriever]:
         enabled = {name: config for name, config in self.settings.retrieval.items() if config.enabled}
-        return {name: SOURCES[config.kind](config) for name, config in enabled.items()}
+        return {name: SOURCES[config.kind](settle_seen(config, self.allows_seen)) for name, config in enabled.items()}
+
+    @property
+    def allows_seen(self) -> bool:
+        """Whether lists may hold what the user was shown before."""
+        return not self.settings.pipeline.filters.leaves_out_seen(self.repeats)
 
     def window(self, log: Log, end: int, *, everybody: bool = False) -> Window:
         """What sources may be fitted on before `end`; held-out people only where `everybody` is in."""
@@ -380,7 +409,8 @@ class TrainingJob:
         return source
 
     def _recall(self, sources: dict[str, Retriever], window: Window) -> dict[str, float]:
-        """Share of the new items of the ranker's window that each source has among its best RECALL_AT.
+        """Share of the items of the ranker's window, new to the user unless lists may hold others, that each source has
+        among its best RECALL_AT.
 
         Fitted on the history window and measured on what follows it, so no number here saw its answers.
         """
@@ -395,7 +425,7 @@ class TrainingJob:
             (pairs // self.dataset.catalogue.n_items).astype(np.int32),
             (pairs % self.dataset.catalogue.n_items).astype(np.int32),
         )
-        new = ~state.seen.contains(user, item[:, None])[:, 0]
+        new = self.allows_seen | ~state.seen.contains(user, item[:, None])[:, 0]
         user, item = user[new], item[new]
         users = np.unique(user)
         if len(users) > RECALL_USERS:

@@ -21,7 +21,7 @@ from recsys_cli.replay import replayed
 if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.pipeline.bundle import Bundle
-    from recsys_cli.ranking.trees import TreeRanker
+    from recsys_cli.ranking.trees.ranker import TreeRanker
     from recsys_cli.training.job import TrainingJob
 
 FEW_KNOWN = 300
@@ -99,7 +99,7 @@ def moment(job: TrainingJob, bundle: Bundle, log: Log, now: int, horizon: int, m
     """Requests at a moment of users who turned to something until the horizon; see `moment_of`."""
     return moment_of(
         bundle, log, now, horizon, job.edges, most=most, seed=job.settings.seed,
-        repeats=not job.settings.pipeline.filters.seen,
+        repeats=job.allows_seen,
     )
 
 
@@ -118,8 +118,8 @@ def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int 
     """
     config = job.settings.ranking.relevance
     return request_rows(
-        bundle, job.settings.pipeline, moments, feature_names(job, bundle), most=max(2 * config.rows // (share + 1), 1),
-        seed=job.settings.seed, threads=job.threads,
+        bundle, job.settings.pipeline, moments, feature_names(job, bundle),
+        most=max(2 * config.max_rows // (share + 1), 1), seed=job.settings.seed, threads=job.threads,
     )
 
 
@@ -161,12 +161,16 @@ def fit_relevance_ranker(job: TrainingJob, rows: RequestRows) -> TreeRanker | No
     return fit_relevance(config, rows.table, seed=job.settings.seed, progress=job.progress, threads=job.threads)
 
 
-def choose_order(job: TrainingJob, lesson: Lesson, bundle: Bundle, judge: list[Moment]) -> tuple[Order, dict]:
-    """The order that pays, and the account of it; what nothing can be found by falls back to the fusion, said."""
-    settings = job.settings
-    measured, known, caps = {}, [], []
+def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[Order, dict]:
+    """The order that pays, and the account of it; what nothing can be found by falls back to the fusion, said.
+
+    judge: requests with the bundle that each is asked of; what it holds may know nothing of the answers. A user who is
+    asked for several times counts once.
+    """
+    settings, lesson = job.settings, job.lesson
+    measured, known, caps, asked = {}, [], [], []
     told = "NDCG@10 of what people turned to on the validation window"
-    for moment in judge:
+    for bundle, moment in judge:
         if not len(moment.users):
             continue
         lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads)
@@ -177,25 +181,31 @@ def choose_order(job: TrainingJob, lesson: Lesson, bundle: Bundle, judge: list[M
             told = "share of interactions among the first 10, by inverse propensity, on the validation window"
         for name, items in lists.items.items():
             measured.setdefault(name, []).append(criterion(items))
+        asked.append(moment.users)
         known.append(lists.known)
-        caps.append((moment, lists, criterion))
-    fallback = next((n for n in settings.pipeline.sourcing.fallback[::-1] if n in bundle.retrievers), FUSION)
+        caps.append((bundle, moment, lists, criterion))
+    fallback = next((n for n in settings.pipeline.sourcing.fallback[::-1] if n in judge[0][0].retrievers), FUSION)
     if not known:
         why = "nobody of the validation window turned to anything that could have been proposed"
         account = {"chosen": FUSION, "why": why, "users": 0, "figures": {}}
         return Order(FUSION, fallback), {"criterion": told, "known": account, "new": account | {"chosen": fallback}}
-    joined_up = {
-        name: tuple(np.concatenate(column) for column in zip(*parts, strict=True)) for name, parts in measured.items()
+    # a person is known or new as of each request
+    person = np.unique(np.concatenate(asked).astype(np.int64) * 2 + np.concatenate(known), return_inverse=True)[1]
+    summed = {
+        name: tuple(np.bincount(person, np.concatenate(column)) for column in zip(*parts, strict=True))
+        for name, parts in measured.items()
+        if len(parts) == len(asked)
     }
+    familiar = np.bincount(person, np.concatenate(known)) > 0
     order, document = choose(
-        joined_up, np.concatenate(known), told, seed=settings.seed, wanted=settings.ranking.choose, fallback=fallback
+        summed, familiar, told, seed=settings.seed, wanted=settings.ranking.choose, fallback=fallback
     )
-    document["caps"] = _caps(settings, bundle, document["known"]["chosen"], caps)
+    document["caps"] = _caps(settings, document["known"]["chosen"], caps[0])
     return replace(order, caps=document["caps"]["kept"]), document
 
 
-def _caps(settings, bundle: Bundle, chosen: str, judged: list[tuple[Moment, Lists, Criterion]]) -> dict:
-    moment, lists, criterion = judged[0]
+def _caps(settings, chosen: str, judged: tuple[Bundle, Moment, Lists, Criterion]) -> dict:
+    bundle, moment, lists, criterion = judged
     if chosen not in lists.items:
         return {"kept": True}
     items = lists.items[chosen]

@@ -16,15 +16,23 @@ from recsys_cli.files import write_bytes
 from recsys_cli.pipeline.requests import new_items
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.tuning import Question, choose_history_weighting, tune_source
+from recsys_cli.training.warranted import unwarranted
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
     from recsys_cli.training.job import TrainingJob
 
-OF_OLD_ITEMS = ("ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive")
+OF_OLD_ITEMS = (
+    "ease", "graph_filter", "rp3beta", "markov", "linear_autoregressive", "sequential_rules", "slim", "user_neighbours",
+    "svd", "session_neighbours", "repeat_consumption", "next_basket",
+)
 """Kinds that know an item only once it was interacted with."""
-OF_ORDER = ("markov", "linear_autoregressive")
+OF_ORDER = ("markov", "linear_autoregressive", "sequential_rules", "session_neighbours", "next_basket")
 """Kinds that know nothing but what follows what."""
+OF_SETS = ("slim", "user_neighbours", "svd")
+"""Kinds that see a history as a set, and add to the others of their sort what order cannot."""
+MOST_ROWS = 1_000_000
+"""Interactions up to which they are fitted: they are fitted once for each part that is foretold."""
 OF_NEW_ITEMS = ("two_tower",)
 """Kinds whose cost buys what cheaper ones lack: items and people that nobody has met."""
 FEED, CATALOGUE = 1_500, 250
@@ -65,7 +73,7 @@ def answers_of(job: TrainingJob, window: Window) -> Answers:
     later = log.window(w.history_end, w.validation_start)
     touched = later.item[later.positive]
     unmet = float((window.state.interactions[touched] == 0).mean()) if len(touched) else 0.0
-    return Answers(*new_items(later, window.state), unmet)
+    return Answers(*new_items(later, window.state, repeats=job.allows_seen), unmet)
 
 
 def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:
@@ -79,8 +87,14 @@ def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answe
                 why = "the rows of this data have no order"
             elif kind in OF_OLD_ITEMS and answers.unmet > MUCH:
                 why = f"{answers.unmet:.0%} of what people turn to has no interaction before, and it knows no such item"
+            elif kind in OF_SETS and job.whole.manifest.has_order:
+                why = "the rows of this data have an order, which others know"
+            elif kind in OF_SETS and len(job.whole.log) > MOST_ROWS:
+                why = f"it is dear on {len(job.whole.log):,} rows, and cheaper sources are like it"
             elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
                 why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
+            else:
+                why = unwarranted(job, source.config)
         if why is None:
             out[name] = source
         else:
@@ -161,7 +175,9 @@ def _changed(before: RetrieverConfig, after: RetrieverConfig) -> dict:
 
 
 def _choose(source: Retriever, window: Window, answers: Answers, budget: float, job: TrainingJob) -> Chosen:
-    config, weightings = choose_history_weighting(source, window.state, answers.users, answers.wanted)
+    config, weightings = choose_history_weighting(
+        source, window.state, answers.users, answers.wanted, ordered=job.whole.manifest.has_order
+    )
     given = _changed(type(source.config)(), source.config)
     options, tried = type(source).alternatives(config), []
     # what somebody has set stays

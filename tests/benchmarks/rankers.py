@@ -20,14 +20,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ranking"))
 
-from ranking_tables import ITEMS, SPAN, make_behaviour
-
 from recsys_cli.benchmark.impressions import request_ms
 from recsys_cli.features.table import FeatureTable
-from recsys_cli.ranking.config import HeavyNetworkConfig, HeavyRankerConfig
-from recsys_cli.ranking.quantise import quantise
-from recsys_cli.ranking.serving import GRAPH_FILE, ServedRanker
+from recsys_cli.ranking.networks.config import HeavyNetworkConfig
+from recsys_cli.ranking.registry import HeavyRankerConfig, load_ranker
+from recsys_cli.ranking.serving.quantise import quantise
+from recsys_cli.ranking.serving.served import GRAPH_FILE, ServedRanker
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.testing.ranker_tables import ITEMS, SPAN, make_behaviour
 
 ROWS, FEATURES, MILLISECONDS, ROUNDS = 500, 100, 3.0, 5
 STAGES = {"esmm": {"behind": ["long_view", "like"]}}
@@ -72,12 +72,12 @@ def main() -> int:
         ranker = fit_heavy(config(**settings), train, valid, seed=0, threads=1)
         with tempfile.TemporaryDirectory() as folder:
             ranker.export(folder)
-            size, served = (Path(folder) / GRAPH_FILE).stat().st_size, ServedRanker.load(folder, threads=1)
+            size, served = (Path(folder) / GRAPH_FILE).stat().st_size, load_ranker(folder, threads=1)
             ms, before = milliseconds(served, asked), served.predict(asked.values, asked.entities)
             row = f"{kind:<16}{ms:>12.2f}{size / 1024:>8.0f}"
             if network:
                 quantise(folder, train)
-                size, served = (Path(folder) / GRAPH_FILE).stat().st_size, ServedRanker.load(folder, threads=1)
+                size, served = (Path(folder) / GRAPH_FILE).stat().st_size, load_ranker(folder, threads=1)
                 after = served.predict(asked.values, asked.entities)
                 change = max(float(np.abs(after[a] - before[a]).max()) for a in ranker.tasks)
                 row += f"{milliseconds(served, asked):>12.2f}{size / 1024:>8.0f}{change:>16.4f}"

@@ -155,12 +155,12 @@ def test_the_sources_that_are_on_by_default_are_those_of_the_page():
 
 
 def test_every_kind_of_source_and_of_heavy_ranker_is_told_of():
-    from recsys_cli.ranking.trunks import TRUNKS
+    from recsys_cli.ranking.registry import RANKERS
     from recsys_cli.retrieval import SOURCES
 
     for kind in SOURCES:
         assert f"`{kind}`" in docs.read("sources"), kind
-    for kind in (*TRUNKS, "lightgbm", "lambdamart", "ensemble"):
+    for kind in RANKERS:
         assert f"| `{kind}` |" in docs.read("ranking"), kind
 
 

@@ -52,7 +52,7 @@ def engine(dataset, state, **pipeline):
     catalogue, ids = dataset.catalogue, dataset.user_ids
     negative = dataset.log.negative_actions
     bundle = SimpleNamespace(
-        negative_actions=negative, catalogue=catalogue, user_ids=ids, heavy=None, proposed_weights={}
+        negative_actions=negative, catalogue=catalogue, user_ids=ids, heavy=None, proposed_weights={}, repeats=False
     )
     rules = SafetyRules.of(config.safety, catalogue, SafetyModels())
     return SimpleNamespace(state=state, snapshot=None, bundle=bundle, pipeline=config, safety_rules=rules, seed=0)

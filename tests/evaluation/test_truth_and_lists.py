@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,8 @@ from recsys_cli.errors import DataError
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.evaluation.lists import Popularity, Random, source_lists, without_seen
 from recsys_cli.evaluation.period import remarks, truth_of_test
-from recsys_cli.evaluation.rankings import _Served
+from recsys_cli.evaluation.rankings import System, _Served
+from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.evaluation.truth import find_truth
 from recsys_cli.pipeline.config import PipelineConfig
 
@@ -86,7 +88,7 @@ def test_nothing_to_find_is_told_with_what_became_of_it(data):
     log.actions["like"][-2:] = True  # the last row twice: once before the window, once in it
     log.time[-2:] = end - 2, end - 1
     state = State.build(dataset.catalogue, log, end - 1)
-    engine = SimpleNamespace(pipeline=PipelineConfig())
+    engine = SimpleNamespace(pipeline=PipelineConfig(), repeats=False)
     with pytest.raises(DataError, match=r"nothing is to be found .* of 1 pairs of user and item 1 were known before"):
         truth_of_test(engine, dataset, Split("time", log, windows), state, EvaluationConfig())
 
@@ -174,3 +176,52 @@ def test_a_log_without_new_interactions_has_no_truth(data):
     truth = find_truth(log, state, start, start + DAY)
     assert not len(truth.users) and not len(truth.relevant) and truth.summary["relevant"] == 0
     assert isinstance(log, Log)
+
+
+def repeated_log():
+    """User 0 had 1 and 2 and turns to 1 and 3; user 1 had 4 and turns to it; user 2 is new and turns to 5."""
+    rows = [(0, 1, 1), (0, 2, 2), (1, 4, 3), (0, 1, 10), (0, 3, 11), (1, 4, 12), (2, 5, 13)]
+    user, item, time = (np.array(column) for column in zip(*rows, strict=True))
+    return Log(
+        user=user.astype(np.int32), item=item.astype(np.int32), time=time.astype(np.int64),
+        actions={"like": np.ones(len(rows), bool)}, positive_actions=("like",), negative_actions=(),
+    )  # fmt: skip
+
+
+def test_repeats_are_to_be_found_where_lists_may_hold_them(data):
+    _, state, _ = data
+    log, catalogue = repeated_log(), replace(state.catalogue, item_created=np.zeros_like(state.catalogue.item_created))
+    before = State.build(catalogue, log, 10)
+    new = find_truth(log, before, 10, 20, never_again=True)
+    assert new.users.tolist() == [0, 2] and new.relevant.values.tolist() == [3, 5] and new.repeated is None
+    both = find_truth(log, before, 10, 20, repeats=True)
+    assert both.users.tolist() == [0, 1, 2] and both.relevant.values.tolist() == [1, 3, 4, 5]
+    assert both.repeated.tolist() == [True, False, True, False]
+    assert both.summary["repeated"] == 2 and both.summary["relevant"] == 4
+    assert both.take(np.array([1])).repeated.tolist() == [True]
+    again = both.only(both.repeated)
+    assert again.users.tolist() == [0, 1] and again.relevant.values.tolist() == [1, 4]
+
+
+def test_figures_for_new_items_repeats_and_both_are_of_the_same_lists(data):
+    _, state, _ = data
+    log, catalogue = repeated_log(), replace(state.catalogue, item_created=np.zeros_like(state.catalogue.item_created))
+    truth = find_truth(log, State.build(catalogue, log, 10), 10, 20, repeats=True)
+    lists = np.array([[3, 1], [9, 8], [5, 6]], np.int32)
+    new, again, both = by_repetition(truth, [System("pipeline", "funnel", {2: lists})], 2, resamples=100, seed=0)
+    value = {row["of"]: row["systems"]["funnel"]["recall@2"]["value"] for row in (new, again, both)}
+    assert value == {"new items": 1.0, "repeats": 0.5, "both": pytest.approx(2 / 3)}
+    assert again["systems"]["funnel"]["ndcg@2"]["value"] == pytest.approx(0.5 / np.log2(3))
+    assert [row["users"] for row in (new, again, both)] == [2, 2, 3]
+    none = find_truth(log, State.build(catalogue, log, 10), 10, 20)
+    assert by_repetition(none, [], 2, resamples=100, seed=0) == []
+
+
+def test_lists_hold_what_was_seen_where_they_may(data):
+    _, state, _ = data
+    users = np.array([0, 1], np.int32)
+    for baseline in (Popularity(state, repeats=True), Random(state, 0, repeats=True)):
+        items = baseline(users, 40)
+        assert items.shape == (2, 40) and all(len(set(row)) == 40 for row in items.tolist())
+    top = Popularity(state, repeats=True)(users, 5)
+    assert (top[0] == top[1]).all() and (np.diff(state.interactions[top[0]]) <= 0).all()

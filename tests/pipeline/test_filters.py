@@ -1,6 +1,7 @@
 """Filters leave out what they name and nothing else."""
 
 import numpy as np
+import pytest
 
 from recsys_cli.data.schema import DAY
 from recsys_cli.pipeline.config import FilterConfig
@@ -56,3 +57,11 @@ def test_each_filter_can_be_switched_off():
     off = FilterConfig(seen=False, own=False, blocked=False, max_age_days=None)
     assert [s.name for s in prefilters(off)] == ["published"]
     assert {s.name for s in prefilters(FilterConfig())} == {"published", "fresh", "not own", "not blocked", "not seen"}
+
+
+@pytest.mark.parametrize(("seen", "repeats", "there"), [
+    ("auto", False, True), ("auto", True, False), (True, True, True), (False, False, False),
+])  # fmt: skip
+def test_what_was_seen_is_left_out_as_set_or_as_training_found(seen, repeats, there):
+    names = [stage.name for stage in prefilters(FilterConfig(seen=seen), repeats)]
+    assert ("not seen" in names) is there

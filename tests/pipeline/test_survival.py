@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recsys_cli.pipeline.survival import TOP, Scored, lesson, survival
-from recsys_cli.ranking.config import LightRankerConfig
 from recsys_cli.ranking.light import fit_linear
+from recsys_cli.ranking.light_config import LightRankerConfig
 
 
 def scored(light, filled=None, features=None):

@@ -1,16 +1,10 @@
 """Fixtures of the ranking tests."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ranking_tables import make_table
-
-from recsys_cli.ranking.config import SharedBottomConfig
+from recsys_cli.ranking.networks.kinds import SharedBottomConfig
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.testing.ranker_tables import make_table
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
-from ranking_tables import make_table
+from light_rankers import fitted_light
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError, UsageError
 from recsys_cli.ranking.attribution import explain_heavy, explain_light
-from recsys_cli.ranking.config import LightGbmConfig, LightRankerConfig, SharedBottomConfig
-from recsys_cli.ranking.light import fit_light
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.restore import restore_ranker
+from recsys_cli.ranking.networks.kinds import SharedBottomConfig
+from recsys_cli.ranking.registry import restore_ranker
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees.config import LightGbmConfig
+from recsys_cli.testing.ranker_tables import make_table
 
 
 def adds_up(told, tolerance):
@@ -21,7 +22,7 @@ def adds_up(told, tolerance):
 
 def test_the_light_ranker_is_a_sum_and_a_case_at_the_means_has_nothing_to_explain():
     table = make_table(1500)
-    ranker = fit_light(LightRankerConfig(features=["number_0", "number_1", "number_2"]), table)
+    ranker = fitted_light(table, ("number_0", "number_1", "number_2"))
     told = explain_light(ranker, table.values[7, :3])
     adds_up(told, 1e-9)
     assert sigmoid(told.score) == pytest.approx(told.prediction, abs=1e-6)
@@ -64,7 +65,7 @@ def test_features_that_the_label_follows_explain_most():
 
 
 def test_trees_are_explained_exactly_by_what_their_checkpoint_holds(tmp_path):
-    config = LightGbmConfig(rounds=25, min_rows_in_leaf=20, patience=10, bags=2)
+    config = LightGbmConfig(rounds=25, min_rows_in_leaf=20, patience=10, members=2)
     ranker = fit_heavy(config, make_table(2000), make_table(800, seed=1), seed=1)
     save_checkpoint(tmp_path / "heavy.pt", ranker.checkpoint())
     back = restore_ranker(load_checkpoint(tmp_path / "heavy.pt"))
@@ -77,7 +78,7 @@ def test_trees_are_explained_exactly_by_what_their_checkpoint_holds(tmp_path):
         if action != "dwell":
             corrected = back.calibration[action].curve(np.array([sigmoid(told.score)], np.float32))[0]
             assert corrected == pytest.approx(told.prediction, abs=1e-5)
-    with pytest.raises(ArtifactError, match="not a checkpoint of trees"):
+    with pytest.raises(ArtifactError, match="not a checkpoint of a heavy ranker of kind lightgbm"):
         restore_ranker({k: v for k, v in ranker.checkpoint().items() if k != "models"})
 
 

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from ranking_tables import make_table
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError
 from recsys_cli.ranking.attribution import explain_heavy
-from recsys_cli.ranking.config import EnsembleConfig, LightGbmConfig, SharedBottomConfig
+from recsys_cli.ranking.ensemble import ranker as ranker_module
+from recsys_cli.ranking.ensemble.config import EnsembleConfig
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.restore import restore_ranker
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.networks.kinds import SharedBottomConfig
+from recsys_cli.ranking.registry import load_ranker, restore_ranker
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.warm import WarmStart
+from recsys_cli.ranking.trees.config import LightGbmConfig
+from recsys_cli.ranking.warm_start import WarmStart
+from recsys_cli.testing.ranker_tables import make_table
 
 CONFIG = EnsembleConfig(
     network=SharedBottomConfig(hidden=[16], epochs=2, min_steps=0, batch_size=256, learning_rate=5e-3),
@@ -47,7 +49,7 @@ def test_its_parts_are_what_each_is_alone(fitted):
 def test_one_graph_serves_what_was_trained(fitted, tmp_path):
     ranker, _, valid = fitted
     ranker.export(tmp_path)
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     assert (served.kind, served.tasks, served.dwell) == ("ensemble", ranker.tasks, True)
     expected, got = ranker.predict(valid.values), served.predict(valid.values)
     assert expected.keys() == got.keys()
@@ -64,7 +66,7 @@ def test_a_checkpoint_brings_it_back(fitted, tmp_path):
     for task, p in ranker.predict(valid.values).items():
         np.testing.assert_allclose(again.predict(valid.values)[task], p, rtol=1e-5)
     del content["parts"]
-    with pytest.raises(ArtifactError, match="not a checkpoint of an ensemble"):
+    with pytest.raises(ArtifactError, match="not a checkpoint of a heavy ranker of kind ensemble"):
         restore_ranker(content)
 
 
@@ -79,18 +81,16 @@ def test_what_its_features_contribute_adds_up_to_its_score(fitted):
 
 def test_an_interrupted_training_goes_on_to_the_same_ranker(fitted, tmp_path, monkeypatch):
     ranker, train, valid = fitted
-    from recsys_cli.ranking import trainer
-
-    trees = trainer.fit_trees
+    trees = ranker_module.fit_trees
 
     def killed(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "fit_trees", killed)
+    monkeypatch.setattr(ranker_module, "fit_trees", killed)
     with pytest.raises(KeyboardInterrupt):
         fit_heavy(CONFIG, train, valid, seed=3, resume=tmp_path / "heavy.pt")
     assert (tmp_path / "heavy-network.pt").is_file()
-    monkeypatch.setattr(trainer, "fit_trees", trees)
+    monkeypatch.setattr(ranker_module, "fit_trees", trees)
     again = fit_heavy(CONFIG, train, valid, seed=3, resume=tmp_path / "heavy.pt")
     np.testing.assert_allclose(again.logits(valid.values)[0], ranker.logits(valid.values)[0], atol=1e-6)
 
@@ -107,6 +107,6 @@ def test_each_part_begins_with_its_own_of_an_earlier_run(fitted):
 def test_settings_of_the_whole_are_refused_in_a_part():
     with pytest.raises(ValidationError, match="min_positives is for the whole ensemble: set it beside trees"):
         EnsembleConfig(trees={"min_positives": 3})
-    with pytest.raises(ValidationError, match="seeds is not for the network of an ensemble"):
+    with pytest.raises(ValidationError, match="seeds is for the whole ensemble: set it beside network"):
         EnsembleConfig(network={"kind": "dcn_v2", "seeds": 2})
     assert EnsembleConfig(min_positives=3, trees={"rounds": 9}).part("trees").min_positives == 3

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ranking_tables import ITEMS, SPAN, make_behaviour, make_catalogue, make_log, make_table
 
 from recsys_cli.data.behaviour import UNKNOWN_TIME, Behaviour, Entities
 from recsys_cli.data.ragged import Ragged
@@ -19,11 +18,12 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import HeavyStageConfig
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.pipeline.scoring import HeavyRanking
-from recsys_cli.ranking.config import DcnConfig, DinConfig, NcfConfig, SharedBottomConfig, TransformerConfig
-from recsys_cli.ranking.histories import CodeTable
-from recsys_cli.ranking.serving import ServedRanker
-from recsys_cli.ranking.sides import SideSpec
+from recsys_cli.ranking.networks.histories import CodeTable
+from recsys_cli.ranking.networks.kinds import DcnConfig, DinConfig, NcfConfig, SharedBottomConfig, TransformerConfig
+from recsys_cli.ranking.registry import load_ranker
+from recsys_cli.ranking.serving.side_inputs import SideSpec
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.testing.ranker_tables import ITEMS, SPAN, make_behaviour, make_catalogue, make_log, make_table
 
 SMALL = {
     "hidden": [16], "epochs": 2, "min_steps": 0, "batch_size": 256, "id_buckets": 64, "id_dim": 8,
@@ -113,7 +113,7 @@ def reader(request, tmp_path_factory):
     ranker = fit_heavy(config, make_table(1500), make_table(300, 1), seed=0)
     folder = tmp_path_factory.mktemp("bundle")
     ranker.export(folder)
-    return ranker, ServedRanker.load(folder)
+    return ranker, load_ranker(folder)
 
 
 def test_a_candidate_scores_the_same_alone_with_others_and_in_any_order(reader):

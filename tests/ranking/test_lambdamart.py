@@ -5,16 +5,15 @@ from dataclasses import replace
 import lightgbm
 import numpy as np
 import pytest
-from ranking_tables import make_table
 
 from recsys_cli.errors import DataError
 from recsys_cli.metrics import roc_auc
 from recsys_cli.ranking.attribution import explain_heavy
-from recsys_cli.ranking.config import LambdaMartConfig
-from recsys_cli.ranking.lambdamart import worth_of
-from recsys_cli.ranking.restore import restore_ranker
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.registry import load_ranker, restore_ranker
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees.config import LambdaMartConfig
+from recsys_cli.ranking.trees.lambdamart import worth_of
+from recsys_cli.testing.ranker_tables import make_table
 
 QUICK = LambdaMartConfig(rounds=40, min_rows_in_leaf=20, patience=10, gains={"click": 1, "like": 2, "hide": 4})
 
@@ -41,7 +40,7 @@ def test_worth_is_the_sum_of_gains_and_never_below_nothing():
 def test_it_orders_requests_better_than_chance_and_the_graph_says_what_lightgbm_says(grown, tmp_path):
     valid = requests(1000, 2)
     grown.export(tmp_path)
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     assert served.kind == "lambdamart" and served.tasks == ("click", "like", "hide")
     got = served.predict(valid.values)
     score = lightgbm.Booster(model_str=grown.models["score"][0]).predict(valid.values, raw_score=True)

@@ -6,14 +6,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from ranking_tables import KINDS, SPAN, make_table
 
 from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking.config import DinConfig, EnsembleConfig, LightGbmConfig
-from recsys_cli.ranking.quantise import _rewrite, int8_loss, quantise
-from recsys_cli.ranking.serving import GRAPH_FILE, ServedRanker
+from recsys_cli.ranking.ensemble.config import EnsembleConfig
+from recsys_cli.ranking.networks.kinds import NETWORKS, DinConfig
+from recsys_cli.ranking.registry import load_ranker
+from recsys_cli.ranking.serving.quantise import _rewrite, int8_loss, quantise
+from recsys_cli.ranking.serving.served import GRAPH_FILE
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees.config import LightGbmConfig
+from recsys_cli.testing.ranker_tables import SPAN, make_table
 
 
 def products(folder):
@@ -25,11 +28,11 @@ def test_an_int8_graph_is_served_like_the_other_and_loses_what_training_says(fit
     ranker, valid = fitted
     train = make_table(4000)
     ranker.export(tmp_path)
-    before = ServedRanker.load(tmp_path).predict(valid.values)
+    before = load_ranker(tmp_path).predict(valid.values)
     size = (tmp_path / GRAPH_FILE).stat().st_size
     quantise(tmp_path, train)
     assert len(products(tmp_path)) == 2 and (tmp_path / GRAPH_FILE).stat().st_size < size
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     after = served.predict(valid.values)
     assert served.tasks == ranker.tasks and after.keys() == before.keys()
     loss = int8_loss(ranker, train, valid)
@@ -47,7 +50,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_every_network_is_served_in_int8(kind, form, tmp_path):
     settings = {"epochs": 1, "min_steps": 0, "calibration": "none", "id_buckets": 64} | FORMS[form]
     settings |= {"behind": ["like"]} if kind == "esmm" else {}
@@ -55,12 +58,12 @@ def test_every_network_is_served_in_int8(kind, form, tmp_path):
         settings["history"] = kind
     if kind == "fm":
         settings.pop("head", None)
-    ranker = fit_heavy(KINDS[kind](**settings), make_table(300), make_table(60, 1), seed=0)
+    ranker = fit_heavy(NETWORKS[kind](**settings), make_table(300), make_table(60, 1), seed=0)
     ranker.export(tmp_path)
     valid = make_table(100, 2)
-    before = ServedRanker.load(tmp_path).predict(valid.values, valid.entities)
+    before = load_ranker(tmp_path).predict(valid.values, valid.entities)
     quantise(tmp_path, make_table(300))
-    after = ServedRanker.load(tmp_path).predict(valid.values, valid.entities)
+    after = load_ranker(tmp_path).predict(valid.values, valid.entities)
     assert products(tmp_path)
     for task in ranker.tasks:
         np.testing.assert_allclose(after[task], before[task], atol=0.05)
@@ -71,7 +74,7 @@ def test_a_candidate_scores_the_same_alone_and_in_any_company(fitted, tmp_path):
     ranker, valid = fitted
     ranker.export(tmp_path)
     quantise(tmp_path, make_table(4000))
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     values = valid.values[:200].copy()
     values[7] *= 1e6  # somebody far out, by whom a scale taken from the batch would be set
     together = served.predict(values)
@@ -112,7 +115,7 @@ def test_a_graph_that_loads_and_does_not_run_is_told_when_it_is_written(fitted, 
     model.graph.node.append(onnx.helper.make_node("Reshape", ["before", "three"], ["probabilities"]))
     onnx.save(model, tmp_path / GRAPH_FILE)
     with pytest.raises(RecsysError, match=r"served form of the heavy ranker \(shared_bottom\) does not run"):
-        ServedRanker.load(tmp_path).try_out()
+        load_ranker(tmp_path).try_out()
 
 
 def test_the_network_of_an_ensemble_is_taken_in_int8_with_all_that_its_branches_read(tmp_path):
@@ -123,7 +126,7 @@ def test_the_network_of_an_ensemble_is_taken_in_int8_with_all_that_its_branches_
     ranker = fit_heavy(config, make_table(300), make_table(60, 1), seed=0)
     ranker.export(tmp_path)
     quantise(tmp_path, make_table(300))
-    table, served = make_table(100, 2), ServedRanker.load(tmp_path)
+    table, served = make_table(100, 2), load_ranker(tmp_path)
     one = replace(table, user=np.full_like(table.user, 3), time=np.full_like(table.time, SPAN))
     for rows in (table, one):  # everybody for himself, and a request of one user
         found, expected = (r.predict(rows.values, rows.entities) for r in (served, ranker))

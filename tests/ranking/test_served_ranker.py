@@ -7,13 +7,13 @@ import time
 import numpy as np
 import orjson
 import pytest
-from ranking_tables import make_table
 
 from recsys_cli.errors import ArtifactError, DataError
 from recsys_cli.ranking.calibration import Calibration
-from recsys_cli.ranking.config import MmoeConfig, SharedBottomConfig
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.networks.kinds import MmoeConfig, SharedBottomConfig
+from recsys_cli.ranking.registry import load_ranker
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.testing.ranker_tables import make_table
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_torch_and_onnx_agree_to_1e_5(config, tmp_path):
     valid.values[5, -1] = 99
     ranker = fit_heavy(config, make_table(1500), make_table(700, seed=1), seed=3)
     ranker.export(tmp_path)
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     assert (served.names, served.tasks, served.dwell, served.kind) == (
         ranker.names, ranker.tasks, ranker.dwell, config.kind,
     )
@@ -55,7 +55,7 @@ def test_torch_and_onnx_agree_to_1e_5(config, tmp_path):
 
 
 def test_a_row_scores_the_same_alone_and_in_a_batch(fitted, served):
-    ranker = ServedRanker.load(served)
+    ranker = load_ranker(served)
     rows = fitted[1].values[:50]
     together = ranker.predict(rows)
     for i in (0, 17, 49):
@@ -69,7 +69,7 @@ def test_an_isotonic_curve_is_served(fitted, tmp_path):
     try:
         ranker.set_calibration(before | {"click": Calibration("isotonic", knots=[0.0, 1.0], values=[0.2, 0.4])})
         ranker.export(tmp_path)
-        click = ServedRanker.load(tmp_path).predict(valid.values)["click"]
+        click = load_ranker(tmp_path).predict(valid.values)["click"]
     finally:
         ranker.set_calibration(before)
     assert 0.2 <= click.min() < click.max() <= 0.4
@@ -77,8 +77,8 @@ def test_an_isotonic_curve_is_served(fitted, tmp_path):
 
 def test_serving_imports_neither_torch_nor_scikit_learn(served):
     code = (
-        "import sys, numpy as np; from recsys_cli.ranking.serving import ServedRanker; import recsys_cli.ranking.light;"
-        f"r = ServedRanker.load({str(served)!r}); r.predict(np.zeros((3, len(r.names)), np.float32));"
+        "import sys, numpy as np; from recsys_cli.ranking.registry import load_ranker; import recsys_cli.ranking.light;"
+        f"r = load_ranker({str(served)!r}); r.predict(np.zeros((3, len(r.names)), np.float32));"
         "print([m for m in ('torch', 'sklearn', 'scipy', 'polars', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -95,7 +95,7 @@ def test_the_configuration_is_cheap_to_import():
 
 
 def test_wrong_features_are_refused(served):
-    ranker = ServedRanker.load(served)
+    ranker = load_ranker(served)
     with pytest.raises(DataError, match=r"takes \[n, 7\]"):
         ranker.predict(np.zeros((4, 6), np.float32))
 
@@ -111,7 +111,7 @@ def test_a_missing_or_damaged_file_is_an_artifact_error_that_names_it(fitted, tm
     else:
         path.write_bytes({"garbage": b"\xff\x00garbage", "truncated": content[: len(content) // 2], "empty": b""}[harm])
     with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
-        ServedRanker.load(tmp_path)
+        load_ranker(tmp_path)
 
 
 def test_a_description_of_other_features_is_refused(fitted, tmp_path):
@@ -119,7 +119,7 @@ def test_a_description_of_other_features_is_refused(fitted, tmp_path):
     side = orjson.loads((tmp_path / "heavy.json").read_bytes())
     (tmp_path / "heavy.json").write_bytes(orjson.dumps(side | {"names": side["names"][:-1]}))
     with pytest.raises(ArtifactError, match="takes 7 features"):
-        ServedRanker.load(tmp_path)
+        load_ranker(tmp_path)
 
 
 @pytest.mark.slow
@@ -127,9 +127,9 @@ def test_500_candidates_of_150_features_take_2_ms_and_loading_60(tmp_path):
     train, valid = make_table(600, features=149), make_table(50, 1, features=149)
     ranker = fit_heavy(SharedBottomConfig(epochs=1, min_steps=0), train, valid, seed=0)
     ranker.export(tmp_path)
-    ServedRanker.load(tmp_path)  # the library itself is loaded once
+    load_ranker(tmp_path)  # the library itself is loaded once
     start = time.perf_counter()
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     loading = time.perf_counter() - start
     rows = make_table(500, 2, features=149).values
     times = []

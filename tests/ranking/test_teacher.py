@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from ranking_tables import make_table
 
 from recsys_cli.progress import Progress
-from recsys_cli.ranking import trainer
-from recsys_cli.ranking.config import DcnConfig, LightGbmConfig, SharedBottomConfig, with_common
-from recsys_cli.ranking.inputs import input_spec, training_rows
-from recsys_cli.ranking.loop import TrainingLoop
+from recsys_cli.ranking.heavy_config import with_common
+from recsys_cli.ranking.networks import ranker as fitting
+from recsys_cli.ranking.networks.kinds import DcnConfig, SharedBottomConfig
+from recsys_cli.ranking.networks.training_loop import TrainingLoop
+from recsys_cli.ranking.networks.training_rows import input_spec, training_rows
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees.config import LightGbmConfig
+from recsys_cli.testing.ranker_tables import make_table
 
 TREES = LightGbmConfig(rounds=30, min_rows_in_leaf=20, patience=10)
 SMALL = {"hidden": [16], "epochs": 4, "min_steps": 0, "batch_size": 128, "learning_rate": 5e-3}
@@ -57,7 +59,7 @@ def test_an_interrupted_training_does_not_ask_for_the_teacher_twice(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             fit_heavy(taught(), train, valid, seed=3, resume=place)
     fitted = []
-    monkeypatch.setattr("recsys_cli.ranking.trees._fit_task", lambda *given: fitted.append(given))
+    monkeypatch.setattr("recsys_cli.ranking.trees.ranker.fit_action", lambda *given: fitted.append(given))
     again = fit_heavy(taught(), train, valid, seed=3, resume=place)
     assert not fitted
     np.testing.assert_array_equal(again.logits(valid.values)[0], whole)
@@ -66,12 +68,12 @@ def test_an_interrupted_training_does_not_ask_for_the_teacher_twice(tmp_path, mo
 def test_the_teacher_learns_the_actions_of_the_network_and_not_dwell(monkeypatch):
     asked = {}
 
-    def fit_trees(config, train, valid, tasks, dropped, **given):
-        asked.update(config=config, tasks=tasks)
-        return real(config, train, valid, tasks, dropped, **given)
+    def fit_trees(config, inputs):
+        asked.update(config=config, tasks=inputs.tasks)
+        return real(config, inputs)
 
-    real = trainer.fit_trees
-    monkeypatch.setattr(trainer, "fit_trees", fit_trees)
+    real = fitting.fit_trees
+    monkeypatch.setattr(fitting, "fit_trees", fit_trees)
     config = taught(task_weights={"like": 0})
     ranker = fit_heavy(config, make_table(800), make_table(200, seed=1), seed=0)
     assert asked["tasks"] == ranker.tasks and "like" not in asked["tasks"]

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from ranking_tables import make_table
 
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import DataError
 from recsys_cli.progress import Progress
-from recsys_cli.ranking import loop
-from recsys_cli.ranking.config import EsmmConfig, FmConfig, HeavyRankerConfig, SharedBottomConfig
-from recsys_cli.ranking.inputs import groups, input_spec, place_codes, row_weights, stages
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.networks import HeavyNetwork, InputSpec
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.networks import training_loop
+from recsys_cli.ranking.networks.kinds import EsmmConfig, SharedBottomConfig
+from recsys_cli.ranking.networks.network import HeavyNetwork, InputSpec
+from recsys_cli.ranking.networks.training_rows import groups, input_spec, place_codes, row_weights
+from recsys_cli.ranking.networks.trunks import Fm
+from recsys_cli.ranking.registry import HeavyRankerConfig, load_ranker
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.trunks import Fm
+from recsys_cli.testing.ranker_tables import make_table
 
 SMALL = {"hidden": [16], "epochs": 3, "min_steps": 0, "batch_size": 256, "learning_rate": 5e-3}
 
@@ -54,7 +54,7 @@ def test_esmm_never_gives_an_action_more_than_its_first_stage_and_begins_at_the_
     ranker = fit_heavy(config, train, nested(make_table(500, 1)), seed=0)
     assert ranker.spec.behind == [-1, 0, -1]
     ranker.export(tmp_path)
-    for predicted in (ranker.predict(train.values), ServedRanker.load(tmp_path).predict(train.values)):
+    for predicted in (ranker.predict(train.values), load_ranker(tmp_path).predict(train.values)):
         assert (predicted["like"] < predicted["click"]).all()
         assert predicted["like"].mean() == pytest.approx(train.labels["like"].mean(), rel=0.3)
     network = HeavyNetwork(config, ranker.spec, 3, False).eval()
@@ -67,20 +67,20 @@ def test_esmm_never_gives_an_action_more_than_its_first_stage_and_begins_at_the_
 
 def test_the_stages_of_esmm_come_from_settings_or_from_what_happens_together():
     table, tasks = nested(make_table(2000)), ("click", "like", "hide")
-    assert stages(EsmmConfig(), table, tasks) == [-1, 0, -1]
-    assert stages(EsmmConfig(behind=["like", "hide"]), table, tasks) == [-1, 0, 0]
-    assert stages(EsmmConfig(first="hide", behind=["like"]), table, tasks) == [-1, 2, -1]
-    renamed = replace(table, labels={"view": table.labels["click"], "like": table.labels["like"]})
-    assert stages(EsmmConfig(), renamed, ("like", "view")) == [1, -1]
+    assert EsmmConfig().stages(table.labels, tasks) == [-1, 0, -1]
+    assert EsmmConfig(behind=["like", "hide"]).stages(table.labels, tasks) == [-1, 0, 0]
+    assert EsmmConfig(first="hide", behind=["like"]).stages(table.labels, tasks) == [-1, 2, -1]
+    renamed = {"view": table.labels["click"], "like": table.labels["like"]}
+    assert EsmmConfig().stages(renamed, ("like", "view")) == [1, -1]
     with pytest.raises(DataError, match="'share', which has no head"):
-        stages(EsmmConfig(behind=["share"]), table, tasks)
+        EsmmConfig(behind=["share"]).stages(table.labels, tasks)
     with pytest.raises(DataError, match="no action behind 'like'"):
-        stages(EsmmConfig(first="like"), table, tasks)
+        EsmmConfig(first="like").stages(table.labels, tasks)
 
 
 def test_a_factorisation_machine_adds_up_every_pair_of_inputs():
     torch.manual_seed(1)
-    trunk, x = Fm(FmConfig(factors=3), 5, 2), torch.randn(4, 5)
+    trunk, x = Fm(5, 2, 3), torch.randn(4, 5)
     torch.nn.init.normal_(trunk.factors)
     out = trunk(x)
     factors = trunk.factors.view(5, 2, 3)
@@ -125,7 +125,7 @@ def test_the_position_tower_is_fixed_at_its_mean_in_service_and_learns_that_the_
     at_mean, at_top = (member.raw(*inputs, place=p)[0] for p in (None, torch.ones(9, dtype=torch.int64)))
     assert torch.allclose(at_top - at_mean, (bias[1] - bias[codes].mean()).expand(9, 1), atol=1e-5)
     ranker.export(tmp_path)
-    served = ServedRanker.load(tmp_path).predict(valid.values)["click"]
+    served = load_ranker(tmp_path).predict(valid.values)["click"]
     np.testing.assert_allclose(served, ranker.predict(valid.values)["click"], atol=1e-5)
 
 
@@ -178,8 +178,8 @@ def test_batches_keep_the_rows_of_a_request_together_where_they_are_compared(mon
     table = make_table(600)
     table = replace(table, request=np.random.default_rng(0).integers(0, 120, 600))
     seen = []
-    real = loop.listwise_softmax
-    monkeypatch.setattr(loop, "listwise_softmax", lambda *a: (seen.append(a[2]), real(*a))[1])
+    real = training_loop.listwise_softmax
+    monkeypatch.setattr(training_loop, "listwise_softmax", lambda *a: (seen.append(a[2]), real(*a))[1])
     fit_heavy(SharedBottomConfig(**SMALL | {"epochs": 1}, listwise=0.5), table, make_table(100, 1), seed=0)
     parts = sum(len(torch.unique(group)) for group in seen)
     assert len(seen) == 3
@@ -207,7 +207,7 @@ def test_every_setting_learns_something_else_and_as_well(setting):
 def test_a_killed_training_with_balanced_tasks_ends_with_the_same_weights(tmp_path, monkeypatch, balance):
     config, train, valid = SharedBottomConfig(**SMALL, balance=balance), make_table(800), make_table(200, 1)
     whole = fit_heavy(config, train, valid, seed=2)
-    real, ran = loop.TrainingLoop._train_epoch, []
+    real, ran = training_loop.TrainingLoop._train_epoch, []
 
     def killed(self, *arguments):
         if len(ran) == 2:
@@ -215,10 +215,10 @@ def test_a_killed_training_with_balanced_tasks_ends_with_the_same_weights(tmp_pa
         ran.append(1)
         return real(self, *arguments)
 
-    monkeypatch.setattr(loop.TrainingLoop, "_train_epoch", killed)
+    monkeypatch.setattr(training_loop.TrainingLoop, "_train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         fit_heavy(config, train, valid, seed=2, resume=tmp_path / "heavy.pt")
-    monkeypatch.setattr(loop.TrainingLoop, "_train_epoch", real)
+    monkeypatch.setattr(training_loop.TrainingLoop, "_train_epoch", real)
     resumed = fit_heavy(config, train, valid, seed=2, resume=tmp_path / "heavy.pt")
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name

@@ -5,14 +5,15 @@ from dataclasses import replace
 import lightgbm
 import numpy as np
 import pytest
-from ranking_tables import make_table
 
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking import boosting, trees
-from recsys_cli.ranking.config import LightGbmConfig
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.serving import ServedRanker
+from recsys_cli.ranking.registry import load_ranker
 from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees import boosting
+from recsys_cli.ranking.trees import ranker as fitting
+from recsys_cli.ranking.trees.config import LightGbmConfig
+from recsys_cli.testing.ranker_tables import make_table
 
 QUICK = {"rounds": 40, "min_rows_in_leaf": 20, "patience": 10}
 
@@ -20,13 +21,13 @@ QUICK = {"rounds": 40, "min_rows_in_leaf": 20, "patience": 10}
 @pytest.fixture(scope="module")
 def grown():
     valid = make_table(1500, seed=1)
-    return fit_heavy(LightGbmConfig(**QUICK, bags=2), make_table(4000), valid, seed=3), valid
+    return fit_heavy(LightGbmConfig(**QUICK, members=2), make_table(4000), valid, seed=3), valid
 
 
 def test_the_graph_says_what_lightgbm_says(grown, tmp_path):
     ranker, valid = grown
     ranker.export(tmp_path)
-    served = ServedRanker.load(tmp_path)
+    served = load_ranker(tmp_path)
     assert served.kind == "lightgbm" and served.tasks == ("click", "like", "hide")
     got, logits = served.predict(valid.values), ranker.logits(valid.values)[0]
     for t, task in enumerate(ranker.tasks):
@@ -81,7 +82,7 @@ def test_a_tree_without_a_split_is_its_leaf(tmp_path):
 def test_an_interrupted_training_goes_on_with_the_models_it_has(tmp_path, monkeypatch):
     train, valid, path = make_table(800), make_table(300, 1), tmp_path / "heavy.pt"
     whole = fit_heavy(LightGbmConfig(**QUICK), train, valid, seed=2)
-    real, fitted = trees._fit_task, []
+    real, fitted = fitting.fit_action, []
 
     def killed(*arguments):
         if len(fitted) == 2:
@@ -89,11 +90,11 @@ def test_an_interrupted_training_goes_on_with_the_models_it_has(tmp_path, monkey
         fitted.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(trees, "_fit_task", killed)
+    monkeypatch.setattr(fitting, "fit_action", killed)
     with pytest.raises(KeyboardInterrupt):
         fit_heavy(LightGbmConfig(**QUICK), train, valid, seed=2, resume=path)
     fitted.clear()
-    monkeypatch.setattr(trees, "_fit_task", lambda *a: (fitted.append(1), real(*a))[1])
+    monkeypatch.setattr(fitting, "fit_action", lambda *a: (fitted.append(1), real(*a))[1])
     resumed = fit_heavy(LightGbmConfig(**QUICK), train, valid, seed=2, resume=path)
     assert len(fitted) == 2
     assert resumed.models == whole.models

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import batch_norm
 
-from recsys_cli.ranking.config import PleConfig
-from recsys_cli.ranking.networks import InputLayer, InputSpec
-from recsys_cli.ranking.trunks import Ple
+from recsys_cli.ranking.networks.network import InputLayer, InputSpec
+from recsys_cli.ranking.networks.trunks import Layers, Ple
 
 TASKS, SHARED, ROWS, WIDTH = 3, 2, 7, 5
 
@@ -61,7 +60,7 @@ def by_definition(level, inputs):
 @pytest.mark.parametrize("norm", [True, False])
 def test_ple_mixes_own_and_shared_experts_level_upon_level(hidden, norm):
     torch.manual_seed(0)
-    ple = Ple(PleConfig(hidden=hidden, shared_experts=SHARED, batch_norm=norm), WIDTH, TASKS).double().eval()
+    ple = Ple(WIDTH, TASKS, SHARED, Layers(tuple(hidden), 0.2, norm)).double().eval()
     with torch.no_grad():
         for name, tensor in ple.state_dict().items():
             if tensor.is_floating_point() and "itself" not in name:

@@ -6,15 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ranking_tables import make_table
+from light_rankers import fitted_light
 
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.earlier import _same_places
 from recsys_cli.errors import ArtifactError
-from recsys_cli.ranking.config import LightGbmConfig, LightRankerConfig, MmoeConfig, SharedBottomConfig
-from recsys_cli.ranking.light import fit_light
+from recsys_cli.ranking.light import light_start
+from recsys_cli.ranking.networks.kinds import MmoeConfig, SharedBottomConfig
 from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.warm import WarmStart, light_start
+from recsys_cli.ranking.trees.config import LightGbmConfig
+from recsys_cli.ranking.warm_start import WarmStart
+from recsys_cli.testing.ranker_tables import make_table
 
 # a learning rate of nearly nothing: what comes out is what it began with
 STILL = SharedBottomConfig(
@@ -66,9 +68,9 @@ def test_a_category_keeps_its_embedding_when_its_code_moves_and_a_new_one_begins
 
 def test_trees_are_added_to_those_of_the_earlier_run():
     train, valid = make_table(1500), make_table(500, seed=1)
-    first = fit_heavy(LightGbmConfig(**QUICK, bags=2), train, valid, seed=1)
+    first = fit_heavy(LightGbmConfig(**QUICK, members=2), train, valid, seed=1)
     later = make_table(1500, seed=7)
-    second = fit_heavy(LightGbmConfig(**QUICK, bags=2), later, valid, seed=1, warm=start(first))
+    second = fit_heavy(LightGbmConfig(**QUICK, members=2), later, valid, seed=1, warm=start(first))
     for task in first.tasks:
         for old, new in zip(first.models[task], second.models[task], strict=True):
             assert new.count("\nTree=") > old.count("\nTree=")
@@ -76,7 +78,7 @@ def test_trees_are_added_to_those_of_the_earlier_run():
     assert second.metrics["click"]["roc_auc"] > first.metrics["click"]["roc_auc"]
     renamed = start(first, before={"kind_of_thing": LETTERS}, now={"kind_of_thing": ["z", *LETTERS[1:]]})
     with pytest.raises(ArtifactError, match=r"codes of kind_of_thing mean other values now \(it had a; it lacked z"):
-        fit_heavy(LightGbmConfig(**QUICK, bags=2), later, valid, seed=1, warm=renamed)
+        fit_heavy(LightGbmConfig(**QUICK, members=2), later, valid, seed=1, warm=renamed)
 
 
 def without(table, name):
@@ -100,9 +102,8 @@ def test_what_does_not_fit_is_refused_with_the_difference(earlier):
 
 
 def test_the_light_ranker_ends_at_the_same_optimum_wherever_it_begins():
-    config = LightRankerConfig(features=["number_0", "number_1", "number_2"])
-    first, later = fit_light(config, make_table(1500)), make_table(1500, seed=4)
-    cold, warm = fit_light(config, later), fit_light(config, later, start=first)
+    first, later = fitted_light(make_table(1500)), make_table(1500, seed=4)
+    cold, warm = fitted_light(later), fitted_light(later, start=first)
     assert warm.weights == pytest.approx(cold.weights, abs=1e-6)
     # moved to other moments, the start scores as the earlier ranker does
     mean, std = [m + 1 for m in first.mean], [2 * s for s in first.std]

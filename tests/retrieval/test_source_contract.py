@@ -16,7 +16,7 @@ from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import OPTIONAL, SOURCES, default_retrieval, make
-from recsys_cli.retrieval.base import chunks
+from recsys_cli.retrieval.base import chunks, settle_seen
 from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs
 
 SMALL_NETWORK = {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
@@ -24,6 +24,7 @@ SMALL = {
     "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
     "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
     "bpr": {"factors": 16},
+    "repeat_consumption": {"neighbours": 20, "within_decay": 1.0, "group_decay": 1.0},
     "fresh": {"max_age_days": 60, "max_impressions": 1_000_000},
     "svd": {"factors": 8},
     "nmf": {"factors": 8},
@@ -33,7 +34,7 @@ SMALL = {
     },
     "sasrec": SMALL_NETWORK, "bert4rec": {**SMALL_NETWORK, "epochs": 40}, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
 }
-OTHER_WORLDS = {"real_graph": 1.1}
+OTHER_WORLDS = {"real_graph": 1.1, "next_basket": 1.3}
 """Sources that learn something else than taste, and how far they lead here all the same."""
 GRAPHS = ("sasrec", "bert4rec", "gru4rec")
 """Sources that serve from an ONNX graph."""
@@ -214,6 +215,13 @@ def test_one_user_and_one_item_are_enough(kind):
     items, _ = source.retrieve(window.state, np.array([0], np.int32), 3)
     assert items[0, 0] in (0, -1) and (items[0, 1:] == -1).all()
     assert len(source.explain(window.state, 0, np.array([0]))) == 1
+
+
+def test_what_was_seen_is_left_out_as_the_pipeline_does_unless_somebody_said():
+    open_, kept, left = (small("popularity", exclude_seen=seen) for seen in ("auto", False, True))
+    assert [settle_seen(c, True).exclude_seen for c in (open_, kept, left)] == [False, False, True]
+    assert [settle_seen(c, False).exclude_seen for c in (open_, kept, left)] == [True, False, True]
+    assert default_retrieval()["popularity"].exclude_seen == "auto"
 
 
 def test_every_kind_has_default_settings():
