@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-fast lint install clean help
+.PHONY: demo test test-fast lint docs reference pictures install clean help
 
 help:
 	@echo "make demo        install, then generate-data, train, evaluate, recommend, ab-test"
 	@echo "make test        install what the tests need, run them all"
 	@echo "make test-fast   the same without those marked slow"
 	@echo "make lint        ruff"
+	@echo "make docs        the documents as a site that opens from disk: build/site/index.html"
+	@echo "make reference   write the pages again that the program writes about itself"
+	@echo "make pictures    draw the pictures of the README again, from the run in use"
 	@echo "make clean       remove .venv, data/world and artifacts"
 
 $(VENV)/installed: pyproject.toml
@@ -20,6 +23,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-tests: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $@
 
 install: $(VENV)/installed
@@ -48,5 +55,15 @@ test-fast: $(VENV)/installed-tests
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .ci/mkdocs.yml
+	@echo "open build/site/index.html"
+
+reference: install
+	$(BIN)/python -m recsys_cli.cli.reference
+
+pictures: install
+	$(BIN)/python .ci/pictures.py
+
 clean:
-	rm -rf $(VENV) data/world artifacts/runs artifacts/work artifacts/logs artifacts/reports artifacts/current
+	rm -rf $(VENV) build/site data/world artifacts/runs artifacts/work artifacts/logs artifacts/reports artifacts/current

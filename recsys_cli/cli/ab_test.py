@@ -34,8 +34,9 @@ def ab_test(
     config = call.config
     from recsys_cli.experiments.config import load_experiment
     from recsys_cli.experiments.tables import render
+    from recsys_cli.shipped import find
 
-    loaded = load_experiment(experiment, config.pipeline, days)
+    loaded = load_experiment(find(experiment), config.pipeline, days)
     if log is not None:
         from recsys_cli.experiments.outcomes import read_outcomes
         from recsys_cli.experiments.run import analyse_log

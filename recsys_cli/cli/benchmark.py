@@ -35,7 +35,9 @@ def benchmark(
     from recsys_cli.benchmark.run import failures, keep_result, run_benchmark
     from recsys_cli.benchmark.tables import render, result_rows
     from recsys_cli.config import read_yaml, validate
+    from recsys_cli.shipped import find
 
+    file = find(file)
     wanted = validate(BenchmarkConfig, read_yaml(file), file)
     with call.trace.timed("benchmark", benchmark=wanted.name, seed=config.seed):
         document = run_benchmark(

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("table", "json", "jsonl", "csv", "parquet")
+PROJECT_CONFIG = Path("recsys.yaml")
+"""Read without `--config` where it is there; `recsys init` writes it."""
 DEFAULT_CONFIG = Path("configs/default.yaml")
+"""Read without `--config` where it is there and no `PROJECT_CONFIG` is."""
 COMMANDS = (
+    "init",
     "generate",
     "import_data",
     "data",
@@ -50,6 +54,7 @@ COMMANDS = (
     "config",
     "runs",
     "doctor",
+    "docs",
 )
 """Modules of this package, in the order in which `recsys --help` shows them."""
 
@@ -75,6 +80,15 @@ class Invocation:
         self.quiet: bool = options["quiet"]
         self.verbose: bool = options["verbose"]
 
+    @property
+    def config_file(self) -> Path | None:
+        """The file that is read: the one given, else the project's, else the checkout's; None where there is none."""
+        from recsys_cli.shipped import find
+
+        if self.options["config"] is not None:
+            return find(self.options["config"])
+        return next((path for path in (PROJECT_CONFIG, DEFAULT_CONFIG) if path.is_file()), None)
+
     @cached_property
     def resolved(self) -> Resolved:
         """The configuration with the origin of each value."""
@@ -93,8 +107,7 @@ class Invocation:
             value = self.options[option]
             if value is not None:
                 put(layers[self._origins[option]], keys, str(value) if isinstance(value, Path) else value)
-        file = self.options["config"] or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-        resolved = resolve(Settings, file=file, layers=list(layers.items()))
+        resolved = resolve(Settings, file=self.config_file, layers=list(layers.items()))
         _limit_threads(resolved.config.threads)
         return resolved
 
@@ -232,7 +245,7 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
                     "--config",
                     "-c",
                     envvar="RECSYS_CONFIG",
-                    help="YAML file  [default: configs/default.yaml if it is there]",
+                    help="YAML file  [default: recsys.yaml, else configs/default.yaml, if there]",
                     show_default=False,
                     show_envvar=False,
                 ),

@@ -87,7 +87,7 @@ def _project(call: Invocation) -> list[dict]:
     from recsys_cli.errors import RecsysError
 
     config = call.config
-    out = [_check("configuration", str(call.options["config"] or "defaults"))]
+    out = [_check("configuration", str(call.config_file or "defaults"))]
     try:
         manifest = read_manifest(config.paths.data)
         out.append(

@@ -62,6 +62,7 @@ def import_data(
     """
     from recsys_cli.data.importer.mapping import read_mapping
     from recsys_cli.errors import UsageError
+    from recsys_cli.shipped import find
 
     target = target or Path(call.config.paths.data)
     if guess:
@@ -73,7 +74,7 @@ def import_data(
             f"one mapping file is read, {len(files)} files are given", "add --guess to have a mapping made of them"
         )
     else:
-        found, mapping = None, files[0]
+        found, mapping = None, find(files[0])
     checked = read_mapping(mapping)
     source = source or mapping.parent
     if preview:

@@ -47,7 +47,7 @@ def recommend(
 ) -> None:
     """Recommend items: rank, what it is, author, score, sources and reason; the mix and the funnel with --explain.
 
-    As CSV, Parquet or JSON lines: a row an item, whoever was asked for (the README lists the columns).
+    As CSV, Parquet or JSON lines: a row an item, whoever was asked for (`recsys docs slate` lists the columns).
     """
     if sum((bool(user), users_file is not None, everybody, history is not None)) != 1:
         raise UsageError(

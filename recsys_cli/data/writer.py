@@ -83,7 +83,7 @@ def conform(
         table = table.cast(pa.schema(fields))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"table {name}: {reason}", "see the README for the type of each column") from None
+        raise DataError(f"table {name}: {reason}", "`recsys docs data` lists the type of each column") from None
     return table
 
 

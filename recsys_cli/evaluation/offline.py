@@ -40,7 +40,7 @@ def evaluate(
     trace: TraceLog = SILENT,
     baseline: ServedRanker | None = None,
 ) -> dict[str, Any]:
-    """Measure a run on the test window of its dataset and return the report (see the README for its fields).
+    """Measure a run on the test window of its dataset and return the report (fields: `recsys docs evaluation`).
 
     baseline: the trees that predictions are compared with.
 

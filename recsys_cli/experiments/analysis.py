@@ -26,7 +26,7 @@ def analyse(users: Mapping[str, np.ndarray], arm: np.ndarray, config: Experiment
     """Compare the arms on every metric of the experiment.
 
     users: column → float[U], one row a user. arm: int[U], 0 control, 1 treatment. A covariate that is not
-    among the columns is left out. Returns "users", "split", "metrics" and "verdict" (see the README).
+    among the columns is left out. Returns "users", "split", "metrics" and "verdict" (`recsys docs experiments`).
     Raises DataError where a column is missing or an arm has too few users.
     """
     counts = [int((arm == a).sum()) for a in (0, 1)]

@@ -27,7 +27,7 @@ def run_simulated(
     artifacts: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Simulated]:
-    """Simulate and analyse; returns the result (see the README for its fields) and what was simulated.
+    """Simulate and analyse; returns the result (fields: `recsys docs experiments`) and what was simulated.
 
     artifacts: see `simulate`. Raises DataError where no world stands behind the dataset.
     """

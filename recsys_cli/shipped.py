@@ -1,0 +1,28 @@
+"""Files that come with the program: its configurations, found from anywhere.
+
+In a checkout they stand in `configs/` beside the package; a wheel carries a copy within the package (`packaging.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = "configs"
+
+
+def configurations() -> Path:
+    """Folder of the shipped configurations: the installed copy, else that of the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / FOLDER
+    return installed if installed.is_dir() else package.parent / FOLDER
+
+
+def find(path: Path) -> Path:
+    """The file itself where it exists; else the shipped one, where `path` names one as `configs/…`.
+
+    A path that is neither is returned as it was given, for whoever reads it to refuse it by the name that was written.
+    """
+    if path.exists() or path.is_absolute() or path.parts[:1] != (FOLDER,) or ".." in path.parts:
+        return path
+    shipped = configurations().joinpath(*path.parts[1:])
+    return shipped if shipped.is_file() else path
