@@ -165,12 +165,12 @@ def _task(
     users = np.unique(user)
     relevant = Ragged.group(np.searchsorted(users, user), item.astype(np.int32), len(users)).sorted_rows()
     now = int(known.time.max()) + 1
-    window = Window(None, catalogue, learned, now, _whole(catalogue, learned, now), seed)
-    state = window.state if learned is known else _whole(catalogue, known, now)
+    window = Window(None, catalogue, learned, now, whole_state(catalogue, learned, now), seed)
+    state = window.state if learned is known else whole_state(catalogue, known, now)
     return RankingTask(window, state, users.astype(np.int32), relevant, exclude_seen)
 
 
-def _whole(catalogue: Catalogue, log: Log, now: int) -> State:
+def whole_state(catalogue: Catalogue, log: Log, now: int) -> State:
     """A State whose histories are not cut: a protocol gives a model all that a user did."""
     return replace(
         State.build(catalogue, log, now),
