@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from recsys_cli.benchmark.funnel import Where
-from recsys_cli.benchmark.list_rows import Row
+from recsys_cli.benchmark.list_rows import Row, reason
 from recsys_cli.benchmark.memory import PeakMemory
 from recsys_cli.benchmark.ranking import rank_everybody
 from recsys_cli.benchmark.splits import ListTask, build_task, hidden_rows
@@ -37,7 +37,7 @@ def source_rows(task: ListTask, settings: SourcesTask, suite: SuiteConfig, where
             try:
                 rows.append(source_row(name, config, whole, part, settings, where))
             except Exception as error:  # the others are not lost to one model, whatever it stumbled over
-                rows.append(Row(name, "source", error=f"{type(error).__name__}: {error}".splitlines()[0]))
+                rows.append(Row(name, "source", error=reason(error)))
             bar.advance()
     return rows, {"validation": {"rows": len(part.window.log), "users": len(part.users)}}
 

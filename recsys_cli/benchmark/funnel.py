@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys_cli.benchmark.lambdarank import lambdarank_lists
-from recsys_cli.benchmark.list_rows import Row
+from recsys_cli.benchmark.list_rows import Row, reason
 from recsys_cli.benchmark.memory import PeakMemory
 from recsys_cli.benchmark.peers import NotInstalled, implicit_lists, program_lists
 from recsys_cli.benchmark.splits import ListTask
@@ -21,7 +21,6 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.importer.mapping import Mapping
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.engine import RecommendationEngine
-from recsys_cli.errors import RecsysError
 from recsys_cli.evaluation.lists import Popularity, source_lists
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, MERGE, RANKERS
@@ -234,8 +233,8 @@ def _peer_row(config, name: str, trained: Trained, task: ListTask, at: Places, k
         return implicit_lists(config, name, task, k, where.seed, where.threads)
     except NotInstalled as error:
         return Row(name, "peer", error=error.message, absent=True)
-    except RecsysError as error:
-        return Row(name, "peer", error="; ".join(str(error).splitlines()))
+    except Exception as error:  # the others are not lost to one peer, whatever it stumbled over
+        return Row(name, "peer", error=reason(error))
 
 
 def _told(trained: Trained) -> dict:

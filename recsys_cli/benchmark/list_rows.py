@@ -8,6 +8,7 @@ import numpy as np
 
 from recsys_cli.benchmark.splits import ListTask
 from recsys_cli.benchmark.suite_config import Task
+from recsys_cli.errors import RecsysError
 from recsys_cli.evaluation import ranking_metrics
 
 PARTS = ("source", "baseline")
@@ -66,7 +67,7 @@ def measured(rows: list[Row], task: ListTask, settings: Task, *, resamples: int,
 
 
 def best_part(rows: list[Row], means: dict[str, float]) -> str | None:
-    """The source or baseline of highest mean, or of all rows where there is neither."""
+    """The source or baseline of highest mean; None where there is neither."""
     parts = [row.name for row in rows if row.group in PARTS]
     return max(parts, key=means.__getitem__, default=None)
 
@@ -84,3 +85,10 @@ def _document(row: Row, figures: dict, to_best: dict | None, best: bool) -> dict
     if row.error is not None:
         out["absent" if row.absent else "error"] = row.error
     return out
+
+
+def reason(error: Exception) -> str:
+    """One line on why a row or a task has no figures."""
+    if isinstance(error, RecsysError):
+        return "; ".join(str(error).splitlines())
+    return f"{type(error).__name__}: {error}".splitlines()[0]

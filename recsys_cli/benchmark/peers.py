@@ -121,7 +121,8 @@ def environment(place: Path, name: str, packages: tuple[str, ...]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     told = f"{name} does not install"
     try:
-        _call([sys.executable, "-m", "venv", str(folder)], INSTALL_SECONDS, told)
+        bare = [] if packages else ["--without-pip"]
+        _call([sys.executable, "-m", "venv", *bare, str(folder)], INSTALL_SECONDS, told)
         if packages:
             _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
                   INSTALL_SECONDS, told)

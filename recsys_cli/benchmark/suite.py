@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recsys_cli.benchmark.alone import source_rows
 from recsys_cli.benchmark.funnel import Where, funnel_rows
-from recsys_cli.benchmark.list_rows import measured
+from recsys_cli.benchmark.list_rows import measured, reason
 from recsys_cli.benchmark.run import PACKAGES
 from recsys_cli.benchmark.splits import files_of, list_task
 from recsys_cli.benchmark.suite_config import FunnelTask, SuiteConfig, TaskSettings, WindowsTask
@@ -100,7 +100,7 @@ def _one(name: str, settings: TaskSettings, suite: SuiteConfig, folder: Path, wh
     try:
         document |= _measure(settings, suite, folder, where)
     except Exception as error:  # hours of the other tasks are not lost to one
-        document |= {"data": {}, "rows": [], "error": _reason(error)}
+        document |= {"data": {}, "rows": [], "error": reason(error)}
         if not isinstance(error, RecsysError):
             document["traceback"] = traceback.format_exception(error)
         where.progress.message(f"{name} failed: {document['error']}")
@@ -121,12 +121,6 @@ def _measure(settings: TaskSettings, suite: SuiteConfig, folder: Path, where: Wh
     rows, told = make(task, settings, suite, where)
     found = measured(rows, task, settings, resamples=suite.resamples, seed=where.seed)
     return {"data": task.counts, "rows": found, "told": told}
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecsysError):
-        return "; ".join(str(error).splitlines())
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def ratio(rows: list[dict], metric: str) -> float | None:

@@ -138,4 +138,6 @@ def _span(figure: dict) -> str:
 
 
 def _number(value: float | None, places: int) -> str:
-    return "" if value is None or value != value else f"{value:,.{places}f}"
+    if value is None or value != value:
+        return ""
+    return f"{value:,.{0 if value >= 100 else places}f}"

@@ -52,14 +52,14 @@ def benchmark(
 
 def _protocol(call: Invocation, file: Path, tree: dict, source: Path, models: tuple, only: tuple) -> tuple:
     """(document, its rendering, its rows, what failed, of what) of a benchmark of one protocol."""
+    if only:
+        raise UsageError("--only names a task of a suite, and this benchmark has none", "use --model")
     from recsys_cli.benchmark.config import BenchmarkConfig
     from recsys_cli.benchmark.run import failures, run_benchmark
     from recsys_cli.benchmark.tables import render, result_rows
     from recsys_cli.config import validate
 
     config, wanted = call.config, validate(BenchmarkConfig, tree, file)
-    if only:
-        raise UsageError("--only names a task of a suite, and this benchmark has none", "use --model")
     with call.trace.timed("benchmark", benchmark=wanted.name, seed=config.seed):
         document = run_benchmark(
             wanted, source, models=models, seed=config.seed, threads=config.threads, progress=call.progress,
@@ -73,14 +73,14 @@ def _protocol(call: Invocation, file: Path, tree: dict, source: Path, models: tu
 
 def _suite(call: Invocation, file: Path, tree: dict, source: Path, models: tuple, only: tuple) -> tuple:
     """The same of a suite."""
+    if models:
+        raise UsageError("--model names a model of a benchmark, and this is a suite", "name its tasks with --only")
     from recsys_cli.benchmark.suite import run_suite, suite_failures
     from recsys_cli.benchmark.suite_config import SuiteConfig
     from recsys_cli.benchmark.suite_table import render_suite, suite_rows
     from recsys_cli.config import validate
 
     config, wanted = call.config, validate(SuiteConfig, tree, file)
-    if models:
-        raise UsageError("--model names a model of a benchmark, and this is a suite", "name its tasks with --only")
     with call.trace.timed("benchmark", benchmark=wanted.name, seed=config.seed):
         document = run_suite(
             wanted, source, only=only, seed=config.seed, threads=config.threads, progress=call.progress,
