@@ -20,8 +20,8 @@ from recsys_cli.benchmark.windows_task import check_files, windows_rows
 from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
 from recsys_cli.progress import Progress
 
-RATIO = "funnel over best part"
-"""Row of a task's `goal` that is a ratio."""
+RATIO, BEST = "funnel over best part", "best part"
+"""Names in a task's `goal` that are no rows: a ratio, and whichever source or baseline is best."""
 
 
 def run_suite(
@@ -136,6 +136,7 @@ def verdict(goal: dict[str, float], document: dict) -> list[dict]:
     """Each figure to reach with the one measured (null where it was not) and whether it was reached."""
     first, out = document["metrics"][0], []
     rows = {row["name"]: row for row in document["rows"]}
+    rows |= {BEST: row for row in document["rows"] if row["best_part"]}
     for name, wanted in goal.items():
         row, _, metric = name.partition(": ")
         if name == RATIO:

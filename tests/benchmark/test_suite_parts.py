@@ -168,8 +168,9 @@ def test_the_best_part_is_a_source_or_a_baseline_and_goals_are_read_off():
     document = {"rows": list(found.values()), "metrics": ["ndcg@1", "recall@1"], "ratio": None}
     document["ratio"] = ratio(document["rows"], "ndcg@1")
     assert document["ratio"] == 2
-    told = verdict({"funnel": 0.9, "funnel over best part": 2.5, "als: recall@1": 0, "peer": 0.1}, document)
-    assert [(t["value"], t["met"]) for t in told] == [(1, True), (2, False), (0, True), (None, False)]
+    told = verdict({"funnel": 0.9, "funnel over best part": 2.5, "als: recall@1": 0, "peer": 0.1,
+                    "best part": 0.5}, document)
+    assert [(t["value"], t["met"]) for t in told] == [(1, True), (2, False), (0, True), (None, False), (0.5, True)]
 
 
 def planted(users: int = 40, ordered: bool = False):
