@@ -136,7 +136,7 @@ def verdict(goal: dict[str, float], document: dict) -> list[dict]:
     """Each figure to reach with the one measured (null where it was not) and whether it was reached."""
     first, out = document["metrics"][0], []
     rows = {row["name"]: row for row in document["rows"]}
-    rows |= {BEST: row for row in document["rows"] if row["best_part"]}
+    rows[BEST] = next((row for row in document["rows"] if row["best_part"]), {"figures": {}})
     for name, wanted in goal.items():
         row, _, metric = name.partition(": ")
         if name == RATIO:

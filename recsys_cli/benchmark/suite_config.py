@@ -98,8 +98,8 @@ class Task(Section):
     k: PositiveInt = 10
     """Length of list."""
     goal: dict[str, float] = {}
-    """Row, or `best part` → the figure of the first metric to reach (`row: metric` for another); `funnel over best part`
-    → that ratio."""
+    """Row, or `best part` → the figure of the first metric to reach (`row: metric` for another); `funnel over best
+    part` → that ratio."""
     published: tuple[Published, ...] = ()
     """What others measured by the same protocol."""
 

@@ -35,12 +35,13 @@ def benchmark(
     A file with `tasks` is a suite: whole lists or single sources on several data sets, a table each. The result is kept
     in ARTIFACTS/benchmarks/NAME-TIME/result.json. What fails does not stop the rest; the exit code is 1 then.
     """
-    from recsys_cli.benchmark.run import keep_result
     from recsys_cli.config import read_yaml
 
     tree = read_yaml(file)
     run = _suite if "tasks" in tree else _protocol
     document, render, rows, failed, of = run(call, file, tree, source, tuple(model or ()), tuple(only or ()))
+    from recsys_cli.benchmark.run import keep_result
+
     folder = keep_result(document, Path(call.config.paths.artifacts))
     call.emit(document, render, rows)
     call.say(f"kept in {folder}")
