@@ -93,9 +93,10 @@ def _render_task(console: Console, task: dict) -> None:
 def _render_rest(console: Console, task: dict) -> None:
     actions = [row for row in task["rows"] if row["group"] == "action"]
     if actions:
-        told = ", ".join(f"{r['name']} {_four(r['figures']['roc_auc']['value'])} {_span(r['figures']['roc_auc'])}"
-                         for r in actions)
-        console.print(f"ROC-AUC on logged impressions: {told}", highlight=False, markup=False)
+        console.print("ROC-AUC on logged impressions, 95 %", highlight=False)
+    for row in actions:
+        figure = row["figures"]["roc_auc"]
+        console.print(f"  {row['name']:<14} {_four(figure['value'])}  {_span(figure)}", highlight=False, markup=False)
     for row in task["rows"]:
         if "error" in row or "absent" in row:
             said = f"failed: {row['error']}" if "error" in row else row["absent"]
