@@ -75,7 +75,7 @@ def read_lists(path: Path) -> Ragged:
     return Ragged(offsets_of(np.array([len(p) for p in parts], np.int64)), values)
 
 
-def _pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(user ids, item ids) of adjacency lists, in the order of the file."""
     lists = read_lists(path)
     known = lists.lengths[lists.lengths > 0]
@@ -95,8 +95,8 @@ def _pairs(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _held_out(protocol: HeldOut, folder: Path, seed: int, validation: bool) -> RankingTask:
-    user, item = _pairs(folder / protocol.train)
-    found_user, found_item = _pairs(folder / protocol.test)
+    user, item = read_pairs(folder / protocol.train)
+    found_user, found_item = read_pairs(folder / protocol.test)
     users, items = np.unique(np.concatenate([user, found_user])), np.unique(np.concatenate([item, found_item]))
     user, item = np.searchsorted(users, user), np.searchsorted(items, item)
     if validation:
@@ -165,12 +165,12 @@ def _task(
     users = np.unique(user)
     relevant = Ragged.group(np.searchsorted(users, user), item.astype(np.int32), len(users)).sorted_rows()
     now = int(known.time.max()) + 1
-    window = Window(None, catalogue, learned, now, _whole(catalogue, learned, now), seed)
-    state = window.state if learned is known else _whole(catalogue, known, now)
+    window = Window(None, catalogue, learned, now, whole_state(catalogue, learned, now), seed)
+    state = window.state if learned is known else whole_state(catalogue, known, now)
     return RankingTask(window, state, users.astype(np.int32), relevant, exclude_seen)
 
 
-def _whole(catalogue: Catalogue, log: Log, now: int) -> State:
+def whole_state(catalogue: Catalogue, log: Log, now: int) -> State:
     """A State whose histories are not cut: a protocol gives a model all that a user did."""
     return replace(
         State.build(catalogue, log, now),

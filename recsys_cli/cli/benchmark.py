@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
-from recsys_cli.errors import RecsysError
+from recsys_cli.errors import RecsysError, UsageError
 
 
 @command(app, "benchmark")
@@ -24,31 +24,73 @@ def benchmark(
         list[str] | None,
         typer.Option("--model", help="Run this model alone (repeatable)  [default: all]", show_default=False),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="TASK", help="Run this task of a suite alone (repeatable)  [default: all]",
+                     show_default=False),
+    ] = None,
 ) -> None:
     """Fit and measure models by a published protocol, and show their figures beside the published ones.
 
-    The result is kept in ARTIFACTS/benchmarks/NAME-TIME/result.json. A model that fails does not stop the others;
-    the exit code is 1 then.
+    A file with `tasks` is a suite: whole lists or single sources on several data sets, a table each. The result is kept
+    in ARTIFACTS/benchmarks/NAME-TIME/result.json. What fails does not stop the rest; the exit code is 1 then.
     """
-    config = call.config
-    from recsys_cli.benchmark.config import BenchmarkConfig
-    from recsys_cli.benchmark.run import failures, keep_result, run_benchmark
-    from recsys_cli.benchmark.tables import render, result_rows
-    from recsys_cli.config import read_yaml, validate
+    from recsys_cli.config import read_yaml
     from recsys_cli.shipped import find
 
     file = find(file)
-    wanted = validate(BenchmarkConfig, read_yaml(file), file)
+    tree = read_yaml(file)
+    run = _suite if "tasks" in tree else _protocol
+    document, render, rows, failed, of = run(call, file, tree, source, tuple(model or ()), tuple(only or ()))
+    from recsys_cli.benchmark.run import keep_result
+
+    folder = keep_result(document, Path(call.config.paths.artifacts))
+    call.emit(document, render, rows)
+    call.say(f"kept in {folder}")
+    if failed:
+        raise RecsysError(
+            f"{len(failed)} of {of} failed: {', '.join(failed)}", f"the reasons are in {folder / 'result.json'}"
+        )
+
+
+def _protocol(call: Invocation, file: Path, tree: dict, source: Path, models: tuple, only: tuple) -> tuple:
+    """(document, its rendering, its rows, what failed, of what) of a benchmark of one protocol."""
+    if only:
+        raise UsageError("--only names a task of a suite, and this benchmark has none", "use --model")
+    from recsys_cli.benchmark.config import BenchmarkConfig
+    from recsys_cli.benchmark.run import failures, run_benchmark
+    from recsys_cli.benchmark.tables import render, result_rows
+    from recsys_cli.config import validate
+
+    config, wanted = call.config, validate(BenchmarkConfig, tree, file)
     with call.trace.timed("benchmark", benchmark=wanted.name, seed=config.seed):
         document = run_benchmark(
-            wanted, source, models=tuple(model or ()), seed=config.seed, threads=config.threads, progress=call.progress,
+            wanted, source, models=models, seed=config.seed, threads=config.threads, progress=call.progress,
             base=file.parent,
         )
-    folder = keep_result(document, Path(config.paths.artifacts))
-    call.emit(document, lambda console: render(console, document), result_rows(document))
-    call.say(f"kept in {folder}")
-    if failed := failures(document):
-        of = len(document["models"])
-        raise RecsysError(
-            f"{len(failed)} of {of} models failed: {', '.join(failed)}", f"the reasons are in {folder / 'result.json'}"
+    return (
+        document, lambda console: render(console, document), result_rows(document), failures(document),
+        f"{len(document['models'])} models",
+    )
+
+
+def _suite(call: Invocation, file: Path, tree: dict, source: Path, models: tuple, only: tuple) -> tuple:
+    """The same of a suite."""
+    if models:
+        raise UsageError("--model names a model of a benchmark, and this is a suite", "name its tasks with --only")
+    from recsys_cli.benchmark.suite import run_suite, suite_failures
+    from recsys_cli.benchmark.suite_config import SuiteConfig
+    from recsys_cli.benchmark.suite_table import render_suite, suite_rows
+    from recsys_cli.config import validate
+
+    config, wanted = call.config, validate(SuiteConfig, tree, file)
+    with call.trace.timed("benchmark", benchmark=wanted.name, seed=config.seed):
+        document = run_suite(
+            wanted, source, only=only, seed=config.seed, threads=config.threads, progress=call.progress,
+            base=file.parent, work=Path(config.paths.artifacts) / "work" / "benchmarks",
         )
+    rows = sum(len(task["rows"]) for task in document["tasks"])
+    return (
+        document, lambda console: render_suite(console, document), suite_rows(document), suite_failures(document),
+        f"{rows} rows",
+    )
