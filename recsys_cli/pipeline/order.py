@@ -49,9 +49,9 @@ class Order:
         return bool(self.orders & set(RANKERS))
 
     @property
-    def learned(self) -> bool:
-        """Whether any of the two is learned from requests."""
-        return self.ranked or WEIGHTED in self.orders
+    def of_requests(self) -> bool:
+        """Whether any of the two is what was learned from requests."""
+        return self.related or bool(self.orders & {LIGHT, WEIGHTED})
 
     @property
     def related(self) -> bool:

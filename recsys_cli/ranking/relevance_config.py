@@ -26,7 +26,7 @@ class RelevanceConfig(Section):
     them); names that a dataset does not have are left out."""
     attributes: bool = True
     """Take the attributes of users and items as features too."""
-    moments: PositiveInt = 2
+    moments: PositiveInt = 1
     """Moments of the ranker's window at which its users are asked for, where windows are cut in time."""
     requests: PositiveInt = 4_000
     """Requests at most, each of one user at one moment, drawn with the seed."""

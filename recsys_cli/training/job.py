@@ -186,7 +186,8 @@ class TrainingJob:
             shutil.rmtree(self.work, ignore_errors=True)
         elif not self.work.is_dir():
             self.progress.message("nothing to resume for these settings and data: training from the start")
-        for folder in ("checkpoints", "history", "progress/trial", *(("served",) if self.refit or self.final else ())):
+        served = ("served",) if self.refit or self.final else ()
+        for folder in ("checkpoints", "history", "validation", "progress/trial", *served):
             (self.work / folder).mkdir(parents=True, exist_ok=True)
         for path, place in taken.items():
             shutil.copyfile(path, self.work / place)
@@ -220,7 +221,7 @@ class TrainingJob:
         if self._random and not self._actions_to_learn():
             rankers = self._rankers_crosswise(spec, early)
         else:
-            rankers, learned = self._rankers(spec, early)
+            rankers, learned = self._rankers(spec, early, self._fresh(sources, early, answers))
         if not self.final:
             with self.step("sources on everything before the test window"):
                 window = self.window(self.dataset.log, self.windows.test_start)
@@ -237,11 +238,30 @@ class TrainingJob:
             with self.step("bundle that is served"):
                 publish_bundle(self, spec, served, rankers, self.whole, "bundle")
         self.durations["total"] = round(time.perf_counter() - started, 3)
-        shutil.rmtree(self.work / "progress")
+        for folder in ("progress", "validation"):
+            shutil.rmtree(self.work / folder)
         return self.store.publish(self.work, self._manifest())
 
-    def _rankers(self, spec: FeatureSpec, early: dict[str, Retriever]) -> tuple[Rankers, RequestRows]:
-        """The rankers, the order that pays, and the rows of requests that they learned from."""
+    def _fresh(
+        self, sources: dict[str, Retriever], early: dict[str, Retriever], answers: choice.Answers
+    ) -> dict[str, Retriever]:
+        """The sources by whose lists orders are compared: fitted up to the validation window where new things come up
+        all the time, as those that serve are, since a stale source looks worse than what counts as of now; else those
+        of the history window."""
+        if self.lesson.own or self._random or answers.unmet < choice.LITTLE:
+            return early
+        with self.step("sources up to the validation window"):
+            window = self.window(self.lesson.dataset.log, self.lesson.windows.validation_start)
+            return self._fit(sources, window, "validation")
+
+    def _rankers(
+        self, spec: FeatureSpec, early: dict[str, Retriever], fresh: dict[str, Retriever]
+    ) -> tuple[Rankers, RequestRows]:
+        """The rankers, the order that pays, and the rows of requests that they learned from.
+
+        early: sources of the history window, whose proposals are learned from; fresh: those that orders are compared
+        by.
+        """
         bundle = draft_bundle(self, spec, early)
         with self.step("requests"), self.progress.step("requests"):
             learn, judge = requests.draft(self, self.lesson, bundle)
@@ -256,10 +276,11 @@ class TrainingJob:
             with self.step("baseline"):
                 rankers.baseline = self._baseline(rankers.heavy, train_table, valid_table)
         with self.step("order"), self.progress.step("order of the lists"):
-            served = rankers.serving(bundle)
+            judged = draft_bundle(self, spec, fresh)
+            served = rankers.serving(judged)
             rankers.order, self.metrics["order"] = requests.choose_order(self, [(served, moment) for moment in judge])
         if self.refit:  # what was chosen by may be learned from now
-            rows = joined(rows, requests.rows_of(self, bundle, judge))
+            rows = joined(rows, requests.rows_of(self, judged, judge))
         return rankers, rows
 
     def _of_requests(self, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
@@ -311,9 +332,9 @@ class TrainingJob:
 
         Where rows have no order the test window tells nothing else than the parts before; where people's own rows are
         the lesson, the last fifth of everybody is foretold; else the requests of the test window are added to those
-        before.
+        before. What only cuts candidates for the heavy ranker stays.
         """
-        if late is None or learned is None or not rankers.order.learned:
+        if late is None or learned is None or not rankers.order.of_requests:
             return rankers
         later = requests.later_rows(self, draft_bundle(self, spec, late))
         if self.lesson.own:

@@ -78,28 +78,33 @@ def answers_of(job: TrainingJob, window: Window) -> Answers:
 
 def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:
     """The sources without those that are left to the data (`enabled: auto`) and will not pay on it, which is noted."""
-    out = {}
+    out, aside = {}, {}
     closed_form = any(source.config.kind in ("ease", "als") for source in sources.values())
     for name, source in sources.items():
-        kind, why = source.config.kind, None
-        if source.config.enabled == "auto":
-            if kind in OF_ORDER and not job.whole.manifest.has_order:
-                why = "the rows of this data have no order"
-            elif kind in OF_OLD_ITEMS and answers.unmet > MUCH:
-                why = f"{answers.unmet:.0%} of what people turn to has no interaction before, and it knows no such item"
-            elif kind in OF_SETS and job.whole.manifest.has_order:
-                why = "the rows of this data have an order, which others know"
-            elif kind in OF_SETS and len(job.whole.log) > MOST_ROWS:
-                why = f"it is dear on {len(job.whole.log):,} rows, and cheaper sources are like it"
-            elif kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
-                why = f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
-            else:
-                why = unwarranted(job, source.config)
+        why = _lacking(job, source, answers, closed_form) if source.config.enabled == "auto" else None
         if why is None:
             out[name] = source
         else:
-            job.note(f"source {name} steps aside: {why}")
+            aside.setdefault(why, []).append(name)
+    for why, names in aside.items():
+        job.note(f"source{'s' * (len(names) > 1)} {', '.join(names)} left out: {why}")
     return out
+
+
+def _lacking(job: TrainingJob, source: Retriever, answers: Answers, closed_form: bool) -> str | None:
+    """Why a source will not pay on this data; None where it may."""
+    kind = source.config.kind
+    if kind in OF_ORDER and not job.whole.manifest.has_order:
+        return "the rows of this data have no order"
+    if kind in OF_OLD_ITEMS and answers.unmet > MUCH:
+        return f"{answers.unmet:.0%} of what people turn to has no interaction before, which they cannot know"
+    if kind in OF_SETS and job.whole.manifest.has_order:
+        return "the rows of this data have an order, which other sources know"
+    if kind in OF_SETS and len(job.whole.log) > MOST_ROWS:
+        return f"dear on {len(job.whole.log):,} rows, and cheaper sources are like it"
+    if kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
+        return f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
+    return unwarranted(job, source.config)
 
 
 def without_weak(

@@ -93,4 +93,4 @@ def test_what_is_set_is_not_decided(groceries, tmp_path):
     place = groceries[0].copy(tmp_path / "place")
     trained = place.recsys("train", "--set", "pipeline.filters.seen=true", "--artifacts-dir", "other")
     assert trained.returncode == 0 and "are repeats" not in trained.stderr
-    assert "source repeat_consumption steps aside: lists leave out what was seen" in trained.stderr
+    assert "source repeat_consumption left out: lists leave out what was seen" in trained.stderr
