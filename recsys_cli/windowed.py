@@ -24,6 +24,8 @@ from recsys_cli.retrieval.base import Retriever
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.training import TrainingJob
+from recsys_cli.training.fitting import blank_sources, fit_sources
+from recsys_cli.training.impressions import spec_of, tables_of
 from recsys_cli.training.requests import Lesson, lesson_of
 
 
@@ -41,17 +43,16 @@ def window_tables(settings: Settings, dataset: Dataset, progress: Progress | Non
     """Tables as `train` and `evaluate` have them; similarities of the test window are those of the served sources."""
     split = make_split(settings.windows, dataset, seed=settings.seed)
     dataset, windows = dataset.with_log(split.log), split.windows
-    job = TrainingJob(settings, dataset, split, False, progress or Progress())
     with tempfile.TemporaryDirectory() as name:
-        job.__dict__["work"] = Path(name)
+        job = TrainingJob(settings, dataset, split, False, progress or Progress(), folder=Path(name))
         for folder in ("checkpoints", "history", "progress"):
             (job.work / folder).mkdir()
         job.lesson = Lesson(dataset, windows)
-        sources = job._sources()
-        early = job._fit(sources, job.window(dataset.log, windows.history_end), "history")
-        spec = job._spec(early)
-        train, valid = job._tables(spec, early)
-        late = job._fit(sources, job.window(dataset.log, windows.test_start), "checkpoints")
+        sources = blank_sources(job)
+        early = fit_sources(job, sources, job.window(dataset.log, windows.history_end), "history")
+        spec = spec_of(job, early)
+        train, valid = tables_of(job, spec, early)
+        late = fit_sources(job, sources, job.window(dataset.log, windows.test_start), "checkpoints")
     test = dataset.log.window(windows.test_start, windows.end)
     return WindowTables(train, valid, _rows(job, dataset, spec, late, test, windows.test_start), test)
 
@@ -65,18 +66,20 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
     split = split_again(run.manifest.windows, dataset)
     dataset = dataset.with_log(split.log)
     dataset.catalogue, _ = SafetyModels.load(run.bundle / FOLDER).fill(dataset.catalogue, dataset.items)
-    job = TrainingJob(Settings.model_validate(run.manifest.settings), dataset, split, run.manifest.final, Progress())
     with tempfile.TemporaryDirectory() as name:
-        job.__dict__["work"] = Path(name)
+        job = TrainingJob(
+            Settings.model_validate(run.manifest.settings), dataset, split, run.manifest.final, folder=Path(name),
+            progress=Progress(),
+        )
         (job.work / "progress").mkdir()
         shutil.copytree(run.folder / "history", job.work / "history")
         job.lesson = lesson_of(job)
         lesson, w = job.lesson.dataset, job.lesson.windows
         settled = orjson.loads((run.measured / "bundle.json").read_bytes())["sources"]
         blank = {n: SOURCES[c["kind"]](SOURCES[c["kind"]].config_type.model_validate(c)) for n, c in settled.items()}
-        sources = job._fit(blank, job.window(lesson.log, w.history_end), "history")
+        sources = fit_sources(job, blank, job.window(lesson.log, w.history_end), "history")
     rows = lesson.log.window(w.validation_start, w.test_start)
-    return _rows(job, lesson, job._spec(sources), sources, rows, w.history_end), rows
+    return _rows(job, lesson, spec_of(job, sources), sources, rows, w.history_end), rows
 
 
 def _rows(

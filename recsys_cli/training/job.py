@@ -15,10 +15,8 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import orjson
 
-from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
@@ -26,37 +24,24 @@ from recsys_cli.data.state import State
 from recsys_cli.data.windows import Split, Windows, make_split
 from recsys_cli.earlier import category_names, taken_over, warm_start
 from recsys_cli.errors import ConfigError, DataError, RecsysError
-from recsys_cli.features.build import build_table
-from recsys_cli.features.define import create_spec
-from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
-from recsys_cli.pipeline.bundle import Bundle
-from recsys_cli.pipeline.order import Order
-from recsys_cli.pipeline.requests import RequestRows, joined
-from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.registry import RANKERS
-from recsys_cli.ranking.serving.quantise import int8_loss, scaling_rows
-from recsys_cli.ranking.trainer import fit_heavy
-from recsys_cli.ranking.trees.baseline import fit_baseline
-from recsys_cli.ranking.trees.ranker import TreeRanker
 from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
+from recsys_cli.retrieval.base import Retriever, Window
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
-from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
-from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.bundles import publish_bundle
+from recsys_cli.training.fitting import as_settled, blank_sources, fit_sources, fresh_sources, recall_of
+from recsys_cli.training.impressions import actions_to_learn, spec_of
+from recsys_cli.training.rankers import learned_again, rankers_crosswise, rankers_in_time
 from recsys_cli.training.warranted import settle_repeats
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
-RECALL_AT = 500
-"""Depth at which training reports what each source finds of the ranker's window."""
-RECALL_USERS = 2000
-"""Users on whom it does so."""
 
 
 def train(
@@ -138,6 +123,8 @@ class TrainingJob:
     warm: WarmStart | None = None
     whole: Dataset | None = None
     """with its own log; what is served is fitted on all of it"""
+    folder: Path | None = None
+    """where checkpoints are kept instead"""
     refit: bool = False
     """whether what is served is fitted again on everything after measuring"""
     repeats: bool = False
@@ -162,6 +149,8 @@ class TrainingJob:
     @cached_property
     def work(self) -> Path:
         """Where checkpoints are kept until the run is published; the same for the same settings and data."""
+        if self.folder is not None:
+            return self.folder
         learned = self.settings.model_dump(mode="json", exclude={"pipeline", "paths", "threads", "evaluation", "world"})
         start = [] if self.warm is None else [self.warm.run]
         start += [self.safety.versions] if self.safety.versions else []
@@ -195,46 +184,35 @@ class TrainingJob:
             self.lesson = requests.lesson_of(self)
             settle_repeats(self)
             window = self.window(self.lesson.dataset.log, self.lesson.windows.history_end)
-        sources = self._sources()
+        sources = blank_sources(self)
         answers = choice.answers_of(self, window)
         sources = choice.wanted_kinds(self, sources, answers)
         self.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
-        with self.step("sources on the history window"):
-            settled = choice.remembered(self, sources)
-            ready = {name: SOURCES[config.kind](config) for name, config in settled.items()}
-            early = self._fit(ready, window, "history")
-            early |= self._fit({n: s for n, s in sources.items() if n not in settled}, window, "progress/trial")
-            if not early:
-                raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
-        with self.step("settings of sources"):
-            early = choice.without_weak(self, early, window, answers)
-            found = choice.tune(self, {n: s for n, s in early.items() if n not in settled}, window, answers)
-        with self.step("sources on the history window as settled"):
-            early = {n: self._settled(n, early[n], found.get(n), window) for n in sources if n in early}
-            sources = {name: SOURCES[source.config.kind](source.config) for name, source in early.items()}
+        early = self._early_sources(sources, window, answers)
+        sources = {name: SOURCES[source.config.kind](source.config) for name, source in early.items()}
         with self.step("recall of sources"):
-            self.metrics["sources"] = self._recall(early, window)
-        spec = self._spec(early)
+            self.metrics["sources"] = recall_of(self, early, window)
+        spec = spec_of(self, early)
         if self.warm is not None:
             self.warm = replace(self.warm, now=category_names(spec, self.dataset.catalogue.names))
         learned, late = None, None
-        if self._random and not self._actions_to_learn():
-            rankers = self._rankers_crosswise(spec, early)
+        if self.unordered and not actions_to_learn(self):
+            rankers = rankers_crosswise(self, spec, early)
         else:
-            rankers, learned = self._rankers(spec, early, self._fresh(sources, early, answers))
+            rankers, learned = rankers_in_time(self, spec, early, fresh_sources(self, sources, early, answers))
         if not self.final:
             with self.step("sources on everything before the test window"):
                 window = self.window(self.dataset.log, self.windows.test_start)
-                late = self._fit(sources, window, "checkpoints")
+                late = fit_sources(self, sources, window, "checkpoints")
             with self.step("bundle that is measured"):
                 publish_bundle(self, spec, late, rankers, self.dataset if self.refit else self.whole,
                                "measured" if self.refit else "bundle")
         if self.refit or self.final:
             with self.step("rankers on requests of the test window"):
-                rankers = self._again(spec, late, rankers, learned)
+                rankers = learned_again(self, spec, late, rankers, learned)
             with self.step("sources on everything"):
                 log = self.whole.log
-                served = self._fit(sources, self.window(log, int(log.time[-1]) + 1, everybody=True), "served")
+                served = fit_sources(self, sources, self.window(log, int(log.time[-1]) + 1, everybody=True), "served")
             with self.step("bundle that is served"):
                 publish_bundle(self, spec, served, rankers, self.whole, "bundle")
         self.durations["total"] = round(time.perf_counter() - started, 3)
@@ -242,133 +220,32 @@ class TrainingJob:
             shutil.rmtree(self.work / folder)
         return self.store.publish(self.work, self._manifest())
 
-    def _fresh(
-        self, sources: dict[str, Retriever], early: dict[str, Retriever], answers: choice.Answers
+    def _early_sources(
+        self, sources: dict[str, Retriever], window: Window, answers: choice.Answers
     ) -> dict[str, Retriever]:
-        """The sources by whose lists orders are compared: fitted up to the validation window where new things come up
-        all the time, as those that serve are, since a stale source looks worse than what counts as of now; else those
-        of the history window."""
-        if self.lesson.own or self._random or answers.unmet < choice.LITTLE:
-            return early
-        with self.step("sources up to the validation window"):
-            window = self.window(self.lesson.dataset.log, self.lesson.windows.validation_start)
-            return self._fit(sources, window, "validation")
-
-    def _rankers(
-        self, spec: FeatureSpec, early: dict[str, Retriever], fresh: dict[str, Retriever]
-    ) -> tuple[Rankers, RequestRows]:
-        """The rankers, the order that pays, and the rows of requests that they learned from.
-
-        early: sources of the history window, whose proposals are learned from; fresh: those that orders are compared
-        by.
-        """
-        bundle = draft_bundle(self, spec, early)
-        with self.step("requests"), self.progress.step("requests"):
-            learn, judge = requests.draft(self, self.lesson, bundle)
-            rows = requests.rows_of(self, bundle, learn)
-            self._count(rows, sum(len(moment.users) for moment in learn))
-        rankers = self._of_requests(bundle, rows)
-        if self._actions_to_learn():
-            with self.step("training table"):
-                train_table, valid_table = self._tables(spec, early)
-            with self.step("heavy ranker"):
-                rankers.heavy = self._heavy(train_table, valid_table)
-            with self.step("baseline"):
-                rankers.baseline = self._baseline(rankers.heavy, train_table, valid_table)
-        with self.step("order"), self.progress.step("order of the lists"):
-            judged = draft_bundle(self, spec, fresh)
-            served = rankers.serving(judged)
-            rankers.order, self.metrics["order"] = requests.choose_order(self, [(served, moment) for moment in judge])
-        if self.refit:  # what was chosen by may be learned from now
-            rows = joined(rows, requests.rows_of(self, judged, judge))
-        return rankers, rows
-
-    def _of_requests(self, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
-        """The rankers that learn from requests, of these those that `order` needs (all where none is chosen yet)."""
-        light = relevance = None
-        fusion = learn_fusion(rows, bundle.proposing)
-        rows = with_fusion(rows, fusion)
-        if order is None or order.ranked:
-            with self.step("light ranker"):
-                light = requests.fit_light(self, bundle, rows)
-        if order is None or order.related:
-            with self.step("relevance ranker"):
-                relevance = requests.fit_relevance_ranker(self, rows)
-        if order is None and relevance is None and self.settings.ranking.relevance.enabled:
-            self.note("no relevance ranker: too little of what the sources proposed was taken")
-        if light is not None:
-            of = {"taken among what was proposed": {"train_roc_auc": light.auc}}
-            self.metrics["light"] = self.metrics.get("light", {}) | of
-        return Rankers(light, relevance, fusion)
-
-    def _rankers_crosswise(self, spec: FeatureSpec, early: dict[str, Retriever]) -> Rankers:
-        """The rankers and the order that pays where no order makes one part of a user's rows the last: each part is
-        foretold from the others, and orders are compared on every other user by rankers that learned from the rest."""
-        before = self.dataset.with_log(self.dataset.log.window(end=self.windows.test_start))
-        with self.step("requests"):
-            folds = crosswise(self, spec, early, before, random=True)
-            rows = joined(*(fold.rows for fold in folds))
-            self._count(rows, sum(len(fold.moment.users) for fold in folds))
-        judge = []
-        with self.step("rankers by halves"):
-            for side in (0, 1):
-                half = self._of_requests(folds[0].bundle, rows_of_side(folds, 1 - side))
-                for fold in folds:
-                    places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
-                    judge.append((half.serving(fold.bundle), fold.moment.take(places)))
-        with self.step("order"), self.progress.step("order of the lists"):
-            order, self.metrics["order"] = requests.choose_order(self, judge)
-        return replace(self._of_requests(folds[0].bundle, rows, order), order=order)
-
-    def _count(self, rows: RequestRows, asked: int) -> None:
-        self.metrics["requests"] = {"all": {
-            "rows": len(rows), "requests": asked, "wanted": rows.wanted, "proposed": rows.proposed,
-        }}
-
-    def _again(
-        self, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers, learned: RequestRows | None
-    ) -> Rankers:
-        """The rankers of requests once more, with what the test window tells; the heavy ranker stays.
-
-        Where rows have no order the test window tells nothing else than the parts before; where people's own rows are
-        the lesson, the last fifth of everybody is foretold; else the requests of the test window are added to those
-        before. What only cuts candidates for the heavy ranker stays.
-        """
-        if late is None or learned is None or not rankers.order.of_requests:
-            return rankers
-        later = requests.later_rows(self, draft_bundle(self, spec, late))
-        if self.lesson.own:
-            return self._with(
-                rankers, spec, late,
-                joined(*(fold.rows for fold in crosswise(self, spec, late, self.whole, random=False)), later),
-            )
-        return self._with(rankers, spec, late, joined(learned, later))
-
-    def _with(
-        self, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
-    ) -> Rankers:
-        fresh = self._of_requests(draft_bundle(self, spec, sources), rows, rankers.order)
-        return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance,
-                       fusion=fresh.fusion or rankers.fusion)
+        """The sources fitted on the history window, those that find next to nothing left out, with the settings that
+        the ranker's window speaks for."""
+        with self.step("sources on the history window"):
+            settled = choice.remembered(self, sources)
+            ready = {name: SOURCES[config.kind](config) for name, config in settled.items()}
+            early = fit_sources(self, ready, window, "history")
+            early |= fit_sources(self, {n: s for n, s in sources.items() if n not in settled}, window, "progress/trial")
+            if not early:
+                raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
+        with self.step("settings of sources"):
+            early = choice.without_weak(self, early, window, answers)
+            found = choice.tune(self, {n: s for n, s in early.items() if n not in settled}, window, answers)
+        with self.step("sources on the history window as settled"):
+            return {n: as_settled(self, n, early[n], found.get(n), window) for n in sources if n in early}
 
     @property
-    def _random(self) -> bool:
+    def unordered(self) -> bool:
         """Whether the rows of the data have no order."""
         return not self.whole.manifest.has_order and self.split.kind in ("user_random", "given")
-
-    def _actions_to_learn(self) -> list[str]:
-        """Actions that people both took and did not take often enough in the ranker's rows to have a head."""
-        w, least = self.lesson.windows, self.settings.ranking.heavy.min_positives
-        log = self.lesson.dataset.log.window(w.history_end, w.validation_start)
-        return [a for a, did in log.actions.items() if least <= int(did.sum()) <= len(log) - least]
 
     @property
     def threads(self) -> int:
         return self.settings.threads or len(os.sched_getaffinity(0))
-
-    def _sources(self) -> dict[str, Retriever]:
-        enabled = {name: config for name, config in self.settings.retrieval.items() if config.enabled}
-        return {name: SOURCES[config.kind](settle_seen(config, self.allows_seen)) for name, config in enabled.items()}
 
     @property
     def allows_seen(self) -> bool:
@@ -383,159 +260,11 @@ class TrainingJob:
         state = State.build(self.dataset.catalogue, log, end, **self.edges)
         return Window(self.dataset, self.dataset.catalogue, log, end, state, self.settings.seed)
 
-    def _fit(self, sources: dict[str, Retriever], window: Window, folder: str) -> dict[str, Retriever]:
-        """Fresh copies of the sources, fitted on the window or restored from their checkpoints."""
-        fitted = {}
-        with self.progress.step("sources", total=len(sources)) as bar:
-            for name, blank in sources.items():
-                bar.describe(name)
-                lack = blank.missing(window)
-                if lack is not None:
-                    self.note(f"source {name} steps aside: {lack}")
-                else:
-                    fitted[name] = self._fit_one(name, type(blank)(blank.config), window, folder)
-                bar.advance()
-        return fitted
-
-    def _settled(self, name: str, source: Retriever, config: RetrieverConfig | None, window: Window) -> Retriever:
-        """A source of the history window with the settings found: asked otherwise, or fitted anew where that is not
-        all; None where it was fitted with them."""
-        if config is None:
-            return source
-        weighting = getattr(config, "history_weighting", None)
-        if source.config.model_copy(update={"history_weighting": weighting} if weighting else {}) != config:
-            return self._fit_one(name, type(source)(config), window, "history")
-        if source.learns:
-            copied = self.work / "progress" / f"{name}.copy"
-            shutil.copyfile(self.work / "progress" / "trial" / f"{name}.pt", copied)
-            os.replace(copied, self.work / "history" / f"{name}.pt")  # whole or not at all, for a resumed training
-        return source if config == source.config else source.reweighted(weighting)
-
     def note(self, text: str) -> None:
         """Keep a note with the run, and say it once."""
         if text not in self.notes:
             self.notes.append(text)
             self.progress.message(text)
-
-    def _fit_one(self, name: str, source: Retriever, window: Window, folder: str) -> Retriever:
-        path = self.work / folder / f"{name}.pt"
-        start = time.perf_counter()
-        if not source.learns:
-            source.fit(window, self.progress)
-        elif path.is_file():
-            source.restore(load_checkpoint(path))
-        else:
-            source.fit(window, self.progress, self.work / "progress" / f"{folder}-{name}.pt")
-            save_checkpoint(path, source.checkpoint())
-        self.durations[f"fit {name} ({folder})"] = round(time.perf_counter() - start, 3)
-        return source
-
-    def _recall(self, sources: dict[str, Retriever], window: Window) -> dict[str, float]:
-        """Share of the items of the ranker's window, new to the user unless lists may hold others, that each source has
-        among its best RECALL_AT.
-
-        Fitted on the history window and measured on what follows it, so no number here saw its answers.
-        """
-        log, w = self.lesson.dataset.log, self.lesson.windows
-        later = log.window(w.history_end, w.test_start)
-        state = window.state  # knows nobody who is held out
-        if self.split.held_out is not None:
-            state = State.build(self.dataset.catalogue, log, window.end, **self.edges)
-        rows = np.flatnonzero(later.positive)
-        pairs = np.unique(later.user[rows].astype(np.int64) * self.dataset.catalogue.n_items + later.item[rows])
-        user, item = (
-            (pairs // self.dataset.catalogue.n_items).astype(np.int32),
-            (pairs % self.dataset.catalogue.n_items).astype(np.int32),
-        )
-        new = self.allows_seen | ~state.seen.contains(user, item[:, None])[:, 0]
-        user, item = user[new], item[new]
-        users = np.unique(user)
-        if len(users) > RECALL_USERS:
-            users = np.sort(np.random.default_rng(self.settings.seed).choice(users, RECALL_USERS, replace=False))
-        if not len(users):
-            return {}
-        mine = np.isin(user, users)
-        place, item = np.searchsorted(users, user[mine]), item[mine]
-        out = {}
-        for name, source in sources.items():
-            found, _ = source.retrieve(state, users, RECALL_AT)
-            keys = np.sort((np.arange(len(users))[:, None] * (self.dataset.catalogue.n_items + 1) + found)[found >= 0])
-            hits = np.isin(place * (self.dataset.catalogue.n_items + 1) + item, keys)
-            out[name] = round(float(np.mean(np.bincount(place, hits) / np.bincount(place))), 4)
-        return out
-
-    def _spec(self, sources: dict[str, Retriever]) -> FeatureSpec:
-        log = self.dataset.log
-        probe = np.zeros(1, np.int32)
-        state = State.build(self.dataset.catalogue, log.take(slice(0, 0)), self.windows.start)
-        measuring = tuple(n for n, s in sources.items() if s.score(state, probe, probe[:, None]) is not None)
-        names = self.dataset.categories
-        for side in ("user", "item"):
-            for column, why in getattr(self.dataset.catalogue, f"{side}_columns").refused.items():
-                self.notes.append(f"{side}s' column {column} becomes no feature: {why}")
-        return create_spec(
-            self.settings.features,
-            self.dataset.catalogue,
-            positive=log.positive_actions,
-            negative=log.negative_actions,
-            has_dwell=log.dwell is not None,
-            surfaces=names.get("surface", ()),
-            devices=names.get("device", ()),
-            similarities=measuring,
-            context=log.context,
-        )
-
-    def _tables(self, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:
-        log, w = self.lesson.dataset.log, self.lesson.windows
-        state = State.build(self.dataset.catalogue, log, w.history_end, **self.edges)
-
-        def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
-            return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
-
-        def table(start: int, end: int) -> FeatureTable:
-            rows = log.window(start, end)
-            return build_table(spec, self.dataset.catalogue, log, rows, **self.edges, similarity=similarity)
-
-        with self.progress.step("training table"):
-            return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
-
-    def _heavy(self, train_table: FeatureTable, valid_table: FeatureTable):
-        path = self.work / "checkpoints" / "heavy.pt"
-        heavy = fit_heavy(
-            self.settings.ranking.heavy,
-            train_table,
-            valid_table,
-            seed=self.settings.seed,
-            progress=self.progress,
-            resume=self.work / "progress" / "heavy.pt",
-            threads=self.settings.threads,
-            warm=self.warm,
-        )
-        save_checkpoint(path, heavy.checkpoint())
-        self.metrics["heavy"] = heavy.metrics
-        surfaces = self.dataset.categories.get("surface", ())
-        for task, codes in heavy.metrics.get("segments", {}).items():
-            # code 0 stands for unknown
-            named = {surfaces[c - 1] if 0 < c <= len(surfaces) else "unknown": row for c, row in codes.items()}
-            heavy.metrics["segments"][task] = named
-        self.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
-        if self.settings.ranking.precision == "int8":
-            self.scaled_on = scaling_rows(train_table)
-            if len(valid_table):
-                self.metrics["int8"] = int8_loss(heavy, self.scaled_on, valid_table)
-        return heavy
-
-    def _baseline(self, heavy, train_table: FeatureTable, valid_table: FeatureTable) -> TreeRanker | None:
-        """Quick trees on the heavy ranker's rows, for reports to compare it with; None where it is itself of trees."""
-        config = self.settings.ranking.baseline
-        if not config.enabled or heavy.config.kind == "lightgbm":
-            return None
-        baseline = fit_baseline(
-            config, train_table, valid_table, heavy.tasks, seed=self.settings.seed, progress=self.progress,
-            threads=self.settings.threads,
-        )
-        self.metrics["baseline"] = baseline.metrics
-        return baseline
 
     def _manifest(self) -> dict:
         m = self.dataset.manifest

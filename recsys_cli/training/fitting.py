@@ -1,0 +1,125 @@
+"""Candidate sources of a training: made from the settings, fitted on a window or restored, and what each finds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.data.state import State
+from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
+from recsys_cli.training import sources as choice
+
+if TYPE_CHECKING:
+    from recsys_cli.training.job import TrainingJob
+
+RECALL_AT = 500
+"""Depth at which training reports what each source finds of the ranker's window."""
+RECALL_USERS = 2000
+"""Users on whom it does so."""
+
+
+def blank_sources(job: TrainingJob) -> dict[str, Retriever]:
+    """Unfitted sources of the settings, but those that are switched off."""
+    enabled = {name: config for name, config in job.settings.retrieval.items() if config.enabled}
+    return {name: SOURCES[config.kind](settle_seen(config, job.allows_seen)) for name, config in enabled.items()}
+
+
+def fit_sources(job: TrainingJob, sources: dict[str, Retriever], window: Window, folder: str) -> dict[str, Retriever]:
+    """Fresh copies of the sources, fitted on the window or restored from their checkpoints."""
+    fitted = {}
+    with job.progress.step("sources", total=len(sources)) as bar:
+        for name, blank in sources.items():
+            bar.describe(name)
+            lack = blank.missing(window)
+            if lack is not None:
+                job.note(f"source {name} steps aside: {lack}")
+            else:
+                fitted[name] = fit_one(job, name, type(blank)(blank.config), window, folder)
+            bar.advance()
+    return fitted
+
+
+def as_settled(
+    job: TrainingJob, name: str, source: Retriever, config: RetrieverConfig | None, window: Window
+) -> Retriever:
+    """A source of the history window with the settings found: asked otherwise, or fitted anew where that is not
+    all; None where it was fitted with them."""
+    if config is None:
+        return source
+    weighting = getattr(config, "history_weighting", None)
+    if source.config.model_copy(update={"history_weighting": weighting} if weighting else {}) != config:
+        return fit_one(job, name, type(source)(config), window, "history")
+    if source.learns:
+        copied = job.work / "progress" / f"{name}.copy"
+        shutil.copyfile(job.work / "progress" / "trial" / f"{name}.pt", copied)
+        os.replace(copied, job.work / "history" / f"{name}.pt")  # whole or not at all, for a resumed training
+    return source if config == source.config else source.reweighted(weighting)
+
+
+def fresh_sources(
+    job: TrainingJob, sources: dict[str, Retriever], early: dict[str, Retriever], answers: choice.Answers
+) -> dict[str, Retriever]:
+    """The sources by whose lists orders are compared: fitted up to the validation window where new things come up
+    all the time, as those that serve are, since a stale source looks worse than what counts as of now; else those
+    of the history window."""
+    if job.lesson.own or job.unordered or answers.unmet < choice.LITTLE:
+        return early
+    with job.step("sources up to the validation window"):
+        window = job.window(job.lesson.dataset.log, job.lesson.windows.validation_start)
+        return fit_sources(job, sources, window, "validation")
+
+
+def recall_of(job: TrainingJob, sources: dict[str, Retriever], window: Window) -> dict[str, float]:
+    """Share of the items of the ranker's window, new to the user unless lists may hold others, that each source has
+    among its best RECALL_AT.
+
+    Fitted on the history window and measured on what follows it, so no number here saw its answers.
+    """
+    log, w = job.lesson.dataset.log, job.lesson.windows
+    later = log.window(w.history_end, w.test_start)
+    state = window.state  # knows nobody who is held out
+    if job.split.held_out is not None:
+        state = State.build(job.dataset.catalogue, log, window.end, **job.edges)
+    rows = np.flatnonzero(later.positive)
+    pairs = np.unique(later.user[rows].astype(np.int64) * job.dataset.catalogue.n_items + later.item[rows])
+    user, item = (
+        (pairs // job.dataset.catalogue.n_items).astype(np.int32),
+        (pairs % job.dataset.catalogue.n_items).astype(np.int32),
+    )
+    new = job.allows_seen | ~state.seen.contains(user, item[:, None])[:, 0]
+    user, item = user[new], item[new]
+    users = np.unique(user)
+    if len(users) > RECALL_USERS:
+        users = np.sort(np.random.default_rng(job.settings.seed).choice(users, RECALL_USERS, replace=False))
+    if not len(users):
+        return {}
+    mine = np.isin(user, users)
+    place, item = np.searchsorted(users, user[mine]), item[mine]
+    out = {}
+    for name, source in sources.items():
+        found, _ = source.retrieve(state, users, RECALL_AT)
+        keys = np.sort((np.arange(len(users))[:, None] * (job.dataset.catalogue.n_items + 1) + found)[found >= 0])
+        hits = np.isin(place * (job.dataset.catalogue.n_items + 1) + item, keys)
+        out[name] = round(float(np.mean(np.bincount(place, hits) / np.bincount(place))), 4)
+    return out
+
+
+def fit_one(job: TrainingJob, name: str, source: Retriever, window: Window, folder: str) -> Retriever:
+    """The source fitted on the window, or restored where its checkpoint is in the folder of the training."""
+    path = job.work / folder / f"{name}.pt"
+    start = time.perf_counter()
+    if not source.learns:
+        source.fit(window, job.progress)
+    elif path.is_file():
+        source.restore(load_checkpoint(path))
+    else:
+        source.fit(window, job.progress, job.work / "progress" / f"{folder}-{name}.pt")
+        save_checkpoint(path, source.checkpoint())
+    job.durations[f"fit {name} ({folder})"] = round(time.perf_counter() - start, 3)
+    return source

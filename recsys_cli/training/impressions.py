@@ -1,0 +1,111 @@
+"""What training learns from logged impressions: their features, the heavy ranker, and trees to compare it with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.artifacts.checkpoint import save_checkpoint
+from recsys_cli.data.state import State
+from recsys_cli.features.build import build_table
+from recsys_cli.features.define import create_spec
+from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.features.table import FeatureTable
+from recsys_cli.ranking.serving.quantise import int8_loss, scaling_rows
+from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trees.baseline import fit_baseline
+
+if TYPE_CHECKING:
+    from recsys_cli.ranking.trees.ranker import TreeRanker
+    from recsys_cli.retrieval.base import Retriever
+    from recsys_cli.training.job import TrainingJob
+
+
+def actions_to_learn(job: TrainingJob) -> list[str]:
+    """Actions that people both took and did not take often enough in the ranker's rows to have a head."""
+    w, least = job.lesson.windows, job.settings.ranking.heavy.min_positives
+    log = job.lesson.dataset.log.window(w.history_end, w.validation_start)
+    return [a for a, did in log.actions.items() if least <= int(did.sum()) <= len(log) - least]
+
+
+def spec_of(job: TrainingJob, sources: dict[str, Retriever]) -> FeatureSpec:
+    """The features that the data and these sources allow."""
+    log = job.dataset.log
+    probe = np.zeros(1, np.int32)
+    state = State.build(job.dataset.catalogue, log.take(slice(0, 0)), job.windows.start)
+    measuring = tuple(n for n, s in sources.items() if s.score(state, probe, probe[:, None]) is not None)
+    names = job.dataset.categories
+    for side in ("user", "item"):
+        for column, why in getattr(job.dataset.catalogue, f"{side}_columns").refused.items():
+            job.notes.append(f"{side}s' column {column} becomes no feature: {why}")
+    return create_spec(
+        job.settings.features,
+        job.dataset.catalogue,
+        positive=log.positive_actions,
+        negative=log.negative_actions,
+        has_dwell=log.dwell is not None,
+        surfaces=names.get("surface", ()),
+        devices=names.get("device", ()),
+        similarities=measuring,
+        context=log.context,
+    )
+
+
+def tables_of(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:
+    """Logged impressions of the ranker's window and of the validation window, with features as of each."""
+    log, w = job.lesson.dataset.log, job.lesson.windows
+    state = State.build(job.dataset.catalogue, log, w.history_end, **job.edges)
+
+    def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
+        return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
+
+    def table(start: int, end: int) -> FeatureTable:
+        rows = log.window(start, end)
+        return build_table(spec, job.dataset.catalogue, log, rows, **job.edges, similarity=similarity)
+
+    with job.progress.step("training table"):
+        return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
+
+
+def fit_heavy_ranker(job: TrainingJob, train_table: FeatureTable, valid_table: FeatureTable):
+    """The heavy ranker, kept as a checkpoint of the training; its figures become the run's."""
+    path = job.work / "checkpoints" / "heavy.pt"
+    heavy = fit_heavy(
+        job.settings.ranking.heavy,
+        train_table,
+        valid_table,
+        seed=job.settings.seed,
+        progress=job.progress,
+        resume=job.work / "progress" / "heavy.pt",
+        threads=job.settings.threads,
+        warm=job.warm,
+    )
+    save_checkpoint(path, heavy.checkpoint())
+    job.metrics["heavy"] = heavy.metrics
+    surfaces = job.dataset.categories.get("surface", ())
+    for task, codes in heavy.metrics.get("segments", {}).items():
+        # code 0 stands for unknown
+        named = {surfaces[c - 1] if 0 < c <= len(surfaces) else "unknown": row for c, row in codes.items()}
+        heavy.metrics["segments"][task] = named
+    job.notes.extend(f"no head for {action}: {why}" for action, why in heavy.dropped.items())
+    if job.settings.ranking.precision == "int8":
+        job.scaled_on = scaling_rows(train_table)
+        if len(valid_table):
+            job.metrics["int8"] = int8_loss(heavy, job.scaled_on, valid_table)
+    return heavy
+
+
+def fit_baseline_ranker(
+    job: TrainingJob, heavy, train_table: FeatureTable, valid_table: FeatureTable
+) -> TreeRanker | None:
+    """Quick trees on the heavy ranker's rows, for reports to compare it with; None where it is itself of trees."""
+    config = job.settings.ranking.baseline
+    if not config.enabled or heavy.config.kind == "lightgbm":
+        return None
+    baseline = fit_baseline(
+        config, train_table, valid_table, heavy.tasks, seed=job.settings.seed, progress=job.progress,
+        threads=job.settings.threads,
+    )
+    job.metrics["baseline"] = baseline.metrics
+    return baseline

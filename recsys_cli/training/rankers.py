@@ -1,0 +1,125 @@
+"""The rankers of a training and the order that pays: learned on windows in time, or crosswise where rows have no
+order, and once more with what the test window tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from recsys_cli.pipeline.requests import RequestRows, joined
+from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
+from recsys_cli.training import requests
+from recsys_cli.training.bundles import Rankers, draft_bundle
+from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.impressions import actions_to_learn, fit_baseline_ranker, fit_heavy_ranker, tables_of
+
+if TYPE_CHECKING:
+    from recsys_cli.features.spec import FeatureSpec
+    from recsys_cli.pipeline.bundle import Bundle
+    from recsys_cli.pipeline.order import Order
+    from recsys_cli.retrieval.base import Retriever
+    from recsys_cli.training.job import TrainingJob
+
+
+def rankers_in_time(
+    job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever], fresh: dict[str, Retriever]
+) -> tuple[Rankers, RequestRows]:
+    """The rankers, the order that pays, and the rows of requests that they learned from.
+
+    early: sources of the history window, whose proposals are learned from; fresh: those that orders are compared
+    by.
+    """
+    bundle = draft_bundle(job, spec, early)
+    with job.step("requests"), job.progress.step("requests"):
+        learn, judge = requests.draft(job, job.lesson, bundle)
+        rows = requests.rows_of(job, bundle, learn)
+        _count(job, rows, sum(len(moment.users) for moment in learn))
+    rankers = rankers_of(job, bundle, rows)
+    if actions_to_learn(job):
+        with job.step("training table"):
+            train_table, valid_table = tables_of(job, spec, early)
+        with job.step("heavy ranker"):
+            rankers.heavy = fit_heavy_ranker(job, train_table, valid_table)
+        with job.step("baseline"):
+            rankers.baseline = fit_baseline_ranker(job, rankers.heavy, train_table, valid_table)
+    with job.step("order"), job.progress.step("order of the lists"):
+        judged = draft_bundle(job, spec, fresh)
+        served = rankers.serving(judged)
+        rankers.order, job.metrics["order"] = requests.choose_order(job, [(served, moment) for moment in judge])
+    if job.refit:  # what was chosen by may be learned from now
+        rows = joined(rows, requests.rows_of(job, judged, judge))
+    return rankers, rows
+
+
+def rankers_of(job: TrainingJob, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
+    """The rankers that learn from requests, of these those that `order` needs (all where none is chosen yet)."""
+    light = relevance = None
+    fusion = learn_fusion(rows, bundle.proposing)
+    rows = with_fusion(rows, fusion)
+    if order is None or order.ranked:
+        with job.step("light ranker"):
+            light = requests.fit_light(job, bundle, rows)
+    if order is None or order.related:
+        with job.step("relevance ranker"):
+            relevance = requests.fit_relevance_ranker(job, rows)
+    if order is None and relevance is None and job.settings.ranking.relevance.enabled:
+        job.note("no relevance ranker: too little of what the sources proposed was taken")
+    if light is not None:
+        of = {"taken among what was proposed": {"train_roc_auc": light.auc}}
+        job.metrics["light"] = job.metrics.get("light", {}) | of
+    return Rankers(light, relevance, fusion)
+
+
+def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever]) -> Rankers:
+    """The rankers and the order that pays where no order makes one part of a user's rows the last: each part is
+    foretold from the others, and orders are compared on every other user by rankers that learned from the rest."""
+    before = job.dataset.with_log(job.dataset.log.window(end=job.windows.test_start))
+    with job.step("requests"):
+        folds = crosswise(job, spec, early, before, random=True)
+        rows = joined(*(fold.rows for fold in folds))
+        _count(job, rows, sum(len(fold.moment.users) for fold in folds))
+    judge = []
+    with job.step("rankers by halves"):
+        for side in (0, 1):
+            half = rankers_of(job, folds[0].bundle, rows_of_side(folds, 1 - side))
+            for fold in folds:
+                places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
+                judge.append((half.serving(fold.bundle), fold.moment.take(places)))
+    with job.step("order"), job.progress.step("order of the lists"):
+        order, job.metrics["order"] = requests.choose_order(job, judge)
+    return replace(rankers_of(job, folds[0].bundle, rows, order), order=order)
+
+
+def _count(job: TrainingJob, rows: RequestRows, asked: int) -> None:
+    job.metrics["requests"] = {"all": {
+        "rows": len(rows), "requests": asked, "wanted": rows.wanted, "proposed": rows.proposed,
+    }}
+
+
+def learned_again(
+    job: TrainingJob, spec: FeatureSpec, late: dict[str, Retriever] | None, rankers: Rankers,
+    learned: RequestRows | None,
+) -> Rankers:
+    """The rankers of requests once more, with what the test window tells; the heavy ranker stays.
+
+    Where rows have no order the test window tells nothing else than the parts before; where people's own rows are
+    the lesson, the last fifth of everybody is foretold; else the requests of the test window are added to those
+    before. What only cuts candidates for the heavy ranker stays.
+    """
+    if late is None or learned is None or not rankers.order.of_requests:
+        return rankers
+    later = requests.later_rows(job, draft_bundle(job, spec, late))
+    if job.lesson.own:
+        return _with(job,
+            rankers, spec, late,
+            joined(*(fold.rows for fold in crosswise(job, spec, late, job.whole, random=False)), later),
+        )
+    return _with(job, rankers, spec, late, joined(learned, later))
+
+
+def _with(
+    job: TrainingJob, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
+) -> Rankers:
+    fresh = rankers_of(job, draft_bundle(job, spec, sources), rows, rankers.order)
+    return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance,
+                   fusion=fresh.fusion or rankers.fusion)
