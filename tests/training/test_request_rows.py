@@ -16,6 +16,7 @@ from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES
 from recsys_cli.settings import Settings
 from recsys_cli.training.bundles import draft_bundle
+from recsys_cli.training.impressions import spec_of
 from recsys_cli.training.job import TrainingJob
 from recsys_cli.training.requests import feature_names
 
@@ -33,7 +34,7 @@ def setting(tiny_dataset):
     sources = {kind: SOURCES[kind](SOURCES[kind].config_type()) for kind in KINDS}
     for source in sources.values():
         source.fit(window, Progress())
-    spec = job._spec(sources)
+    spec = spec_of(job, sources)
     return job, draft_bundle(job, spec, sources)
 
 
