@@ -20,14 +20,16 @@ from recsys_cli.data.state import State
 from recsys_cli.errors import UnknownIdError, UsageError, nearest
 from recsys_cli.features.snapshot import Context, Snapshot
 from recsys_cli.parallel import one_blas_thread
-from recsys_cli.pipeline.build import build_stages
+from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
-from recsys_cli.pipeline.candidates import Candidates, Query, StageRecord, run_stages
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.explain import Recommendations, describe_slate
-from recsys_cli.pipeline.filters import Policy
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
-from recsys_cli.pipeline.order import Order, resolve_order
+from recsys_cli.pipeline.order import Order
+from recsys_cli.pipeline.order_scores import resolve_order
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.runner import Runner, StageRecord
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -95,7 +97,7 @@ class RecommendationEngine:
         if self.state is None:
             object.__setattr__(self, "state", self.bundle.state)
             object.__setattr__(self, "snapshot", self.bundle.snapshot)
-        object.__setattr__(self, "_stages", build_stages(self.pipeline, self.bundle, self.order))
+        object.__setattr__(self, "stages", build_pipeline(self.pipeline, self.bundle, self.order))
 
     @classmethod
     def load(
@@ -129,7 +131,7 @@ class RecommendationEngine:
     @property
     def notes(self) -> list[str]:
         """What the stages of this pipeline could not take as it was given."""
-        return [note for stage in self._stages for note in getattr(stage, "notes", ())]
+        return self.stages.notes
 
     @property
     def repeats(self) -> bool:
@@ -139,7 +141,7 @@ class RecommendationEngine:
     @property
     def safety_rules(self) -> SafetyRules | None:
         """The rules that act in this pipeline; None where none can."""
-        return next((stage.rules for stage in self._stages if isinstance(stage, Policy)), None)
+        return self.stages.rules
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -226,35 +228,25 @@ class RecommendationEngine:
             salt=salt,
             journal=[] if self.trace.recording else None,
         )
-        stages = self._stages
-        kept: dict[str, Any] = {}
-        if ready is not None:
-            stages = stages[[stage.name for stage in stages].index("hydrate") + 1 :]
-            kept |= {"sourced": None, "hydrated": ready, "counts": ready.counts}
-
-        def observe(stage: str, candidates: Candidates) -> None:
-            if stage == "sources":
-                kept["sourced"] = candidates
-            if stage == "utility":
-                kept["ranked"] = candidates
-            if stage == "fallback":
-                return
-            if stage == "hydrate":
-                kept["hydrated"] = candidates
-            elif "hydrated" not in kept:
-                kept["counts"] = candidates.counts
-
-        final, funnel = run_stages(stages, query, observe, ready)
+        runner = Runner(query, ready)
+        if ready is None:
+            sourced = runner.run(self.stages.sourcing)
+            counts = runner.run(self.stages.filtering).counts
+            ready = runner.run(self.stages.completion)
+        else:
+            sourced, counts = None, ready.counts
+        ranked = runner.run(self.stages.ranking)
+        final = runner.run(self.stages.selection)
         batch = SlateBatch(
             users=users,
             items=final.items,
             scores=final.scores,
             sources=final.sources,
-            fallback=self._fallback(users, kept["counts"], n),
-            funnel=funnel,
-            sourced=kept["sourced"] if keep_sourced else None,
-            ranked=kept["ranked"] if keep_sourced else None,
-            hydrated=kept["hydrated"] if keep_sourced else None,
+            fallback=self._fallback(users, counts, n),
+            funnel=runner.records,
+            sourced=sourced if keep_sourced else None,
+            ranked=ranked if keep_sourced else None,
+            hydrated=ready if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
         )
         self.trace.event(
@@ -263,7 +255,7 @@ class RecommendationEngine:
             users=len(users),
             user=self.bundle.user_ids.external(np.where(users[:1] < len(self.bundle.user_ids), users[:1], -1))[0],
             ms=round((time.perf_counter() - started) * 1e3, 3),
-            stages=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in funnel],
+            stages=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in runner.records],
             fallback=sum(reason is not None for reason in batch.fallback),
             short=int((final.counts < n).sum()),
         )

@@ -31,7 +31,7 @@ from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.order import Order
-from recsys_cli.pipeline.requests import RequestRows, joined
+from recsys_cli.pipeline.request_rows import RequestRows, joined
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.registry import RANKERS
