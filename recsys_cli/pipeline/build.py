@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from recsys_cli.errors import ConfigError, UsageError, nearest
 from recsys_cli.pipeline.added import STAGE_KINDS
@@ -45,7 +46,7 @@ class Pipeline:
         sourced = next(i for i, kind in enumerate(kinds) if kind is not Source)
         filled = next((i for i in range(sourced, ranked) if kinds[i] is Source), ranked)
         cuts = (0, sourced, filled, ranked, selected, len(stages))
-        return cls(*(tuple(stages[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)), rules)
+        return cls(*(tuple(stages[a:b]) for a, b in pairwise(cuts)), rules)
 
     @property
     def gathering(self) -> Stages:
