@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -76,13 +77,16 @@ class Pipeline:
         return names
 
 
-def build_pipeline(config: PipelineConfig, bundle: Bundle, order: Order | None = None) -> Pipeline:
+def build_pipeline(
+    config: PipelineConfig, bundle: Bundle, order: Order | None = None, kinds: Mapping[str, type[Stage]] = STAGE_KINDS
+) -> Pipeline:
     """Sources, filters, light ranking, hydration, heavy ranking, safety policy, utility, exploration, caps, the last
     checks, selection, in the order of the settings; raises ConfigError where the configuration names a source, a
     score, an attribute or a stage that is not there or an order that cannot be, and DataError where a file of personal
     weights is not one.
 
-    order: what orders the candidates, in place of what the settings and the run say.
+    order: what orders the candidates, in place of what the settings and the run say. kinds: `kind` → class, of the
+    stages that settings add.
     """
     setup = Setup(config, bundle, resolve_order(config, bundle) if order is None else order)
     make = {name: partial(entry.make, setup) for name, entry in STAGES.items()}
@@ -90,15 +94,15 @@ def build_pipeline(config: PipelineConfig, bundle: Bundle, order: Order | None =
     for name, settings in config.stages.items():
         if name in STAGES:
             raise ConfigError(f"pipeline.stages: there is a stage {name!r} already", "give it another name")
-        added[name] = STAGE_KINDS[settings.kind]
+        added[name] = kinds[settings.kind]
         make[name] = partial(added[name], settings)
     built_in = {name: entry.kind for name, entry in STAGES.items()}
-    kinds = built_in | added
+    classes = built_in | added
     names = config.sequence or usual_sequence(built_in, added)
-    check_sequence(names, kinds)
+    check_sequence(names, classes)
     made: dict[str, Stage | None] = {}
     # what everything has to pass is made first: others are made with it
-    for name in sorted(names, key=lambda n: not (issubclass(kinds[n], Filter) and kinds[n].again)):
+    for name in sorted(names, key=lambda n: not (issubclass(classes[n], Filter) and classes[n].again)):
         made[name] = stage = make[name]()
         if stage is None:
             continue
