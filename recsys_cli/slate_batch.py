@@ -43,7 +43,7 @@ def concatenated(parts: list[SlateBatch]) -> SlateBatch:
     return SlateBatch(
         users=np.concatenate([p.users for p in parts]),
         items=np.concatenate([p.items for p in parts]),
-        scores={n: np.concatenate([p.scores[n] for p in parts]) for n in parts[0].scores},
+        scores={name: _score(parts, name) for name in dict.fromkeys(n for p in parts for n in p.scores)},
         sources=np.concatenate([p.sources for p in parts]),
         fallback=[f for p in parts for f in p.fallback],
         funnel=_funnel(parts),
@@ -67,6 +67,11 @@ def _pad_together(parts: list[Candidates], *, scores: bool = False) -> Candidate
         joined([p.sources for p in parts], 0),
         {name: joined([p.scores[name] for p in parts], 0) for name in names},
     )
+
+
+def _score(parts: list[SlateBatch], name: str) -> np.ndarray:
+    """A score of all batches; 0 in those that were made without what gives it."""
+    return np.concatenate([p.scores.get(name, np.zeros(p.items.shape, np.float32)) for p in parts])
 
 
 def _funnel(parts: list[SlateBatch]) -> list[StageRecord]:

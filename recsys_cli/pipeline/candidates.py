@@ -23,7 +23,8 @@ class Candidates:
     @classmethod
     def empty(cls, users: int) -> Candidates:
         """No candidates of so many users."""
-        return cls(np.zeros((users, 0), np.int32), np.zeros((users, 0), np.uint32))
+        none = np.zeros((users, 0), np.float32)
+        return cls(none.astype(np.int32), none.astype(np.uint32), {"rrf": none})
 
     @property
     def filled(self) -> np.ndarray:
@@ -79,6 +80,7 @@ class Candidates:
         return self.take(order)
 
     def with_scores(self, **scores: np.ndarray) -> Candidates:
+        """The same candidates with further scores, float32[B, K] each."""
         return replace(self, scores={**self.scores, **scores})
 
 

@@ -30,6 +30,7 @@ class Order:
 
     @property
     def orders(self) -> set[str]:
+        """Those of the two groups of people."""
         return {self.known, self.new}
 
     @property
@@ -48,6 +49,7 @@ class Order:
         return RELEVANCE in self.orders or (HEAVY in self.orders and self.exponent > 0)
 
     def to_json(self) -> dict:
+        """What `Order(**…)` takes."""
         return asdict(self)
 
 

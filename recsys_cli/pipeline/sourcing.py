@@ -58,7 +58,7 @@ def merge(
     """
     b, width = items.shape
     if not items.size:
-        return _empty(b)
+        return Candidates.empty(b)
     # one sort of whole numbers: the item, then the column it stood in
     shift = np.int64(max(width - 1, 1).bit_length())
     keys = np.sort((items.astype(np.int64) << shift) + np.arange(width), axis=1)
@@ -69,7 +69,7 @@ def merge(
     first[:, 1:] &= items[:, 1:] != items[:, :-1]
     starts = np.flatnonzero(first)
     if not len(starts):
-        return _empty(b)
+        return Candidates.empty(b)
     bits = np.where(empty, np.uint32(0), _at(bits, columns))
     weights = np.where(empty, np.float32(0), _at(weights, columns))
     # fillers sort to the front of the next row and carry no bits, no weight and the last place in the order, so
@@ -115,10 +115,6 @@ def _grid(rows: np.ndarray, items: np.ndarray, bits: np.ndarray, weights: np.nda
     return out
 
 
-def _empty(b: int) -> Candidates:
-    return Candidates(np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32), {"rrf": np.zeros((b, 0), np.float32)})
-
-
 class Sourcing(Source):
     """Asks every source and merges the proposals as `merge` of the settings says."""
 
@@ -149,7 +145,7 @@ def propose(
     where the query keeps failures.
     """
     if not budgets:
-        return _empty(len(query))
+        return Candidates.empty(len(query))
     items, marks, weights, order, lists = [], [], [], [], {}
     for name, k in budgets.items():
         depth = k if config is None else _depth(config, k, query.state.catalogue.n_items)
@@ -170,7 +166,7 @@ def propose(
         weights.append(weight)
         order.append(rank / np.float32(k))
     if not items:
-        return _empty(len(query))
+        return Candidates.empty(len(query))
     every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
     if config is None:
         return with_ranks(merge(*every), lists)

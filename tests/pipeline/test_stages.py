@@ -171,6 +171,18 @@ def test_slates_are_filled_up_where_every_source_fails(engine, bundle, monkeypat
     assert [f.part for f in batch.failures] == ["source popularity"]
 
 
+def test_what_fails_for_some_users_of_many_leaves_the_others_their_scores(engine):
+    class Sometimes(Hydrator):
+        def scores(self, query, candidates):
+            if 3 in query.users:
+                raise RuntimeError("busy")
+            return {"extra": np.ones(candidates.items.shape, np.float32)}
+
+    batch = engine({"extra": Sometimes}, batch_size=10).slates(USERS)
+    assert batch.scores["extra"].tolist() == [[0.0] * 10] * 10 + [[1.0] * 10] * 20
+    assert [r.name for r in batch.funnel].count("extra") == 1 and len(batch.failures) == 1
+
+
 def test_a_hydrator_that_fails_changes_nothing_and_is_told_once(engine):
     plain, broken = engine(batch_size=8), engine({"extra": Broken}, batch_size=8)
     batch = broken.slates(USERS)
