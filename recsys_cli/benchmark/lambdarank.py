@@ -17,7 +17,8 @@ from recsys_cli.data.split_rows import HISTORY, TEST, arrange
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import after_everything
 from recsys_cli.pipeline.request_features import candidate_features, request_feature_names
-from recsys_cli.pipeline.requests import TAKEN, Moment, RequestRows, ask, moment_of, request_rows
+from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
+from recsys_cli.pipeline.requests import Moment, ask, moment_of, request_rows
 from recsys_cli.pipeline.scoring import similarities
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Window

@@ -106,7 +106,7 @@ def _light(engine: RecommendationEngine, case) -> Attribution:
 def _as_candidate(engine: RecommendationEngine, case, names: tuple[str, ...]) -> dict[str, float]:
     """Features of the item among what the sources propose to the user now; UsageError where it is not among that."""
     from recsys_cli.features.context import Context
-    from recsys_cli.pipeline.candidates import Query
+    from recsys_cli.pipeline.query import Query
     from recsys_cli.pipeline.request_features import candidate_features
     from recsys_cli.pipeline.scoring import similarities
 

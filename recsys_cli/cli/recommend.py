@@ -38,6 +38,10 @@ def recommend(
     explain: Annotated[
         bool, typer.Option("--explain", help="Predictions, similarities, safety and the reason of each item")
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="STAGE", help="Leave a stage out; --explain lists them (repeatable)"),
+    ] = None,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
     ] = True,
@@ -73,19 +77,21 @@ def recommend(
         ids = None
     else:
         ids = _owned(engine, list(user) if user else _read_ids(users_file))
+    asked = {"fallback": fallback, "without": without or ()}
     if as_rows:
-        _emit_rows(call, engine, ids, shards, n=number, context=values, fallback=fallback, explain=explain)
+        _emit_rows(call, engine, ids, shards, n=number, context=values, explain=explain, **asked)
         return
     every = engine.bundle.user_ids.external(list(range(len(engine.bundle.user_ids)))) if ids is None else ids
-    answers = list(engine.recommend_many(every, number, values, fallback=fallback))
+    answers = list(engine.recommend_many(every, number, values, **asked))
     _tell_fallback(call, engine, Counter(a.fallback for a in answers if a.fallback))
+    _tell_failures(call, Counter(note for a in answers for note in a.failures))
     document = [a.to_dict() for a in answers]
     single = len(document) == 1 and not everybody and users_file is None
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
 
 
 def _guest(call: Invocation, engine: RecommendationEngine, history: str) -> tuple[RecommendationEngine, list[str]]:
-    from recsys_cli.engine import GUEST
+    from recsys_cli.slate_engine import GUEST
 
     ids = split_history(history, engine.bundle.item_ids)
     if not ids:
@@ -98,13 +104,12 @@ def _guest(call: Invocation, engine: RecommendationEngine, history: str) -> tupl
 
 def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None, shards: int, **options) -> None:
     """Write the slates row by row, as they come."""
-    from recsys_cli.pipeline.export import write_slates
-
     if call.output is None and call.format == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet does not belong on a terminal", "name a file with --output, or redirect stdout")
     target = sys.stdout.buffer if call.output is None else call.output
-    written = write_slates(engine, ids, target, call.format, shards=shards, progress=call.progress, **options)
+    written = engine.write_slates(ids, target, call.format, shards=shards, progress=call.progress, **options)
     _tell_fallback(call, engine, written.fallback)
+    _tell_failures(call, written.failures)
     if call.output is not None:
         call.say(f"wrote {written.rows:,} recommendations for {written.users:,} users to {call.output}")
 
@@ -113,6 +118,11 @@ def _tell_fallback(call: Invocation, engine: RecommendationEngine, reasons: Coun
     helpers = " and ".join(engine.pipeline.sourcing.fallback)
     for reason, users in reasons.items():
         call.say(f"{users:,} user{'s' if users > 1 else ''}: {reason}; filled from {helpers}")
+
+
+def _tell_failures(call: Invocation, failures: Counter[str]) -> None:
+    for failure in failures:
+        call.say(f"warning: {failure}")
 
 
 def split_history(text: str, known) -> list[str]:

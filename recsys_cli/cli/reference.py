@@ -39,9 +39,15 @@ def commands() -> Iterator[tuple[str, Callable]]:
     """(name as it is typed, function) of every command, in the order of `recsys --help`."""
     for module in common.COMMANDS:
         importlib.import_module(f"recsys_cli.cli.{module}")
-    for info in common.app.registered_commands:
+    # they register as they are imported, and another command may have been imported before
+    place = {f"recsys_cli.cli.{module}": number for number, module in enumerate(common.COMMANDS)}
+    for info in sorted(common.app.registered_commands, key=lambda info: place[info.callback.__module__]):
         yield info.name, info.callback
-    for group in common.app.registered_groups:
+
+    def first(group) -> int:
+        return min(place[info.callback.__module__] for info in group.typer_instance.registered_commands)
+
+    for group in sorted(common.app.registered_groups, key=first):
         for info in group.typer_instance.registered_commands:
             yield f"{group.name} {info.name}", info.callback
 

@@ -25,9 +25,7 @@ def similar_items(
     run: Run = None,
 ) -> None:
     """Items most like one: by shared engagement, by vectors or by content."""
-    from recsys_cli.pipeline.similar import similar_items as ask
-
-    _emit(call, ask(_engine(call, run), item, number, source))
+    _emit(call, _engine(call, run).similar_items(item, number, source))
 
 
 @command(app, "similar-users", dashed_ids=True)
@@ -39,9 +37,7 @@ def similar_users(
     run: Run = None,
 ) -> None:
     """Users most like one, by the vectors or neighbours of a source."""
-    from recsys_cli.pipeline.similar import similar_users as ask
-
-    _emit(call, ask(_engine(call, run), user, number, source))
+    _emit(call, _engine(call, run).similar_users(user, number, source))
 
 
 def _engine(call: Invocation, run: str | None):

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from recsys_cli.pipeline.explain import Recommendation, Recommendations, label_of
+from recsys_cli.answers.reasons import label_of
+from recsys_cli.answers.slate import Recommendation, Recommendations
 
 _SHORT = {
     "in_network": "net",

@@ -16,8 +16,9 @@ from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.offline import sample_users
 from recsys_cli.evaluation.truth import Truth, find_truth
 from recsys_cli.pipeline.config import SourcingConfig
-from recsys_cli.pipeline.fusion import learn_curves
-from recsys_cli.pipeline.sourcing import Asking, budgets, propose
+from recsys_cli.pipeline.query import SourceQuery
+from recsys_cli.pipeline.rank_curves import learn_curves
+from recsys_cli.pipeline.sourcing import budgets, propose
 from recsys_cli.retrieval import make
 from recsys_cli.retrieval.base import Window, settle_seen
 from recsys_cli.training.sources import CATALOGUE, FEED, MOVING
@@ -137,7 +138,7 @@ class _Lists:
             return self.sources[name].retrieve(self.state, users, k)[0]
         asked = budgets(config, self.sources, self.configured)
         bits = {source: bit for bit, source in enumerate(self.configured)}
-        return propose(Asking(users, self.state), asked, self.sources, bits, config).items
+        return propose(SourceQuery(users, self.state), asked, self.sources, bits, config).items
 
     def recall(self, truth: Truth, name: str, config: SourcingConfig, batch: int = 256) -> np.ndarray:
         """float64[users] share of what each turned to that is among the candidates."""

@@ -20,8 +20,9 @@ from recsys_cli.data.dataset import lookup, table_files
 from recsys_cli.errors import DataError
 from recsys_cli.evaluation.ranking_metrics import graded_ndcg
 from recsys_cli.features.context import Context
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.filters import Policy, prefilters
+from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.utility import multipliers, weights_of
 from recsys_cli.retrieval.base import topk
 

@@ -17,11 +17,12 @@ from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
 
 if TYPE_CHECKING:
-    from recsys_cli.engine import RecommendationEngine, SlateBatch
+    from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.oracle import Oracle
     from recsys_cli.evaluation.truth import Truth
     from recsys_cli.progress import Progress
+    from recsys_cli.slate_batch import SlateBatch
 
 FUNNEL = "funnel"
 """The whole pipeline among the systems of a report."""

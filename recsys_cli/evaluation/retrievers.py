@@ -18,7 +18,8 @@ from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.lists import source_lists
 from recsys_cli.evaluation.offline import check_run, sample_users
 from recsys_cli.evaluation.period import test_window, truth_of_test
-from recsys_cli.pipeline.sourcing import Asking, budgets, merge, propose
+from recsys_cli.pipeline.query import SourceQuery
+from recsys_cli.pipeline.sourcing import budgets, merge, propose
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -162,7 +163,7 @@ class _Comparison:
     def _merged(self, users: np.ndarray, k: int) -> np.ndarray:
         engine = self.engine
         config = engine.pipeline.sourcing.model_copy(update={"candidates": k})
-        query = Asking(users, engine.state)
+        query = SourceQuery(users, engine.state)
         shares = budgets(config, self.sources, engine.bundle.configured)
         return propose(query, shares, self.sources, engine.bundle.bits, config).items
 

@@ -1,49 +1,113 @@
-"""The stages of a pipeline from its configuration, in the order of the seven steps."""
+"""A pipeline from its configuration: which stages, in which order, in which parts of a request."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+from recsys_cli.errors import ConfigError, UsageError, nearest
+from recsys_cli.pipeline.added import STAGE_KINDS
 from recsys_cli.pipeline.bundle import Bundle
-from recsys_cli.pipeline.candidates import Stage
 from recsys_cli.pipeline.config import PipelineConfig
-from recsys_cli.pipeline.filters import LastChecks, Policy, prefilters
-from recsys_cli.pipeline.order import HEAVY, Order, resolve_order
-from recsys_cli.pipeline.scoring import HeavyRanking, Hydrate, LightRanking, RelevanceRanking, Utility
-from recsys_cli.pipeline.selection import Caps, Explore, Select
-from recsys_cli.pipeline.sourcing import Fallback, Sourcing
-from recsys_cli.pipeline.utility import multipliers
+from recsys_cli.pipeline.order import Order
+from recsys_cli.pipeline.order_scores import resolve_order
+from recsys_cli.pipeline.registry import STAGES, Setup
+from recsys_cli.pipeline.sequence import check_sequence, usual_sequence
+from recsys_cli.pipeline.stage import Filter, Scorer, Source, Stage
 from recsys_cli.safety.policy import SafetyRules
 
+Stages = tuple[Stage, ...]
 
-def build_stages(config: PipelineConfig, bundle: Bundle, order: Order | None = None) -> list[Stage]:
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of a request, in the five parts that it has."""
+
+    sourcing: Stages
+    """what proposes candidates"""
+    filtering: Stages
+    """what takes candidates out, up to where short lists are filled up"""
+    completion: Stages
+    """what fills up short lists and says what is known of every candidate"""
+    ranking: Stages
+    """from the first scorer to the last: candidates in their order"""
+    selection: Stages
+    """from the order to the slate"""
+    rules: SafetyRules | None
+    """safety rules that act; None where none can"""
+
+    @classmethod
+    def of(cls, stages: list[Stage], rules: SafetyRules | None = None) -> Pipeline:
+        """Stages in an order that `check_sequence` lets pass, cut into the parts."""
+        kinds = [next(k for k in (Source, Scorer, Stage) if isinstance(stage, k)) for stage in stages]
+        scorers = [i for i, kind in enumerate(kinds) if kind is Scorer]
+        ranked, selected = scorers[0], scorers[-1] + 1
+        sourced = next(i for i, kind in enumerate(kinds) if kind is not Source)
+        filled = next((i for i in range(sourced, ranked) if kinds[i] is Source), ranked)
+        cuts = (0, sourced, filled, ranked, selected, len(stages))
+        return cls(*(tuple(stages[a:b]) for a, b in pairwise(cuts)), rules)
+
+    @property
+    def gathering(self) -> Stages:
+        """Everything before ranking: the candidates with what is known of them."""
+        return self.sourcing + self.filtering + self.completion
+
+    @property
+    def stages(self) -> Stages:
+        """All of them, in their order."""
+        return self.gathering + self.ranking + self.selection
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stages could not take as it was given."""
+        return [note for stage in self.stages for note in stage.notes]
+
+    def without(self, names: frozenset[str]) -> frozenset[str]:
+        """The names of stages that a request leaves out; raises UsageError for one that is not here or is needed."""
+        known = {stage.name: stage for stage in self.stages}
+        can = [name for name, stage in known.items() if not stage.needed]
+        for name in sorted(names):
+            if name not in can:
+                close = nearest(name, can)
+                told = "is needed for every slate" if name in known else "is not in this pipeline"
+                hint = f"did you mean {close!r}?" if close else f"can be left out: {', '.join(can)}"
+                raise UsageError(f"stage {name!r} {told}", hint)
+        return names
+
+
+def build_pipeline(
+    config: PipelineConfig, bundle: Bundle, order: Order | None = None, kinds: Mapping[str, type[Stage]] = STAGE_KINDS
+) -> Pipeline:
     """Sources, filters, light ranking, hydration, heavy ranking, safety policy, utility, exploration, caps, the last
-    checks, selection; raises ConfigError where the configuration names a source, a score or an attribute that is not
-    there, and DataError where a file of personal weights is not one.
+    checks, selection, in the order of the settings; raises ConfigError where the configuration names a source, a
+    score, an attribute or a stage that is not there or an order that cannot be, and DataError where a file of personal
+    weights is not one.
 
-    order: what orders the candidates, in place of what the settings and the run say."""
-    order = resolve_order(config, bundle) if order is None else order
-    sourcing = config.sourcing
-    if sourcing.candidates == "auto":
-        sourcing = sourcing.model_copy(update={"candidates": bundle.candidates})
-    filters = prefilters(config.filters, bundle.repeats)
-    rules = SafetyRules.of(config.safety, bundle.catalogue, bundle.safety)
-    stages: list[Stage] = [
-        Sourcing(sourcing, bundle.retrievers, bundle.bits, bundle.configured),
-        *filters,
-        Fallback(sourcing, bundle.retrievers, bundle.bits, filters),
-        Hydrate(),
-        LightRanking(config.light, order),
-        *([RelevanceRanking()] if order.related else []),
-        *([HeavyRanking(config.heavy)] if HEAVY in order.orders else []),
-        *([] if rules is None else [Policy(rules)]),
-        Utility(config.utility, config.heavy, multipliers(config.utility, bundle), order, bundle.proposed_weights),
-    ]
-    if config.exploration.enabled and config.exploration.epsilon > 0:
-        stages.append(Explore(config.exploration))
-    if config.diversity.enabled is True or (
-        config.diversity.enabled == "auto" and (order.caps or config.diversity.stated)
-    ):
-        stages.append(Caps(config.diversity, config.reserve))
-    stages += [LastChecks(filters, rules), Select()]
-    if HEAVY not in order.orders and bundle.heavy is not None and config.heavy.enabled:
-        stages.append(HeavyRanking(config.heavy))  # what is listed has its predictions, whatever ordered it
-    return stages
+    order: what orders the candidates, in place of what the settings and the run say. kinds: `kind` → class, of the
+    stages that settings add.
+    """
+    setup = Setup(config, bundle, resolve_order(config, bundle) if order is None else order)
+    make = {name: partial(entry.make, setup) for name, entry in STAGES.items()}
+    added = {}
+    for name, settings in config.stages.items():
+        if name in STAGES:
+            raise ConfigError(f"pipeline.stages: there is a stage {name!r} already", "give it another name")
+        added[name] = kinds[settings.kind]
+        make[name] = partial(added[name], settings)
+    built_in = {name: entry.kind for name, entry in STAGES.items()}
+    classes = built_in | added
+    names = config.sequence or usual_sequence(built_in, added)
+    check_sequence(names, classes)
+    made: dict[str, Stage | None] = {}
+    # what everything has to pass is made first: others are made with it
+    for name in sorted(names, key=lambda n: not (issubclass(classes[n], Filter) and classes[n].again)):
+        made[name] = stage = make[name]()
+        if stage is None:
+            continue
+        if name in added:
+            stage.name = name
+        if isinstance(stage, Filter) and stage.again:
+            setup.filters.append(stage)
+    return Pipeline.of([stage for name in names if (stage := made[name]) is not None], setup.rules)

@@ -16,8 +16,9 @@ import numpy as np
 
 from recsys_cli.features.context import Context
 from recsys_cli.metrics import list_ndcg
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE, RELEVANCE, WEIGHTED, Order
+from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_features import RANK
 from recsys_cli.pipeline.requests import Moment, ask
 from recsys_cli.pipeline.scoring import HeavyRanking, LightRanking, RelevanceRanking, Utility, with_relevance

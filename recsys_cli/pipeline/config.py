@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from recsys_cli.config import Section
-from recsys_cli.pipeline.fusion import KNOTS
+from recsys_cli.errors import nearest
+from recsys_cli.pipeline.added import STAGE_KINDS, AddedStage
+from recsys_cli.pipeline.rank_curves import KNOTS
 from recsys_cli.safety.config import SafetyConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -203,3 +213,19 @@ class PipelineConfig(Section):
     safety: SafetyConfig = SafetyConfig()
     reserve: NonNegativeInt = 10
     """Further items ranked behind the slate, from which it is refilled where the last checks take some out."""
+    stages: dict[str, AddedStage] = {}
+    """Further stages by name, each of a `kind` that an installed package brings, with the settings of that kind."""
+    sequence: list[str] = []
+    """Names of all stages in the order in which they run; empty takes the usual one, with added stages where stages
+    of their kind belong. `recsys recommend --explain` shows the stages of a request."""
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _of_known_kinds(cls, given: object) -> object:
+        for entry in given.values() if isinstance(given, dict) else ():
+            kind = entry.get("kind") if isinstance(entry, dict) else getattr(entry, "kind", None)
+            if kind not in STAGE_KINDS:
+                close = nearest(str(kind), STAGE_KINDS)
+                known = f"did you mean {close!r}?" if close else f"installed are: {', '.join(STAGE_KINDS) or 'none'}"
+                raise ValueError(f"no kind of stage {kind!r}; {known}")
+        return given

@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 
 from recsys_cli.data.schema import DAY
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import FilterConfig
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.stage import Filter, Scorer, passing
 from recsys_cli.retrieval.base import age_limit
 from recsys_cli.safety.policy import SafetyRules
 
@@ -17,50 +19,51 @@ LEAST_AGE_DAYS = 14.0
 """Days below which "auto" never hides an item for its age."""
 
 
-class Published:
+class Published(Filter):
     """Leaves out items that are not published at the moment of the request."""
 
     name = "published"
+    needed = True
 
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+    def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
         created = query.state.catalogue.item_created[candidates.items]
-        return candidates.keep(candidates.filled & (created < query.state.now))
+        return created < query.state.now
 
 
-class Seen:
+class Seen(Filter):
     """Leaves out items that the user was shown before."""
 
-    name = "not seen"
+    name = "not_seen"
 
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        return candidates.keep(candidates.filled & ~query.state.seen.contains(query.users, candidates.items))
+    def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
+        return ~query.state.seen.contains(query.users, candidates.items)
 
 
-class Own:
+class Own(Filter):
     """Leaves out the user's own items."""
 
-    name = "not own"
+    name = "not_own"
 
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+    def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
         catalogue = query.state.catalogue
         if not len(catalogue.author_user):
-            return candidates
+            return candidates.filled
         author = catalogue.item_author[candidates.items]
         writer = np.where(author >= 0, catalogue.author_user[author], -1)
-        return candidates.keep(candidates.filled & ((writer != query.users[:, None]) | (writer < 0)))
+        return (writer != query.users[:, None]) | (writer < 0)
 
 
-class Blocked:
+class Blocked(Filter):
     """Leaves out authors whom the user blocked or muted."""
 
-    name = "not blocked"
+    name = "not_blocked"
 
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+    def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
         author = np.where(candidates.filled, query.state.catalogue.item_author[candidates.items], -1)
-        return candidates.keep(candidates.filled & ~query.state.blocked.contains(query.users, author))
+        return ~query.state.blocked.contains(query.users, author)
 
 
-class Fresh:
+class Fresh(Filter):
     """Leaves out items older than a number of days; "auto": than LEAST_AGE_DAYS and than what age items in use have
     (`retrieval.base.usual_age`), nothing where age says little."""
 
@@ -69,19 +72,19 @@ class Fresh:
     def __init__(self, max_age_days: float | Literal["auto"]):
         self._days = max_age_days
 
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+    def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
         days = age_limit(query.state, self._days)
         if days is None:
-            return candidates
+            return candidates.filled
         limit = int((max(days, LEAST_AGE_DAYS) if self._days == "auto" else days) * DAY)
         created = query.state.catalogue.item_created[candidates.items]
-        return candidates.keep(candidates.filled & ((created == 0) | (query.state.now - created <= limit)))
+        return (created == 0) | (query.state.now - created <= limit)
 
 
-def prefilters(config: FilterConfig, repeats: bool = False) -> list:
+def prefilters(config: FilterConfig, repeats: bool = False) -> list[Filter]:
     """The configured filters, cheapest first; repeats: whether training found that people come back to what they
     had."""
-    stages: list = [Published()]
+    stages: list[Filter] = [Published()]
     if config.max_age_days is not None:
         stages.append(Fresh(config.max_age_days))
     if config.own:
@@ -93,7 +96,7 @@ def prefilters(config: FilterConfig, repeats: bool = False) -> list:
     return stages
 
 
-class Policy:
+class Policy(Scorer):
     """Applies the safety rules to what will be ranked: drops items, and leaves factors for the utility.
 
     Scores: "safety_factor", where any rule lowers a utility. What was done goes to the query's journal. Dropped items
@@ -101,6 +104,8 @@ class Policy:
     """
 
     name = "policy"
+    needed = True
+    gives = ("safety_factor",)
 
     def __init__(self, rules: SafetyRules):
         self.rules = rules
@@ -119,7 +124,7 @@ class Policy:
         return replace(candidates, items=np.where(dropped, np.int32(-1), candidates.items))
 
 
-class LastChecks:
+class LastChecks(Filter):
     """Runs the filters and the drops of the safety rules again on the slate and its reserve, which moves up.
 
     Exploration, caps and whatever else stands between ranking and the slate cannot bring back what must not be
@@ -128,13 +133,15 @@ class LastChecks:
     """
 
     name = "safety"
+    again = False
+    gives = ("safety", "interstitial")
+    needed = True
 
-    def __init__(self, filters: list, rules: SafetyRules | None):
+    def __init__(self, filters: list[Filter], rules: SafetyRules | None):
         self._filters, self._rules = filters, rules
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        for check in self._filters:
-            candidates = check(query, candidates)
+        candidates = passing(self._filters, query, candidates)
         if self._rules is None:
             return candidates
         verdicts = self._rules.verdicts(query.state.catalogue)

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.query import Query
 
 STANDARD, RANK = "z_", "rank_"
 WEIGHTED_SCORE = "z_weighted"

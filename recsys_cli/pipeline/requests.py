@@ -20,11 +20,14 @@ from recsys_cli.features.context import Context
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.parallel import one_blas_thread
-from recsys_cli.pipeline.build import build_stages
-from recsys_cli.pipeline.candidates import Candidates, Query, run_stages
+from recsys_cli.pipeline.build import build_pipeline
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.order import FUSION, Order
+from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_features import candidate_features
-from recsys_cli.pipeline.scoring import Hydrate, similarities
+from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
+from recsys_cli.pipeline.runner import Runner
+from recsys_cli.pipeline.scoring import similarities
 
 if TYPE_CHECKING:
     from recsys_cli.data.log import Log
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 128
 """Users asked for at once."""
-TAKEN = "relevance"
-"""The label: the user turned to the candidate before the horizon."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def ask(
     bundle: Bundle, config: PipelineConfig, moment: Moment, seed: int, threads: int = 1
 ) -> Iterator[tuple[slice, Query, Candidates]]:
     """The hydrated candidates of a moment's users, batch by batch: (their places, the query, the candidates)."""
-    stages = build_stages(config, bundle, Order(FUSION, FUSION))
-    stages = stages[: next(i for i, stage in enumerate(stages) if isinstance(stage, Hydrate)) + 1]
+    stages = build_pipeline(config, bundle, Order(FUSION, FUSION)).gathering
 
     def one(start: int) -> tuple[slice, Query, Candidates]:
         rows = slice(start, min(start + AT_ONCE, len(moment.users)))
@@ -110,7 +110,7 @@ def ask(
             users=moment.users[rows], size=config.slate_size, bundle=bundle, state=moment.state,
             snapshot=moment.snapshot, context=Context(now=moment.state.now), seed=seed,
         )
-        return rows, query, run_stages(stages, query)[0]
+        return rows, query, Runner(query).run(stages)
 
     starts = range(0, len(moment.users), AT_ONCE)
     with one_blas_thread():
@@ -119,23 +119,6 @@ def ask(
                 yield from pool.map(one, starts)
         else:
             yield from map(one, starts)
-
-
-@dataclass(frozen=True)
-class RequestRows:
-    """Candidates of requests with what became of them."""
-
-    table: FeatureTable
-    """features, the label TAKEN, and weights by which drawn negatives stand for all"""
-    request: np.ndarray
-    """int64[n] number of the request"""
-    wanted: int
-    """what the users turned to"""
-    proposed: int
-    """how much of that some source had proposed; the rest is the sources' loss and no row"""
-
-    def __len__(self) -> int:
-        return len(self.table)
 
 
 def request_rows(
@@ -190,30 +173,3 @@ def _drawn(
     place = np.argsort(np.argsort(lottery, axis=1), axis=1)
     chosen = (negative & (place < keep[:, None])) | (taken & filled)
     return chosen, (count / np.maximum(keep, 1)).astype(np.float32)
-
-
-def some_of(rows: RequestRows, mine: np.ndarray) -> RequestRows:
-    """The rows marked, bool[n]; what was wanted and proposed counts for all of them."""
-    return RequestRows(rows.table.take(mine), rows.request[mine], rows.wanted, rows.proposed)
-
-
-def joined(*parts: RequestRows) -> RequestRows:
-    """The rows of several, requests numbered on."""
-    first, parts = parts[0], tuple(part for part in parts if len(part))
-    if not parts:
-        return first
-    start, numbers = 0, []
-    for part in parts:
-        numbers.append(part.request + start)
-        start += int(part.request.max()) + 1
-    tables = [part.table for part in parts]
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(table, name) for table in tables])
-
-    request = np.concatenate(numbers)
-    table = FeatureTable(
-        column("values"), tables[0].names, {}, {TAKEN: np.concatenate([t.labels[TAKEN] for t in tables])}, None,
-        column("user"), column("item"), column("time"), weight=column("weight"), request=request,
-    )
-    return RequestRows(table, request, sum(p.wanted for p in parts), sum(p.proposed for p in parts))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour, Entities
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import (
     HeavyStageConfig,
     LightStageConfig,
     UtilityConfig,
 )
-from recsys_cli.pipeline.order import HEAVY, RANKERS, Order, by_sources, known_users
+from recsys_cli.pipeline.order import FUSION, HEAVY, RANKERS, Order
+from recsys_cli.pipeline.order_scores import by_sources
+from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_features import (
     STANDARD,
     WEIGHTED_SCORE,
@@ -19,6 +21,7 @@ from recsys_cli.pipeline.request_features import (
     request_features,
     standardised,
 )
+from recsys_cli.pipeline.stage import Hydrator, Scorer
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 from recsys_cli.pipeline.weighted_fusion import weighted
 
@@ -29,40 +32,47 @@ ROWS_AT_ONCE = 64 * 1024
 """Candidates scored at once by the heavy ranker; bounds the memory of a large batch."""
 
 
-class Hydrate:
+class Hydrate(Hydrator):
     """Adds what the sources say of every candidate: "sim_<source>" where one measures, and, where the order needs
     them, the standardised scores "z_<source>", their mean "z_mean" and their weighted sum "z_weighted"."""
 
     name = "hydrate"
+    reads = ("rrf", "rank_")
+    gives = ("sim_", "z_")
 
     def __init__(self, standardise: bool = True):
         self._standardise = standardise
 
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        sims = {}
+    def scores(self, query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
+        """A source that raises measures nothing, where the query keeps failures."""
+        found = {}
         for name, source in query.bundle.measuring.items():
-            score = source.score(query.state, query.users, candidates.items)
+            score = query.attempt(f"source {name}", source.score, query.state, query.users, candidates.items)
             if score is not None:
-                sims[f"sim_{name}"] = score.astype(np.float32, copy=False)
-        candidates = candidates.with_scores(**sims)
+                found[f"sim_{name}"] = score.astype(np.float32, copy=False)
         if not self._standardise:
-            return candidates
-        standard = standardised(query, candidates, query.bundle.proposing)
-        candidates = candidates.with_scores(**standard)
-        by_source = {name.removeprefix(STANDARD): z for name, z in standard.items()}
+            return found
+        candidates = candidates.with_scores(**found)
+        found |= standardised(query, candidates, query.bundle.proposing)
+        by_source = {name.removeprefix(STANDARD): z for name, z in found.items() if name.startswith(STANDARD)}
         fused = weighted(by_source, query.bundle.fusion, candidates.items.shape)
-        return candidates.with_scores(**request_features(candidates, ("z_mean",)), **{WEIGHTED_SCORE: fused})
+        mean = request_features(candidates.with_scores(**found), ("z_mean",))
+        return found | mean | {WEIGHTED_SCORE: fused}
 
 
 def similarities(query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
-    return {name: candidates.scores[f"sim_{name}"] for name in query.bundle.measuring}
+    """Source → float32[B, K] of those that measured the candidates."""
+    named = ((name, candidates.scores.get(f"sim_{name}")) for name in query.bundle.measuring)
+    return {name: score for name, score in named if score is not None}
 
 
-class LightRanking:
+class LightRanking(Scorer):
     """Cuts the candidates down to those worth a dear ranker: by the light ranker where a ranker orders the list, by
     the order itself where none does. Scores: "light"."""
 
     name = "light"
+    reads = ("rrf", "rank_", "sim_", "z_")
+    gives = ("light",)
 
     def __init__(self, config: LightStageConfig, order: Order):
         self._config, self._order = config, order
@@ -75,15 +85,17 @@ class LightRanking:
             if light is not None and self._config.enabled:
                 values = candidate_features(query, candidates, light.names, similarities(query, candidates))
                 scores["ranked"] = light.predict(values)
-        known = known_users(query)[:, None]
+        known = query.known[:, None]
         sides = (scores["ranked" if side in RANKERS else side] for side in (order.known, order.new))
         return candidates.with_scores(light=np.where(known, *sides)).best("light", self._config.keep)
 
 
-class RelevanceRanking:
+class RelevanceRanking(Scorer):
     """Predicts how probably each candidate is what the user turns to next: score "relevance"."""
 
     name = "relevance"
+    reads = ("rank_", "sim_", "z_")
+    gives = ("relevance",)
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         ranker = query.bundle.relevance
@@ -111,10 +123,12 @@ def _steadied(relevance: np.ndarray, fused: np.ndarray | None) -> np.ndarray:
     return (odds / (1 + odds)).astype(np.float32)
 
 
-class HeavyRanking:
+class HeavyRanking(Scorer):
     """Predicts every action and dwell: scores "p_<action>" and "dwell" (seconds)."""
 
     name = "heavy"
+    reads = ("sim_",)
+    gives = ("p_", "dwell")
 
     def __init__(self, config: HeavyStageConfig):
         self._config = config
@@ -152,7 +166,21 @@ def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) 
     return Entities(behaviour, users, items[filled], np.full(len(users), max(query.context.now, query.state.now)))
 
 
-class Utility:
+class Predictions(Hydrator):
+    """The heavy ranker's predictions of a finished slate that something else has put into order."""
+
+    name = "predictions"
+    reads = ("sim_",)
+
+    def __init__(self, config: HeavyStageConfig):
+        self._heavy = HeavyRanking(config)
+
+    def scores(self, query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
+        found = self._heavy(query, candidates).scores
+        return {name: score for name, score in found.items() if name not in candidates.scores}
+
+
+class Utility(Scorer):
     """Puts the candidates into the order of the run, lowers what the safety policy says, keeps the best.
 
     Score "utility": of the heavy ranker the weighted sum of the predictions, times the relevance to a power; of
@@ -160,6 +188,9 @@ class Utility:
     """
 
     name = "utility"
+    reads = ("rrf", "rank_", "z_", "light", "relevance", "p_", "dwell", "safety_factor")
+    gives = ("utility",)
+    needed = True
 
     def __init__(
         self, config: UtilityConfig, heavy: HeavyStageConfig, personal: Multipliers | None = None,
@@ -174,7 +205,7 @@ class Utility:
         order = self._order
         utility = self.by(query, candidates, order.known)
         if order.new != order.known:
-            utility = np.where(known_users(query)[:, None], utility, self.by(query, candidates, order.new))
+            utility = np.where(query.known[:, None], utility, self.by(query, candidates, order.new))
         factor = candidates.scores.get("safety_factor")
         if factor is not None:
             # a factor below one must push down, also where the utility is negative
@@ -185,7 +216,10 @@ class Utility:
         """float32[B, K] scores of one order."""
         if order == HEAVY:
             return self._weighted(query, candidates)
-        return candidates.scores[order] if order in RANKERS else by_sources(candidates, order)
+        if order not in RANKERS:
+            return by_sources(candidates, order)
+        found = candidates.scores.get(order)
+        return _cheapest(candidates) if found is None else found
 
     def _weight(self, query: Query, action: str, negative: bool = False) -> np.ndarray | np.float32:
         """Weight of an action, or float32[B, 1] where users have their own; below zero where it is subtracted."""
@@ -196,7 +230,7 @@ class Utility:
     def _weighted(self, query: Query, candidates: Candidates) -> np.ndarray:
         predicted = {n[2:]: s for n, s in candidates.scores.items() if n.startswith("p_")}
         if not predicted:
-            return candidates.scores["light"].copy()
+            return _cheapest(candidates)
         negative = query.bundle.negative_actions
         total = np.zeros(candidates.items.shape, np.float32)
         for action, p in predicted.items():
@@ -204,6 +238,12 @@ class Utility:
         if "dwell" in candidates.scores:
             total += self._weight(query, "dwell") * candidates.scores["dwell"]
         return with_relevance(total, candidates.scores.get("relevance"), self._order.exponent)
+
+
+def _cheapest(candidates: Candidates) -> np.ndarray:
+    """float32[B, K] the light score, or what the sources say where a request does without light ranking."""
+    light = candidates.scores.get("light")
+    return by_sources(candidates, FUSION) if light is None else light
 
 
 def with_relevance(utility: np.ndarray, relevance: np.ndarray | None, exponent: float) -> np.ndarray:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.stage import Selector
 from recsys_cli.retrieval.base import PerState
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ TOPICS_COUNTED = 4
 """Topics of an item that the topic cap looks at."""
 
 
-class Explore:
+class Explore(Selector):
     """ε-greedy: each slot of the slate goes, with probability ε, to a uniform draw among the candidates not
     yet placed (Sutton and Barto, 2018, section 2.2).
 
@@ -26,6 +28,8 @@ class Explore:
     """
 
     name = "explore"
+    reads = ("utility",)
+    gives = ("explored",)
 
     def __init__(self, config: ExplorationConfig):
         self._epsilon = config.epsilon
@@ -59,7 +63,7 @@ def _move(order: np.ndarray, rows: np.ndarray, source: np.ndarray, target: int) 
     return np.take_along_axis(order, at, axis=1)
 
 
-class Caps:
+class Caps(Selector):
     """Author and topic caps: walks down the ranking and passes over what would break one.
 
     Orders `size + reserve` items; candidates that break a cap come behind all that do not, so a slate is
@@ -68,6 +72,7 @@ class Caps:
     """
 
     name = "diversity"
+    reads = ("utility",)
 
     def __init__(self, config: DiversityConfig, reserve: int):
         self._config, self._reserve = config, reserve
@@ -153,18 +158,17 @@ def limits(shares: np.ndarray, size: int, least: int) -> np.ndarray:
     return np.maximum(least, (2 * shares * size + 1e-9).astype(np.int64))
 
 
-class Select:
+class Select(Selector):
     """The first `size` items."""
 
     name = "select"
+    reads = ("utility",)
+    final = True
+    needed = True
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        out = candidates.take(
-            np.broadcast_to(
-                np.arange(min(query.size, candidates.items.shape[1])),
-                (len(query), min(query.size, candidates.items.shape[1])),
-            )
-        )
+        width = min(query.size, candidates.items.shape[1])
+        out = candidates.take(np.broadcast_to(np.arange(width), (len(query), width)))
         missing = query.size - out.items.shape[1]
         if missing <= 0:
             return out

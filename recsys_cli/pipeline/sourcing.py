@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.errors import ConfigError, nearest
-from recsys_cli.pipeline import fusion
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline import rank_curves
+from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import SourcingConfig
+from recsys_cli.pipeline.query import Query, SourceQuery
+from recsys_cli.pipeline.stage import Filter, Source, passing
 
 if TYPE_CHECKING:
-    from recsys_cli.data.state import State
     from recsys_cli.retrieval.base import Retriever
 
 RRF_CONSTANT = 60
@@ -57,7 +58,7 @@ def merge(
     """
     b, width = items.shape
     if not items.size:
-        return _empty(b)
+        return Candidates.empty(b)
     # one sort of whole numbers: the item, then the column it stood in
     shift = np.int64(max(width - 1, 1).bit_length())
     keys = np.sort((items.astype(np.int64) << shift) + np.arange(width), axis=1)
@@ -68,7 +69,7 @@ def merge(
     first[:, 1:] &= items[:, 1:] != items[:, :-1]
     starts = np.flatnonzero(first)
     if not len(starts):
-        return _empty(b)
+        return Candidates.empty(b)
     bits = np.where(empty, np.uint32(0), _at(bits, columns))
     weights = np.where(empty, np.float32(0), _at(weights, columns))
     # fillers sort to the front of the next row and carry no bits, no weight and the last place in the order, so
@@ -114,37 +115,24 @@ def _grid(rows: np.ndarray, items: np.ndarray, bits: np.ndarray, weights: np.nda
     return out
 
 
-def _empty(b: int) -> Candidates:
-    return Candidates(np.zeros((b, 0), np.int32), np.zeros((b, 0), np.uint32), {"rrf": np.zeros((b, 0), np.float32)})
-
-
-@dataclass(frozen=True)
-class Asking:
-    """As much of a Query as sources are asked with."""
-
-    users: np.ndarray
-    """int32[B]"""
-    state: State
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-
-class Sourcing:
+class Sourcing(Source):
     """Asks every source and merges the proposals as `merge` of the settings says."""
 
     name = "sources"
+    gives = ("rrf", "rank_")
+    needed = True
 
     def __init__(self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], known: tuple):
         self._sources, self._bits, self._config = sources, bits, config
         self.budgets = budgets(config, sources, known)
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        return propose(query, self.budgets, self._sources, self._bits, self._config)
+        found = propose(query, self.budgets, self._sources, self._bits, self._config)
+        return add_candidates(found, np.arange(len(query)), candidates) if candidates.items.size else found
 
 
 def propose(
-    query: Query | Asking,
+    query: Query | SourceQuery,
     budgets: dict[str, int],
     sources: dict[str, Retriever],
     bits: dict[str, int],
@@ -153,26 +141,32 @@ def propose(
     """Ask the given sources and merge.
 
     budgets: source → candidates it is to give. Without `config` those are asked for and all are kept; with it
-    sources are asked deeper and `config.candidates` are chosen by its `merge`.
+    sources are asked deeper and `config.candidates` are chosen by its `merge`. A source that raises proposes nothing,
+    where the query keeps failures.
     """
     if not budgets:
-        return _empty(len(query))
+        return Candidates.empty(len(query))
     items, marks, weights, order, lists = [], [], [], [], {}
     for name, k in budgets.items():
         depth = k if config is None else _depth(config, k, query.state.catalogue.n_items)
-        proposed, scores = sources[name].retrieve(query.state, query.users, depth)
+        answer = query.attempt(f"source {name}", sources[name].retrieve, query.state, query.users, depth)
+        if answer is None:
+            continue
+        proposed, scores = answer
         rank = np.arange(1, proposed.shape[1] + 1, dtype=np.float32)
         lists[name] = proposed
         items.append(proposed)
         marks.append(np.full(len(rank), 1 << bits[name], np.uint32))
         weight = 1 / (RRF_CONSTANT + rank)
         if config is not None and config.merge == "learned":
-            weight = fusion.weights(config.curves[name], len(rank))
+            weight = rank_curves.weights(config.curves[name], len(rank))
         elif config is not None and config.merge != "quota":
             share = np.float32(k / config.candidates)
             weight = share * (weight if config.merge == "rrf" else _scaled(scores))
         weights.append(weight)
         order.append(rank / np.float32(k))
+    if not items:
+        return Candidates.empty(len(query))
     every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
     if config is None:
         return with_ranks(merge(*every), lists)
@@ -245,15 +239,19 @@ def _scaled(scores: np.ndarray) -> np.ndarray:
         return np.where(filled, np.where(high > low, (scores - low) / span, 1), 0).astype(np.float32)
 
 
-class Fallback:
+class Fallback(Source):
     """Tops up users who have less than a slate left, from what needs no history: trending, then popular.
 
     Runs after the filters, with filters of its own (they must hold for what it adds).
     """
 
     name = "fallback"
+    reads = ("rrf", "rank_")
+    gives = ("rrf", "rank_")
 
-    def __init__(self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], filters: list):
+    def __init__(
+        self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], filters: list[Filter]
+    ):
         self._names = [name for name in config.fallback if name in sources]
         self._sources, self._bits, self._filters = sources, bits, filters
         self._candidates = config.candidates
@@ -263,19 +261,21 @@ class Fallback:
             short = np.flatnonzero(candidates.counts < query.size)
             if not len(short):
                 break
-            part = Query(**{**query.__dict__, "users": query.users[short]})
+            part = replace(query, users=query.users[short])
             # deep enough to leave a slate after everything the user has seen is filtered out
             seen = np.diff(query.state.seen.offsets)[np.maximum(part.users, 0)] * (part.users >= 0)
             depth = int(min(query.state.catalogue.n_items, max(self._candidates // 5, query.size * 10) + seen.max()))
             extra = propose(part, {name: depth}, self._sources, self._bits)
-            for stage in self._filters:
-                extra = stage(part, extra)
-            candidates = _add(candidates, short, extra)
+            candidates = add_candidates(candidates, short, passing(self._filters, part, extra))
         return candidates
 
 
-def _add(candidates: Candidates, rows: np.ndarray, extra: Candidates) -> Candidates:
-    """Merge further candidates into some rows, the others stay as they are."""
+def add_candidates(candidates: Candidates, rows: np.ndarray, extra: Candidates) -> Candidates:
+    """Merge further candidates into some rows, each item once a row; the others stay as they are.
+
+    rows: int[R]. extra: of those rows. Both have the scores "rrf", which are summed, and "rank_<source>"; others are
+    not kept.
+    """
     b = len(candidates.items)
     width = extra.items.shape[1]
     items, bits = np.full((b, width), -1, np.int32), np.zeros((b, width), np.uint32)

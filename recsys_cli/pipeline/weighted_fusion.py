@@ -15,7 +15,7 @@ import numpy as np
 from recsys_cli.pipeline.request_features import STANDARD, WEIGHTED_SCORE
 
 if TYPE_CHECKING:
-    from recsys_cli.pipeline.requests import RequestRows
+    from recsys_cli.pipeline.request_rows import RequestRows
 
 K = 10
 """Places of the list that count."""

@@ -13,10 +13,10 @@ from recsys_cli.data.ragged import offsets_of
 from recsys_cli.data.state import State
 from recsys_cli.features.define import confined
 from recsys_cli.features.snapshot import Snapshot
-from recsys_cli.pipeline.build import build_stages
+from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
+from recsys_cli.pipeline.light_cut import Scored, lesson, score_candidates, survival
 from recsys_cli.pipeline.order import HEAVY, Order
-from recsys_cli.pipeline.survival import Scored, lesson, score_candidates, survival
 from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
 from recsys_cli.ranking.light import LightRanker, fit_linear
 from recsys_cli.ranking.serving.quantise import quantise
@@ -99,7 +99,7 @@ def publish_bundle(
         rankers.light = _cut(job, bundle, rankers, dataset)
     bundle = replace(bundle, light=rankers.light)
     loaded = replace(bundle, heavy=rankers.heavy, relevance=rankers.relevance)
-    build_stages(job.settings.pipeline, loaded)  # a pipeline that does not fit is refused before publishing
+    build_pipeline(job.settings.pipeline, loaded)  # a pipeline that does not fit is refused before publishing
     folder = job.work / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

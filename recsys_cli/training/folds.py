@@ -14,7 +14,8 @@ import numpy as np
 from recsys_cli.data import split_rows
 from recsys_cli.data.split_rows import HISTORY, TEST, arrange
 from recsys_cli.data.windows import after_everything
-from recsys_cli.pipeline.requests import Moment, RequestRows, joined, some_of
+from recsys_cli.pipeline.request_rows import RequestRows, joined, some_of
+from recsys_cli.pipeline.requests import Moment
 from recsys_cli.training.bundles import draft_bundle
 from recsys_cli.training.requests import moment, rows_of
 

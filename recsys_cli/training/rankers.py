@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from recsys_cli.pipeline.requests import RequestRows, joined
+from recsys_cli.pipeline.request_rows import RequestRows, joined
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.training import requests
 from recsys_cli.training.bundles import Rankers, draft_bundle

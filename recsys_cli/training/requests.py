@@ -13,7 +13,8 @@ from recsys_cli.errors import DataError
 from recsys_cli.pipeline.choose import Criterion, Lists, caps_pay, choose, every_order, ndcg_criterion, with_caps
 from recsys_cli.pipeline.order import FUSION, Order
 from recsys_cli.pipeline.request_features import request_feature_names
-from recsys_cli.pipeline.requests import TAKEN, Moment, RequestRows, moment_of, moments_between, request_rows
+from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
+from recsys_cli.pipeline.requests import Moment, moment_of, moments_between, request_rows
 from recsys_cli.ranking.light import LightRanker, fit_linear
 from recsys_cli.ranking.relevance import fit_relevance
 from recsys_cli.replay import replayed

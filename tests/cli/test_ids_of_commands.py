@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import typing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,12 +73,13 @@ def test_an_id_may_begin_with_a_hyphen(command, name, monkeypatch):
     from recsys_cli.cli import similar
 
     asked = []
-    monkeypatch.setattr(similar, "_engine", lambda call, run: "engine")
-    monkeypatch.setattr(similar, "_emit", lambda call, found: None)
-    import recsys_cli.pipeline.similar as pipeline
 
-    for ask in ("similar_items", "similar_users"):
-        monkeypatch.setattr(pipeline, ask, lambda engine, one, number, source: asked.append((one, number, source)))
+    def ask(one, number, source):
+        asked.append((one, number, source))
+
+    engine = SimpleNamespace(similar_items=ask, similar_users=ask)
+    monkeypatch.setattr(similar, "_engine", lambda call, run: engine)
+    monkeypatch.setattr(similar, "_emit", lambda call, found: None)
     assert run([command, name, "-n", "4", "--source", "als"]) == 0
     assert run([command, "-n", "4", "--source", "als", "--", name]) == 0
     assert asked == [(name, 4, "als")] * 2

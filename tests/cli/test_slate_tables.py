@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from recsys_cli.answers.slate import Recommendation, Recommendations
 from recsys_cli.cli.slate_tables import render_slate
-from recsys_cli.pipeline.explain import Recommendation, Recommendations
 
 NAMES = ["in_network", "als", "two_tower", "two_hop", "random_walk", "real_graph", "simclusters", "twhin", "lightgcn"]
 ACTIONS = {"click": 0.5, "like": 0.25, "repost": 0.125, "reply": 0.1, "follow": 0.1, "add_to_cart": 0.1, "hide": 0.1}

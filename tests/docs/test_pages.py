@@ -107,6 +107,8 @@ def test_every_yaml_example_is_accepted():
     defaults, kinds = Settings().model_dump(mode="json"), []
     for fence in fences("yaml"):
         content = yaml.safe_load(fence.text)
+        if "boost_new" in fence.text:  # of the package that its page makes; `test_stage_plugin` installs and uses it
+            continue
         if "impressions" in content:
             assert validate(Mapping, content)
             kinds.append("mapping")

@@ -10,7 +10,8 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
-from recsys_cli.pipeline.candidates import Candidates, Query
+from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.query import Query
 
 NOW = 100 * DAY
 

@@ -56,7 +56,7 @@ def test_scores_and_sources_travel_with_their_item(make):
 def test_each_filter_can_be_switched_off():
     off = FilterConfig(seen=False, own=False, blocked=False, max_age_days=None)
     assert [s.name for s in prefilters(off)] == ["published"]
-    assert {s.name for s in prefilters(FilterConfig())} == {"published", "fresh", "not own", "not blocked", "not seen"}
+    assert {s.name for s in prefilters(FilterConfig())} == {"published", "fresh", "not_own", "not_blocked", "not_seen"}
 
 
 @pytest.mark.parametrize(("seen", "repeats", "there"), [
@@ -64,4 +64,4 @@ def test_each_filter_can_be_switched_off():
 ])  # fmt: skip
 def test_what_was_seen_is_left_out_as_set_or_as_training_found(seen, repeats, there):
     names = [stage.name for stage in prefilters(FilterConfig(seen=seen), repeats)]
-    assert ("not seen" in names) is there
+    assert ("not_seen" in names) is there

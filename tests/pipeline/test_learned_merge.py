@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys_cli.pipeline.config import SourcingConfig
-from recsys_cli.pipeline.fusion import KNOTS, learn_curves, weights
+from recsys_cli.pipeline.rank_curves import KNOTS, learn_curves, weights
 from recsys_cli.pipeline.sourcing import budgets
 
 CURVE = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5]

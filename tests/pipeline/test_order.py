@@ -10,7 +10,8 @@ from recsys_cli.errors import ConfigError
 from recsys_cli.metrics import list_ndcg
 from recsys_cli.pipeline.choose import caps_pay, choose
 from recsys_cli.pipeline.config import OrderConfig, PipelineConfig
-from recsys_cli.pipeline.order import Order, best_part, by_sources, order_in_words, resolve_order
+from recsys_cli.pipeline.order import Order, best_part, order_in_words
+from recsys_cli.pipeline.order_scores import by_sources, resolve_order
 from recsys_cli.pipeline.request_features import request_features, standardised
 
 

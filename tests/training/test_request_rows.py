@@ -10,7 +10,8 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.windows import make_split
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.pipeline.request_features import candidate_features
-from recsys_cli.pipeline.requests import TAKEN, joined, moment_of, moments_between, request_rows
+from recsys_cli.pipeline.request_rows import TAKEN, joined
+from recsys_cli.pipeline.requests import moment_of, moments_between, request_rows
 from recsys_cli.pipeline.scoring import similarities
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval import SOURCES

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.answers.data import AnswerData, six_digits
 from recsys_cli.errors import UnknownIdError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from recsys_cli.engine import RecommendationEngine
     from recsys_cli.retrieval.base import Retriever
 
 
 @dataclass(frozen=True)
-class Like:
+class Neighbour:
     """One of the nearest."""
 
     rank: int
@@ -40,7 +40,7 @@ class Similar:
     """"item" or "user" """
     source: str
     """the source that measured"""
-    nearest: list[Like]
+    nearest: list[Neighbour]
     text: str = ""
 
     def to_dict(self) -> dict:
@@ -48,36 +48,36 @@ class Similar:
         return asdict(self)
 
 
-def similar_items(engine: RecommendationEngine, item_id: int | str, n: int = 10, source: str | None = None) -> Similar:
+def similar_items(data: AnswerData, item_id: int | str, n: int = 10, source: str | None = None) -> Similar:
     """Items most like one; see `_nearest` for `source` and errors."""
-    ids, catalogue = engine.bundle.item_ids, engine.state.catalogue
+    ids, catalogue = data.bundle.item_ids, data.state.catalogue
     position = _position(ids, item_id, "item")
-    name, found, scores = _nearest(engine, "item", position, n, source)
-    authors = engine.bundle.author_ids.external(catalogue.item_author[found])
+    name, found, scores = _nearest(data, "item", position, n, source)
+    authors = data.bundle.author_ids.external(catalogue.item_author[found])
     topics = catalogue.names.get("topics", [])
     listed = [
-        Like(
+        Neighbour(
             rank=i + 1,
             id=ids.external([item])[0],
-            score=_number(scores[i]),
-            text=engine.bundle.labels[item],
+            score=six_digits(scores[i]),
+            text=data.bundle.labels[item],
             author_id=authors[i],
             topics=tuple(topics[t] for t in catalogue.item_topics[item]),
-            interactions=int(engine.state.interactions[item]),
+            interactions=int(data.state.interactions[item]),
         )
         for i, item in enumerate(found.tolist())
     ]
-    return Similar(ids.external([position])[0], "item", name, listed, engine.bundle.labels[position])
+    return Similar(ids.external([position])[0], "item", name, listed, data.bundle.labels[position])
 
 
-def similar_users(engine: RecommendationEngine, user_id: int | str, n: int = 10, source: str | None = None) -> Similar:
+def similar_users(data: AnswerData, user_id: int | str, n: int = 10, source: str | None = None) -> Similar:
     """Users most like one; see `_nearest` for `source` and errors."""
-    ids = engine.bundle.user_ids
+    ids = data.bundle.user_ids
     position = _position(ids, user_id, "user")
-    name, found, scores = _nearest(engine, "user", position, n, source)
-    touched = engine.state.history.lengths
+    name, found, scores = _nearest(data, "user", position, n, source)
+    touched = data.state.history.lengths
     listed = [
-        Like(rank=i + 1, id=ids.external([user])[0], score=_number(scores[i]), interactions=int(touched[user]))
+        Neighbour(rank=i + 1, id=ids.external([user])[0], score=six_digits(scores[i]), interactions=int(touched[user]))
         for i, user in enumerate(found.tolist())
     ]
     return Similar(ids.external([position])[0], "user", name, listed)
@@ -91,7 +91,7 @@ def _position(ids, wanted: int | str, kind: str) -> int:
 
 
 def _nearest(
-    engine: RecommendationEngine, kind: str, position: int, n: int, source: str | None
+    data: AnswerData, kind: str, position: int, n: int, source: str | None
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """(name of the source, int32[m] positions, float32[m] scores), m at most n.
 
@@ -100,16 +100,16 @@ def _nearest(
     """
     if n < 1:
         raise UsageError(f"the {n} nearest", "ask for at least one")
-    sources = engine.bundle.retrievers
+    sources = data.bundle.retrievers
     if source is not None and source not in sources:
         close = nearest(source, sources)
         raise UsageError(
             f"the run has no source {source!r}", f"did you mean {close!r}?" if close else f"it has {', '.join(sources)}"
         )
-    size = engine.state.catalogue.n_items if kind == "item" else engine.state.catalogue.n_users
+    size = data.state.catalogue.n_items if kind == "item" else data.state.catalogue.n_users
     empty, able = None, []
     for name in [source] if source is not None else list(sources):
-        answer = _ask(engine, sources[name], kind, position, min(n, size))
+        answer = _ask(data, sources[name], kind, position, min(n, size))
         if answer is None:
             continue
         able.append(name)
@@ -118,7 +118,7 @@ def _nearest(
         empty = empty or (name, *answer)
     if empty is not None:
         return empty
-    others = [s for s in sources if source is not None and _ask(engine, sources[s], kind, position, 1) is not None]
+    others = [s for s in sources if source is not None and _ask(data, sources[s], kind, position, 1) is not None]
     hint = f"ask one of {', '.join(others)}" if others else "enable als, two_tower or item_neighbours, and train again"
     raise UsageError(
         f"{source or 'no source of the run'} measures {'no' if source else 'the'} likeness of {kind}s", hint
@@ -126,15 +126,11 @@ def _nearest(
 
 
 def _ask(
-    engine: RecommendationEngine, source: Retriever, kind: str, position: int, k: int
+    data: AnswerData, source: Retriever, kind: str, position: int, k: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     ask = source.similar_items if kind == "item" else source.similar_users
-    answer = ask(engine.state, np.array([position], np.int32), k)
+    answer = ask(data.state, np.array([position], np.int32), k)
     if answer is None:
         return None
     held = answer[0][0] >= 0
     return answer[0][0][held], answer[1][0][held]
-
-
-def _number(value) -> float:
-    return float(f"{float(value):.6g}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_cli.pipeline.survival import TOP, Scored, lesson, survival
+from recsys_cli.pipeline.light_cut import TOP, Scored, lesson, survival
 from recsys_cli.ranking.light import fit_linear
 from recsys_cli.ranking.light_config import LightRankerConfig
 

@@ -10,12 +10,13 @@ import numpy as np
 from recsys_cli.data.state import State
 from recsys_cli.features.context import Context
 from recsys_cli.features.snapshot import Snapshot
-from recsys_cli.pipeline.build import build_stages
+from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle
-from recsys_cli.pipeline.candidates import Query, run_stages
 from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_features import candidate_features
-from recsys_cli.pipeline.scoring import Utility, similarities
+from recsys_cli.pipeline.runner import Runner
+from recsys_cli.pipeline.scoring import similarities
 
 TOP = 100
 """The heavy ranker's best that should survive."""
@@ -50,15 +51,14 @@ def score_candidates(
         "light": config.light.model_copy(update={"keep": every}),
         "heavy": config.heavy.model_copy(update={"keep": every}),
     })
-    stages = build_stages(config, bundle)
-    last = next(i for i, stage in enumerate(stages) if isinstance(stage, Utility))
+    pipeline = build_pipeline(config, bundle)
     parts = []
     for start in range(0, len(users), AT_ONCE):
         query = Query(
             users=users[start : start + AT_ONCE], size=config.slate_size, bundle=bundle, state=state,
             snapshot=snapshot, context=Context(now=state.now), seed=seed,
         )
-        found, _ = run_stages(stages[: last + 1], query)
+        found = Runner(query).run(pipeline.gathering + pipeline.ranking)
         values = candidate_features(query, found, names, similarities(query, found))
         parts.append((found.filled, found.scores["light"], found.scores["utility"], values))
     width = max((p[0].shape[1] for p in parts), default=0)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
+from recsys_cli.answers.data import AnswerData
+from recsys_cli.answers.reasons import label_of, reasons_of, source_lists
+from recsys_cli.answers.slate import notices
 from recsys_cli.files import atomic_dir, atomic_file
-from recsys_cli.pipeline.explain import label_of, notices, reasons_of, source_lists
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from recsys_cli.engine import RecommendationEngine, SlateBatch
+    from recsys_cli.slate_batch import SlateBatch
 
 RowFormat = Literal["csv", "parquet", "jsonl"]
 ROW_FORMATS: tuple[RowFormat, ...] = ("csv", "parquet", "jsonl")
@@ -30,12 +32,14 @@ class Written:
 
     rows: int = 0
     users: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """what failed and was left out → batches"""
     fallback: Counter[str] = field(default_factory=Counter)
     """reason → users who got trending and popular items"""
 
 
 def slate_table(
-    engine: RecommendationEngine, batch: SlateBatch, ids: Sequence[int | str], *, explain: bool = False
+    data: AnswerData, batch: SlateBatch, ids: Sequence[int | str], *, explain: bool = False
 ) -> pa.Table:
     """A row for each item of each slate of a batch, by user and rank.
 
@@ -45,7 +49,7 @@ def slate_table(
     """
     import pyarrow as pa
 
-    bundle = engine.bundle
+    bundle = data.bundle
     filled = batch.items >= 0
     row, slot = np.nonzero(filled)
     items = batch.items[filled]
@@ -55,22 +59,22 @@ def slate_table(
         "rank": (slot + 1).astype(np.int32),
         "item_id": _ids(bundle.item_ids.external(items), bundle.item_ids.is_text),
         "author_id": _ids(
-            bundle.author_ids.external(engine.state.catalogue.item_author[items]), bundle.author_ids.is_text
+            bundle.author_ids.external(data.state.catalogue.item_author[items]), bundle.author_ids.is_text
         ),
-        "title": _titles(engine, items),
+        "title": _titles(data, items),
         "score": scores.get("utility", scores.get("light")),
-        "sources": _sources(batch.sources[filled], engine.source_names),
+        "sources": _sources(batch.sources[filled], data.sources),
         "explored": scores.get("explored", np.zeros(len(items), np.float32)) > 0,
         "fallback": pa.array([batch.fallback[r] for r in row], pa.string()),
-        "interstitial": _notices(engine, scores.get("interstitial"), len(items)),
+        "interstitial": _notices(data, scores.get("interstitial"), len(items)),
         **{n: s for n, s in scores.items() if n.startswith("p_")},
     }
     if "dwell" in scores:
         columns["dwell_seconds"] = scores["dwell"]
     if explain:
-        columns["reason"] = pa.array(_reasons(engine, batch), pa.string())
+        columns["reason"] = pa.array(_reasons(data, batch), pa.string())
         columns |= {n: s for n, s in scores.items() if n.startswith("sim_")}
-        columns |= {f"safety_{n}": s[items] for n, s in engine.state.catalogue.item_safety.items()}
+        columns |= {f"safety_{n}": s[items] for n, s in data.state.catalogue.item_safety.items()}
         if "safety" in scores:
             columns["safety_combined"] = scores["safety"]
     return pa.table(columns)
@@ -82,11 +86,11 @@ def _ids(values: list, text: bool) -> pa.Array:
     return pa.array([v if v is None or not text else str(v) for v in values], pa.string() if text else pa.int64())
 
 
-def _titles(engine: RecommendationEngine, items: np.ndarray) -> pa.Array:
+def _titles(data: AnswerData, items: np.ndarray) -> pa.Array:
     import pyarrow as pa
 
     distinct, place = np.unique(items, return_inverse=True)
-    titles = [label_of(engine.bundle.labels[int(i)]) or None for i in distinct]
+    titles = [label_of(data.bundle.labels[int(i)]) or None for i in distinct]
     return pa.array(titles, pa.string()).take(pa.array(place))
 
 
@@ -98,63 +102,52 @@ def _sources(bits: np.ndarray, names: tuple[str, ...]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()).take(pa.array(source)))
 
 
-def _notices(engine: RecommendationEngine, bits: np.ndarray | None, n: int) -> pa.Array:
+def _notices(data: AnswerData, bits: np.ndarray | None, n: int) -> pa.Array:
     """Names of the rules that put a notice before each item, joined by semicolons; null where there is none."""
     import pyarrow as pa
 
     held = np.zeros(n, np.int64) if bits is None else bits.astype(np.int64)
     distinct, place = np.unique(held, return_inverse=True)
-    names = [";".join(notices(engine, int(b))) or None for b in distinct]
+    names = [";".join(notices(data, int(b))) or None for b in distinct]
     return pa.array(names, pa.string()).take(pa.array(place))
 
 
-def _reasons(engine: RecommendationEngine, batch: SlateBatch) -> list[str]:
+def _reasons(data: AnswerData, batch: SlateBatch) -> list[str]:
     out: list[str] = []
     for row in range(len(batch.users)):
-        out += reasons_of(engine, batch, row, source_lists(engine, batch, row))
+        out += reasons_of(data, batch, row, source_lists(data, batch, row))
     return out
 
 
+Serve = Callable[[int, int], Iterator[tuple["Sequence[int | str]", "SlateBatch"]]]
+"""(start, stop) → ids and slates of the users from start to stop, batch by batch."""
+
+
 def write_slates(
-    engine: RecommendationEngine,
-    ids: Sequence[int | str] | None,
+    data: AnswerData,
+    serve: Serve,
+    users: int,
     target: Path | BinaryIO,
     kind: RowFormat,
     *,
     shards: int = 1,
-    n: int | None = None,
-    context: dict[str, Any] | None = None,
-    fallback: bool = True,
     explain: bool = False,
     progress: Progress,
 ) -> Written:
-    """Write the slates of some users, or of all (None), as the rows of `slate_table`.
+    """Write the slates of so many users as the rows of `slate_table`.
 
     target: a file, whole or not at all; a folder `part-*` of several files with `shards` above 1; or a stream. In CSV
-    the sources stand in one cell, separated by semicolons. Unknown users raise UnknownIdError without `fallback`.
+    the sources stand in one cell, separated by semicolons.
     """
-    users = len(engine.bundle.user_ids) if ids is None else len(ids)
     written = Written()
-    positions = None
-    if ids is not None:
-        # before anything is written: somebody unknown may be refused, and one text among the ids makes all text
-        positions = np.array([engine.position(u, fallback=fallback) for u in ids], np.int32)
-        if any(isinstance(u, str) for u in ids):
-            ids = [str(u) for u in ids]
 
     def tables(start: int, stop: int) -> Iterator[pa.Table]:
-        # as many users at once as keep every thread busy
-        size = engine.pipeline.batch_size * max(engine.threads, 1)
-        for low in range(start, max(stop, start + 1), size):
-            high = min(low + size, stop)
-            at = np.arange(low, high, dtype=np.int32) if positions is None else positions[low:high]
-            batch = engine.slates(at, n, engine.context(context, len(at)))
-            yield slate_table(
-                engine, batch, engine.bundle.user_ids.external(at) if ids is None else ids[low:high], explain=explain
-            )
-            written.users += len(at)
+        for ids, batch in serve(start, stop):
+            yield slate_table(data, batch, ids, explain=explain)
+            written.users += len(ids)
             written.fallback.update(reason for reason in batch.fallback if reason is not None)
-            bar.advance(len(at))
+            written.failures.update(map(str, batch.failures))
+            bar.advance(len(ids))
 
     with progress.step(f"recommend to {users:,} users", total=users) as bar:
         if not isinstance(target, Path):

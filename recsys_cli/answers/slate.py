@@ -1,0 +1,125 @@
+"""A slate as people and programs read it: owner's ids, predictions, reasons."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.answers.data import AnswerData, six_digits
+from recsys_cli.answers.reasons import reasons_of, source_lists
+
+if TYPE_CHECKING:
+    from recsys_cli.slate_batch import SlateBatch
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item of a slate."""
+
+    rank: int
+    item_id: int | str
+    author_id: int | str | None
+    text: str
+    score: float
+    """utility"""
+    sources: list[str]
+    """every source that proposed it"""
+    predictions: dict[str, float]
+    """action → probability; "dwell_seconds" → expected dwell"""
+    similarities: dict[str, float]
+    """source → similarity of user and item"""
+    safety: dict[str, float]
+    """safety score of the item, and the combined one as "combined"; empty where none is known"""
+    interstitial: list[str]
+    """rules of the safety policy that put a notice before it"""
+    explored: bool
+    """drawn at random by exploration"""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The answer for one user."""
+
+    user_id: int | str
+    request_id: str
+    run_id: str | None
+    now: str | None
+    """the moment it was made for, ISO 8601 UTC; None where the run knows an order but no time"""
+    fallback: str | None
+    """why trending and popular items had to help, None where they had not"""
+    items: list[Recommendation]
+    mix: dict[str, float]
+    """source → share of the slate it proposed (an item of several sources counts for each)"""
+    funnel: list[dict]
+    """stage, candidates in, candidates out, ms"""
+    notes: list[str] = field(default_factory=list)
+    """what could not be taken as it was given, what stepped aside in training, and what failed in this request"""
+    failures: list[str] = field(default_factory=list)
+    """what failed in this request, and what the slate was made without"""
+
+    def to_dict(self) -> dict:
+        """The documented JSON form."""
+        return asdict(self)
+
+
+def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int | str) -> Recommendations:
+    """Row `row` of a batch with the owner's ids and a reason for each item."""
+    bundle, state = data.bundle, data.state
+    items = batch.items[row][batch.items[row] >= 0]
+    authors = state.catalogue.item_author[items]
+    item_ids = bundle.item_ids.external(items)
+    author_ids = bundle.author_ids.external(authors)
+    names = source_lists(data, batch, row)
+    reasons = reasons_of(data, batch, row, names)
+    scores = {name: column[row] for name, column in batch.scores.items()}
+    main = scores.get("utility", scores.get("light"))
+    listed = [
+        Recommendation(
+            rank=i + 1,
+            item_id=item_ids[i],
+            author_id=author_ids[i],
+            text=bundle.labels[int(items[i])],
+            score=six_digits(main[i]),
+            sources=names[i],
+            predictions={
+                ("dwell_seconds" if n == "dwell" else n[2:]): six_digits(s[i])
+                for n, s in scores.items()
+                if n.startswith("p_") or n == "dwell"
+            },
+            similarities={n[4:]: six_digits(s[i]) for n, s in scores.items() if n.startswith("sim_")},
+            safety=_safety(state.catalogue.item_safety, int(items[i]), scores.get("safety"), i),
+            interstitial=notices(data, int(scores["interstitial"][i])) if "interstitial" in scores else [],
+            explored=bool(scores["explored"][i]) if "explored" in scores else False,
+            reason=reasons[i],
+        )
+        for i in range(len(items))
+    ]
+    failures = [str(failure) for failure in batch.failures]
+    mix = {s: sum(s in held for held in names) / max(len(items), 1) for s in data.sources}
+    return Recommendations(
+        user_id=user_id,
+        request_id=f"{batch.request}-{row}",
+        run_id=data.run,
+        now=str(np.datetime64(state.now, "us")) + "Z" if data.timed else None,
+        fallback=batch.fallback[row],
+        items=listed,
+        mix={s: share for s, share in mix.items() if share > 0},
+        funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
+        notes=[*data.notes, *failures],
+        failures=failures,
+    )
+
+
+def _safety(safety: dict[str, np.ndarray], item: int, combined: np.ndarray | None, slot: int) -> dict[str, float]:
+    out = {name: six_digits(column[item]) for name, column in safety.items() if np.isfinite(column[item])}
+    if combined is not None and np.isfinite(combined[slot]):
+        out["combined"] = six_digits(combined[slot])
+    return out
+
+
+def notices(data: AnswerData, bits: int) -> list[str]:
+    """Names of the safety rules that put a notice before an item, from its "interstitial" score."""
+    return [rule for n, rule in enumerate(data.rules) if bits >> n & 1]

@@ -1,0 +1,100 @@
+"""What is asked of the pipeline: slates for a batch of users at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from recsys_cli.hashing import mix
+
+if TYPE_CHECKING:
+    from recsys_cli.data.state import State
+    from recsys_cli.features.context import Context
+    from recsys_cli.features.snapshot import Snapshot
+    from recsys_cli.pipeline.bundle import Bundle
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that a request was answered without."""
+
+    part: str
+    """the stage, or the source within one"""
+    error: str
+    """what it raised"""
+
+    def __str__(self) -> str:
+        return f"{self.part} failed and is left out: {self.error}"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request for a batch of B users at one moment."""
+
+    users: np.ndarray
+    """int32[B] positions, -1 for somebody unknown"""
+    size: int
+    """items a slate"""
+    bundle: Bundle
+    state: State
+    snapshot: Snapshot
+    context: Context
+    seed: int
+    salt: int = 0
+    """changes what exploration draws from one request of a user to the next"""
+    journal: list | None = None
+    """takes what the safety policy did (`safety.policy.Actions`); None where nobody will read it"""
+    without: frozenset[str] = frozenset()
+    """names of stages that this request leaves out"""
+    failures: list[Failure] | None = None
+    """takes what sources, hydrators and side effects raise; None lets them raise it"""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """bool[B]: people with an interaction."""
+        return (self.users >= 0) & (self.state.history.lengths[np.maximum(self.users, 0)] > 0)
+
+    def uniform(self, columns: int, purpose: int) -> np.ndarray:
+        """float64[B, columns] uniform draws in [0, 1) that depend on the user, the seed, the salt and the
+        purpose only, so that a user gets the same alone and in a batch."""
+        keys = self.users.astype(np.int64).view(np.uint64)
+        base = mix(keys + mix(np.array([self.seed * 1_000_003 + self.salt * 8191 + purpose], np.int64).view(np.uint64)))
+        grid = mix(base[:, None] + np.arange(1, columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        return (grid >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def attempt(self, part: str, call: Callable[..., T], *given) -> T | None:
+        """What a call gives; None where it raises and the query keeps failures."""
+        if self.failures is None:
+            return call(*given)
+        try:
+            return call(*given)
+        except Exception as error:  # whatever somebody's stage or source raises
+            told = " ".join(str(error).split())
+            self.failures.append(Failure(part, f"{type(error).__name__}: {told}" if told else type(error).__name__))
+            return None
+
+
+@dataclass(frozen=True)
+class SourceQuery:
+    """As much of a Query as sources are asked with, by those who measure them: what a source raises is raised."""
+
+    users: np.ndarray
+    """int32[B]"""
+    state: State
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def attempt(self, part: str, call: Callable[..., T], *given) -> T:
+        """What a call gives."""
+        return call(*given)

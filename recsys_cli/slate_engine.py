@@ -1,0 +1,305 @@
+"""SlateEngine: a bundle and a pipeline, from the positions of users to slates."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from recsys_cli.artifacts.runs import RunManifest, RunStore
+from recsys_cli.data.state import State
+from recsys_cli.errors import UnknownIdError, UsageError
+from recsys_cli.features.context import Context
+from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.parallel import one_blas_thread
+from recsys_cli.pipeline.build import build_pipeline
+from recsys_cli.pipeline.bundle import Bundle, read_bundle
+from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
+from recsys_cli.pipeline.order import Order
+from recsys_cli.pipeline.order_scores import resolve_order
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.request_context import context_of
+from recsys_cli.pipeline.runner import Runner
+from recsys_cli.safety.accounts import author_scores
+from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
+from recsys_cli.slate_batch import SlateBatch, concatenated
+from recsys_cli.tracelog import SILENT, TraceLog
+
+if TYPE_CHECKING:
+    from recsys_cli.data.catalogue import Catalogue
+    from recsys_cli.data.log import Log
+
+UNKNOWN_USER = "unknown user"
+NO_HISTORY = "no history"
+FEW_CANDIDATES = "too few candidates"
+GUEST = "guest"
+"""Id of somebody who is not in the data and is known by a history alone."""
+
+
+@dataclass(frozen=True)
+class SlateEngine:
+    """Makes slates from one run. Cheap to copy: `with_pipeline` and `as_of` share the models.
+
+    Raises ArtifactError where the run cannot be used and ConfigError where the pipeline's settings name
+    something that is not there.
+    """
+
+    bundle: Bundle
+    pipeline: PipelineConfig
+    manifest: RunManifest | None = None
+    state: State | None = None
+    """the moment served; the bundle's own where None"""
+    snapshot: Snapshot | None = None
+    seed: int = 0
+    threads: int = 1
+    """batches served at once where there are several"""
+    guest: int | None = None
+    """position of the user `GUEST` where there is one (`with_guest`)"""
+    told: tuple[str, ...] = ()
+    """notes for the answers of this engine alone"""
+    trace: TraceLog = field(default=SILENT, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.state is None:
+            object.__setattr__(self, "state", self.bundle.state)
+            object.__setattr__(self, "snapshot", self.bundle.snapshot)
+        object.__setattr__(self, "stages", build_pipeline(self.pipeline, self.bundle, self.order))
+
+    @classmethod
+    def load(
+        cls,
+        artifacts: str | Path = "artifacts",
+        run: str | None = None,
+        pipeline: PipelineConfig | None = None,
+        *,
+        threads: int = 1,
+        trace: TraceLog = SILENT,
+        measured: bool = False,
+    ) -> Self:
+        """Open a run (the current one by default).
+
+        measured: the half of it that knows nothing of the test window. pipeline: settings other than those the run
+        was trained with. threads: batches served at once in batch work (0: one a core); a single request is always
+        served by one.
+        """
+        opened = RunStore(artifacts).open(run)
+        if pipeline is None:
+            pipeline = PipelineConfig.model_validate(opened.manifest.settings["pipeline"])
+        threads = threads or len(os.sched_getaffinity(0))
+        bundle = read_bundle(opened.measured if measured else opened.bundle)
+        return cls(bundle, pipeline, opened.manifest, seed=opened.manifest.seed, threads=threads, trace=trace)
+
+    @cached_property
+    def order(self) -> Order:
+        """What orders the candidates: what training chose, or what the settings name."""
+        return resolve_order(self.pipeline, self.bundle)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stages of this pipeline could not take as it was given."""
+        return self.stages.notes
+
+    @property
+    def repeats(self) -> bool:
+        """Whether lists may hold what the user was shown before."""
+        return not self.pipeline.filters.leaves_out_seen(self.bundle.repeats)
+
+    @property
+    def safety_rules(self) -> SafetyRules | None:
+        """The rules that act in this pipeline; None where none can."""
+        return self.stages.rules
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Source of each bit in `SlateBatch.sources`."""
+        return self.bundle.configured
+
+    def with_pipeline(self, pipeline: PipelineConfig) -> Self:
+        """The same models behind another pipeline."""
+        return replace(self, pipeline=pipeline)
+
+    def as_of(
+        self,
+        log: Log,
+        now: int,
+        *,
+        catalogue: Catalogue | None = None,
+        follows: dict[str, np.ndarray] | None = None,
+        blocks: dict[str, np.ndarray] | None = None,
+    ) -> Self:
+        """The same models at another moment: state and features from the rows of `log` before `now` (µs).
+
+        catalogue: the bundle's with items appended. follows, blocks: edges as `Dataset.edges` gives them.
+        """
+        if catalogue is not None and catalogue.n_items != self.bundle.catalogue.n_items:
+            for retriever in self.bundle.retrievers.values():
+                retriever.adapt(catalogue)
+        catalogue = self.bundle.catalogue if catalogue is None else catalogue
+        authors = author_scores(catalogue, log, now, self.bundle.safety, follows, blocks)
+        catalogue = replace(catalogue, author_safety=authors)
+        state = State.build(catalogue, log, now, follows, blocks)
+        snapshot = Snapshot.build(self.bundle.spec, catalogue, log, now, follows, blocks)
+        return replace(self, state=state, snapshot=snapshot)
+
+    def slates(
+        self,
+        users: np.ndarray,
+        n: int | None = None,
+        context: Context | None = None,
+        *,
+        keep_sourced: bool = False,
+        request: int = 0,
+        hydrated: Candidates | None = None,
+        without: Iterable[str] = (),
+    ) -> SlateBatch:
+        """Slates for a batch of user positions (int32[B], -1 for somebody unknown).
+
+        context: of the requests (rows as users). request: salt of exploration. hydrated: what goes into ranking, as an
+        engine with the same sources and filters kept it for these users; the stages before it are not run again.
+        without: names of stages to leave out. Users are served `pipeline.batch_size` at a time.
+
+        keep_sourced: keep what was sourced, hydrated and ranked as well, for whoever measures. A source, hydrator or
+        side effect that raises is left out and told in `SlateBatch.failures`, but raised where somebody measures.
+        """
+        users = np.asarray(users, np.int32)
+        n = self.pipeline.slate_size if n is None else n
+        if n < 1:
+            raise UsageError(f"a slate of {n} items", "ask for at least one")
+        context = Context(now=self.state.now) if context is None else context
+        left_out = self.stages.without(frozenset(without))
+        size = self.pipeline.batch_size
+
+        def serve(start: int) -> SlateBatch:
+            rows = slice(start, start + size)
+            ready = None if hydrated is None else hydrated.rows(rows)
+            query = Query(
+                users=users[rows],
+                size=n,
+                bundle=self.bundle,
+                state=self.state,
+                snapshot=self.snapshot,
+                context=context.rows(rows),
+                seed=self.seed,
+                salt=request,
+                journal=[] if self.trace.recording else None,
+                without=left_out,
+                failures=None if keep_sourced else [],
+            )
+            return self._serve(query, ready, keep_sourced)
+
+        starts = range(0, max(len(users), 1), size)
+        with one_blas_thread():
+            if self.threads > 1 and len(starts) > 1:
+                # numpy and onnxruntime let go of the interpreter in every step that takes long
+                with ThreadPoolExecutor(self.threads) as pool:
+                    parts = list(pool.map(serve, starts))
+            else:
+                parts = [serve(start) for start in starts]
+        return parts[0] if len(parts) == 1 else concatenated(parts)
+
+    def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool) -> SlateBatch:
+        started = time.perf_counter()
+        runner = Runner(query, ready)
+        if ready is None:
+            sourced = runner.run(self.stages.sourcing)
+            counts = runner.run(self.stages.filtering).counts
+            ready = runner.run(self.stages.completion)
+        else:
+            sourced, counts = None, ready.counts
+        ranked = runner.run(self.stages.ranking)
+        final = runner.run(self.stages.selection)
+        batch = SlateBatch(
+            users=query.users,
+            items=final.items,
+            scores=final.scores,
+            sources=final.sources,
+            fallback=self._fallback(query.users, counts, query.size),
+            funnel=runner.records,
+            sourced=sourced if keep_sourced else None,
+            ranked=ranked if keep_sourced else None,
+            hydrated=ready if keep_sourced else None,
+            request=uuid.uuid4().hex[:16],
+            failures=query.failures or [],
+        )
+        self._log(batch, query, (time.perf_counter() - started) * 1e3)
+        return batch
+
+    def _log(self, batch: SlateBatch, query: Query, ms: float) -> None:
+        if not self.trace.recording:
+            return
+        users = batch.users[:1]
+        self.trace.event(
+            "slates",
+            request=batch.request,
+            users=len(query),
+            user=self.bundle.user_ids.external(np.where(users < len(self.bundle.user_ids), users, -1))[0],
+            ms=round(ms, 3),
+            stages=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
+            without=sorted(query.without),
+            failures=[{"part": f.part, "error": f.error} for f in batch.failures],
+            fallback=sum(reason is not None for reason in batch.fallback),
+            short=int((batch.items < 0).any(axis=1).sum()),
+        )
+        for actions in query.journal or ():
+            self._log_safety(batch, actions)
+
+    def _log_safety(self, batch: SlateBatch, actions: Actions) -> None:
+        if not len(actions.row) and not actions.unknown:
+            return
+        users = batch.users[actions.row]
+        known = np.where(users < len(self.bundle.user_ids), users, -1)
+        shown = (batch.items[actions.row] == actions.item[:, None]).any(axis=1)
+        ids = self.bundle.item_ids.external(actions.item), self.bundle.user_ids.external(known)
+        self.trace.event(
+            "safety",
+            request=batch.request,
+            run=self.manifest.id if self.manifest else None,
+            unknown=actions.unknown,
+            models=self.bundle.safety.versions,
+            **trace_fields(self.safety_rules, actions, *ids, shown),
+        )
+
+    def _fallback(self, users: np.ndarray, counts: np.ndarray, n: int) -> list[str | None]:
+        known = np.maximum(users, 0)
+        touched = np.diff(self.state.history.offsets)[known] + np.diff(self.state.follows.offsets)[known]
+        reasons = np.where(users < 0, 1, np.where(touched == 0, 2, np.where(counts < n, 3, 0)))
+        names = (None, UNKNOWN_USER, NO_HISTORY, FEW_CANDIDATES)
+        return [names[r] for r in reasons]
+
+    def position(self, user_id: int | str, *, fallback: bool = True) -> int:
+        """Position of a user; an unknown one is -1, or raises UnknownIdError without `fallback`."""
+        if self.guest is not None and user_id == GUEST:
+            return self.guest
+        position = self.bundle.user_ids.position(user_id)
+        if position < 0 and not fallback:
+            raise UnknownIdError(
+                f"user {user_id!r} is not in the dataset", "leave out --no-fallback to get trending and popular items"
+            )
+        return position
+
+    def context(self, values: Mapping[str, Any] | None, rows: int = 1) -> Context:
+        """A request's context from names; see `context_of`."""
+        spec, names = self.bundle.spec, self.bundle.catalogue.names
+        return context_of(values, spec.context_columns, names, self.state.now, rows)
+
+    def with_guest(self, history: Sequence[int | str]) -> Self:
+        """The same engine that also knows the user `GUEST`, by the ids of items they engaged with, oldest first."""
+        items = self.bundle.item_ids.positions(list(history))
+        known = items[items >= 0]
+        people = self.state.catalogue.n_users
+        ignored = len(items) - len(known)
+        told = (f"{ignored} of {len(items)} ids of the history are unknown and ignored",) if ignored else ()
+        return replace(
+            self, state=with_guest(self.state, known), snapshot=GuestSnapshot(self.snapshot, people), guest=people,
+            told=told,
+        )
