@@ -111,14 +111,16 @@ def later_rows(job: TrainingJob, bundle: Bundle) -> RequestRows:
     return rows_of(job, bundle, [_new_people(later) if job.lesson.own else later])
 
 
-def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1) -> RequestRows:
-    """Rows of the candidates at these moments, with all features that a ranker of requests may use.
+def rows_of(
+    job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1, names: tuple[str, ...] | None = None
+) -> RequestRows:
+    """Rows of the candidates at these moments, with all features that a ranker of requests may use, or with `names`.
 
     share: by what the number of rows is divided.
     """
     config = job.settings.ranking.relevance
     return request_rows(
-        bundle, job.settings.pipeline, moments, feature_names(job, bundle),
+        bundle, job.settings.pipeline, moments, names or feature_names(job, bundle),
         most=max(2 * config.max_rows // (share + 1), 1), seed=job.settings.seed, threads=job.threads,
     )
 
