@@ -30,7 +30,7 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.bundle import Bundle
-from recsys_cli.pipeline.order import Order
+from recsys_cli.pipeline.order import Order, check_named
 from recsys_cli.pipeline.requests import RequestRows, joined
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.progress import Progress
@@ -90,6 +90,7 @@ def train(
             f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
             "trees have no matrix products: set it to float32",
         )
+    check_named(settings.ranking.choose, settings.retrieval)
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)

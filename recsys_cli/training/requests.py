@@ -10,7 +10,16 @@ import numpy as np
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.windows import Windows, WindowsConfig, make_split
 from recsys_cli.errors import DataError
-from recsys_cli.pipeline.choose import Criterion, Lists, caps_pay, choose, every_order, ndcg_criterion, with_caps
+from recsys_cli.pipeline.choose import (
+    NAMED,
+    Criterion,
+    Lists,
+    caps_pay,
+    choose,
+    every_order,
+    ndcg_criterion,
+    with_caps,
+)
 from recsys_cli.pipeline.order import FUSION, Order
 from recsys_cli.pipeline.request_features import request_feature_names
 from recsys_cli.pipeline.requests import TAKEN, Moment, RequestRows, moment_of, moments_between, request_rows
@@ -188,9 +197,14 @@ def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[
         caps.append((bundle, moment, lists, criterion))
     fallback = next((n for n in settings.pipeline.sourcing.fallback[::-1] if n in judge[0][0].retrievers), FUSION)
     if not known:
+        nobody = np.zeros(0, bool)
+        order, document = choose(
+            {}, nobody, told, seed=settings.seed, wanted=settings.ranking.choose, fallback=fallback
+        )
         why = "nobody of the validation window turned to anything that could have been proposed"
-        account = {"chosen": FUSION, "why": why, "users": 0, "figures": {}}
-        return Order(FUSION, fallback), {"criterion": told, "known": account, "new": account | {"chosen": fallback}}
+        for side in ("known", "new"):
+            document[side]["why"] = why if settings.ranking.choose == "auto" else NAMED
+        return order, document
     # a person is known or new as of each request
     person = np.unique(np.concatenate(asked).astype(np.int64) * 2 + np.concatenate(known), return_inverse=True)[1]
     summed = {

@@ -99,7 +99,20 @@ def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answe
             out[name] = source
         else:
             job.note(f"source {name} steps aside: {why}")
+    _tell_of_the_silent(job, out)
     return out
+
+
+def _tell_of_the_silent(job: TrainingJob, sources: dict[str, Retriever]) -> None:
+    """A note for each source that somebody enabled and that is not asked, beside others that are."""
+    config = job.settings.pipeline.sourcing
+    asked = config.curves if config.merge == "learned" else config.shares
+    if not any(name in asked for name in sources):
+        return
+    for name, source in sources.items():
+        if source.config.enabled is True and source.config.kind != "random" and name not in (*asked, *config.fallback):
+            where = "curves" if config.merge == "learned" else "shares"
+            job.note(f"source {name} proposes nothing of its own: pipeline.sourcing.{where} does not name it")
 
 
 def without_weak(
