@@ -180,7 +180,7 @@ def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[
     """
     settings, lesson = job.settings, job.lesson
     measured, known, caps, asked = {}, [], [], []
-    told = "NDCG@10 of what people turned to on the validation window"
+    told = plain = "NDCG@10 of what people turned to on the validation window"
     for bundle, moment in judge:
         if not len(moment.users):
             continue
@@ -205,6 +205,8 @@ def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[
         for side in ("known", "new"):
             document[side]["why"] = why if settings.ranking.choose == "auto" else NAMED
         return order, document
+    if told == plain and _with_propensities(lesson) is not None:
+        told += ", which shows too few listed items for an estimate by propensity"
     # a person is known or new as of each request
     person = np.unique(np.concatenate(asked).astype(np.int64) * 2 + np.concatenate(known), return_inverse=True)[1]
     summed = {
@@ -231,9 +233,8 @@ def _caps(settings, chosen: str, judged: tuple[Bundle, Moment, Lists, Criterion]
 def propensity_criterion(lesson: Lesson, moment: Moment, some: np.ndarray) -> Criterion | None:
     """The self-normalised inverse-propensity estimate, where the log tells propensities and showed enough of lists
     such as `some` int32[U, K] to say anything; else None."""
-    w = lesson.windows
-    log = lesson.dataset.log.window(w.validation_start, w.test_start)
-    if log.propensity is None or np.isfinite(log.propensity).mean() < LOGGED_SHARE:
+    log = _with_propensities(lesson)
+    if log is None:
         return None
     log = log.take(np.isin(log.user, moment.users))
     n_items = lesson.dataset.catalogue.n_items
@@ -246,3 +247,9 @@ def propensity_criterion(lesson: Lesson, moment: Moment, some: np.ndarray) -> Cr
 
     return measure
 
+
+def _with_propensities(lesson: Lesson) -> Log | None:
+    """The validation window's rows, where it is told with which probability most of them were shown."""
+    w = lesson.windows
+    log = lesson.dataset.log.window(w.validation_start, w.test_start)
+    return log if log.propensity is not None and np.isfinite(log.propensity).mean() >= LOGGED_SHARE else None

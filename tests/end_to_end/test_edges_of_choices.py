@@ -21,6 +21,7 @@ from recsys_cli.settings import Settings
 from recsys_cli.training import train
 
 PLAIN = ("popularity", "trending", "item_neighbours")
+ALONE = ("--threads", "1")
 ROOT = Path(__file__).parents[2]
 
 
@@ -87,7 +88,7 @@ def two_parts() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def evaluated(folder: Path, capsys, *more: str) -> str:
     """What `evaluate` prints."""
-    where = ("--data-dir", str(folder / "data"), "--artifacts-dir", str(folder / "artifacts"))
+    where = (*ALONE, "--data-dir", str(folder / "data"), "--artifacts-dir", str(folder / "artifacts"))
     capsys.readouterr()
     assert recsys(["evaluate", "--quiet", *where, "--set", "evaluation.resamples=100", *more]) == 0
     return capsys.readouterr().out
@@ -110,10 +111,17 @@ def test_with_no_interaction_in_the_validation_window_the_fusion_is_taken_and_sa
     assert (engine.slates(np.arange(120)).items >= 0).all()
 
 
+def test_propensities_of_too_few_listed_items_decide_nothing_and_that_is_said(tmp_path):
+    truth = planted.biased_policy(0, users=60, requests=4, slate=5)
+    Dataset.from_frames(tmp_path / "data", {"impressions": truth.impressions}, {"click": "positive"})
+    account, _, _ = trained(tmp_path)
+    assert account["criterion"].startswith("NDCG@10") and "too few listed items" in account["criterion"]
+
+
 def test_a_test_window_without_interactions_trains_and_names_the_setting_when_measured(tmp_path, capsys):
     folder = small_ratings(tmp_path, like=pl.col("like") & (pl.col("row") < int(0.79 * 120 * 14)))
     trained(folder)
-    where = ("--data-dir", str(folder / "data"), "--artifacts-dir", str(folder / "artifacts"))
+    where = (*ALONE, "--data-dir", str(folder / "data"), "--artifacts-dir", str(folder / "artifacts"))
     assert recsys(["evaluate", "--quiet", *where]) == 4
     error = capsys.readouterr().err
     assert "the test window holds no interaction" in error and "windows.test_share" in error
@@ -218,13 +226,14 @@ def test_where_no_test_user_is_known_the_lists_are_those_of_the_counting_source(
 # --- lists that lose --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_train_warns_and_evaluate_leads_with_words_where_the_order_set_by_hand_loses(tmp_path, capsys):
     table = planted.communities(0, users=200, items=100, rows=16)
     folder = published(tmp_path, table[: len(table) * 4 // 5], table[len(table) * 4 // 5 :])
     own = {name: {"enabled": name in PLAIN} for name in Settings().retrieval}
     (tmp_path / "own.yaml").write_text(json.dumps({"retrieval": own, "tuning": {"budget_seconds": 0}}))
     where = (
-        "--config", str(tmp_path / "own.yaml"), "--data-dir", str(folder / "data"), "--artifacts-dir",
+        *ALONE, "--config", str(tmp_path / "own.yaml"), "--data-dir", str(folder / "data"), "--artifacts-dir",
         str(folder / "artifacts"),
     )
     assert recsys(["train", "--quiet", *where, "--set", "ranking.choose=popularity"]) == 0
@@ -251,7 +260,7 @@ def test_the_preset_of_a_feed_explores_and_the_default_does_not(rated, tmp_path,
     preset = ROOT / "configs" / "presets" / "for-you.yaml"
     own = {name: {"enabled": name in PLAIN} for name in Settings().retrieval}
     sets = [f"retrieval.{name}.enabled={str(value['enabled']).lower()}" for name, value in own.items()]
-    where = ("--data-dir", str(rated / "data"), "--artifacts-dir", str(tmp_path / "artifacts"))
+    where = (*ALONE, "--data-dir", str(rated / "data"), "--artifacts-dir", str(tmp_path / "artifacts"))
     flags = [flag for one in sets for flag in ("--set", one)]
     assert recsys(["train", "--quiet", "-c", str(preset), *where, *flags]) == 0
     capsys.readouterr()
