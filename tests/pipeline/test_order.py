@@ -124,6 +124,15 @@ def test_a_choice_beyond_noise_is_the_same_whatever_is_resampled_and_within_nois
     assert account["known"]["best"] == "heavy" and order.known == "relevance"
 
 
+def test_an_order_that_the_settings_name_and_the_run_lacks_is_said_to_be_absent():
+    figures = measured(np.random.default_rng(5), 100, **{"als": 0.3, "heavy × relevance^1": 0.4})
+    for wanted, absent in (("relevance", True), ("als", False), ("heavy", False)):
+        _, account = choose(figures, np.ones(100, bool), "NDCG@10", seed=0, wanted=wanted)
+        for side in ("known", "new"):
+            assert account[side]["why"].startswith("the settings name it")
+            assert ("this run has none" in account[side]["why"]) == absent
+
+
 def test_caps_are_kept_only_where_they_cost_next_to_nothing():
     wanted = Ragged.group(np.array([0, 1]), np.array([1, 2], np.int32), 2)
     def criterion(items):
