@@ -22,7 +22,7 @@ SHORT = 12
 STRANGERS = 0.5
 """Share of the people with one session, or of those of the ranker's window who are new by then, from which on visitors
 are anonymous to what learns of people."""
-FEW_STRANGERS = 0.1
+FEW_STRANGERS = 0.2
 """Share of the people of the ranker's window who are new by then, below which what knows only their attributes has
 nobody to serve."""
 LOOKED_AT = 20_000
