@@ -17,5 +17,7 @@ def test_the_file_holds_every_setting_at_its_default():
 def test_every_shipped_configuration_is_valid():
     from recsys_cli.config import resolve
 
-    for path in DEFAULT.parent.glob("*.yaml"):
+    paths = [*DEFAULT.parent.glob("*.yaml"), *DEFAULT.parent.glob("presets/*.yaml")]
+    assert len(paths) >= 3
+    for path in paths:
         assert isinstance(resolve(Settings, file=path).config, Settings)

@@ -8,7 +8,7 @@ import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.errors import UsageError
-from recsys_cli.pipeline.order import best_part, order_in_words
+from recsys_cli.pipeline.order import below_best_part, order_in_words
 
 
 @command(app, "train")
@@ -59,6 +59,7 @@ def train(
         "durations": manifest.durations,
         "metrics": manifest.metrics,
         "notes": manifest.notes,
+        "warnings": below_best_part(manifest.metrics.get("order", {}), config.pipeline.order),
     }
     call.emit(document, lambda console: _render(console, document), _rows(document))
 
@@ -130,11 +131,8 @@ def _render(console, document: dict) -> None:
     account = document["metrics"].get("order", {})
     for sentence in order_in_words(account):
         console.print(sentence, highlight=False, markup=False)
-    if (part := best_part(account)) is not None and part[2] < part[1]:
-        console.print(
-            f"warning: the chosen order has {part[2]:.4f}, below {part[0]} alone with {part[1]:.4f}", markup=False,
-            highlight=False, style="yellow",
-        )
+    for warning in document["warnings"]:
+        console.print(f"warning: {warning}", markup=False, highlight=False, style="yellow")
     for note in document["notes"]:
         console.print(f"note: {note}", highlight=False)
     console.print(f"run {document['run']} is in use · {seconds['total']:.1f} s · {document['folder']}", highlight=False)

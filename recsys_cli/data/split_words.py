@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from recsys_cli.data.windows import Windows
 
 NAMES = ("history", "ranker", "validation", "test")
+SETTINGS = (
+    "windows.history_share", "windows.history_share and windows.validation_share",
+    "windows.validation_share (or validation_rows)", "windows.test_share (or test_rows)",
+)
+"""What decides about the rows of each window."""
 
 
 def refuse_empty(window: np.ndarray, dataset: Dataset, final: bool) -> None:
@@ -27,7 +32,7 @@ def refuse_empty(window: np.ndarray, dataset: Dataset, final: bool) -> None:
         if not counts[code]:
             raise DataError(
                 f"{dataset.path}: the {NAMES[code]} window holds no impression (of {len(window):,})",
-                "users have too few rows for these shares; change `windows`, or bring more data",
+                f"users have too few rows for {SETTINGS[code]}; change that, or bring more data",
             )
 
 
@@ -39,11 +44,11 @@ def check_windows(windows: Windows, log: Log, dataset: Dataset) -> None:
             f"the data runs from {_iso(windows.start)} to {_iso(windows.end)}",
         )
     spans = _bounds(windows)[: None if windows.test_start < windows.end else -1]
-    for name, (start, stop) in zip(NAMES, spans, strict=False):
+    for name, setting, (start, stop) in zip(NAMES, SETTINGS, spans, strict=False):
         if not ((log.time >= start) & (log.time < stop)).any():
             raise DataError(
                 f"{dataset.path}: the {name} window ({_iso(start)} to {_iso(stop)}) holds no impression",
-                "the dataset is too small or too short for three windows; change `windows` or bring more data",
+                f"the dataset is too small or too short for {setting}; change that, or bring more data",
             )
 
 

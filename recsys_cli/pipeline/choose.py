@@ -40,6 +40,9 @@ FEW_USERS = 20
 RESAMPLES = 400
 NOISE = 0.5
 """Standard errors of the paired difference to the best within which a simpler order is as good."""
+NAMED = "the settings name it"
+"""Why an order is taken that nobody had to choose."""
+ABSENT = "and this run has none: the next simpler order takes its place"
 CAPS_MAY_COST = 0.01
 """Share of the criterion that caps may cost and be kept."""
 
@@ -173,9 +176,11 @@ def _choose_side(
     parts: dict[str, tuple[np.ndarray, np.ndarray]], users: int, seed: int, wanted: str, default: str
 ) -> dict:
     """The account of one group of users; see `choose`."""
+    there = {name.partition(" ")[0] for name in parts}
+    named = NAMED if wanted in there or not there else f"{NAMED}, {ABSENT}"
     if users < FEW_USERS:
         chosen = default if wanted == "auto" else wanted
-        why = f"{users} such users in the validation window: too few to choose by"
+        why = named if wanted != "auto" else f"{users} such users in the validation window: too few to choose by"
         return {"chosen": chosen, "why": why, "users": users, "figures": {}}
     drawn = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), RESAMPLES)
     figures = {name: _ratio(*part) for name, part in parts.items()}
@@ -194,7 +199,7 @@ def _choose_side(
     within = [n for n, row in table.items() if -row["to_best"] <= NOISE * row["noise"]]
     simplest = min(within, key=lambda n: (_complexity(n), -figures[n]))
     if wanted != "auto":
-        return {"chosen": wanted, "why": "the settings name it", "best": best, "users": users, "figures": table}
+        return {"chosen": wanted, "why": named, "best": best, "users": users, "figures": table}
     why = "it is the best" if simplest == best else f"the simplest within noise of the best ({best})"
     return {"chosen": simplest, "why": why, "best": best, "users": users, "figures": table}
 

@@ -49,6 +49,7 @@ class SourcingConfig(Section):
         "next_basket": 0.10,
         "trending": 0.08,
         "popularity": 0.04,
+        "segment_trending": 0.08,
         "social_proof": 0.10,
     }
     """Share of each source by its name in `retrieval`; those that stepped aside leave theirs to the others."""

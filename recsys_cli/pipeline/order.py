@@ -3,7 +3,14 @@ history and for people without one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from recsys_cli.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.config import OrderConfig
 
 MERGE, FUSION, WEIGHTED, LIGHT, RELEVANCE, HEAVY = "merge", "fusion", "weighted_fusion", "light", "relevance", "heavy"
 OF_SOURCES = (MERGE, FUSION, WEIGHTED)
@@ -11,6 +18,7 @@ OF_SOURCES = (MERGE, FUSION, WEIGHTED)
 RANKERS = (LIGHT, RELEVANCE, HEAVY)
 """Orders that a model gives, the cheapest first."""
 CHOSEN = "chosen"
+SIDES = {"known": "people with a history", "new": "new people"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def order_in_words(account: dict, *, full: bool = True) -> list[str]:
         known, new = (account[side]["chosen"] for side in ("known", "new"))
         return [f"Ordered by {known} for people with a history, by {new} for new ones (--full says why)."]
     out = []
-    for side, people in (("known", "people with a history"), ("new", "new people")):
+    for side, people in SIDES.items():
         row = account[side]
         figures = sorted(row["figures"].items(), key=lambda pair: -pair[1]["value"])
         shown = ", ".join(f"{name} {figure['value']:.4f}" for name, figure in figures[:6])
@@ -74,15 +82,46 @@ def order_in_words(account: dict, *, full: bool = True) -> list[str]:
             f"The caps of the slate are off: they cost {1 - caps['after'] / max(caps['before'], 1e-12):.1%} "
             "(pipeline.diversity.enabled: true keeps them)."
         )
-    return [*out, f"Compared by {account['criterion']}."]
+    compared = any(account[side]["figures"] for side in ("known", "new"))
+    return [*out, f"Compared by {account['criterion']}."] if compared else out
 
 
-def best_part(account: dict) -> tuple[str, float, float] | None:
-    """(best single source for known people, its figure, that of the order that was chosen); None where unknown."""
-    row = account.get("known", {})
+def best_part(account: dict, side: str = "known", order: str = CHOSEN) -> tuple[str, float, float] | None:
+    """(best single source for people of a side, its figure, that of the order: the chosen one or what the settings
+    name); None where unknown."""
+    row = account.get(side, {})
     figures = {name: f["value"] for name, f in row.get("figures", {}).items()}
     parts = {name: v for name, v in figures.items() if name.partition(" ")[0] not in (*OF_SOURCES, *RANKERS)}
-    if not parts or row["chosen"] not in figures:
+    order = row.get("chosen") if order == CHOSEN else order
+    if not parts or order not in figures:
         return None
     best = max(parts, key=parts.get)
-    return best, parts[best], figures[row["chosen"]]
+    return best, parts[best], figures[order]
+
+
+def below_best_part(account: dict, config: OrderConfig) -> list[str]:
+    """A sentence for each side whose lists are put in an order that the best single source beats on the validation
+    window, as happens where the settings name one."""
+    out = []
+    for side, people in SIDES.items():
+        named = getattr(config, side)
+        found = best_part(account, side, named)
+        if found is not None and found[2] < found[1]:
+            order = account[side]["chosen"] if named == CHOSEN else named
+            out.append(
+                f"lists of {people} are ordered by {order}, which has {found[2]:.4f} on the validation window, "
+                f"below {found[0]} alone with {found[1]:.4f}"
+            )
+    return out
+
+
+def check_named(name: str, sources: Iterable[str]) -> None:
+    """Raises ConfigError where `ranking.choose` names nothing that could order lists; sources: all that are configured.
+    """
+    known = ["auto", *OF_SOURCES, *RANKERS, *sources]
+    if name not in known:
+        close = nearest(name, known)
+        raise ConfigError(
+            f"ranking.choose: {name!r} orders nothing here",
+            f"did you mean {close!r}?" if close else f"known are: {', '.join(known)}",
+        )

@@ -23,7 +23,7 @@ RRF_CONSTANT = 60
 
 def budgets(config: SourcingConfig, sources: dict[str, Retriever], known: tuple[str, ...]) -> dict[str, int]:
     """Candidates to ask of each source that is there: its share among those, of `config.candidates`; all of them
-    where curves merge the lists.
+    where curves merge the lists. Where no source that is there has a share, all have the same.
 
     known: the names of all configured sources, present or not. Raises ConfigError for a share or fallback
     that names no source.
@@ -38,6 +38,8 @@ def budgets(config: SourcingConfig, sources: dict[str, Retriever], known: tuple[
     if config.merge == "learned":
         return {name: config.candidates for name in sources if name in config.curves}
     shares = {name: config.shares[name] for name in sources if config.shares.get(name, 0) > 0}
+    # a list of nobody's proposals is empty
+    shares = shares or {name: 1.0 for name in sources if name not in config.shares}
     total = sum(shares.values())
     return {name: max(1, round(config.candidates * share / total)) for name, share in shares.items()}
 

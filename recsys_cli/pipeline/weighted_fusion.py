@@ -116,8 +116,10 @@ def with_fusion(rows: RequestRows, weights: dict[str, float]) -> RequestRows:
 
 
 def weighted(standard: dict[str, np.ndarray], weights: dict[str, float], shape) -> np.ndarray:
-    """float32 of that shape: the sum of the sources' standardised scores times their weights."""
+    """float32 of that shape: the sum of the sources' standardised scores times their weights; a source that stepped
+    aside after the weights were learned leaves its part out."""
     total = np.zeros(shape, np.float32)
     for name, weight in weights.items():
-        total += np.float32(weight) * standard[name]
+        if name in standard:
+            total += np.float32(weight) * standard[name]
     return total

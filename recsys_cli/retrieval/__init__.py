@@ -111,7 +111,6 @@ OPTIONAL = frozenset(
         "sasrec",
         "bert4rec",
         "fresh",
-        "segment_trending",
     }
 )
 """Kinds that wait to be enabled."""
@@ -130,6 +129,7 @@ BY_DATA = frozenset(
         "session_neighbours",
         "repeat_consumption",
         "next_basket",
+        "segment_trending",
     }
 )
 """Kinds that training fits where the data is such that they can pay."""

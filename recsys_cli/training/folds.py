@@ -17,7 +17,7 @@ from recsys_cli.data.windows import after_everything
 from recsys_cli.pipeline.request_rows import RequestRows, joined, some_of
 from recsys_cli.pipeline.requests import Moment
 from recsys_cli.training.bundles import draft_bundle
-from recsys_cli.training.requests import moment, rows_of
+from recsys_cli.training.requests import feature_names, moment, rows_of
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -60,9 +60,11 @@ class Fold:
 def crosswise(
     job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever], dataset: Dataset, *, random: bool
 ) -> list[Fold]:
-    """The folds of a dataset's log with their rows of requests."""
+    """The folds of a dataset's log with their rows of requests, all with the same features: a source that some part
+    cannot be fitted without says nothing there. A part that foretells nobody's rows is left out."""
     seed, config = job.settings.seed, job.settings.ranking.relevance
-    folds, parts = folds_of(dataset.log, seed, config.folds, random), []
+    folds = [window for window in folds_of(dataset.log, seed, config.folds, random) if (window == TEST).any()]
+    names, parts = feature_names(job, draft_bundle(job, spec, sources)), []
     with job.progress.step("requests, crosswise", total=len(folds)) as bar:
         for window in folds:
             arranged = arrange(dataset.log, window, after_everything(dataset))
@@ -76,7 +78,7 @@ def crosswise(
                     fitted[name] = fresh
             bundle = draft_bundle(job, spec, fitted)
             found: Moment = moment(job, bundle, arranged.log, cut, end, config.requests)
-            parts.append(Fold(bundle, found, rows_of(job, bundle, [found], len(folds))))
+            parts.append(Fold(bundle, found, rows_of(job, bundle, [found], len(folds), names)))
             bar.advance()
     return parts
 

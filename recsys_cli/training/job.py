@@ -25,6 +25,7 @@ from recsys_cli.data.windows import Split, Windows, make_split
 from recsys_cli.earlier import category_names, taken_over, warm_start
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.pipeline.order import check_named
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.registry import RANKERS
 from recsys_cli.ranking.warm_start import WarmStart
@@ -76,6 +77,7 @@ def train(
             f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
             "trees have no matrix products: set it to float32",
         )
+    check_named(settings.ranking.choose, settings.retrieval)
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)

@@ -10,7 +10,16 @@ import numpy as np
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.windows import Windows, WindowsConfig, make_split
 from recsys_cli.errors import DataError
-from recsys_cli.pipeline.choose import Criterion, Lists, caps_pay, choose, every_order, ndcg_criterion, with_caps
+from recsys_cli.pipeline.choose import (
+    NAMED,
+    Criterion,
+    Lists,
+    caps_pay,
+    choose,
+    every_order,
+    ndcg_criterion,
+    with_caps,
+)
 from recsys_cli.pipeline.order import FUSION, Order
 from recsys_cli.pipeline.request_features import request_feature_names
 from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
@@ -112,14 +121,16 @@ def later_rows(job: TrainingJob, bundle: Bundle) -> RequestRows:
     return rows_of(job, bundle, [_new_people(later) if job.lesson.own else later])
 
 
-def rows_of(job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1) -> RequestRows:
-    """Rows of the candidates at these moments, with all features that a ranker of requests may use.
+def rows_of(
+    job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1, names: tuple[str, ...] | None = None
+) -> RequestRows:
+    """Rows of the candidates at these moments, with all features that a ranker of requests may use, or with `names`.
 
     share: by what the number of rows is divided.
     """
     config = job.settings.ranking.relevance
     return request_rows(
-        bundle, job.settings.pipeline, moments, feature_names(job, bundle),
+        bundle, job.settings.pipeline, moments, names or feature_names(job, bundle),
         most=max(2 * config.max_rows // (share + 1), 1), seed=job.settings.seed, threads=job.threads,
     )
 
@@ -170,7 +181,7 @@ def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[
     """
     settings, lesson = job.settings, job.lesson
     measured, known, caps, asked = {}, [], [], []
-    told = "NDCG@10 of what people turned to on the validation window"
+    told = plain = "NDCG@10 of what people turned to on the validation window"
     for bundle, moment in judge:
         if not len(moment.users):
             continue
@@ -187,9 +198,16 @@ def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[
         caps.append((bundle, moment, lists, criterion))
     fallback = next((n for n in settings.pipeline.sourcing.fallback[::-1] if n in judge[0][0].retrievers), FUSION)
     if not known:
+        nobody = np.zeros(0, bool)
+        order, document = choose(
+            {}, nobody, told, seed=settings.seed, wanted=settings.ranking.choose, fallback=fallback
+        )
         why = "nobody of the validation window turned to anything that could have been proposed"
-        account = {"chosen": FUSION, "why": why, "users": 0, "figures": {}}
-        return Order(FUSION, fallback), {"criterion": told, "known": account, "new": account | {"chosen": fallback}}
+        for side in ("known", "new"):
+            document[side]["why"] = why if settings.ranking.choose == "auto" else NAMED
+        return order, document
+    if told == plain and _with_propensities(lesson) is not None:
+        told += ", which shows too few listed items for an estimate by propensity"
     # a person is known or new as of each request
     person = np.unique(np.concatenate(asked).astype(np.int64) * 2 + np.concatenate(known), return_inverse=True)[1]
     summed = {
@@ -216,9 +234,8 @@ def _caps(settings, chosen: str, judged: tuple[Bundle, Moment, Lists, Criterion]
 def propensity_criterion(lesson: Lesson, moment: Moment, some: np.ndarray) -> Criterion | None:
     """The self-normalised inverse-propensity estimate, where the log tells propensities and showed enough of lists
     such as `some` int32[U, K] to say anything; else None."""
-    w = lesson.windows
-    log = lesson.dataset.log.window(w.validation_start, w.test_start)
-    if log.propensity is None or np.isfinite(log.propensity).mean() < LOGGED_SHARE:
+    log = _with_propensities(lesson)
+    if log is None:
         return None
     log = log.take(np.isin(log.user, moment.users))
     n_items = lesson.dataset.catalogue.n_items
@@ -231,3 +248,9 @@ def propensity_criterion(lesson: Lesson, moment: Moment, some: np.ndarray) -> Cr
 
     return measure
 
+
+def _with_propensities(lesson: Lesson) -> Log | None:
+    """The validation window's rows, where it is told with which probability most of them were shown."""
+    w = lesson.windows
+    log = lesson.dataset.log.window(w.validation_start, w.test_start)
+    return log if log.propensity is not None and np.isfinite(log.propensity).mean() >= LOGGED_SHARE else None

@@ -88,6 +88,7 @@ def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answe
             aside.setdefault(why, []).append(name)
     for why, names in aside.items():
         job.note(f"source{'s' * (len(names) > 1)} {', '.join(names)} left out: {why}")
+    _tell_of_the_silent(job, out)
     return out
 
 
@@ -105,6 +106,18 @@ def _lacking(job: TrainingJob, source: Retriever, answers: Answers, closed_form:
     if kind in OF_NEW_ITEMS and answers.unmet < LITTLE and closed_form:
         return f"{1 - answers.unmet:.1%} of what people turn to is known, which cheaper sources find as well"
     return unwarranted(job, source.config)
+
+
+def _tell_of_the_silent(job: TrainingJob, sources: dict[str, Retriever]) -> None:
+    """A note for each source that somebody enabled and that is not asked, beside others that are."""
+    config = job.settings.pipeline.sourcing
+    asked = config.curves if config.merge == "learned" else config.shares
+    if not any(name in asked for name in sources):
+        return
+    for name, source in sources.items():
+        if source.config.enabled is True and source.config.kind != "random" and name not in (*asked, *config.fallback):
+            where = "curves" if config.merge == "learned" else "shares"
+            job.note(f"source {name} proposes nothing of its own: pipeline.sourcing.{where} does not name it")
 
 
 def without_weak(

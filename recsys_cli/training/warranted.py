@@ -1,4 +1,4 @@
-"""What only some data is for: lists that hold what was seen, and sources of visits, repeats and baskets."""
+"""What only some data is for: lists that hold what was seen, and sources of visits, repeats, baskets and segments."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ SHORT = 12
 STRANGERS = 0.5
 """Share of the people with one session, or of those of the ranker's window who are new by then, from which on visitors
 are anonymous to what learns of people."""
+FEW_STRANGERS = 0.2
+"""Share of the people of the ranker's window who are new by then, below which what knows only their attributes has
+nobody to serve."""
 LOOKED_AT = 20_000
 """People by whose interactions it is told at most."""
 
@@ -37,9 +40,12 @@ def settle_repeats(job: TrainingJob) -> None:
 
 
 def unwarranted(job: TrainingJob, config: RetrieverConfig) -> str | None:
-    """Why a source of visits, repeats or baskets that is left to the data will not pay on it; None where it may, and
-    for any other source."""
-    why = {"session_neighbours": _no_visits, "repeat_consumption": _no_repeats, "next_basket": _no_baskets}
+    """Why a source of visits, repeats, baskets or segments that is left to the data will not pay on it; None where it
+    may, and for any other source."""
+    why = {
+        "session_neighbours": _no_visits, "repeat_consumption": _no_repeats, "next_basket": _no_baskets,
+        "segment_trending": _no_strangers,
+    }
     return why[config.kind](job, config) if config.kind in why else None
 
 
@@ -76,6 +82,13 @@ def strangers_among(job: TrainingJob) -> float:
     before, after = log.window(end=w.history_end), log.window(w.history_end, w.test_start)
     people = np.unique(after.user[after.positive])
     return float(1 - np.isin(people, before.user[before.positive]).mean()) if len(people) else 0.0
+
+
+def _no_strangers(job: TrainingJob, config: RetrieverConfig) -> str | None:
+    strangers = strangers_among(job)
+    if strangers >= FEW_STRANGERS:
+        return None
+    return f"{1 - strangers:.0%} of the people are known by more than their attributes"
 
 
 def _no_repeats(job: TrainingJob, config: RetrieverConfig) -> str | None:

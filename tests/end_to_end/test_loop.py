@@ -214,7 +214,7 @@ def test_unknown_and_new_users_are_answered_and_told(trained):
     answer = json.loads(done.stdout)
     assert done.returncode == 0 and "unknown user" in done.stderr
     assert answer["fallback"] == "unknown user" and len(answer["items"]) == 10
-    assert set(answer["mix"]) <= {"trending", "popularity"}
+    assert set(answer["mix"]) <= {"trending", "popularity", "segment_trending"}
     assert "no-fallback" in trained.refused(6, "recommend", "--user", "nobody", "--no-fallback")
 
 

@@ -10,7 +10,7 @@ from recsys_cli.errors import ConfigError
 from recsys_cli.metrics import list_ndcg
 from recsys_cli.pipeline.choose import caps_pay, choose
 from recsys_cli.pipeline.config import OrderConfig, PipelineConfig
-from recsys_cli.pipeline.order import Order, best_part, order_in_words
+from recsys_cli.pipeline.order import Order, below_best_part, best_part, check_named, order_in_words
 from recsys_cli.pipeline.order_scores import by_sources, resolve_order
 from recsys_cli.pipeline.request_features import request_features, standardised
 
@@ -61,6 +61,69 @@ def test_an_order_that_the_settings_name_is_kept_and_a_power_of_relevance_comes_
     figures["heavy × relevance^0.5"][0][:] += 1
     order, _ = choose(figures, np.ones(100, bool), "NDCG@10", seed=0)
     assert (order.known, order.exponent) == ("heavy", 0.5)
+
+
+@pytest.mark.parametrize("named", [{"known": "popularity"}, {}])
+def test_an_order_below_the_best_source_is_warned_of_whoever_named_it(named):
+    figures = measured(np.random.default_rng(4), 100, popularity=0.1, als=0.3, fusion=0.4)
+    wanted = "auto" if named else "popularity"  # by pipeline.order, or by ranking.choose
+    _, account = choose(figures, np.ones(100, bool), "NDCG@10", seed=0, wanted=wanted)
+    (line,) = below_best_part(account, OrderConfig(**named))
+    best, worse = (account["known"]["figures"][n]["value"] for n in ("als", "popularity"))
+    assert line == (
+        f"lists of people with a history are ordered by popularity, which has {worse:.4f} on the validation window, "
+        f"below als alone with {best:.4f}"
+    )
+
+
+def test_nothing_is_warned_of_where_the_order_is_no_worse_or_was_not_compared():
+    figures = measured(np.random.default_rng(4), 100, popularity=0.1, als=0.3, fusion=0.4)
+    _, account = choose(figures, np.ones(100, bool), "NDCG@10", seed=0)
+    assert below_best_part(account, OrderConfig()) == [] == below_best_part(account, OrderConfig(known="als"))
+    assert below_best_part(account, OrderConfig(known="heavy")) == [] == below_best_part({}, OrderConfig())
+
+
+def test_new_people_are_warned_of_apart():
+    figures = measured(np.random.default_rng(4), 100, popularity=0.3, als=0.1)
+    _, account = choose(figures, np.zeros(100, bool), "NDCG@10", seed=0, wanted="als")
+    (line,) = below_best_part(account, OrderConfig())
+    assert line.startswith("lists of new people are ordered by als")
+
+
+def test_an_order_to_choose_that_is_none_is_refused_by_its_own_key():
+    with pytest.raises(ConfigError, match=r"ranking\.choose: 'fusoin'.*\n?.*'fusion'"):
+        check_named("fusoin", ["als"])
+    for name in ("auto", "weighted_fusion", "heavy", "als"):
+        check_named(name, ["als"])
+
+
+@pytest.mark.parametrize(("wanted", "known", "new"), [("auto", "fusion", "trending"), ("als", "als", "als")])
+def test_with_nothing_to_compare_by_the_fusion_is_taken_unless_the_settings_name_an_order(wanted, known, new):
+    order, account = choose({}, np.zeros(0, bool), "NDCG@10", seed=0, wanted=wanted, fallback="trending")
+    assert (order.known, order.new) == (known, new)
+    words = "the settings name it" if wanted != "auto" else "too few to choose by"
+    lines = order_in_words(account)
+    assert len(lines) == 2 and all(words in line for line in lines)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_choice_beyond_noise_is_the_same_whatever_is_resampled_and_within_noise_the_simpler_stays(seed):
+    figures = measured(np.random.default_rng(0), 400, als=0.2, fusion=0.203, relevance=0.26, heavy=0.261)
+    # the two best are told apart by less than half a standard error of noise
+    figures["heavy"] = (figures["relevance"][0] + np.random.default_rng(1).normal(1e-4, 0.1, 400), np.ones(400))
+    gap = figures["heavy"][0] - figures["relevance"][0]
+    figures["heavy"] = (figures["heavy"][0] - gap.mean() + 1e-4, np.ones(400))
+    order, account = choose(figures, np.ones(400, bool), "NDCG@10", seed=seed)
+    assert account["known"]["best"] == "heavy" and order.known == "relevance"
+
+
+def test_an_order_that_the_settings_name_and_the_run_lacks_is_said_to_be_absent():
+    figures = measured(np.random.default_rng(5), 100, **{"als": 0.3, "heavy × relevance^1": 0.4})
+    for wanted, absent in (("relevance", True), ("als", False), ("heavy", False)):
+        _, account = choose(figures, np.ones(100, bool), "NDCG@10", seed=0, wanted=wanted)
+        for side in ("known", "new"):
+            assert account[side]["why"].startswith("the settings name it")
+            assert ("this run has none" in account[side]["why"]) == absent
 
 
 def test_caps_are_kept_only_where_they_cost_next_to_nothing():

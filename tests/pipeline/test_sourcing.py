@@ -42,6 +42,14 @@ def test_sources_that_stepped_aside_leave_their_share_to_the_others():
     assert budgets(config, {"b": 1, "c": 1}, ("a", "b", "c")) == {"b": 500, "c": 500}
 
 
+def test_where_no_source_has_a_share_all_have_the_same_but_those_that_are_given_none():
+    config = SourcingConfig(candidates=100, shares={"a": 1.0, "d": 0.0}, fallback=[])
+    known = ("a", "b", "c", "d")
+    assert budgets(config, {"b": 1, "c": 1, "d": 1}, known) == {"b": 50, "c": 50}
+    assert budgets(config, {"a": 1, "b": 1}, known) == {"a": 100}
+
+
+
 def test_a_share_of_an_undefined_source_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"'trendng'.*\n.*'trending'"):
         budgets(SourcingConfig(shares={"trendng": 1.0}, fallback=[]), {}, ("trending",))

@@ -1,4 +1,4 @@
-"""Which of the sources of visits, repeats and baskets some data is for."""
+"""Which of the sources of visits, repeats, baskets and segments some data is for."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -99,6 +99,11 @@ def test_what_is_set_is_not_spoken_of(seen):
     settle_repeats(job)
     assert job.progress.lines == [] and job.metrics["repeats"]["lists_may_hold_seen"] is not seen
     assert (why(job, "repeat_consumption") is None) is not seen
+
+
+def test_segments_are_for_people_of_whom_nothing_else_is_known():
+    assert why(visitors(), "segment_trending") is None
+    assert why(households(), "segment_trending") == "100% of the people are known by more than their attributes"
 
 
 def test_other_sources_are_not_judged_here():
