@@ -168,8 +168,8 @@ def advice_document(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     from recsys_cli.data.state import State
     from recsys_cli.data.windows import make_split
     from recsys_cli.pipeline.utility import weights_in_use
-    from recsys_cli.retrieval import SOURCES
     from recsys_cli.retrieval.base import Window
+    from recsys_cli.retrieval.registry import SOURCES
 
     data = summarise(dataset)
     sources, split, weights = [], None, None

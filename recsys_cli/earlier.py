@@ -20,8 +20,8 @@ from recsys_cli.errors import ArtifactError, UsageError, nearest
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.warm_start import WarmStart
-from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import RetrieverConfig
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
 
 

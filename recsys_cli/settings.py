@@ -10,7 +10,7 @@ from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
-from recsys_cli.retrieval import RetrieverSettings, default_retrieval
+from recsys_cli.retrieval.registry import RetrieverSettings, default_retrieval
 from recsys_cli.retrieval.tuning import TuningConfig
 from recsys_cli.safety.config import SafetyModelsConfig
 from recsys_cli.world.config import WorldConfig

@@ -19,8 +19,8 @@ from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.training import TrainingJob

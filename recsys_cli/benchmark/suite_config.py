@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from recsys_cli.benchmark.config import Published, RankingMetric
 from recsys_cli.config import Section
-from recsys_cli.retrieval import RetrieverSettings
+from recsys_cli.retrieval.registry import RetrieverSettings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

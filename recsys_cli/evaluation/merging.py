@@ -18,8 +18,9 @@ from recsys_cli.evaluation.truth import Truth, find_truth
 from recsys_cli.pipeline.config import SourcingConfig
 from recsys_cli.pipeline.fusion import learn_curves
 from recsys_cli.pipeline.sourcing import Asking, budgets, propose
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.base import Window, settle_seen
+from recsys_cli.retrieval.base import Window
+from recsys_cli.retrieval.config import settle_seen
+from recsys_cli.retrieval.registry import make
 from recsys_cli.training.sources import CATALOGUE, FEED, MOVING
 
 if TYPE_CHECKING:

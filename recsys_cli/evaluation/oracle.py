@@ -23,7 +23,7 @@ from recsys_cli.features.context import Context
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.filters import Policy, prefilters
 from recsys_cli.pipeline.utility import multipliers, weights_of
-from recsys_cli.retrieval.base import topk
+from recsys_cli.retrieval.topk import topk
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.retrieval.base import Reason
+from recsys_cli.retrieval.reason import Reason
 
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine, SlateBatch

@@ -10,7 +10,7 @@ import numpy as np
 from recsys_cli.data.schema import DAY
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import FilterConfig
-from recsys_cli.retrieval.base import age_limit
+from recsys_cli.retrieval.eligibility import age_limit
 from recsys_cli.safety.policy import SafetyRules
 
 LEAST_AGE_DAYS = 14.0

@@ -9,7 +9,7 @@ import numpy as np
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.pipeline.candidates import Candidates, Query
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
-from recsys_cli.retrieval.base import PerState
+from recsys_cli.retrieval.memo import PerState
 
 if TYPE_CHECKING:
     from recsys_cli.data.catalogue import Catalogue

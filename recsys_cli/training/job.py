@@ -41,8 +41,9 @@ from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees.baseline import fit_baseline
 from recsys_cli.ranking.trees.ranker import TreeRanker
 from recsys_cli.ranking.warm_start import WarmStart
-from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.config import RetrieverConfig, settle_seen
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog

@@ -15,8 +15,7 @@ from recsys_cli.benchmark.tune import coordinate_search, some_users
 from recsys_cli.config import read_yaml, validate
 from recsys_cli.errors import DataError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.popularity import PopularityConfig
+from recsys_cli.retrieval.popularity.popularity import PopularityConfig
 from recsys_cli.retrieval.ratings import (
     Baseline,
     BaselineConfig,
@@ -27,6 +26,7 @@ from recsys_cli.retrieval.ratings import (
     Ratings,
     disjoint_steps,
 )  # fmt: skip
+from recsys_cli.retrieval.registry import make
 
 BENCHMARKS = Path(__file__).parents[2] / "configs" / "benchmarks"
 OF_ONE_PROTOCOL = [path for path in sorted(BENCHMARKS.glob("*.yaml")) if "tasks" not in read_yaml(path)]

@@ -14,7 +14,7 @@ import time
 import faiss
 import numpy as np
 
-from recsys_cli.retrieval.index import ApproximateIndex, exact_best, recall_of
+from recsys_cli.retrieval.vectors.approximate_index import ApproximateIndex, exact_best, recall_of
 
 K, QUERIES = 100, 500
 RECALL, MILLISECONDS = 0.98, 2.0

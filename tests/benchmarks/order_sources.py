@@ -24,8 +24,8 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Window
+from recsys_cli.retrieval.registry import SOURCES
 
 KINDS = ("session_neighbours", "repeat_consumption", "next_basket")
 VISITS = 4

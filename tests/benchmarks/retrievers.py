@@ -17,8 +17,8 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.state import State
 from recsys_cli.data.windows import make_split
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Window
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
 
 LIMIT = 90

@@ -20,7 +20,8 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, Window
+from recsys_cli.retrieval.base import Window
+from recsys_cli.retrieval.registry import SOURCES
 
 KINDS = ("markov", "linear_autoregressive", "ease", "item_neighbours", "rp3beta")
 EACH = 100

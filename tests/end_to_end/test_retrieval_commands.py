@@ -87,12 +87,12 @@ def test_sources_measure_a_guest_like_a_known_user_with_the_same_history(engine)
 
 def test_a_large_catalogue_travels_with_its_index(trained, engine, tmp_path, monkeypatch):
     from recsys_cli.pipeline.bundle import read_bundle, write_bundle
-    from recsys_cli.retrieval import dense
-    from recsys_cli.retrieval.index import FILE
+    from recsys_cli.retrieval.vectors import item_index
+    from recsys_cli.retrieval.vectors.approximate_index import FILE
 
     users = np.arange(150, dtype=np.int32)
     exact = engine.bundle.retrievers["two_tower"].retrieve(engine.state, users, 100)[0]
-    monkeypatch.setattr(dense, "LARGE", 200)
+    monkeypatch.setattr(item_index, "LARGE", 200)
     bundle_folder = trained.folder / "artifacts" / "runs" / engine.manifest.id / "bundle"
     (tmp_path / "bundle").mkdir()
     report = write_bundle(tmp_path / "bundle", read_bundle(bundle_folder), None)

@@ -7,7 +7,7 @@ from planted import NOW, make_log, make_window, planted
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.als import Als, AlsConfig, RidgeSystem
+from recsys_cli.retrieval.factors.als import Als, AlsConfig, RidgeSystem
 
 
 @pytest.fixture(scope="module")

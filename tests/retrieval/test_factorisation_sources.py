@@ -6,7 +6,7 @@ from planted import NOW, make_catalogue, make_log, make_window, planted
 from scipy.optimize import nnls
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.factorisation import Bpr, BprConfig, Nmf, NmfConfig, Svd, SvdConfig
+from recsys_cli.retrieval.factors.factorisation import Bpr, BprConfig, Nmf, NmfConfig, Svd, SvdConfig
 
 SOURCES = {
     "svd": Svd(SvdConfig(factors=8)),

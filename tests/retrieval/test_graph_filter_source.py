@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from planted import make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.graph_filter import GraphFilter, GraphFilterConfig
-from recsys_cli.retrieval.history import HistoryWeighting, WeightedHistories
-from recsys_cli.retrieval.item_filter import ItemMap, leading_space, strongest, strongest_cells
+from recsys_cli.retrieval.history_weighting import HistoryWeighting, WeightedHistories
+from recsys_cli.retrieval.linear.graph_filter import GraphFilter, GraphFilterConfig
+from recsys_cli.retrieval.linear.item_filter import ItemMap, leading_space, strongest, strongest_cells
 
 ALL = GraphFilterConfig(factors=20, neighbours=None, exclude_seen=False)
 

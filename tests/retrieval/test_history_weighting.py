@@ -14,8 +14,8 @@ from recsys_cli.data.state import State
 from recsys_cli.errors import DataError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, make
-from recsys_cli.retrieval.history import HistoryWeighting, RecencyWeighting, WeightedHistories
+from recsys_cli.retrieval.history_weighting import HistoryWeighting, RecencyWeighting, WeightedHistories
+from recsys_cli.retrieval.registry import SOURCES, make
 
 FAMILIES = {
     "als": {"factors": 16, "iterations": 4},

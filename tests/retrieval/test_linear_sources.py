@@ -7,8 +7,8 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import ElasticNet
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import linear
-from recsys_cli.retrieval.linear import Ease, EaseConfig, Slim, SlimConfig, elastic_net
+from recsys_cli.retrieval.linear import ease_slim
+from recsys_cli.retrieval.linear.ease_slim import Ease, EaseConfig, Slim, SlimConfig, elastic_net
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +51,14 @@ def test_ease_is_the_direct_solution(window, exact_up_to):
 
 @pytest.mark.parametrize("precise", [6_000, 0])
 def test_the_inverse_is_that_of_numpy_across_blocks_and_in_either_precision(monkeypatch, precise):
-    monkeypatch.setattr(linear, "ROWS_AT_ONCE", 17)
-    monkeypatch.setattr(linear, "PRECISE_ITEMS", precise)
+    monkeypatch.setattr(ease_slim, "ROWS_AT_ONCE", 17)
+    monkeypatch.setattr(ease_slim, "PRECISE_ITEMS", precise)
     touched = (np.random.default_rng(0).random((90, 61)) < 0.2).astype(np.float32)
-    found = linear.ridge_inverse(csr_matrix(touched), 5.0)
+    found = ease_slim.ridge_inverse(csr_matrix(touched), 5.0)
     assert found.dtype == (np.float64 if precise else np.float32)
     np.testing.assert_allclose(found, np.linalg.inv(touched.T @ touched + 5 * np.eye(61)), atol=1e-6)
-    monkeypatch.setattr(linear, "WELL_CONDITIONED", 1.0)
-    assert linear.ridge_inverse(csr_matrix(touched), 5.0).dtype == np.float64
+    monkeypatch.setattr(ease_slim, "WELL_CONDITIONED", 1.0)
+    assert ease_slim.ridge_inverse(csr_matrix(touched), 5.0).dtype == np.float64
 
 
 def test_in_a_large_catalogue_each_item_keeps_its_strongest_weights(window):

@@ -10,9 +10,10 @@ from sklearn.linear_model import Ridge
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import RecsysError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, gaps, make
-from recsys_cli.retrieval.autoregression import Unknowns, _even, past_weights, ridge
-from recsys_cli.retrieval.gaps import decayed, gap_sums, ordered_histories
+from recsys_cli.retrieval.registry import SOURCES, make
+from recsys_cli.retrieval.sequential import gaps
+from recsys_cli.retrieval.sequential.autoregression import Unknowns, _even, past_weights, ridge
+from recsys_cli.retrieval.sequential.gaps import decayed, gap_sums, ordered_histories
 
 SECOND = 1_000_000
 ORDERED = ("markov", "sequential_rules", "linear_autoregressive")
@@ -212,7 +213,7 @@ def test_unknowns_beyond_the_most_are_those_of_the_fewest_interactions_and_of_th
 
 @pytest.mark.parametrize("kind", ORDERED)
 def test_threads_and_blocks_change_no_bit(kind, monkeypatch):
-    from recsys_cli.retrieval import autoregression
+    from recsys_cli.retrieval.sequential import autoregression
 
     window = window_of(cycles(seed=2))
     expected = fitted(kind, window)._arrays

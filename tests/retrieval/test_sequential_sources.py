@@ -16,12 +16,18 @@ from recsys_cli.data.schema import HOUR
 from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, make
-from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.sequence_encoder import gap_codes
-from recsys_cli.retrieval.sequence_losses import Repeats, full_softmax, gbce, next_item_loss, sampled_softmax
-from recsys_cli.retrieval.sequence_trainer import MembersTrainer, SequenceTrainer, batches, pieces, repeat_bias
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, ItemNeighboursConfig
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.registry import SOURCES, make
+from recsys_cli.retrieval.sequential.networks.encoder import gap_codes
+from recsys_cli.retrieval.sequential.networks.losses import Repeats, full_softmax, gbce, next_item_loss, sampled_softmax
+from recsys_cli.retrieval.sequential.networks.trainer import (
+    MembersTrainer,
+    SequenceTrainer,
+    batches,
+    pieces,
+    repeat_bias,
+)
 
 KINDS = ("sasrec", "gru4rec", "bert4rec")
 ITEMS, STEP = 60, 7

@@ -6,9 +6,9 @@ from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, plan
 from sklearn.metrics import adjusted_rand_score
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import Reason
-from recsys_cli.retrieval.communities import Similarities, find_communities
-from recsys_cli.retrieval.simclusters import SimClusters, SimClustersConfig
+from recsys_cli.retrieval.graph.communities import Similarities, find_communities
+from recsys_cli.retrieval.graph.simclusters import SimClusters, SimClustersConfig
+from recsys_cli.retrieval.reason import Reason
 
 
 def planted_graph(seed: int, n: int, groups: int, inside: float, between: float):

@@ -5,9 +5,9 @@ import pytest
 from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import Reason
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.social_graph import RandomWalk, RandomWalkConfig, TwoHop, TwoHopConfig
+from recsys_cli.retrieval.graph.social_graph import RandomWalk, RandomWalkConfig, TwoHop, TwoHopConfig
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.reason import Reason
 
 ANN, BOB, CID, DAN, EVE = range(5)
 

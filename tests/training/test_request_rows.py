@@ -13,7 +13,7 @@ from recsys_cli.pipeline.request_features import candidate_features
 from recsys_cli.pipeline.requests import TAKEN, joined, moment_of, moments_between, request_rows
 from recsys_cli.pipeline.scoring import similarities
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
 from recsys_cli.training.bundles import draft_bundle
 from recsys_cli.training.job import TrainingJob
