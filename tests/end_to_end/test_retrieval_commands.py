@@ -147,8 +147,8 @@ def test_only_some_sources_are_fitted_again(again):
 
 def test_sources_of_other_settings_data_or_windows_are_not_taken_over(again):
     kept = (again.folder / "artifacts/current").read_text()
-    error = again.refused(5, "train", "--only", "two_tower,item_neighbours", "--set", "retrieval.als.factors=8")
-    assert "als cannot be taken over" in error and "factors was 16, is 8" in error
+    error = again.refused(5, "train", "--only", "two_tower,item_neighbours", "--set", "retrieval.als.dim=8")
+    assert "als cannot be taken over" in error and "dim was 16, is 8" in error
     assert "another seed" in again.refused(5, "train", "--only", "als", "--seed", "5")
     assert "another windows" in again.refused(5, "train", "--only", "als", "--set", "windows.test_share=0.3")
     assert "another --final" in again.refused(5, "train", "--only", "als", "--final")

@@ -112,7 +112,7 @@ def test_a_file_of_another_version_or_of_other_vectors_is_refused(index, vectors
 def fitted():
     catalogue, log, follows = planted()
     window = make_window(catalogue, log, NOW, follows)
-    source = Als(AlsConfig(factors=16, iterations=5))
+    source = Als(AlsConfig(dim=16, epochs=5))
     source.fit(window, Progress())
     return source, window.state
 

@@ -247,7 +247,7 @@ def test_softmax_of_a_few_rows_at_a_time_is_the_cross_entropy_of_torch(rows):
 
 
 def test_sampled_losses_lift_what_the_history_holds_and_spare_the_target():
-    small = config("sasrec", loss="sampled_softmax", negatives=28)
+    small = config("sasrec", loss="sampled_softmax", uniform_negatives=28)
     rng = np.random.default_rng(0)
     hidden = torch.from_numpy(rng.normal(size=(5, 4)).astype(np.float32))
     items = torch.from_numpy(rng.normal(size=(30, 4)).astype(np.float32))
@@ -268,7 +268,7 @@ def test_sampled_losses_lift_what_the_history_holds_and_spare_the_target():
 @pytest.mark.parametrize(("loss", "epochs"), [("sampled_softmax", 12), ("gbce", 24)])
 def test_a_sample_of_items_teaches_the_order_too(world, loss, epochs):
     window, after = world
-    source = make(config("sasrec", loss=loss, negatives=20, epochs=epochs, batch_size=128, exclude_seen=False))
+    source = make(config("sasrec", loss=loss, uniform_negatives=20, epochs=epochs, batch_size=128, exclude_seen=False))
     source.fit(window, Progress())
     assert found_at(source, window.state, after, 3) > 0.5
 

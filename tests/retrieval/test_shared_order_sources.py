@@ -52,7 +52,7 @@ def test_trending_leans_to_the_topics_of_the_user(plaza):
 
 def test_trending_against_the_items_own_usual_rate_prefers_the_new_rise(plaza):
     flat = Trending(TrendingConfig(topic_boost=0))._weights(plaza.state)
-    lifted = Trending(TrendingConfig(topic_boost=0, baseline_power=1))._weights(plaza.state)
+    lifted = Trending(TrendingConfig(topic_boost=0, baseline_exponent=1))._weights(plaza.state)
     mean_life_days = 0.25 / np.log(2)
     np.testing.assert_allclose(lifted[1] / flat[1], (1 + 1) / (2 * mean_life_days / 2 + 1), rtol=1e-5)
     assert lifted[0] < flat[0]

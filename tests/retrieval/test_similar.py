@@ -11,7 +11,7 @@ from recsys_cli.retrieval.popularity.popularity import PopularityConfig
 from recsys_cli.retrieval.registry import make
 from recsys_cli.retrieval.vectors.nearest import nearest_rows
 
-CONFIGS = {"als": AlsConfig(factors=16, iterations=5), "item_neighbours": ItemNeighboursConfig()}
+CONFIGS = {"als": AlsConfig(dim=16, epochs=5), "item_neighbours": ItemNeighboursConfig()}
 
 
 @pytest.fixture(scope="module")

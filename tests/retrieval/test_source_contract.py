@@ -24,12 +24,12 @@ SMALL_NETWORK = {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learn
 SMALL = {
     "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
     "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
-    "bpr": {"factors": 16},
+    "bpr": {"dim": 16},
     "repeat_consumption": {"neighbours": 20, "within_decay": 1.0, "group_decay": 1.0},
     "fresh": {"max_age_days": 60, "max_impressions": 1_000_000},
-    "svd": {"factors": 8},
-    "nmf": {"factors": 8},
-    "als": {"factors": 16, "iterations": 5},
+    "svd": {"dim": 8},
+    "nmf": {"dim": 8},
+    "als": {"dim": 16, "epochs": 5},
     "two_tower": {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
     },

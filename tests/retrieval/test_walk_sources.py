@@ -72,7 +72,7 @@ def test_walks_visit_as_often_as_the_chain_says():
     touched[tuple(np.array(rows).T)] = 1
     log = make_log([(u, i, NOW - DAY + n) for n, (u, i) in enumerate(rows)])
     window = make_window(make_catalogue(12, [-1] * 9), log)
-    config = RandomWalkConfig(walks=40_000, steps=5, restart=0.3, degree_power=0.0, exclude_seen=False)
+    config = RandomWalkConfig(walks=40_000, steps=5, restart=0.3, degree_exponent=0.0, exclude_seen=False)
     to_item = touched / np.maximum(touched.sum(axis=1, keepdims=True), 1)
     to_user = (touched / np.maximum(touched.sum(axis=0), 1)).T
     at, visits = np.eye(12)[3], np.zeros(9)

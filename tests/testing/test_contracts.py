@@ -27,7 +27,7 @@ def test_every_ranker_keeps_the_contract(kind):
 
 @pytest.mark.parametrize("kind", ["popularity", "item_neighbours", "ease", "in_network", "als"])
 def test_sources_keep_the_contract(kind):
-    check_retriever(SOURCES[kind], SOURCES[kind].config_type(**{"als": {"iterations": 3}}.get(kind, {})))
+    check_retriever(SOURCES[kind], SOURCES[kind].config_type(**{"als": {"epochs": 3}}.get(kind, {})))
 
 
 def broken(**parts) -> RankerKind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -13,6 +13,7 @@ class LightGcnConfig(HistoryConfig):
     """LightGCN (He et al., SIGIR 2020)."""
 
     kind: Literal["lightgcn"] = "lightgcn"
+    renamed: ClassVar[dict[str, str]] = {"regularisation": "l2"}
     dim: PositiveInt = 64
     """Width of the embeddings."""
     layers: NonNegativeInt = 3
@@ -36,5 +37,5 @@ class LightGcnConfig(HistoryConfig):
     """Step size of Adam."""
     annealing: Literal["none", "cosine"] = "none"
     """Whether the step size stays, or falls to nothing by the last epoch along half a cosine."""
-    regularisation: NonNegativeFloat = 1e-4
+    l2: NonNegativeFloat = 1e-4
     """Weight of the squared norm of the embeddings in a batch."""

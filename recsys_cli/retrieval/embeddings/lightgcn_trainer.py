@@ -208,11 +208,11 @@ class LightGcnTrainer:
 
     def _penalty_of(self, users: np.ndarray, items: np.ndarray, edges: int) -> torch.Tensor:
         """Squared norm of the embeddings of the batch before any spread, per edge."""
-        if not self.config.regularisation:
+        if not self.config.l2:
             return torch.zeros(())
         mine = self.weight[torch.from_numpy(users)]
         theirs = self.weight[torch.from_numpy(items.astype(np.int64)) + self.n_users]
-        return self.config.regularisation * (mine.square().sum() + theirs.square().sum()) / (2 * edges)
+        return self.config.l2 * (mine.square().sum() + theirs.square().sum()) / (2 * edges)
 
     def state(self) -> dict:
         return {"weight": self.weight.detach().clone(), "optimiser": self.optimiser.state_dict(), "done": self.done}

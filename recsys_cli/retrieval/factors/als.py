@@ -30,13 +30,19 @@ class AlsConfig(HistoryConfig):
     """Weighted matrix factorisation (Hu, Koren and Volinsky, ICDM 2008)."""
 
     kind: Literal["als"] = "als"
-    factors: PositiveInt = 64
+    renamed: ClassVar[dict[str, str]] = {
+        "factors": "dim",
+        "iterations": "epochs",
+        "regularisation": "l2",
+        "regularisation_exponent": "l2_exponent",
+    }
+    dim: PositiveInt = 64
     """Width of the vectors."""
-    iterations: PositiveInt = 10
+    epochs: PositiveInt = 10
     """Times that users and items are each solved for."""
-    regularisation: PositiveFloat = 10.0
+    l2: PositiveFloat = 10.0
     """Weight λ of the squared norm of the vectors."""
-    regularisation_exponent: Annotated[float, Field(ge=0, le=2)] = 0.0
+    l2_exponent: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Power ν of the summed confidences of a row (α a touched, 1 any other) by which its λ is multiplied: at 0 all
     rows have the same, at 1 what is minimised is a mean over the row (Rendle et al., RecSys 2022). λ is then smaller
     by orders of magnitude."""
@@ -60,18 +66,18 @@ class Als(ArrayRetriever, VectorRetriever):
     @classmethod
     def alternatives(cls, config: AlsConfig) -> list[AlsConfig]:
         tried = (
-            {"factors": 128, "regularisation": 30.0, "alpha": 4.0},
-            {"factors": 128, "regularisation": 30.0},
-            {"regularisation": 30.0},
-            {"factors": 128},
+            {"dim": 128, "l2": 30.0, "alpha": 4.0},
+            {"dim": 128, "l2": 30.0},
+            {"l2": 30.0},
+            {"dim": 128},
         )
         return [config.model_copy(update=update) for update in tried]
 
     def __init__(self, config: AlsConfig):
         super().__init__(config)
         self._set({
-            "items": np.zeros((0, config.factors), np.float32), "known": np.zeros(0, bool),
-            "users": np.zeros((0, config.factors), np.float32), "last": np.zeros(0, np.int64),
+            "items": np.zeros((0, config.dim), np.float32), "known": np.zeros(0, bool),
+            "users": np.zeros((0, config.dim), np.float32), "last": np.zeros(0, np.int64),
         })
 
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
@@ -82,7 +88,7 @@ class Als(ArrayRetriever, VectorRetriever):
 
     def _facing(self, vectors: np.ndarray, others: int) -> RidgeSystem:
         c = self.config
-        return RidgeSystem.of(vectors, c.alpha, c.regularisation, c.regularisation_exponent, others)
+        return RidgeSystem.of(vectors, c.alpha, c.l2, c.l2_exponent, others)
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         from threadpoolctl import threadpool_limits
@@ -92,18 +98,18 @@ class Als(ArrayRetriever, VectorRetriever):
         by_user = Ragged.group(users, items, n_users).sorted_rows()
         by_item = Ragged.group(by_user.values, by_user.rows.astype(np.int32), n_items)
         known, active = by_item.lengths > 0, int(np.count_nonzero(by_user.lengths))
-        width = self.config.factors
+        width = self.config.dim
         factors = np.random.default_rng(window.seed).standard_normal((n_items, width), np.float32)
         factors *= np.float32(0.1 / np.sqrt(width))
         factors[~known] = 0
         people, others = np.zeros((n_users, width), np.float32), int(np.count_nonzero(known))
         if active:
             with (
-                progress.step("als", self.config.iterations) as step,
+                progress.step("als", self.config.epochs) as step,
                 threadpool_limits(1, "blas"),
                 ThreadPoolExecutor(os.cpu_count() or 1) as pool,
             ):
-                for _ in range(self.config.iterations):
+                for _ in range(self.config.epochs):
                     people = self._facing(factors, others).solve(by_user, pool)
                     factors = self._facing(people, active).solve(by_item, pool)
                     step.advance()
@@ -124,7 +130,7 @@ class Als(ArrayRetriever, VectorRetriever):
         return self._last(state, users, lambda: self._vectors(state, users))
 
     def _vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        out = np.zeros((len(users), self.config.factors), np.float32)
+        out = np.zeros((len(users), self.config.dim), np.float32)
         inside = np.clip(users, 0, max(len(state.history) - 1, 0))
         stop = state.history.offsets[inside + 1] if len(state.history) else np.zeros(len(users), np.int64)
         has = (users >= 0) & (stop > state.history.offsets[inside])
@@ -162,22 +168,22 @@ class RidgeSystem:
     spectrum: np.ndarray
     """float32[D] the eigenvalues"""
     alpha: float
-    regularisation: float
+    l2: float
     exponent: float
     others: int
     """rows of Y that take part: what a vector is compared with"""
 
     @classmethod
-    def of(cls, vectors: np.ndarray, alpha: float, regularisation: float, exponent: float, others: int) -> RidgeSystem:
+    def of(cls, vectors: np.ndarray, alpha: float, l2: float, exponent: float, others: int) -> RidgeSystem:
         values, basis = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
         basis = basis.astype(np.float32)
         spectrum = np.maximum(values, 0).astype(np.float32)
-        return cls(vectors @ basis, basis, spectrum, alpha, regularisation, exponent, others)
+        return cls(vectors @ basis, basis, spectrum, alpha, l2, exponent, others)
 
     def penalty(self, lengths: np.ndarray) -> np.ndarray:
         """float32[B] λ_u of rows of so many vectors, or of vectors whose weights add up to so much."""
         confidence = self.alpha * lengths + np.maximum(self.others - lengths, 0)
-        return (self.regularisation * confidence.astype(np.float64) ** self.exponent).astype(np.float32)
+        return (self.l2 * confidence.astype(np.float64) ** self.exponent).astype(np.float32)
 
     def solve(
         self, rows: Ragged, pool: ThreadPoolExecutor | None = None, weights: np.ndarray | None = None

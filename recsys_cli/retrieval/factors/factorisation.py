@@ -32,13 +32,14 @@ class BprConfig(FactorConfig):
     """Bayesian personalised ranking (Rendle et al., UAI 2009)."""
 
     kind: Literal["bpr"] = "bpr"
-    factors: PositiveInt = 64
+    renamed: ClassVar[dict[str, str]] = {"factors": "dim", "iterations": "epochs", "regularisation": "l2"}
+    dim: PositiveInt = 64
     """Width of the vectors, beside a bias of the item."""
-    iterations: PositiveInt = 100
+    epochs: PositiveInt = 100
     """Passes over the interactions."""
     learning_rate: PositiveFloat = 0.05
     """Step size."""
-    regularisation: PositiveFloat = 0.01
+    l2: PositiveFloat = 0.01
     """Weight of the squared norm of the vectors."""
     fold_in_steps: PositiveInt = 60
     """Steps in which the vector of somebody new is found."""
@@ -48,9 +49,10 @@ class SvdConfig(FactorConfig):
     """Truncated singular value decomposition of the normalised interactions (Cremonesi et al., RecSys 2010)."""
 
     kind: Literal["svd"] = "svd"
-    factors: PositiveInt = 64
+    renamed: ClassVar[dict[str, str]] = {"factors": "dim", "popularity": "popularity_exponent"}
+    dim: PositiveInt = 64
     """Singular vectors kept."""
-    popularity: Annotated[float, Field(ge=0, le=1)] = 0.5
+    popularity_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Power of an item's popularity that its column is divided by before, and its score multiplied by after."""
 
 
@@ -58,13 +60,19 @@ class NmfConfig(FactorConfig):
     """Non-negative matrix factorisation (Lee and Seung, NIPS 2000)."""
 
     kind: Literal["nmf"] = "nmf"
-    factors: PositiveInt = 48
+    renamed: ClassVar[dict[str, str]] = {
+        "factors": "dim",
+        "iterations": "epochs",
+        "popularity": "popularity_exponent",
+        "regularisation": "l2",
+    }
+    dim: PositiveInt = 48
     """Parts that a history is made up of."""
-    iterations: PositiveInt = 60
+    epochs: PositiveInt = 60
     """Passes of the coordinate descent at most."""
-    popularity: Annotated[float, Field(ge=0, le=1)] = 0.5
+    popularity_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Power of an item's popularity that its column is divided by before, and its score multiplied by after."""
-    regularisation: NonNegativeFloat = 0.0
+    l2: NonNegativeFloat = 0.0
     """Weight of the squared norm of both factors, relative to the size of the matrix."""
     fold_in_steps: PositiveInt = 50
     """Multiplicative steps in which the parts of a history are found."""
@@ -82,7 +90,7 @@ class Factorisation(ArrayRetriever, VectorRetriever):
 
     def __init__(self, config: FactorConfig):
         super().__init__(config)
-        none = np.zeros((0, config.factors), np.float32)
+        none = np.zeros((0, config.dim), np.float32)
         self._set({"query": none, "answer": none, "known": np.zeros(0, bool)})
 
     def _set(self, arrays: dict[str, np.ndarray]) -> None:
@@ -100,7 +108,7 @@ class Factorisation(ArrayRetriever, VectorRetriever):
         touched.data[:] = 1
         known = np.bincount(items, minlength=shape[1]) > 0
         if not touched.nnz:
-            none = np.zeros((shape[1], self.config.factors), np.float32)
+            none = np.zeros((shape[1], self.config.dim), np.float32)
             self._set({"query": none, "answer": none, "known": known})
             return
         with threadpool_limits(1, "blas"):
@@ -148,8 +156,8 @@ class Svd(Factorisation):
     def _learn(self, touched: csr_matrix, progress: Progress, seed: int) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.utils.extmath import randomized_svd
 
-        normal, popularity = _normalised(touched, self.config.popularity)
-        width = min(self.config.factors, *touched.shape)
+        normal, popularity = _normalised(touched, self.config.popularity_exponent)
+        width = min(self.config.dim, *touched.shape)
         with progress.step("svd"):
             _, _, right = randomized_svd(normal, width, n_iter=5, random_state=seed & 0x7FFFFFFF)
         return right.T / popularity[:, None], right.T * popularity[:, None]
@@ -179,11 +187,11 @@ class Nmf(Factorisation):
         from sklearn.decomposition import NMF
         from sklearn.exceptions import ConvergenceWarning
 
-        normal, popularity = _normalised(touched, self.config.popularity)
-        width = min(self.config.factors, *touched.shape)
+        normal, popularity = _normalised(touched, self.config.popularity_exponent)
+        width = min(self.config.dim, *touched.shape)
         model = NMF(
-            width, init="nndsvda", random_state=seed & 0x7FFFFFFF, max_iter=self.config.iterations, tol=1e-3,
-            alpha_W=self.config.regularisation,
+            width, init="nndsvda", random_state=seed & 0x7FFFFFFF, max_iter=self.config.epochs, tol=1e-3,
+            alpha_W=self.config.l2,
         )  # fmt: skip
         with progress.step("nmf"), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -216,7 +224,7 @@ class Bpr(Factorisation):
         self._mean = known.mean(axis=0) if len(known) else np.zeros(arrays["query"].shape[1], np.float32)
         reach = float((np.square(known - self._mean)[:, :-1]).sum(axis=1).max(initial=0))
         # the inverse of the greatest curvature that the objective can have
-        self._step = np.float32(1 / (0.25 * reach + self.config.regularisation))
+        self._step = np.float32(1 / (0.25 * reach + self.config.l2))
 
     def _learn(self, touched: csr_matrix, progress: Progress, seed: int) -> tuple[np.ndarray, np.ndarray]:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
@@ -224,8 +232,8 @@ class Bpr(Factorisation):
         with progress.step("bpr"):
             # threads would race for the same vectors, and no run would be like another
             model = BayesianPersonalizedRanking(
-                factors=self.config.factors, learning_rate=self.config.learning_rate,
-                regularization=self.config.regularisation, iterations=self.config.iterations, num_threads=1,
+                factors=self.config.dim, learning_rate=self.config.learning_rate,
+                regularization=self.config.l2, iterations=self.config.epochs, num_threads=1,
                 random_state=seed & 0x7FFFFFFF,
             )  # fmt: skip
             model.fit(touched, show_progress=False)
@@ -243,7 +251,7 @@ class Bpr(Factorisation):
         for _ in range(self.config.fold_in_steps):
             margin = np.einsum("md,md->m", vectors, x[places]) + biases
             pull = vectors * (1 / (1 + np.exp(np.clip(margin, -30, 30))))[:, None]
-            x += self._step * (histories.sums_of(pull) / total - np.float32(self.config.regularisation) * x)
+            x += self._step * (histories.sums_of(pull) / total - np.float32(self.config.l2) * x)
         out = np.ones((len(x), x.shape[1] + 1), np.float32)
         out[:, :-1] = x
         out[items.lengths == 0] = 0

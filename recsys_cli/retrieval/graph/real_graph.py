@@ -45,6 +45,7 @@ class RealGraphConfig(RetrieverConfig):
     """RealGraph: predicted probability of an interaction (Kamath et al., KDD workshop UEO 2014)."""
 
     kind: Literal["real_graph"] = "real_graph"
+    renamed: ClassVar[dict[str, str]] = {"regularisation": "l2"}
     max_age_days: MaxAge = "auto"
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
@@ -58,7 +59,7 @@ class RealGraphConfig(RetrieverConfig):
     """Time after which an action counts half."""
     per_author: PositiveInt = 50
     """Newest items of one author that are looked at."""
-    regularisation: PositiveFloat = 1.0
+    l2: PositiveFloat = 1.0
     """Weight of the squared norm of the standardised coefficients."""
 
 
@@ -218,7 +219,7 @@ class RealGraph(Retriever):
             targets.append(np.isin(users[part][places] * width + authors, positive))
         if features and 0 < np.concatenate(targets).sum() < sum(map(len, targets)):
             self.coefficients, self.intercept = _logistic(
-                np.concatenate(features), np.concatenate(targets), self.config.regularisation
+                np.concatenate(features), np.concatenate(targets), self.config.l2
             )
 
     def checkpoint(self) -> dict:

@@ -34,6 +34,7 @@ class SimClustersConfig(RetrieverConfig):
     """SimClusters: sparse embeddings over communities (Satuluri et al., KDD 2020)."""
 
     kind: Literal["simclusters"] = "simclusters"
+    renamed: ClassVar[dict[str, str]] = {"norm_power": "norm_exponent"}
     max_age_days: MaxAge = "auto"
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
@@ -54,7 +55,7 @@ class SimClustersConfig(RetrieverConfig):
     """Time after which an interaction counts half in the vector of its item."""
     prior: PositiveFloat = 0.5
     """Interactions that the author's own communities count for in the vector of an item."""
-    norm_power: Annotated[float, Field(ge=0, le=1)] = 0.7
+    norm_exponent: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Vectors of items are divided by their length to this power: 1 gives cosines, 0 leans to the popular."""
     per_community: PositiveInt = 1000
     """Items of each of the user's communities that are looked at, the strongest."""
@@ -73,13 +74,13 @@ class _Items(NamedTuple):
     """Vectors of items as of a State."""
 
     sparse: _Sparse
-    """divided by length ** norm_power"""
+    """divided by length ** norm_exponent"""
     strongest: Ragged
     """int32 items that may be proposed by community, strongest first, at most `per_community`"""
 
 
 class SimClusters(Retriever):
-    """score(u, i) = U_u · W_i / ‖W_i‖^norm_power over communities.
+    """score(u, i) = U_u · W_i / ‖W_i‖^norm_exponent over communities.
 
     Fit: producers are alike by the cosine of their sets of followers; communities are found among them
     (`communities.find_communities`); the affiliation V of a producer is the share of its similarity that lies in each
@@ -247,7 +248,7 @@ class SimClusters(Retriever):
         prior = _unit(self.known_for)
         engaged.append(_through(prior, has, producer[has], np.full(len(has), config.prior)))
         rows, community, weights = (np.concatenate(both) for both in zip(*engaged, strict=True))
-        sparse = _strongest(rows, community, weights, n, config.active, config.norm_power)
+        sparse = _strongest(rows, community, weights, n, config.active, config.norm_exponent)
         row, column = np.nonzero((sparse.ids >= 0) & eligible(state, config.max_age_days)[:, None])
         found, _ = best_pairs(
             sparse.ids[row, column].astype(np.int64),
@@ -380,7 +381,7 @@ def _through(sparse: _Sparse, places: np.ndarray, rows: np.ndarray, weights: np.
     return places[at], ids[at, column], sparse.weights[rows[at], column] * weights[at]
 
 
-def _strongest(places, communities, weights, batch: int, active: int, norm_power: float) -> _Sparse:
+def _strongest(places, communities, weights, batch: int, active: int, norm_exponent: float) -> _Sparse:
     """The `active` largest sums of each place, divided by the length of what is kept to a power."""
     places, communities, totals = sum_pairs(
         np.asarray(places, np.int64), communities, weights, int(np.max(communities, initial=0)) + 1
@@ -389,7 +390,7 @@ def _strongest(places, communities, weights, batch: int, active: int, norm_power
     values[ids < 0] = 0
     # summed entry by entry, so that a row is the same alone and in a batch
     length = np.sqrt((values.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    return _Sparse(ids, (values / np.maximum(length, 1e-12) ** norm_power).astype(np.float32))
+    return _Sparse(ids, (values / np.maximum(length, 1e-12) ** norm_exponent).astype(np.float32))
 
 
 def _unit(sparse: _Sparse) -> _Sparse:

@@ -160,6 +160,7 @@ class RandomWalkConfig(RetrieverConfig):
     """Random walks with restart on recent interactions (GraphJet: Sharma et al., VLDB 2016)."""
 
     kind: Literal["random_walk"] = "random_walk"
+    renamed: ClassVar[dict[str, str]] = {"degree_power": "degree_exponent"}
     max_age_days: MaxAge = "auto"
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
@@ -173,7 +174,7 @@ class RandomWalkConfig(RetrieverConfig):
     """Probability that a walk goes back to where it may start, after each item."""
     own: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Probability that a walk starts at the user, where those the user follows have recent interactions too."""
-    degree_power: Annotated[float, Field(ge=0, le=1)] = 0.2
+    degree_exponent: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Visits are divided by the item's recent interactions to this power: 0 leans to the popular, as visits do."""
     seed: NonNegativeInt = 0
     """Another seed, other walks."""
@@ -193,7 +194,7 @@ class _Bipartite(NamedTuple):
 
 
 class RandomWalk(Retriever):
-    """score = visits in a thousand that fall on the item, times its degree to the power −degree_power.
+    """score = visits in a thousand that fall on the item, times its degree to the power −degree_exponent.
 
     A walk goes from a user to one of the user's recent items, from the item to one of those who engaged with it and
     so on, each edge being as likely as any other (the transitions of SALSA: Lempel and Moran, 2000). It starts, and
@@ -266,7 +267,7 @@ class RandomWalk(Retriever):
         keep = graph.allowed[items]
         row, items = row[keep], items[keep]
         total = self.config.walks * self.config.steps
-        return row, items, 1000 / total * graph.engaged.lengths[items] ** -self.config.degree_power
+        return row, items, 1000 / total * graph.engaged.lengths[items] ** -self.config.degree_exponent
 
     def _costs(self, users: np.ndarray) -> np.ndarray:
         return np.full(len(users), self.config.walks * self.config.steps)

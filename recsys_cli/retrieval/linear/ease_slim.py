@@ -28,7 +28,8 @@ class EaseConfig(HistoryConfig):
     """EASE^R: ridge regression of every item on all others in closed form (Steck, WWW 2019)."""
 
     kind: Literal["ease"] = "ease"
-    regularisation: PositiveFloat = 200.0
+    renamed: ClassVar[dict[str, str]] = {"regularisation": "l2", "factors": "dim"}
+    l2: PositiveFloat = 200.0
     """Weight λ of the squared weights."""
     user_exponent: NonNegativeFloat = 0.0
     """Power of a user's number of items by which the user's row is divided before the regression."""
@@ -41,8 +42,8 @@ class EaseConfig(HistoryConfig):
     """Share of the items of a history that are left out at random, over and over, when the others are predicted: above
     0, no weight hangs on few items that come together."""
     exact_up_to: PositiveInt = 14_000
-    """Items up to which the whole matrix is inverted; above, it is solved in the leading space, see `factors`."""
-    factors: PositiveInt = 512
+    """Items up to which the whole matrix is inverted; above, it is solved in the leading space, see `dim`."""
+    dim: PositiveInt = 512
     """Leading directions that are solved exactly in larger catalogues."""
     neighbours: PositiveInt | None = 1_000
     """Strongest weights kept for each item outside the leading space; null keeps all. In a catalogue of fewer than five
@@ -67,13 +68,13 @@ class Ease(ItemFilter):
     @classmethod
     def alternatives(cls, config: EaseConfig) -> list[EaseConfig]:
         tried = (
-            {"regularisation": 500.0},
-            {"regularisation": 3.0, "user_exponent": 0.5, "popularity_exponent": -0.1, "dropout": 0.4},
-            {"regularisation": 90.0, "user_exponent": 0.2, "popularity_exponent": -0.1, "dropout": 0.1},
-            {"regularisation": 1000.0},
-            {"regularisation": 50.0},
-            {"regularisation": 500.0, "popularity_exponent": 0.1},
-            {"regularisation": 4.0, "user_exponent": 0.25, "item_exponent": 0.3},
+            {"l2": 500.0},
+            {"l2": 3.0, "user_exponent": 0.5, "popularity_exponent": -0.1, "dropout": 0.4},
+            {"l2": 90.0, "user_exponent": 0.2, "popularity_exponent": -0.1, "dropout": 0.1},
+            {"l2": 1000.0},
+            {"l2": 50.0},
+            {"l2": 500.0, "popularity_exponent": 0.1},
+            {"l2": 4.0, "user_exponent": 0.25, "item_exponent": 0.3},
         )
         return [config.model_copy(update=update) for update in tried]
 
@@ -86,7 +87,7 @@ class Ease(ItemFilter):
             diags_array(powered(users, -c.user_exponent)) @ touched @ diags_array(powered(items, -c.item_exponent))
         ).tocsr()
         back, forth = powered(items, -c.item_exponent), powered(items, c.item_exponent + c.popularity_exponent)
-        penalty = c.regularisation
+        penalty = c.l2
         if c.dropout:
             # a penalty of each item's own is one of 1 for all once its column is divided by the root
             own = np.sqrt(penalty + c.dropout / (1 - c.dropout) * np.asarray(edges.power(2).sum(axis=0)).ravel())
@@ -116,7 +117,7 @@ class Ease(ItemFilter):
         from scipy.sparse import diags_array
 
         c = self.config
-        sigma, vectors = leading_space(edges, c.factors, seed)
+        sigma, vectors = leading_space(edges, c.dim, seed)
         values = sigma.astype(np.float64) ** 2
         slope = 1 / (penalty * (penalty + values[-1]))
         more = 1 / (values + penalty) - 1 / penalty + slope * values
@@ -133,7 +134,7 @@ class Ease(ItemFilter):
         )
 
 
-def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
+def ridge_inverse(edges: csr_matrix, l2: float) -> np.ndarray:
     """(EᵀE + λI)⁻¹ [n, n] of E users × items without values below 0, by Cholesky.
 
     float64, but for catalogues of more than PRECISE_ITEMS: float32 there, in half the time and memory, where the
@@ -145,11 +146,11 @@ def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
     turned, n = edges.T.tocsr(), edges.shape[1]
     # no eigenvalue is greater than the greatest sum of a row
     greatest = float((turned @ (edges @ np.ones(n))).max(initial=0))
-    single = n > PRECISE_ITEMS and greatest / regularisation < WELL_CONDITIONED
+    single = n > PRECISE_ITEMS and greatest / l2 < WELL_CONDITIONED
     gram = np.empty((n, n), np.float32 if single else np.float64)
     for start in range(0, n, ROWS_AT_ONCE):
         gram[start : start + ROWS_AT_ONCE] = (turned[start : start + ROWS_AT_ONCE] @ edges).toarray()
-    gram[np.diag_indices_from(gram)] += regularisation
+    gram[np.diag_indices_from(gram)] += l2
     factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
     # several threads of a busy machine wait for each other longer than one alone takes, and round as their number says
     with threadpool_limits(1, "blas"):
@@ -158,7 +159,7 @@ def ridge_inverse(edges: csr_matrix, regularisation: float) -> np.ndarray:
         if not failed:
             done, failed = invert(done, lower=0, overwrite_c=1)
     if failed:
-        raise RecsysError("ease: the regression has no solution in floating point", "raise `regularisation`")
+        raise RecsysError("ease: the regression has no solution in floating point", "raise `l2`")
     out = done.T
     for start in range(0, n, ROWS_AT_ONCE):
         # the lower triangle was filled
@@ -173,13 +174,14 @@ class SlimConfig(HistoryConfig):
     """SLIM: sparse non-negative regression of every item on others, with elastic net (Ning and Karypis, ICDM 2011)."""
 
     kind: Literal["slim"] = "slim"
+    renamed: ClassVar[dict[str, str]] = {"sweeps": "epochs"}
     l1: NonNegativeFloat = 1.0
     """Weight of the sum of the weights: greater makes them fewer."""
     l2: NonNegativeFloat = 20.0
     """Weight of half the sum of the squared weights."""
     candidates: PositiveInt = 100
     """Other items, the nearest by cosine, that may explain an item (fsSLIM of the same paper)."""
-    sweeps: PositiveInt = 20
+    epochs: PositiveInt = 20
     """Times that every weight is solved for with the others held."""
 
 
@@ -206,7 +208,7 @@ class Slim(ItemFilter):
                 who = _padded(near, items)
                 gram = _gram(whole, who)
                 right = gram_of_pairs(whole, np.repeat(items, who.shape[1]), who.ravel()).reshape(who.shape)
-                found = elastic_net(gram, right, c.l1, c.l2, c.sweeps)
+                found = elastic_net(gram, right, c.l1, c.l2, c.epochs)
                 place, at = np.nonzero((found > 0) & (who >= 0))
                 targets.append(items[place])
                 sources.append(who[place, at])
@@ -241,7 +243,7 @@ def gram_of_pairs(whole: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> n
     return np.where(columns >= 0, values, 0)
 
 
-def elastic_net(gram: np.ndarray, right: np.ndarray, l1: float, l2: float, sweeps: int) -> np.ndarray:
+def elastic_net(gram: np.ndarray, right: np.ndarray, l1: float, l2: float, epochs: int) -> np.ndarray:
     """float64[B, K] argmin over w ≥ 0 of ½ wᵀ G w − rᵀ w + ½ l2 ‖w‖² + l1 Σ w, for B problems side by side.
 
     gram: float64[B, K, K], right: float64[B, K]. Coordinates with an empty diagonal stay 0.
@@ -249,7 +251,7 @@ def elastic_net(gram: np.ndarray, right: np.ndarray, l1: float, l2: float, sweep
     weights, pull = np.zeros_like(right), np.zeros_like(right)
     own = np.einsum("bkk->bk", gram)
     scale = np.where(own > 0, own + l2, np.inf)
-    for _ in range(sweeps):
+    for _ in range(epochs):
         for k in range(right.shape[1]):
             best = np.maximum(right[:, k] - (pull[:, k] - own[:, k] * weights[:, k]) - l1, 0) / scale[:, k]
             pull += (best - weights[:, k])[:, None] * gram[:, k]

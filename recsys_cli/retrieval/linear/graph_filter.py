@@ -25,6 +25,7 @@ class GraphFilterConfig(HistoryConfig):
     """Graph filter: normalised co-occurrence and the leading singular space (Shen et al., CIKM 2021)."""
 
     kind: Literal["graph_filter"] = "graph_filter"
+    renamed: ClassVar[dict[str, str]] = {"factors": "dim"}
     user_exponent: NonNegativeFloat = 0.35
     """Power of a user's number of items by which the user's edges are divided."""
     item_exponent: NonNegativeFloat = 0.5
@@ -34,7 +35,7 @@ class GraphFilterConfig(HistoryConfig):
     """Power of an item's number of users by which its co-occurrence is divided where it stands in a history."""
     answer_exponent: float = 0.2
     """Likewise where the item is a candidate; lower favours popular items."""
-    factors: NonNegativeInt = 256
+    dim: NonNegativeInt = 256
     """Leading singular vectors; 0 leaves the co-occurrence alone."""
     low_pass: float = 0.35
     """Weight of the ideal low-pass filter, the projection on those vectors, beside the co-occurrence."""
@@ -65,7 +66,7 @@ class GraphFilter(ItemFilter):
     @classmethod
     def alternatives(cls, config: GraphFilterConfig) -> list[GraphFilterConfig]:
         tried = (
-            {"factors": 64},
+            {"dim": 64},
             {"user_exponent": 0.45, "query_exponent": 0.65, "sharpening": 0.55},
             {"user_exponent": 0.5, "query_exponent": 0.5, "answer_exponent": 0.4},
         )
@@ -80,9 +81,9 @@ class GraphFilter(ItemFilter):
         known = items > 0
         query, answer = powered(items, -c.query_exponent), powered(items, -c.answer_exponent)
         sparse = co_occurrence(edges, query, answer, c.neighbours)
-        if not c.factors:
+        if not c.dim:
             return ItemMap.from_parts(sparse, known)
-        sigma, vectors = leading_space((edges @ diags_array(powered(items, -c.item_exponent))).tocsr(), c.factors, seed)
+        sigma, vectors = leading_space((edges @ diags_array(powered(items, -c.item_exponent))).tocsr(), c.dim, seed)
         passed = np.float32(c.low_pass) - np.float32(c.sharpening) * sigma**2
         return ItemMap.from_parts(
             sparse,

@@ -31,7 +31,8 @@ class TrendingConfig(RetrieverConfig):
     """Most interactions lately, leaning to the user's topics."""
 
     kind: Literal["trending"] = "trending"
-    baseline_power: NonNegativeFloat = 0.0
+    renamed: ClassVar[dict[str, str]] = {"baseline_power": "baseline_exponent"}
+    baseline_exponent: NonNegativeFloat = 0.0
     """0 ranks by decayed interactions; above 0 multiplies by (now ÷ the item's own usual rate) to this power."""
     topic_boost: NonNegativeFloat = 1.0
     """An item wholly on the user's favourite topic counts (1 + boost) times."""
@@ -131,13 +132,13 @@ class Trending(Retriever):
 
     def _weights(self, state: State) -> np.ndarray:
         """float32[n_items]; the usual rate is interactions ÷ age, held for one mean life of the decay."""
-        if not self.config.baseline_power:
+        if not self.config.baseline_exponent:
             return state.trending
         created = state.catalogue.item_created
         mean_life = TREND_HALF_LIFE / np.log(2)
         age = np.maximum(np.where(created > 0, state.now - created, 30 * DAY), mean_life)
         usual = state.interactions * mean_life / age
-        return state.trending * ((state.trending + 1) / (usual + 1)) ** self.config.baseline_power
+        return state.trending * ((state.trending + 1) / (usual + 1)) ** self.config.baseline_exponent
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users, ranking = np.asarray(users), self._ranking(state)

@@ -27,6 +27,7 @@ class LinearAutoregressiveConfig(OrderedConfig):
     al., WWW 2021) and TALE (Park et al., WSDM 2025)."""
 
     kind: Literal["linear_autoregressive"] = "linear_autoregressive"
+    renamed: ClassVar[dict[str, str]] = {"regularisation": "l2"}
     past: PositiveInt = 60
     """Latest events from which the regression foretells."""
     past_decay: Decay = 0.95
@@ -37,7 +38,7 @@ class LinearAutoregressiveConfig(OrderedConfig):
     """Events that are foretold."""
     future_decay: Decay = 0.92
     """What an event of the future counts of the one before it."""
-    regularisation: PositiveFloat = 1_000.0
+    l2: PositiveFloat = 1_000.0
     """Weight λ of the squared weights, times √Σ decay²ᵏ of their memory; less where there are few events."""
     set_weight: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Share of the target that is the past itself: 0 foretells what comes, 1 what goes together."""
@@ -70,9 +71,9 @@ class LinearAutoregressive(OrderedFilter):
     @classmethod
     def alternatives(cls, config: LinearAutoregressiveConfig) -> list[LinearAutoregressiveConfig]:
         tried = (
-            {"regularisation": 1_500.0, "set_weight": 0.35, "popularity_exponent": -0.1},
-            {"regularisation": 300.0},
-            {"recent_decay": None, "past_decay": 0.9, "regularisation": 400.0},
+            {"l2": 1_500.0, "set_weight": 0.35, "popularity_exponent": -0.1},
+            {"l2": 300.0},
+            {"recent_decay": None, "past_decay": 0.9, "l2": 400.0},
         )
         return [config.model_copy(update=update) for update in tried]
 
@@ -127,7 +128,7 @@ class LinearAutoregressive(OrderedFilter):
                 part = slice(start, start + COLUMNS_AT_ONCE)
                 target[part, : len(mine)] += np.float32(c.set_weight / len(rows)) * gram[part][:, mine]
         for mine, kernel in zip(rows, kernels, strict=True):
-            gram[mine, mine] += np.float32(c.regularisation * np.sqrt(np.sum(kernel**2)))
+            gram[mine, mine] += np.float32(c.l2 * np.sqrt(np.sum(kernel**2)))
         return ridge(gram, target, rows if c.exclude_seen else [])
 
     def _compressed(
@@ -189,7 +190,7 @@ def ridge(gram: np.ndarray, target: np.ndarray, zeros: list[np.ndarray]) -> np.n
         factor, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)
         if failed:
             raise RecsysError(
-                "linear autoregression has no solution in floating point", "raise its `regularisation`"
+                "linear autoregression has no solution in floating point", "raise its `l2`"
             )
 
         def solve(part: slice) -> None:

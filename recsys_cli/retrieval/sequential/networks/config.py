@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -12,6 +12,7 @@ from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
 class SequentialConfig(RetrieverConfig):
     """What all sequential sources have."""
 
+    renamed: ClassVar[dict[str, str]] = {"negatives": "uniform_negatives"}
     max_age_days: MaxAge = "auto"
     """Propose only items published within so many days; "auto" takes the age that items in use have, if age
     matters in the data at all. Items of unknown age always pass."""
@@ -24,8 +25,9 @@ class SequentialConfig(RetrieverConfig):
     history: PositiveInt = 50
     """Latest events of a user that the network sees."""
     loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
-    """Softmax over all items, over the target and `negatives` others, or gBCE (Petrov and Macdonald, RecSys 2023)."""
-    negatives: PositiveInt = 256
+    """Softmax over all items, over the target and `uniform_negatives` others, or gBCE (Petrov and Macdonald, RecSys
+    2023)."""
+    uniform_negatives: PositiveInt = 256
     """Items drawn evenly for every 128 events, which these are set against, where not all items are."""
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
     """t of gBCE: 0 is plain binary cross-entropy, 1 makes up for the sampling in full."""

@@ -112,13 +112,13 @@ def next_item_loss(
 ) -> torch.Tensor:
     """The configured loss of hidden [N, D] and items [V, D] at targets int64[N]."""
     hidden = hidden.to(torch.bfloat16 if config.precision == "bfloat16" else torch.float32)
-    if config.loss == "softmax" or config.negatives >= len(items) - 1:
+    if config.loss == "softmax" or config.uniform_negatives >= len(items) - 1:
         return full_softmax(hidden, items, targets, repeats)
     total = hidden.new_zeros((), dtype=torch.float32)
     for start in range(0, len(hidden), ROWS_PER_DRAW):
         rows = slice(start, start + ROWS_PER_DRAW)
         part = None if repeats is None else repeats.part(start, len(targets[rows]))
-        positive, negative = _sampled_logits(config.negatives, hidden[rows], items, targets[rows], part, rng)
+        positive, negative = _sampled_logits(config.uniform_negatives, hidden[rows], items, targets[rows], part, rng)
         if config.loss == "gbce":
             loss = gbce(positive, negative, len(items) - 1, config.calibration)
         else:
