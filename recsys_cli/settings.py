@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import NonNegativeInt
 
 from recsys_cli.config import Section
-from recsys_cli.data.windows import WindowsConfig
+from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig

@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys_cli.data.repeats import repeats_in
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_split
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.offline import sample_users

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_cli.data.dataset import lookup, table_files
+from recsys_cli.data.dataset import table_files
+from recsys_cli.data.vocabulary import lookup
 from recsys_cli.errors import DataError
 from recsys_cli.evaluation.ranking_metrics import graded_ndcg
 from recsys_cli.features.context import Context

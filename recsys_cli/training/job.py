@@ -23,8 +23,8 @@ from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import Split, Windows, make_split
-from recsys_cli.earlier import category_names, taken_over, warm_start
+from recsys_cli.data.windows.split import make_split
+from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.build import build_table
 from recsys_cli.features.define import create_spec
@@ -51,6 +51,7 @@ from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import Rankers, draft_bundle, publish_bundle
 from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.reuse import category_names, taken_over, warm_start
 from recsys_cli.training.warranted import settle_repeats
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import make_split
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.pipeline.request_features import candidate_features
 from recsys_cli.pipeline.requests import TAKEN, joined, moment_of, moments_between, request_rows

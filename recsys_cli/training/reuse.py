@@ -15,7 +15,7 @@ from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.vocabulary import Vocabulary
-from recsys_cli.data.windows import Windows
+from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError, UsageError, nearest
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.ranking.light import LightRanker
@@ -25,7 +25,7 @@ from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
 
 
-class Asked(Protocol):
+class Training(Protocol):
     """The training that asks."""
 
     settings: Settings
@@ -37,12 +37,12 @@ class Asked(Protocol):
     def store(self) -> RunStore: ...
 
 
-def warm_start(asked: Asked, run_id: str) -> WarmStart:
+def warm_start(training: Training, run_id: str) -> WarmStart:
     """The rankers of a run ("current": the one in use), for those of this training to begin with.
 
     Raises ArtifactError where the run has none or one of another kind.
     """
-    run = asked.store.open(None if run_id == "current" else run_id)
+    run = training.store.open(None if run_id == "current" else run_id)
     document = orjson.loads((run.bundle / "bundle.json").read_bytes())
     light = run.bundle / "ranking" / "light.json"
     names = Catalogue.from_arrays(*load_arrays(run.bundle / "catalogue.bin")).names
@@ -50,14 +50,14 @@ def warm_start(asked: Asked, run_id: str) -> WarmStart:
         run.id, load_checkpoint(run.checkpoints / "heavy.pt"), LightRanker.load(light) if document["light"] else None,
         category_names(FeatureSpec.from_json(document["features"]), names),
     )
-    warm.check_kind(asked.settings.ranking.heavy)
-    _same_places(run, asked)
+    warm.check_kind(training.settings.ranking.heavy)
+    _same_places(run, training)
     return warm
 
 
-def _same_places(run: Run, asked: Asked) -> None:
+def _same_places(run: Run, training: Training) -> None:
     """Raises ArtifactError where hashed embeddings would be another's: they are of the ids' places in the dataset."""
-    heavy, ours = asked.settings.ranking.heavy, asked.dataset
+    heavy, ours = training.settings.ranking.heavy, training.dataset
     heavy = getattr(heavy, "network", heavy)
     hashed = set(getattr(heavy, "ids", ()))
     if getattr(heavy, "history", "none") != "none":
@@ -84,20 +84,20 @@ def category_names(spec: FeatureSpec, names: dict[str, list[str]]) -> dict[str, 
     return out
 
 
-def taken_over(asked: Asked, only: Sequence[str]) -> dict[Path, str]:
+def taken_over(training: Training, only: Sequence[str]) -> dict[Path, str]:
     """Checkpoints of the sources that `only` leaves out, in the run in use → their places in a work folder.
 
     Raises UsageError where `only` names no enabled source, and ArtifactError where the run in use was trained on
     other data, other windows, another seed or other settings of a source that would be taken over.
     """
-    enabled = {name: config for name, config in asked.settings.retrieval.items() if config.enabled}
+    enabled = {name: config for name, config in training.settings.retrieval.items() if config.enabled}
     for name in only:
         if name not in enabled:
             close = nearest(name, enabled)
             hint = f"did you mean {close!r}?" if close else f"enabled are: {', '.join(enabled)}"
             raise UsageError(f"--only names {name!r}, which is no enabled source", hint)
-    run = asked.store.open()
-    _same_ground(asked, run)
+    run = training.store.open()
+    _same_ground(training, run)
     out = {}
     for name, config in enabled.items():
         if name in only or not SOURCES[config.kind].learns:
@@ -121,14 +121,14 @@ def taken_over(asked: Asked, only: Sequence[str]) -> dict[Path, str]:
     return out
 
 
-def _same_ground(asked: Asked, run: Run) -> None:
+def _same_ground(training: Training, run: Run) -> None:
     """Raises ArtifactError where the run was trained on anything else than is asked for."""
     m = run.manifest
     for what, theirs, ours in (
-        ("dataset", m.dataset.digest[:12], asked.dataset.manifest.digest[:12]),
-        ("--final", m.final, asked.final),
-        ("windows", m.windows, asked.windows),
-        ("seed", m.seed, asked.settings.seed),
+        ("dataset", m.dataset.digest[:12], training.dataset.manifest.digest[:12]),
+        ("--final", m.final, training.final),
+        ("windows", m.windows, training.windows),
+        ("seed", m.seed, training.settings.seed),
     ):
         if theirs != ours:
             told = "" if what == "windows" else f" ({theirs}, now {ours})"

@@ -1,6 +1,6 @@
 """How fast every kind of heavy ranker scores 500 candidates of 100 features on one core, and what int8 changes.
 
-    python tests/benchmarks/rankers.py [--kind NAME]
+    python tests/speed/rankers.py [--kind NAME]
 
 Prints the median milliseconds of a request in float32 and, for networks, in int8 (of five rounds the fastest: other
 work on the machine only adds), the size of the graph, and the largest change of a probability. Exits with 1 where

@@ -14,7 +14,7 @@ from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_split, split_again
+from recsys_cli.data.windows.split import make_split, split_again
 from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
@@ -23,7 +23,7 @@ from recsys_cli.retrieval.base import Retriever
 from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
-from recsys_cli.training import TrainingJob
+from recsys_cli.training.job import TrainingJob
 from recsys_cli.training.requests import Lesson, lesson_of
 
 

@@ -13,7 +13,7 @@ from recsys_cli.errors import RecsysError
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
-class Elsewhere:
+class SecondProcess:
     """Runs `work()` in a fresh process from entering to leaving the context; leaving early ends it.
 
     work: a picklable callable; what it returns or raises comes back through `result`. The process computes with
@@ -27,7 +27,7 @@ class Elsewhere:
         self._process = context.Process(target=_work, args=(sender, work), daemon=True)
         self._sender = sender
 
-    def __enter__(self) -> Elsewhere:
+    def __enter__(self) -> SecondProcess:
         before = dict(os.environ)
         # a library reads these once, when it is loaded; the new process inherits them
         os.environ.update(dict.fromkeys(THREADS, "1"))

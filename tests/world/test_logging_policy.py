@@ -8,9 +8,9 @@ from scipy import stats
 
 from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.world.config import SOURCES, WorldConfig
+from recsys_cli.world.logging_policy import DayIndex, Policy, Pool, Shelves, close_up, draw_rank, rank_chance, repeats
 from recsys_cli.world.model import Model
 from recsys_cli.world.people import log_start
-from recsys_cli.world.policy import DayIndex, Policy, Pool, Shelves, close_up, draw_rank, rank_chance, repeats
 from recsys_cli.world.simulate import Block
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys_cli.data.describe_table import WEEKDAYS, moment, spell, tail_text, without_time
+from recsys_cli.data.describe.table import WEEKDAYS, moment, spell, tail_text, without_time
 from recsys_cli.report import (
     bar_chart,
     column_chart,

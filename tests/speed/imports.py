@@ -1,6 +1,6 @@
 """Seconds and memory of importing a log of many rows as CSV and as Parquet; processors tell on a busy machine.
 
-    python tests/benchmarks/imports.py --rows 10000000
+    python tests/speed/imports.py --rows 10000000
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How well and how fast the approximate index finds, on vectors in clusters; one core.
 
-    python tests/benchmarks/index.py [items] [dimensions]
+    python tests/speed/index.py [items] [dimensions]
 
 Prints recall against the exact best 100, milliseconds a query, seconds of building and bytes. Exits with 1 where
 recall is below 0.98 or a query takes more than 2 ms.

@@ -1,7 +1,7 @@
 """How fast, and in how much memory, a log becomes a table of training features.
 
     recsys generate-data --users 37000 --items 150000 --no-truth --data-dir DIR      # 10 million impressions
-    python tests/benchmarks/features.py DIR [all]
+    python tests/speed/features.py DIR [all]
 
 Builds what `recsys train` builds by default, the features of the ranker's window (its training and validation rows)
 counted over the whole log before each; with "all" those of every impression. Prints rows, columns, seconds, processor
@@ -16,7 +16,8 @@ from itertools import pairwise
 
 from recsys_cli.benchmark.memory import PeakMemory
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import WindowsConfig, make_split
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.features.build import build_table
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.features.define import create_spec

@@ -1,137 +1,25 @@
-"""Windows: what is learned from, what is trained on, what only measures; and how a log is split into them."""
+"""How the log of a dataset is split into the windows."""
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from recsys_cli.config import Section
-from recsys_cli.data import split_rows
 from recsys_cli.data.schema import PARTS, SECOND
-from recsys_cli.data.split_rows import RANKER, TEST, VALIDATION, Shares
-from recsys_cli.data.split_words import check_windows, counts_text, first_line, refuse_empty, spans_text, strangers
+from recsys_cli.data.windows import row_windows
+from recsys_cli.data.windows.checks import check_windows, refuse_empty
+from recsys_cli.data.windows.config import IN_TIME, OF_USER, Kind, WindowsConfig
+from recsys_cli.data.windows.notes import counts_text, first_line, spans_text, strangers
+from recsys_cli.data.windows.row_windows import RANKER, TEST, VALIDATION, Shares
+from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.errors import ArtifactError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-Kind = Literal["time", "last", "user_random", "given", "users", "rolling"]
-IN_TIME, OF_USER = 0.4, 0.56
-"""Share of the history window where none is set: of a log in time, of a user's rows."""
-
-
-class WindowsConfig(Section):
-    """Where the history window, the ranker's window and the test window begin and end."""
-
-    split: Literal["auto"] | Kind = "auto"
-    """How rows go into the windows. time: by moments, the latest rows measure. last: each user's last rows.
-    user_random: a share of each user's rows, drawn with the seed. given: the parts that the data was published in.
-    users: held-out people, whose first rows are known. rolling: several cuts in time. auto: given where the data has
-    it, then time, then last where rows have an order, else user_random."""
-    test_share: Share = 0.2
-    """Share of the rows (time, rolling: the latest; last, user_random: of each user) or of the people (users) that
-    only measures."""
-    validation_share: Share = 0.1
-    """Share before those on which the ranker is validated and choices are made."""
-    history_share: Share | None = None
-    """Share, the earliest, on which the sources are fitted before the ranker is trained; null takes 0.4 of a log that
-    is cut in time, and 0.56 of each user's rows."""
-    test_rows: PositiveInt | None = None
-    """last: so many of each user's rows measure, instead of test_share."""
-    validation_rows: PositiveInt | None = None
-    """last: so many of each user's rows before those, instead of validation_share."""
-    known_share: Share = 0.8
-    """users: share of the rows of a held-out user, the first, that is known when the rest is to be found."""
-    cuts: Annotated[int, Field(ge=2)] = 3
-    """rolling: into so many test windows, one after the other, the test share is cut."""
-    cut: PositiveInt | None = None
-    """rolling: which of the cuts is trained on, 1 the first; null takes the last."""
-    overlap: Literal["keep", "refuse"] = "keep"
-    """given: what to do where a pair of user and item stands in train and in test."""
-    test_start: dt.datetime | None = None
-    """time: first moment of the test window (ISO 8601, UTC), instead of its share."""
-    validation_start: dt.datetime | None = None
-    """time: first moment of the validation part of the ranker's window."""
-    history_end: dt.datetime | None = None
-    """time: first moment of the ranker's window."""
-
-    @property
-    def dated(self) -> bool:
-        """Whether a date is set."""
-        return any(d is not None for d in (self.test_start, self.validation_start, self.history_end))
-
-    @model_validator(mode="after")
-    def _room_for_the_ranker(self) -> WindowsConfig:
-        if self.test_share + self.validation_share + (self.history_share or IN_TIME) >= 1:
-            raise ValueError(
-                "test_share + validation_share + history_share must leave something to train on (sum below 1)"
-            )
-        if self.dated and self.split not in ("auto", "time", "given"):
-            raise ValueError(f"dates cut a log in time, and split is {self.split}: leave them out, or set it to time")
-        if self.split not in ("auto", "last") and (self.test_rows or self.validation_rows):
-            raise ValueError(f"test_rows and validation_rows are for split last, and it is {self.split}")
-        if self.cut is not None and (self.split != "rolling" or self.cut > self.cuts):
-            raise ValueError(f"cut is for split rolling, at most {self.cuts}")
-        return self
-
-
-class Windows(BaseModel):
-    """The three windows in µs: [start, history_end), [history_end, test_start), [test_start, end)."""
-
-    model_config = ConfigDict(extra="forbid")
-    start: int
-    history_end: int
-    """Sources for the ranker's training are fitted on what is before."""
-    validation_start: int
-    """The ranker trains up to here and is validated on the rest of its window."""
-    test_start: int
-    """Nothing that is measured was fitted on anything from here on."""
-    end: int
-    kind: Kind = "time"
-    made_by: WindowsConfig | None = None
-    """The settings that make the split again, where the log is put in another order or cut; None where it is not."""
-    seed: int = 0
-    final: bool = False
-    cut: int = 0
-    """rolling: which of the cuts, 0 the first."""
-    places: bool = False
-    """Whether moments are only an order, so that reports speak of places."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """A log and the windows that cut it in time.
-
-    For every kind but time (and rolling, and given parts that follow one another in time) the rows have an order of
-    their own: all history rows, then the ranker's, then validation, then test, the order within a user kept.
-    """
-
-    kind: Kind
-    log: Log
-    windows: Windows
-    held_out: np.ndarray | None = None
-    """bool[n_users]: people whose rows no source may be fitted on though the state knows their first ones (users)"""
-    messages: tuple[str, ...] = ()
-    """which split and why in one line, then what is worth knowing of it"""
-    order: np.ndarray | None = None
-    """int64[n] the row of the dataset's log at each place, None where the log is its own or its first rows"""
-
-    @property
-    def places(self) -> bool:
-        """Whether moments are only an order, so that reports speak of places."""
-        return self.windows.places
-
-    def fitting(self, log: Log) -> Log:
-        """The rows of a part of `log` that a source may be fitted on."""
-        return log if self.held_out is None else log.take(~self.held_out[log.user])
-
 
 def make_split(config: WindowsConfig, dataset: Dataset, *, seed: int, final: bool = False) -> Split:
     """Split the log of a dataset into the windows; the same for the same seed.
@@ -308,19 +196,19 @@ def _arranged(
     shares = Shares(history, config.validation_share, test_share, config.validation_rows, test_rows)
     held_out, notes = None, ()
     random = kind == "user_random" or (kind in ("given", "users") and _within_user(dataset) == "user_random")
-    place = split_rows.places_at_random(log.user, rng) if random else split_rows.places_in_order(log.user)
+    place = row_windows.places_at_random(log.user, rng) if random else row_windows.places_in_order(log.user)
     fraction = rng if random else None
     if kind == "users":
-        window, held = split_rows.by_people(log.user, place, shares, config.known_share, rng)
+        window, held = row_windows.by_people(log.user, place, shares, config.known_share, rng)
         held_out = np.zeros(dataset.catalogue.n_users, bool)
         held_out[: len(held)] = held
     elif kind == "given":
         window = _given(dataset, log, shares, random, rng)
         notes = _overlap(config, dataset, log, window == TEST)
     else:
-        window = split_rows.by_user(log.user, place, shares, fraction)
+        window = row_windows.by_user(log.user, place, shares, fraction)
     refuse_empty(window, dataset, final)
-    arranged = split_rows.arrange(log, window, after_everything(dataset))
+    arranged = row_windows.arrange(log, window, after_everything(dataset))
     start, history, ranker, validation, end = arranged.bounds
     windows = Windows(
         start=start, history_end=history, validation_start=ranker, test_start=validation, end=end, kind=kind,
@@ -358,8 +246,8 @@ def _given(
     published = (out == VALIDATION).any()
     shares = shares._replace(test=0.0, test_rows=None, **({"validation": 0.0} if published else {}))
     user = log.user[train]
-    place = split_rows.places_at_random(user, rng) if random else split_rows.places_in_order(user)
-    out[train] = split_rows.by_user(user, place, shares, rng if random else None)
+    place = row_windows.places_at_random(user, rng) if random else row_windows.places_in_order(user)
+    out[train] = row_windows.by_user(user, place, shares, rng if random else None)
     return out.astype(np.int8)
 
 

@@ -1,6 +1,6 @@
 """Seconds and memory to fit sources of sessions, repeats and baskets, and milliseconds of a request.
 
-    python tests/benchmarks/order_sources.py [KIND ...] [--rows 10000000] [--items 100000] [--sessions 1000000]
+    python tests/speed/order_sources.py [KIND ...] [--rows 10000000] [--items 100000] [--sessions 1000000]
 
 People come back for visits of ten items of their own taste, half of them taken before. Run it on a machine that does
 nothing else.

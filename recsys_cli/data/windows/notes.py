@@ -1,4 +1,4 @@
-"""What is checked of windows, and the lines that tell of them."""
+"""The lines that tell of windows."""
 
 from __future__ import annotations
 
@@ -9,45 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.data.split_rows import HISTORY, RANKER, TEST, VALIDATION
-from recsys_cli.errors import ConfigError, DataError
-
 if TYPE_CHECKING:
-    from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
-    from recsys_cli.data.windows import Windows
+    from recsys_cli.data.windows.windows import Windows
 
 NAMES = ("history", "ranker", "validation", "test")
 
 
-def refuse_empty(window: np.ndarray, dataset: Dataset, final: bool) -> None:
-    """Raises DataError where a window (int8[n] codes of the rows) holds no row; with `final` the test may."""
-    counts = np.bincount(window, minlength=TEST + 1)
-    for code in (HISTORY, RANKER, VALIDATION, *(() if final else (TEST,))):
-        if not counts[code]:
-            raise DataError(
-                f"{dataset.path}: the {NAMES[code]} window holds no impression (of {len(window):,})",
-                "users have too few rows for these shares; change `windows`, or bring more data",
-            )
-
-
-def check_windows(windows: Windows, log: Log, dataset: Dataset) -> None:
-    """Raises ConfigError where cuts in time are out of order, DataError where nothing lies between two of them."""
-    if not windows.history_end <= windows.validation_start <= windows.test_start <= windows.end:
-        raise ConfigError(
-            "windows: history_end, validation_start and test_start are not in this order within the data",
-            f"the data runs from {_iso(windows.start)} to {_iso(windows.end)}",
-        )
-    spans = _bounds(windows)[: None if windows.test_start < windows.end else -1]
-    for name, (start, stop) in zip(NAMES, spans, strict=False):
-        if not ((log.time >= start) & (log.time < stop)).any():
-            raise DataError(
-                f"{dataset.path}: the {name} window ({_iso(start)} to {_iso(stop)}) holds no impression",
-                "the dataset is too small or too short for three windows; change `windows` or bring more data",
-            )
-
-
-def _bounds(w: Windows) -> list[tuple[int, int]]:
+def bounds(w: Windows) -> list[tuple[int, int]]:
+    """(start, end) µs of the four parts of the log, in their order."""
     edges = (w.start, w.history_end, w.validation_start, w.test_start, w.end)
     return list(pairwise(edges))
 
@@ -60,10 +30,10 @@ def first_line(kind: str, why: str, what: str, seed: int | None = None) -> str:
 
 def spans_text(windows: Windows, log: Log) -> str:
     """When the test window of cuts in time begins, and the rows of each."""
-    counts = [int(np.diff(np.searchsorted(log.time, span))[0]) for span in _bounds(windows)]
+    counts = [int(np.diff(np.searchsorted(log.time, span))[0]) for span in bounds(windows)]
     if windows.test_start >= windows.end:
         return f"nothing is held out ({counts_text(counts)})"
-    return f"test from {_iso(windows.test_start)[:16]} UTC on ({counts_text(counts)})"
+    return f"test from {iso(windows.test_start)[:16]} UTC on ({counts_text(counts)})"
 
 
 def counts_text(counts: Iterable[int]) -> str:
@@ -92,5 +62,6 @@ def strangers(log: Log, windows: Windows) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _iso(moment: int) -> str:
+def iso(moment: int) -> str:
+    """A moment (µs) as ISO 8601, UTC."""
     return dt.datetime.fromtimestamp(moment / 1e6, dt.UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
 """Seconds to fit every kind of candidate source on the default world's log before its test window.
 
-    python tests/benchmarks/retrievers.py [KIND ...]
+    python tests/speed/retrievers.py [KIND ...]
 
 Each is fitted with its default settings. Run it on a machine that does nothing else.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_split
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Window
 from recsys_cli.retrieval.registry import SOURCES

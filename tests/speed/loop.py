@@ -1,8 +1,8 @@
 """Speed and size of the whole loop, each figure beside its limit.
 
-    python tests/benchmarks/loop.py                                   # the default world, in a folder of its own
-    python tests/benchmarks/loop.py --kuairand ../shared/data/kuairand
-    python tests/benchmarks/loop.py --large                           # 100,000 users, 100 million impressions too
+    python tests/speed/loop.py                                   # the default world, in a folder of its own
+    python tests/speed/loop.py --kuairand ../shared/data/kuairand
+    python tests/speed/loop.py --large                           # 100,000 users, 100 million impressions too
 
 Whole processes are timed from outside; the slate from inside a running process. Run it on a machine that does
 nothing else.

@@ -1,6 +1,6 @@
 """Seconds and memory to fit the closed-form sources on 10 M rows of 100 K items, and milliseconds of a request.
 
-    python tests/benchmarks/sources_at_scale.py [KIND ...] [--rows N] [--items N]
+    python tests/speed/sources_at_scale.py [KIND ...] [--rows N] [--items N]
 
 Each is fitted in a process of its own, with its default settings, on people whose next items depend on their last. Run
 it on a machine that does nothing else; beside wall-clock time it tells processor time, which others disturb less.
