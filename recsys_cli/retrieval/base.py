@@ -190,6 +190,43 @@ class ArrayRetriever(Retriever):
         return out
 
 
+class DescribedArrayRetriever(Retriever):
+    """A source whose fit is a dictionary of arrays and a few plain values: its checkpoint and its bundle part hold
+    just those."""
+
+    learns: ClassVar[bool] = True
+    part: ClassVar[str]
+    """file of the bundle part"""
+    parts: ClassVar[tuple[str, ...]]
+    """names of the arrays"""
+
+    def _set(self, arrays: dict[str, np.ndarray], values: dict) -> None:
+        """Take up the arrays and the plain values (JSON), and whatever follows from them."""
+        raise NotImplementedError
+
+    def _fitted(self) -> tuple[dict[str, np.ndarray], dict]:
+        """What `_set` took up."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> dict:
+        import torch
+
+        arrays, values = self._fitted()
+        return {"arrays": {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}, "meta": values}
+
+    def restore(self, checkpoint: dict) -> None:
+        self._set({name: tensor.numpy() for name, tensor in checkpoint["arrays"].items()}, checkpoint["meta"])
+
+    def save(self, folder: Path) -> None:
+        save_arrays(folder / self.part, *self._fitted())
+
+    @classmethod
+    def load(cls, config: RetrieverConfig, folder: Path) -> DescribedArrayRetriever:
+        out = cls(config)
+        out._set(*read_part(folder / cls.part, *cls.parts))
+        return out
+
+
 def read_part(path: Path, *names: str) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and meta of a bundle part; raises ArtifactError where it is damaged or lacks one of the names."""
     arrays, meta = load_arrays(path)

@@ -18,7 +18,6 @@ from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
 
 ROWS_AT_ONCE = 200_000
-_ARRAYS = ("items", "known", "adds", "own")
 
 
 class LightGcn(ArrayRetriever, VectorRetriever):
@@ -32,7 +31,7 @@ class LightGcn(ArrayRetriever, VectorRetriever):
 
     config_type: ClassVar = LightGcnConfig
     part: ClassVar = "lightgcn.bin"
-    parts: ClassVar = _ARRAYS
+    parts: ClassVar = ("items", "known", "adds", "own")
     config: LightGcnConfig
 
     def __init__(self, config: LightGcnConfig):

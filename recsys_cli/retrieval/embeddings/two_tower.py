@@ -7,13 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, expand, ragged_of
 from recsys_cli.data.state import State
 from recsys_cli.parallel import torch_threads
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Window, read_part
+from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.content.tokens import Tokens
 from recsys_cli.retrieval.eligibility import eligible
@@ -30,7 +29,7 @@ _ARRAYS = (
 )
 
 
-class TwoTower(VectorRetriever):
+class TwoTower(DescribedArrayRetriever, VectorRetriever):
     """score = cosine of the user's and the item's vector.
 
     Torch trains the towers; serving runs them in numpy from arrays. The user tower reads the history as of
@@ -38,6 +37,8 @@ class TwoTower(VectorRetriever):
     """
 
     config_type: ClassVar = TwoTowerConfig
+    part: ClassVar = "two_tower.bin"
+    parts: ClassVar = _ARRAYS
     similar_from: ClassVar = 0.6
     config: TwoTowerConfig
 
@@ -104,22 +105,8 @@ class TwoTower(VectorRetriever):
         self._inputs, self._profiles = inputs, profiles
         self.index = ItemIndex(vectors, np.ones(len(vectors), bool), self.config.max_age_days, previous)
 
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {"arrays": {n: torch.from_numpy(np.array(a)) for n, a in self._arrays.items()}, "meta": self._meta}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({n: t.numpy() for n, t in checkpoint["arrays"].items()}, checkpoint["meta"])
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "two_tower.bin", self._arrays, self._meta)
-
-    @classmethod
-    def load(cls, config: TwoTowerConfig, folder: Path) -> TwoTower:
-        out = cls(config)
-        out._set(*read_part(folder / "two_tower.bin", *_ARRAYS))
-        return out
+    def _fitted(self) -> tuple[dict[str, np.ndarray], dict]:
+        return self._arrays, self._meta
 
     def adapt(self, catalogue: Catalogue) -> None:
         """Give appended items and users their vectors, from their attributes under the id of the unknown."""

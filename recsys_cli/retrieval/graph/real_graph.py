@@ -8,13 +8,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, expand, offsets_of
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Retriever, Window, read_part
+from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks, unique_users
 from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
 from recsys_cli.retrieval.graph.user_author import Pairs, lengths_of, newest_items, recency, user_author
@@ -90,7 +89,7 @@ class _Actions(NamedTuple):
         return cls(Ragged(offsets, (keys % width).astype(np.int32)), counts.astype(np.float32), end)
 
 
-class RealGraph(Retriever):
+class RealGraph(DescribedArrayRetriever):
     """score(u, i) = P(u interacts with the author of i) × 2^(−age of i / half-life).
 
     P is logistic in: follows, followed back, both; decayed interactions either way; follows in common; time since
@@ -101,7 +100,8 @@ class RealGraph(Retriever):
     """
 
     config_type: ClassVar = RealGraphConfig
-    learns: ClassVar = True
+    part: ClassVar = "real_graph.bin"
+    parts: ClassVar = ("coefficients", "offsets", "authors", "counts")
     config: RealGraphConfig
 
     def __init__(self, config: RealGraphConfig):
@@ -222,16 +222,7 @@ class RealGraph(Retriever):
                 np.concatenate(features), np.concatenate(targets), self.config.l2
             )
 
-    def checkpoint(self) -> dict:
-        import torch
-
-        arrays, meta = self._to_arrays()
-        return {"arrays": {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}, "meta": meta}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint["arrays"].items()}, checkpoint["meta"])
-
-    def _to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
+    def _fitted(self) -> tuple[dict[str, np.ndarray], dict]:
         arrays = {
             "coefficients": self.coefficients,
             "offsets": self._counts.authors.offsets,
@@ -244,15 +235,6 @@ class RealGraph(Retriever):
         self.coefficients, self.intercept = arrays["coefficients"], meta["intercept"]
         self.actions = tuple(meta["actions"])
         self._counts = _Actions(Ragged(arrays["offsets"], arrays["authors"]), arrays["counts"], meta["end"])
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "real_graph.bin", *self._to_arrays())
-
-    @classmethod
-    def load(cls, config: RealGraphConfig, folder: Path) -> RealGraph:
-        out = cls(config)
-        out._set(*read_part(folder / "real_graph.bin", "coefficients", "offsets", "authors", "counts"))
-        return out
 
     def ties(self, state: State, users: np.ndarray) -> Pairs:
         """(place, author, probability that the user interacts with the author) of every edge of the users."""

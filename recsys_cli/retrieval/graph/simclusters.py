@@ -9,13 +9,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, expand, offsets_of, ragged_of
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Retriever, Window, read_part
+from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks, unique_users
 from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
 from recsys_cli.retrieval.eligibility import eligible
@@ -79,7 +78,7 @@ class _Items(NamedTuple):
     """int32 items that may be proposed by community, strongest first, at most `per_community`"""
 
 
-class SimClusters(Retriever):
+class SimClusters(DescribedArrayRetriever):
     """score(u, i) = U_u · W_i / ‖W_i‖^norm_exponent over communities.
 
     Fit: producers are alike by the cosine of their sets of followers; communities are found among them
@@ -91,7 +90,8 @@ class SimClusters(Retriever):
     """
 
     config_type: ClassVar = SimClustersConfig
-    learns: ClassVar = True
+    part: ClassVar = "simclusters.bin"
+    parts: ClassVar = ("ids", "weights", "labels", "author")
     config: SimClustersConfig
 
     def __init__(self, config: SimClustersConfig):
@@ -336,7 +336,7 @@ class SimClusters(Retriever):
     def adapt(self, catalogue: Catalogue) -> None:
         self._author = np.array(catalogue.item_author)
 
-    def _to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
+    def _fitted(self) -> tuple[dict[str, np.ndarray], dict]:
         arrays = {
             "ids": self.known_for.ids,
             "weights": self.known_for.weights,
@@ -349,24 +349,6 @@ class SimClusters(Retriever):
         self.known_for = _Sparse(arrays["ids"], arrays["weights"])
         self.labels, self._author = arrays["labels"], arrays["author"]
         self.producers, self.count = meta["producers"], meta["count"]
-
-    def checkpoint(self) -> dict:
-        import torch
-
-        arrays, meta = self._to_arrays()
-        return {"arrays": {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}, "meta": meta}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint["arrays"].items()}, checkpoint["meta"])
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "simclusters.bin", *self._to_arrays())
-
-    @classmethod
-    def load(cls, config: SimClustersConfig, folder: Path) -> SimClusters:
-        out = cls(config)
-        out._set(*read_part(folder / "simclusters.bin", "ids", "weights", "labels", "author"))
-        return out
 
 
 def _blocks(n: int, size: int = 20_000) -> list[slice]:

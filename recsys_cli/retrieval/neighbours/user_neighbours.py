@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Retriever, Window, read_part
+from recsys_cli.retrieval.base import ArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks, unique_users
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.history_weighting import HistoryConfig, WeightedHistories
@@ -41,7 +40,7 @@ class UserNeighboursConfig(HistoryConfig):
     """Most alike people who are asked."""
 
 
-class UserNeighbours(Retriever):
+class UserNeighbours(ArrayRetriever):
     """score(u, i) = Σ over the likest users v who have i of s(u, v), s(u, v) = Σ_{j in both} h_j q_j w_vj / n_u.
 
     h_j is the weight of j in the history of u, and |u| is Σ h².
@@ -53,7 +52,8 @@ class UserNeighbours(Retriever):
     """
 
     config_type: ClassVar = UserNeighboursConfig
-    learns: ClassVar = True
+    part: ClassVar = "users.bin"
+    parts: ClassVar = PARTS
     config: UserNeighboursConfig
 
     def __init__(self, config: UserNeighboursConfig):
@@ -92,23 +92,6 @@ class UserNeighbours(Retriever):
             "norms": np.array([{"cosine": 0.5, "bm25": 1.0, "asymmetric": self.config.asymmetry}[
                 self.config.similarity]], np.float32),
         })  # fmt: skip
-
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {name: torch.from_numpy(np.array(a)) for name, a in self._arrays.items()}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({name: tensor.numpy() for name, tensor in checkpoint.items()})
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / "users.bin", self._arrays)
-
-    @classmethod
-    def load(cls, config: UserNeighboursConfig, folder: Path) -> UserNeighbours:
-        out = cls(config)
-        out._set(read_part(folder / "users.bin", *PARTS)[0])
-        return out
 
     def neighbours(
         self, history: np.ndarray, weights: np.ndarray | None = None, user: int = -1

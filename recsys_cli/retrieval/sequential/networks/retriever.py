@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from recsys_cli.arrays import save_arrays
 from recsys_cli.data.ragged import Ragged, ragged_of
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Window, read_part
+from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.batches import unique_users
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
@@ -27,18 +26,18 @@ from recsys_cli.retrieval.topk import topk
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
 
-PART = "sequential.bin"
 USERS_AT_ONCE = 256
-_ARRAYS = ("items", "known", "hidden_item", "graph")
 
 
-class Sequential(VectorRetriever):
+class Sequential(DescribedArrayRetriever, VectorRetriever):
     """score = h(history) · e_item, plus `repeats` where the item is in the history.
 
     h is read from the State's history, so new events count at once and people who were not in training are served;
     e is the embedding with which items enter the network too. Several members lie side by side in one space.
     """
 
+    part: ClassVar = "sequential.bin"
+    parts: ClassVar = ("items", "known", "hidden_item", "graph")
     config: SequentialConfig
 
     def __init__(self, config: SequentialConfig):
@@ -87,21 +86,12 @@ class Sequential(VectorRetriever):
         meta = {"actions": data.actions.shape[1], "gaps": data.gaps is not None, "repeats": data.repeats}
         self._set({**arrays, "known": known, "hidden_item": hidden_item, "graph": graph}, meta)
 
-    def checkpoint(self) -> dict:
-        import torch
-
-        return {"arrays": {n: torch.from_numpy(np.array(a)) for n, a in self._arrays.items()}, "meta": self._meta}
-
-    def restore(self, checkpoint: dict) -> None:
-        self._set({n: t.numpy() for n, t in checkpoint["arrays"].items()}, checkpoint["meta"])
-
-    def save(self, folder: Path) -> None:
-        save_arrays(folder / PART, self._arrays, self._meta)
+    def _fitted(self) -> tuple[dict[str, np.ndarray], dict]:
+        return self._arrays, self._meta
 
     @classmethod
     def load(cls, config: SequentialConfig, folder: Path) -> Sequential:
-        out = cls(config)
-        out._set(*read_part(folder / PART, *_ARRAYS))
+        out = super().load(config, folder)
         # now rather than at the first request, which would wait for it
         out._encoder.open()
         return out
