@@ -166,10 +166,10 @@ def advice_document(dataset: Dataset, settings: Settings) -> dict[str, Any]:
     Raises DataError where the dataset cannot be read or its windows would be empty.
     """
     from recsys_cli.data.state import State
-    from recsys_cli.data.windows import make_split
+    from recsys_cli.data.windows.split import make_split
     from recsys_cli.pipeline.utility import weights_in_use
-    from recsys_cli.retrieval import SOURCES
     from recsys_cli.retrieval.base import Window
+    from recsys_cli.retrieval.registry import SOURCES
 
     data = summarise(dataset)
     sources, split, weights = [], None, None

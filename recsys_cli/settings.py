@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import NonNegativeInt
 
 from recsys_cli.config import Section
-from recsys_cli.data.windows import WindowsConfig
+from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
-from recsys_cli.retrieval import RetrieverSettings, default_retrieval
+from recsys_cli.retrieval.registry import RetrieverSettings, default_retrieval
 from recsys_cli.retrieval.tuning import TuningConfig
 from recsys_cli.safety.config import SafetyModelsConfig
 from recsys_cli.world.config import WorldConfig

@@ -54,8 +54,8 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known(tmp_path):
 
 
 def test_a_key_deep_in_a_dictionary_of_models_is_matched_to_its_kind(tmp_path):
-    message = refused(tmp_path, "retrieval:\n  als:\n    kind: als\n    factor: 8\n")
-    assert "line 4" in message and "factor" in message and "'factors'" in message
+    message = refused(tmp_path, "retrieval:\n  als:\n    kind: als\n    epoch: 8\n")
+    assert "line 4" in message and "epoch" in message and "'epochs'" in message
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_overrides_read_values_as_yaml_does():
 
 
 def test_merging_keeps_neighbours_and_replaces_another_kind():
-    below = {"als": {"kind": "als", "factors": 64, "alpha": 1.0}, "x": {"kind": "random", "enabled": True}}
-    above = {"als": {"factors": 8}, "x": {"kind": "als"}}
-    assert merge(below, above) == {"als": {"kind": "als", "factors": 8, "alpha": 1.0}, "x": {"kind": "als"}}
-    assert below["als"]["factors"] == 64
+    below = {"als": {"kind": "als", "dim": 64, "alpha": 1.0}, "x": {"kind": "random", "enabled": True}}
+    above = {"als": {"dim": 8}, "x": {"kind": "als"}}
+    assert merge(below, above) == {"als": {"kind": "als", "dim": 8, "alpha": 1.0}, "x": {"kind": "als"}}
+    assert below["als"]["dim"] == 64
 
 
 def test_every_value_has_an_origin():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.answers.data import AnswerData
-from recsys_cli.retrieval.base import Reason
+from recsys_cli.retrieval.reason import Reason
 
 if TYPE_CHECKING:
     from recsys_cli.pipeline.bundle import Bundle

@@ -23,7 +23,7 @@ from pathlib import Path
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from recsys_cli.data.windows import Windows
+from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError, nearest
 from recsys_cli.files import file_digest, write_bytes
 

@@ -18,8 +18,9 @@ from recsys_cli.data.schema import SECOND
 from recsys_cli.errors import DataError
 from recsys_cli.parallel import one_blas_thread
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.registry import make
 from recsys_cli.retrieval.tuning import choose_history_weighting, tune_source
 
 REQUESTS, WARM = 100, 10

@@ -8,8 +8,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from recsys_cli.config import Section
 from recsys_cli.ranking.registry import HeavyRankerConfig
-from recsys_cli.retrieval import RetrieverSettings
 from recsys_cli.retrieval.ratings import RatingSettings
+from recsys_cli.retrieval.registry import RetrieverSettings
 
 RankingMetric = Literal["recall", "precision", "ndcg", "map", "mrr", "hit_rate"]
 

@@ -24,7 +24,7 @@ from recsys_cli.ranking.heavy_config import HeavyConfig
 from recsys_cli.ranking.registry import load_ranker
 from recsys_cli.ranking.serving.served import ServedRanker
 from recsys_cli.settings import Settings
-from recsys_cli.windowed import WindowTables, window_tables
+from recsys_cli.training.window_tables import WindowTables, window_tables
 
 CANDIDATES = 500
 """Rows that one request scores."""

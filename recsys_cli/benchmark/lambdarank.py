@@ -11,11 +11,10 @@ import numpy as np
 from recsys_cli.benchmark.list_rows import Row
 from recsys_cli.benchmark.memory import PeakMemory
 from recsys_cli.benchmark.suite_config import LambdaRank
-from recsys_cli.data import split_rows
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.data.split_rows import HISTORY, TEST, arrange
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import after_everything
+from recsys_cli.data.windows.row_windows import HISTORY, TEST, arrange, places_at_random, places_in_order
+from recsys_cli.data.windows.split import after_everything
 from recsys_cli.pipeline.request_features import candidate_features, request_feature_names
 from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
 from recsys_cli.pipeline.requests import Moment, ask, moment_of, request_rows
@@ -50,8 +49,8 @@ def rows_to_learn_from(
     """Candidates of everybody who hides a part of their rows, by the engine's sources fitted without that part."""
     log, bundle = dataset.log, engine.bundle
     count = np.bincount(log.user)
-    place = (split_rows.places_in_order(log.user) if ordered
-             else split_rows.places_at_random(log.user, np.random.default_rng(seed)))
+    place = (places_in_order(log.user) if ordered
+             else places_at_random(log.user, np.random.default_rng(seed)))
     kept = count - np.floor(count * config.share).astype(np.int64)
     window = np.where(place >= kept[log.user], TEST, HISTORY).astype(np.int8)
     arranged = arrange(log, window, after_everything(dataset))

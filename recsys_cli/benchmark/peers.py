@@ -59,8 +59,8 @@ def _implicit_model(config: ImplicitAls | ImplicitNeighbours, seed: int, threads
         from implicit.cpu.als import AlternatingLeastSquares
 
         return AlternatingLeastSquares(
-            factors=config.factors, regularization=config.regularisation, alpha=config.alpha,
-            iterations=config.iterations, random_state=seed, num_threads=threads,
+            factors=config.dim, regularization=config.l2, alpha=config.alpha,
+            iterations=config.epochs, random_state=seed, num_threads=threads,
         )
     from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 

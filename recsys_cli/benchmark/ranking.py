@@ -13,8 +13,9 @@ from recsys_cli.benchmark.tasks import RankingTask
 from recsys_cli.errors import DataError
 from recsys_cli.evaluation import ranking_metrics
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig
+from recsys_cli.retrieval.base import Retriever
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.registry import make
 
 USERS_AT_ONCE = 1_000
 

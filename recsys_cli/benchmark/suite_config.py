@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys_cli.benchmark.config import Published, RankingMetric
 from recsys_cli.config import Section
-from recsys_cli.retrieval import RetrieverSettings
+from recsys_cli.retrieval.registry import RetrieverSettings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -162,10 +162,11 @@ class ImplicitAls(Section):
     """Alternating least squares as the library implicit fits it (Hu, Koren and Volinsky, ICDM 2008)."""
 
     kind: Literal["implicit_als"] = "implicit_als"
-    factors: PositiveInt = 128
-    regularisation: NonNegativeFloat = 20.0
+    renamed: ClassVar[dict[str, str]] = {"factors": "dim", "regularisation": "l2", "iterations": "epochs"}
+    dim: PositiveInt = 128
+    l2: NonNegativeFloat = 20.0
     alpha: PositiveFloat = 5.0
-    iterations: PositiveInt = 15
+    epochs: PositiveInt = 15
 
 
 class ImplicitNeighbours(Section):

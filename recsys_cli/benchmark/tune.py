@@ -24,7 +24,7 @@ from recsys_cli.config import read_yaml, validate
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import RecsysError, UsageError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 
 Figures = dict[str, float]
 

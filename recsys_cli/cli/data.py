@@ -56,7 +56,7 @@ def describe(call: Invocation) -> None:
 
     start = time.perf_counter()
     folder = Path(call.config.paths.data)
-    from recsys_cli.data.describe import describe_dataset, rows_of
+    from recsys_cli.data.describe.profile import describe_dataset, rows_of
 
     document = describe_dataset(folder, call.progress, seed=call.config.seed)
     document["seconds"] = round(time.perf_counter() - start, 3)
@@ -65,13 +65,13 @@ def describe(call: Invocation) -> None:
         and call.output.suffix.lower() in (".html", ".htm")
         and call.options["format"] is None
     ):
-        from recsys_cli.data.describe_html import html_report
+        from recsys_cli.data.describe.html import html_report
         from recsys_cli.files import write_bytes
 
         write_bytes(call.output, html_report(document).encode())
         call.say(f"wrote {call.output}")
         return
-    from recsys_cli.data.describe_table import render
+    from recsys_cli.data.describe.table import render
 
     call.emit(document, lambda console: render(console, document), rows_of(document))
     call.say("next: recsys advise, which models fit this data and what training would do with it")
@@ -84,7 +84,7 @@ def diff(
     other: Annotated[Path, typer.Argument(metavar="B", help="Dataset folder that it is compared with")],
 ) -> None:
     """Rows, users, items, actions and columns that only one of two datasets has."""
-    from recsys_cli.data.compare import diff_datasets
+    from recsys_cli.data.describe.compare import diff_datasets
 
     document = diff_datasets(one, other)
     call.emit(document, lambda console: _render_diff(console, document), document["tables"])

@@ -43,7 +43,7 @@ def utility(
     check_run(engine, dataset)
     given = {}
     if on == "predicted":
-        from recsys_cli.windowed import validation_rows
+        from recsys_cli.training.window_tables import validation_rows
 
         with call.progress.step("rows of the validation window"):
             table, log = validation_rows(dataset, config.paths.artifacts, engine.manifest.id)

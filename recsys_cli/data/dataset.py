@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import COLUMNS, PARTS, SCHEMA_VERSION, DatasetManifest
-from recsys_cli.data.vocabulary import Vocabulary
+from recsys_cli.data.vocabulary import Vocabulary, lookup
 from recsys_cli.errors import DataError
 
 
@@ -348,19 +348,3 @@ def _vocabulary(ids: pl.Series, what: str) -> Vocabulary:
     vocabulary = Vocabulary(ids.to_numpy())
     vocabulary.require_unique(what)
     return vocabulary
-
-
-def lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
-    """int32 positions of a column of ids; -1 for null and unknown."""
-    if len(ids) == 0:
-        return np.zeros(0, np.int32)
-    if ids.dtype.is_integer() and not vocabulary.is_text:
-        found = vocabulary.positions(ids.fill_null(np.iinfo(np.int64).min).cast(pl.Int64).to_numpy())
-        return found
-    unique = ids.unique().drop_nulls()
-    found = vocabulary.positions(unique.cast(pl.String).to_numpy() if vocabulary.is_text else unique.to_numpy())
-    return (
-        ids.replace_strict(unique, pl.Series(found, dtype=pl.Int32), default=None, return_dtype=pl.Int32)
-        .fill_null(-1)
-        .to_numpy()
-    )

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recsys_cli.data.dataset import Dataset, lookup
+from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.schema import PARTS, DatasetManifest
-from recsys_cli.data.windows import WindowsConfig, make_split
+from recsys_cli.data.vocabulary import lookup
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.data.writer import DatasetWriter, require_replaceable
 from recsys_cli.errors import ConfigError, DataError, UsageError
 from recsys_cli.files import atomic_dir

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -10,11 +10,9 @@ import polars as pl
 from recsys_cli.data.catalogue import HASH_BITS, TEXT_BUCKETS, Catalogue, Columns
 from recsys_cli.data.digest import hash_array
 from recsys_cli.data.ragged import Ragged, offsets_of
-from recsys_cli.data.schema import SAFETY_COLUMNS, SECOND
+from recsys_cli.data.schema import SAFETY_COLUMNS, SECOND, DatasetManifest
+from recsys_cli.data.vocabulary import Vocabulary, lookup
 from recsys_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from recsys_cli.data.dataset import Dataset
 
 MAX_CATEGORIES = 10_000
 """A text attribute with more values than this is free text or an id, not a category."""
@@ -22,7 +20,36 @@ _CORE = {"user_id", "item_id", "author_id", "created_at", "text", "topics", *SAF
 _WORD = r"[#@]?[\p{L}\p{N}_']+"
 
 
-def encode_catalogue(dataset: Dataset) -> Catalogue:
+class Tables(Protocol):
+    """What a catalogue is made of: the tables of a dataset and its vocabularies."""
+
+    manifest: DatasetManifest
+
+    @property
+    def users(self) -> pl.DataFrame: ...
+
+    @property
+    def items(self) -> pl.DataFrame: ...
+
+    @property
+    def user_ids(self) -> Vocabulary: ...
+
+    @property
+    def item_ids(self) -> Vocabulary: ...
+
+    @property
+    def author_ids(self) -> Vocabulary: ...
+
+    @property
+    def item_author(self) -> np.ndarray: ...
+
+    @property
+    def categories(self) -> dict[str, list[str]]: ...
+
+    def table(self, name: str) -> pl.DataFrame | None: ...
+
+
+def encode_catalogue(dataset: Tables) -> Catalogue:
     """Every column of `users` and `items` as arrays; names of codes are sorted, so that they depend on the
     data alone."""
     names: dict[str, list[str]] = dict(dataset.categories)
@@ -50,10 +77,8 @@ def encode_catalogue(dataset: Dataset) -> Catalogue:
     )
 
 
-def _before(dataset: Dataset) -> dict[str, Ragged]:
+def _before(dataset: Tables) -> dict[str, Ragged]:
     """Items of each user by action from the table `history`; rows of unknown users and items are left out."""
-    from recsys_cli.data.dataset import lookup
-
     frame = dataset.table("history")
     if frame is None:
         return {}

@@ -125,3 +125,10 @@ def positions(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
     places = np.repeat(np.arange(len(starts)), counts)
     first = np.cumsum(counts) - counts
     return places, np.arange(len(places)) - np.repeat(first, counts) + np.repeat(starts, counts)
+
+
+def ragged_of(histories: list[np.ndarray]) -> Ragged:
+    """Lists of items as one Ragged of int32."""
+    offsets = offsets_of(np.array([len(h) for h in histories], np.int64))
+    values = np.concatenate([np.asarray(h) for h in histories]) if len(histories) else np.zeros(0)
+    return Ragged(offsets, values.astype(np.int32))

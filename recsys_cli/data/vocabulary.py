@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 """An integer as a program writes it: 007, +7 and 1_0 are other ids than 7 and 10."""
@@ -106,3 +110,21 @@ class Vocabulary:
         if len(twice):
             value = self.external([int(self._order[twice[0]])])[0]
             raise DataError(f"{what} {value!r} stands more than once", "each id may stand in one row only")
+
+
+def lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
+    """int32 positions of a column of ids; -1 for null and unknown."""
+    import polars as pl  # here, for serving reads vocabularies and does without
+
+    if len(ids) == 0:
+        return np.zeros(0, np.int32)
+    if ids.dtype.is_integer() and not vocabulary.is_text:
+        found = vocabulary.positions(ids.fill_null(np.iinfo(np.int64).min).cast(pl.Int64).to_numpy())
+        return found
+    unique = ids.unique().drop_nulls()
+    found = vocabulary.positions(unique.cast(pl.String).to_numpy() if vocabulary.is_text else unique.to_numpy())
+    return (
+        ids.replace_strict(unique, pl.Series(found, dtype=pl.Int32), default=None, return_dtype=pl.Int32)
+        .fill_null(-1)
+        .to_numpy()
+    )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.data.state import State
     from recsys_cli.evaluation.config import EvaluationConfig
+    from recsys_cli.evaluation.lists import System
     from recsys_cli.evaluation.oracle import Oracle
-    from recsys_cli.evaluation.rankings import System
     from recsys_cli.evaluation.truth import Truth
 
 COMPARED = ("recall", "ndcg", "replay", "true_ndcg", "true_value")

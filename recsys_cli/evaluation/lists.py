@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.retrieval.base import Retriever
+
+
+class System(NamedTuple):
+    """Lists to measure."""
+
+    kind: str
+    name: str
+    lists: dict[int, np.ndarray]
+    """k → int32[U, at least k]: the lists whose first k count, -1 in empty slots"""
 
 
 def without_seen(state: State, users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:

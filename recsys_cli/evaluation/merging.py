@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys_cli.data.repeats import repeats_in
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import make_split
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.offline import sample_users
@@ -19,8 +19,9 @@ from recsys_cli.pipeline.config import SourcingConfig
 from recsys_cli.pipeline.query import SourceQuery
 from recsys_cli.pipeline.rank_curves import learn_curves
 from recsys_cli.pipeline.sourcing import budgets, propose
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.base import Window, settle_seen
+from recsys_cli.retrieval.base import Window
+from recsys_cli.retrieval.config import settle_seen
+from recsys_cli.retrieval.registry import make
 from recsys_cli.training.sources import CATALOGUE, FEED, MOVING
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.data.windows import split_again
+from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
 from recsys_cli.evaluation.figures import Figures
 from recsys_cli.evaluation.impressions import measure_impressions

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_cli.data.dataset import lookup, table_files
+from recsys_cli.data.dataset import table_files
+from recsys_cli.data.vocabulary import lookup
 from recsys_cli.errors import DataError
 from recsys_cli.evaluation.ranking_metrics import graded_ndcg
 from recsys_cli.features.context import Context
@@ -24,7 +25,7 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.filters import Policy, prefilters
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.utility import multipliers, weights_of
-from recsys_cli.retrieval.base import topk
+from recsys_cli.retrieval.topk import topk
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset

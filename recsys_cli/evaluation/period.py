@@ -11,7 +11,7 @@ from recsys_cli.evaluation.truth import Truth, find_truth
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.state import State
-    from recsys_cli.data.windows import Split
+    from recsys_cli.data.windows.windows import Split
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import Figures, headline, interval
-from recsys_cli.evaluation.lists import Popularity, Random, source_lists
+from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists
 from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
@@ -45,15 +45,6 @@ GROUPS = (
     ("50 and more", 50, None),
 )
 """Label, fewest and most interactions before the cutoff."""
-
-
-class System(NamedTuple):
-    """Lists to measure."""
-
-    kind: str
-    name: str
-    lists: dict[int, np.ndarray]
-    """k → int32[U, at least k]: the lists whose first k count, -1 in empty slots"""
 
 
 @dataclass

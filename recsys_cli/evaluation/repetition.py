@@ -11,7 +11,7 @@ from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import interval
 
 if TYPE_CHECKING:
-    from recsys_cli.evaluation.rankings import System
+    from recsys_cli.evaluation.lists import System
     from recsys_cli.evaluation.truth import Truth
 
 MEASURED = ("ndcg", "recall", "hit_rate")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.data.windows import split_again
+from recsys_cli.data.windows.split import split_again
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.lists import source_lists
 from recsys_cli.evaluation.offline import check_run, sample_users

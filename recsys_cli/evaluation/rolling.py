@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import WindowsConfig
+from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.errors import ConfigError
 from recsys_cli.evaluation.offline import evaluate

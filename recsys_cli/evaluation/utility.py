@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys_cli import metrics
 from recsys_cli.data.schema import DAY
-from recsys_cli.data.windows import split_again
+from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import DataError, UsageError, nearest
 from recsys_cli.evaluation.impressions import predict_impressions, spearman
 from recsys_cli.pipeline.utility import weights_of

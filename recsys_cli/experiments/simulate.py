@@ -24,7 +24,7 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.errors import ArtifactError, ConfigError
 from recsys_cli.experiments.analysis import ARMS
 from recsys_cli.experiments.assignment import OUTSIDE, assign
-from recsys_cli.experiments.elsewhere import Elsewhere
+from recsys_cli.experiments.second_process import SecondProcess
 from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def simulate(
     else:
         away = ArmWork(dataset.path, artifacts, engine.manifest.id, experiment.treatment, member == 1, config.days)
         bars = (progress or Progress()).step("simulated days", total=config.days)
-        with Elsewhere(away) as other, threadpool_limits(1), bars as bar:
+        with SecondProcess(away) as other, threadpool_limits(1), bars as bar:
             catalogue = with_future(engine, dataset, world, config.days)
             arm = _Arm(engine.with_pipeline(experiment.control), dataset, world, member == 0, catalogue)
             lives = [arm.live(config.days, bar), other.result()]
@@ -138,8 +138,8 @@ def with_future(engine: RecommendationEngine, dataset: Dataset, world: World, da
     the safety scores that the run's classifiers give those which bring none."""
     import polars as pl
 
-    from recsys_cli.data.dataset import lookup
     from recsys_cli.data.encode import encode_items
+    from recsys_cli.data.vocabulary import lookup
 
     tables = [table for day in range(days) if (table := world.future_items(day)).num_rows]
     catalogue = engine.bundle.catalogue

@@ -160,7 +160,7 @@ def _user_vectors(retriever: Retriever, state: State) -> np.ndarray | None:
 
 def read_bundle(folder: Path) -> Bundle:
     """Open a bundle; raises ArtifactError where a part is missing, damaged or of another version."""
-    from recsys_cli.retrieval import SOURCES
+    from recsys_cli.retrieval.registry import SOURCES
 
     try:
         document = orjson.loads((folder / "bundle.json").read_bytes())

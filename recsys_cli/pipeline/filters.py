@@ -12,7 +12,7 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import FilterConfig
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, Scorer, passing
-from recsys_cli.retrieval.base import age_limit
+from recsys_cli.retrieval.eligibility import age_limit
 from recsys_cli.safety.policy import SafetyRules
 
 LEAST_AGE_DAYS = 14.0

@@ -11,7 +11,7 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector
-from recsys_cli.retrieval.base import PerState
+from recsys_cli.retrieval.memo import PerState
 
 if TYPE_CHECKING:
     from recsys_cli.data.catalogue import Catalogue

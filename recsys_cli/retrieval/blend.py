@@ -13,29 +13,25 @@ from pydantic import Field, PositiveFloat, model_validator
 from recsys_cli.data.state import State
 from recsys_cli.errors import ArtifactError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.als import Als
-from recsys_cli.retrieval.base import (
-    MaxAge,
-    PerState,
-    Reason,
-    Retriever,
-    RetrieverConfig,
-    Window,
-    chunks,
-    eligible,
-    topk,
-)
-from recsys_cli.retrieval.dense import product, unique_users
-from recsys_cli.retrieval.factorisation import Bpr, Nmf, Svd
-from recsys_cli.retrieval.graph_filter import GraphFilter
-from recsys_cli.retrieval.item_filter import ItemFilter
-from recsys_cli.retrieval.lightgcn import LightGcn
-from recsys_cli.retrieval.linear import Ease, Slim
-from recsys_cli.retrieval.neighbours import ItemNeighbours, Rp3Beta
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.batches import chunks, unique_users
+from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
+from recsys_cli.retrieval.eligibility import eligible
+from recsys_cli.retrieval.embeddings.lightgcn import LightGcn
+from recsys_cli.retrieval.factors.als import Als
+from recsys_cli.retrieval.factors.factorisation import Bpr, Nmf, Svd
+from recsys_cli.retrieval.linear.ease_slim import Ease, Slim
+from recsys_cli.retrieval.linear.graph_filter import GraphFilter
+from recsys_cli.retrieval.linear.item_filter import ItemFilter
+from recsys_cli.retrieval.memo import PerState
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, Rp3Beta
+from recsys_cli.retrieval.reason import Reason
+from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.vectors.products import product
 
 if TYPE_CHECKING:
     from recsys_cli.data.catalogue import Catalogue
-    from recsys_cli.retrieval.history import RecencyWeighting
+    from recsys_cli.retrieval.history_weighting import RecencyWeighting
 
 CELLS_AT_ONCE = 4_000_000
 PARTS: dict[str, type[Retriever]] = {

@@ -20,11 +20,16 @@ class BaselineConfig(Section):
     """Mean plus biases of user and item (Koren, TKDD 2010)."""
 
     kind: Literal["baseline"] = "baseline"
-    rounds: PositiveInt = 10
+    renamed: ClassVar[dict[str, str]] = {
+        "rounds": "epochs",
+        "user_regularisation": "user_l2",
+        "item_regularisation": "item_l2",
+    }
+    epochs: PositiveInt = 10
     """Times that the items' and the users' biases are each solved for."""
-    user_regularisation: NonNegativeFloat = 15.0
+    user_l2: NonNegativeFloat = 15.0
     """Ratings at the mean that a user's bias counts besides the user's own."""
-    item_regularisation: NonNegativeFloat = 10.0
+    item_l2: NonNegativeFloat = 10.0
     """Likewise for an item."""
 
 
@@ -32,13 +37,14 @@ class BiasedSvdConfig(Section):
     """Matrix factorisation of ratings with biases by stochastic gradient descent (Funk 2006)."""
 
     kind: Literal["biased_svd"] = "biased_svd"
-    factors: PositiveInt = 100
+    renamed: ClassVar[dict[str, str]] = {"factors": "dim", "regularisation": "l2"}
+    dim: PositiveInt = 100
     """Width of the vectors."""
     epochs: PositiveInt = 20
     """Passes over the ratings."""
     learning_rate: PositiveFloat = 0.005
     """Step of the descent."""
-    regularisation: NonNegativeFloat = 0.02
+    l2: NonNegativeFloat = 0.02
     """Weight of the squared biases and vectors."""
     spread: PositiveFloat = 0.1
     """Standard deviation of the vectors at the start."""
@@ -103,11 +109,11 @@ class Baseline(RatingModel):
         rest = r.value - self.mean
         per_user, per_item = np.bincount(r.user, minlength=r.users), np.bincount(r.item, minlength=r.items)
         self.user_bias, self.item_bias = np.zeros(r.users), np.zeros(r.items)
-        for _ in range(c.rounds):
+        for _ in range(c.epochs):
             left = np.bincount(r.item, rest - self.user_bias[r.user], r.items)
-            self.item_bias = left / np.maximum(c.item_regularisation + per_item, 1e-12)
+            self.item_bias = left / np.maximum(c.item_l2 + per_item, 1e-12)
             left = np.bincount(r.user, rest - self.item_bias[r.item], r.users)
-            self.user_bias = left / np.maximum(c.user_regularisation + per_user, 1e-12)
+            self.user_bias = left / np.maximum(c.user_l2 + per_user, 1e-12)
 
     def predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         return self.mean + self.user_bias[user] + self.item_bias[item]
@@ -127,8 +133,8 @@ class BiasedSvd(RatingModel):
         generator = np.random.default_rng(seed)
         self.mean = float(r.value.mean())
         self.user_bias, self.item_bias = np.zeros(r.users), np.zeros(r.items)
-        self.user_vectors = generator.normal(0, c.spread, (r.users, c.factors))
-        self.item_vectors = generator.normal(0, c.spread, (r.items, c.factors))
+        self.user_vectors = generator.normal(0, c.spread, (r.users, c.dim))
+        self.item_vectors = generator.normal(0, c.spread, (r.items, c.dim))
         steps = disjoint_steps(r.user, r.item, generator)
         for _ in range(c.epochs):
             for at in generator.permutation(len(steps)):
@@ -138,7 +144,7 @@ class BiasedSvd(RatingModel):
         self.item_vectors[np.bincount(r.item, minlength=r.items) == 0] = 0
 
     def _step(self, r: Ratings, rows: np.ndarray) -> None:
-        rate, shrink = self.config.learning_rate, self.config.regularisation
+        rate, shrink = self.config.learning_rate, self.config.l2
         u, i = r.user[rows], r.item[rows]
         p, q, b_u, b_i = self.user_vectors[u], self.item_vectors[i], self.user_bias[u], self.item_bias[i]
         error = r.value[rows] - (self.mean + b_u + b_i + np.einsum("mf,mf->m", p, q))

@@ -7,8 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from recsys_cli.data.state import State
-from recsys_cli.retrieval.base import ArrayRetriever, MaxAge, PerState, RetrieverConfig, eligible
-from recsys_cli.retrieval.dense import unique_users
+from recsys_cli.retrieval.base import ArrayRetriever
+from recsys_cli.retrieval.batches import unique_users
+from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
+from recsys_cli.retrieval.eligibility import eligible
+from recsys_cli.retrieval.memo import PerState
 
 Reached = tuple[np.ndarray, np.ndarray]
 """(items int32[m] ascending, each once; scores float32[m], above 0)"""

@@ -18,8 +18,9 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.metrics import list_ndcg
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig
-from recsys_cli.retrieval.history import HistoryWeighting, RecencyWeighting
+from recsys_cli.retrieval.base import Retriever
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.history_weighting import HistoryWeighting, RecencyWeighting
 
 MOST_USERS = 1_000
 """Users that a source is asked for at most."""

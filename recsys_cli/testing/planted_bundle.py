@@ -11,7 +11,7 @@ from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.pipeline.bundle import Bundle, Labels
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.testing.planted_world import NOW, make_window, planted
 
 PLANTED_SOURCES = ("item_neighbours", "popularity")

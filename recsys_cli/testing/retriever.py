@@ -13,7 +13,9 @@ from recsys_cli.data.state import State
 from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, Window
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.reason import Reason
 from recsys_cli.testing.planted_world import DAY, NOW, edges, make_catalogue, make_log, make_window, planted
 from recsys_cli.testing.refusal import must_refuse
 

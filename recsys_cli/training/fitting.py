@@ -11,8 +11,9 @@ import numpy as np
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.data.state import State
-from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window, settle_seen
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.config import RetrieverConfig, settle_seen
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.training import sources as choice
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.data import split_rows
-from recsys_cli.data.split_rows import HISTORY, TEST, arrange
-from recsys_cli.data.windows import after_everything
+from recsys_cli.data.windows.row_windows import HISTORY, TEST, arrange, places_at_random, places_in_order
+from recsys_cli.data.windows.split import after_everything
 from recsys_cli.pipeline.request_rows import RequestRows, joined, some_of
 from recsys_cli.pipeline.requests import Moment
 from recsys_cli.training.bundles import draft_bundle
@@ -35,11 +34,11 @@ def folds_of(log: Log, seed: int, parts: int, random: bool) -> list[np.ndarray]:
     """int8[n] windows of the rows, HISTORY or TEST, of each fold: `parts` random ones, or the last fifth alone."""
     rows = np.bincount(log.user)
     if random:
-        place = split_rows.places_at_random(log.user, np.random.default_rng(seed))
+        place = places_at_random(log.user, np.random.default_rng(seed))
         # a user with fewer rows than parts is foretold in some of them only, and never without any history
         return [np.where((place % parts == f) & (rows[log.user] > 1), TEST, HISTORY).astype(np.int8)
                 for f in range(parts)]
-    place = split_rows.places_in_order(log.user)
+    place = places_in_order(log.user)
     kept = rows - np.floor(rows * LAST).astype(np.int64)
     return [np.where(place >= kept[log.user], TEST, HISTORY).astype(np.int8)]
 

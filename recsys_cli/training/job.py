@@ -21,16 +21,16 @@ from recsys_cli.artifacts.runs import Run, RunStore
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import Split, Windows, make_split
-from recsys_cli.earlier import category_names, taken_over, warm_start
+from recsys_cli.data.windows.split import make_split
+from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.pipeline.order import check_named
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.registry import RANKERS
 from recsys_cli.ranking.warm_start import WarmStart
-from recsys_cli.retrieval import SOURCES
 from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -40,6 +40,7 @@ from recsys_cli.training.bundles import publish_bundle
 from recsys_cli.training.fitting import as_settled, blank_sources, fit_sources, fresh_sources, recall_of
 from recsys_cli.training.impressions import actions_to_learn, spec_of
 from recsys_cli.training.rankers import learned_again, rankers_crosswise, rankers_in_time
+from recsys_cli.training.reuse import category_names, taken_over, warm_start
 from recsys_cli.training.warranted import settle_repeats
 
 PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")

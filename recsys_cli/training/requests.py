@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import Windows, WindowsConfig, make_split
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
+from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import DataError
 from recsys_cli.pipeline.choose import (
     NAMED,

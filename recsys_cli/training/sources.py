@@ -14,12 +14,13 @@ from pydantic import BaseModel, ValidationError
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.files import write_bytes
 from recsys_cli.pipeline.requests import new_items
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.retrieval.tuning import Question, choose_history_weighting, tune_source
 from recsys_cli.training.warranted import unwarranted
 
 if TYPE_CHECKING:
-    from recsys_cli.retrieval.base import Retriever, RetrieverConfig, Window
+    from recsys_cli.retrieval.base import Retriever, Window
+    from recsys_cli.retrieval.config import RetrieverConfig
     from recsys_cli.training.job import TrainingJob
 
 OF_OLD_ITEMS = (

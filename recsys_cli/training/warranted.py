@@ -9,11 +9,11 @@ import numpy as np
 from recsys_cli.data.repeats import repeats_in
 from recsys_cli.data.schema import HOUR
 from recsys_cli.retrieval.base import Window
-from recsys_cli.retrieval.next_basket import baskets_of
-from recsys_cli.retrieval.sessions import TOGETHER, visits_of
+from recsys_cli.retrieval.sequential.next_basket import baskets_of
+from recsys_cli.retrieval.sequential.sessions import TOGETHER, visits_of
 
 if TYPE_CHECKING:
-    from recsys_cli.retrieval.base import RetrieverConfig
+    from recsys_cli.retrieval.config import RetrieverConfig
     from recsys_cli.training.job import TrainingJob
 
 SHORT = 12

@@ -24,9 +24,9 @@ from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress
 from recsys_cli.world.config import ACTIONS, SOURCES, WorldConfig
 from recsys_cli.world.content import items_table
+from recsys_cli.world.logging_policy import DayIndex, Policy, Shelves
 from recsys_cli.world.model import Model
 from recsys_cli.world.people import DEVICES
-from recsys_cli.world.policy import DayIndex, Policy, Shelves
 from recsys_cli.world.simulate import Block, BlockDay
 from recsys_cli.world.visits import SURFACES
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_cli.arrays import load_arrays, save_arrays
-from recsys_cli.world.behaviour import Behaviour
 from recsys_cli.world.config import WorldConfig
 from recsys_cli.world.content import Content, make_content, make_future
 from recsys_cli.world.graph import Edges, Graph, make_graph
 from recsys_cli.world.people import AGE_GROUPS, COUNTRIES, LANGUAGES, People, make_people
+from recsys_cli.world.responses import Behaviour
 from recsys_cli.world.visits import block_size, requests_a_visit
 from recsys_cli.world.words import topic_names
 

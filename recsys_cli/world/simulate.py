@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_cli.world.behaviour import Odds, Shown, satisfy, slate_fatigue
 from recsys_cli.world.config import ACTIONS
 from recsys_cli.world.graph import Edges
+from recsys_cli.world.logging_policy import DayIndex, Policy, Pool, Shelves, close_up, repeats
 from recsys_cli.world.model import Model
-from recsys_cli.world.policy import DayIndex, Policy, Pool, Shelves, close_up, repeats
 from recsys_cli.world.randomness import generator
+from recsys_cli.world.responses import Odds, Shown, satisfy, slate_fatigue
 from recsys_cli.world.visits import Visits, day_visits
 
 NEW_TIE = np.float32(0.5)

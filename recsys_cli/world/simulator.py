@@ -18,10 +18,10 @@ import numpy as np
 from recsys_cli.data.dataset import read_manifest
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import ArtifactError, DataError
-from recsys_cli.world.behaviour import Odds, Shown, satisfy, slate_fatigue
 from recsys_cli.world.config import ACTIONS
 from recsys_cli.world.model import TRUTH_FILE, Model
 from recsys_cli.world.people import DEVICES, log_start
+from recsys_cli.world.responses import Odds, Shown, satisfy, slate_fatigue
 from recsys_cli.world.simulate import NEW_TIE, EdgeSet
 from recsys_cli.world.visits import SURFACES, Visits, day_visits
 

@@ -3,7 +3,7 @@
 import pytest
 
 from recsys_cli.artifacts.runs import RunStore
-from recsys_cli.data.windows import Windows
+from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError
 
 MANIFEST = {

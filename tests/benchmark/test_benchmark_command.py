@@ -13,8 +13,8 @@ name: little
 title: A little benchmark
 protocol: {kind: held_out, k: [3]}
 models:
-  filter: {kind: graph_filter, factors: 4}
-  linear: {kind: ease, regularisation: 5}
+  filter: {kind: graph_filter, dim: 4}
+  linear: {kind: ease, l2: 5}
   popular: {kind: popularity}
 search:
   filter: {sharpening: [0.0, 0.4], low_pass: [0.0, 0.5]}

@@ -15,8 +15,7 @@ from recsys_cli.benchmark.tune import coordinate_search, some_users
 from recsys_cli.config import read_yaml, validate
 from recsys_cli.errors import DataError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.popularity import PopularityConfig
+from recsys_cli.retrieval.popularity.popularity import PopularityConfig
 from recsys_cli.retrieval.ratings import (
     Baseline,
     BaselineConfig,
@@ -27,6 +26,7 @@ from recsys_cli.retrieval.ratings import (
     Ratings,
     disjoint_steps,
 )  # fmt: skip
+from recsys_cli.retrieval.registry import make
 
 BENCHMARKS = Path(__file__).parents[2] / "configs" / "benchmarks"
 OF_ONE_PROTOCOL = [path for path in sorted(BENCHMARKS.glob("*.yaml")) if "tasks" not in read_yaml(path)]
@@ -99,7 +99,7 @@ def test_neighbours_ratings_by_hand():
 
 
 def test_baseline_solves_its_equations():
-    model = Baseline(BaselineConfig(rounds=200, user_regularisation=2, item_regularisation=3))
+    model = Baseline(BaselineConfig(epochs=200, user_l2=2, item_l2=3))
     r = hand_ratings()
     model.fit(r)
     rest = r.value - model.predict(r.user, r.item)
@@ -109,7 +109,7 @@ def test_baseline_solves_its_equations():
 
 def test_a_step_of_the_descent_is_that_of_one_rating_after_the_other():
     r = hand_ratings()
-    model = BiasedSvd(BiasedSvdConfig(factors=3, epochs=2, learning_rate=0.1))
+    model = BiasedSvd(BiasedSvdConfig(dim=3, epochs=2, learning_rate=0.1))
     model.fit(r, seed=5)
     generator = np.random.default_rng(5)
     b_u, b_i, p, q = np.zeros(3), np.zeros(4), generator.normal(0, 0.1, (3, 3)), generator.normal(0, 0.1, (4, 3))

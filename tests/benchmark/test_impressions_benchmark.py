@@ -39,7 +39,7 @@ def test_models_must_fit_the_protocol():
 def test_every_ranker_stands_beside_what_was_published(kuairand_slice, tmp_path):
     (tmp_path / "little.yaml").write_text(FILE.replace("MAPPING", str(ROOT / "configs/import/kuairand.yaml")))
     settings = (ROOT / "configs/kuairand.yaml").read_text().split("ranking:")[0]
-    more = "retrieval:\n  two_tower: {enabled: false}\n  als: {factors: 8, iterations: 2}\n"
+    more = "retrieval:\n  two_tower: {enabled: false}\n  als: {dim: 8, epochs: 2}\n"
     (tmp_path / "little.settings.yaml").write_text(settings + more)
 
     def run(*more):

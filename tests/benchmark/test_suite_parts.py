@@ -185,7 +185,7 @@ def planted(users: int = 40, ordered: bool = False):
 
 @pytest.mark.parametrize(
     "config",
-    [ImplicitAls(factors=4), ImplicitNeighbours(neighbours=20), ImplicitNeighbours(similarity="bm25", neighbours=20)],
+    [ImplicitAls(dim=4), ImplicitNeighbours(neighbours=20), ImplicitNeighbours(similarity="bm25", neighbours=20)],
 )
 def test_implicit_learns_from_the_training_rows_and_lists_nothing_seen(config):
     task = planted()

@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 
 from recsys_cli.cli.common import run
-from recsys_cli.data.compare import diff_datasets
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.derive import sample_dataset, split_dataset
+from recsys_cli.data.describe.compare import diff_datasets
 from recsys_cli.data.validate import validate_dataset
-from recsys_cli.data.windows import WindowsConfig, make_split
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError, UsageError
 
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)

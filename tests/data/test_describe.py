@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys_cli.data.describe import describe_dataset, distribution, rows_of, tail_exponent
+from recsys_cli.data.describe.profile import describe_dataset, distribution, rows_of, tail_exponent
 from recsys_cli.data.writer import write_dataset
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000

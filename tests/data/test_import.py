@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.describe import describe_dataset
+from recsys_cli.data.describe.profile import describe_dataset
 from recsys_cli.data.importer.mapping import Mapping, read_mapping
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.data.schema import PARTS, DatasetManifest

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import PARTS
 from recsys_cli.data.vocabulary import Vocabulary
-from recsys_cli.data.windows import Windows, WindowsConfig, make_split, rolling_splits, split_again
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split, rolling_splits, split_again
+from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError, ConfigError, DataError
 
 SECOND = 1_000_000

@@ -146,7 +146,7 @@ def test_pictures_are_there_and_ask_nothing_of_the_network():
 
 
 def test_the_sources_that_are_on_by_default_are_those_of_the_page():
-    from recsys_cli.retrieval import default_retrieval
+    from recsys_cli.retrieval.registry import default_retrieval
 
     always, auto = re.search(
         r"^- always fits (.+);\n- fits (.+) where they can pay", docs.read("sources"), re.MULTILINE
@@ -158,7 +158,7 @@ def test_the_sources_that_are_on_by_default_are_those_of_the_page():
 
 def test_every_kind_of_source_and_of_heavy_ranker_is_told_of():
     from recsys_cli.ranking.registry import RANKERS
-    from recsys_cli.retrieval import SOURCES
+    from recsys_cli.retrieval.registry import SOURCES
 
     for kind in SOURCES:
         assert f"`{kind}`" in docs.read("sources"), kind

@@ -37,7 +37,7 @@ def test_the_exit_codes_are_those_of_the_errors():
 
 
 def test_the_reference_names_every_setting_and_every_kind():
-    from recsys_cli.retrieval import SOURCES
+    from recsys_cli.retrieval.registry import SOURCES
     from recsys_cli.settings import Settings
 
     text = docs.read("settings")

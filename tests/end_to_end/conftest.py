@@ -7,7 +7,7 @@ from place import Place
 
 TINY = (
     "world:\n  users: 150\n  items: 1500\n  days: 10\n"
-    "retrieval:\n  two_tower: {epochs: 2, dim: 32}\n  als: {factors: 16, iterations: 3}\n"
+    "retrieval:\n  two_tower: {epochs: 2, dim: 32}\n  als: {dim: 16, epochs: 3}\n"
     "ranking:\n  choose: heavy\n  heavy: {kind: shared_bottom, epochs: 3, hidden: [32]}\n"
     "tuning: {budget_seconds: 2}\n"
     "evaluation: {resamples: 100}\n"

@@ -198,10 +198,10 @@ tuning: {enabled: false}
 @pytest.mark.slow
 def test_the_worked_source_is_a_file_and_two_lines(world, tmp_path, changed):
     environment, package = changed
-    (package / "retrieval" / "loyal.py").write_text(code("add-a-source", '"""Items by'))
-    registry = package / "retrieval" / "__init__.py"
-    imported = code("add-a-source", "from recsys_cli.retrieval.l")
-    put_before(registry, "from recsys_cli.retrieval.lightgcn import", imported)
+    (package / "retrieval" / "popularity" / "loyal.py").write_text(code("add-a-source", '"""Items by'))
+    registry = package / "retrieval" / "registry.py"
+    imported = code("add-a-source", "from recsys_cli.retrieval.popularity.l")
+    put_before(registry, "from recsys_cli.retrieval.popularity.popularity import", imported)
     put_before(registry, '    "random": Random,\n', code("add-a-source", '    "loyal"'))
     place = world.copy(tmp_path / "place")
     (place.folder / "tiny.yaml").write_text(QUICK)

@@ -13,7 +13,7 @@ from place import Place
 pytestmark = pytest.mark.slow
 
 SETTINGS = (
-    "retrieval:\n  two_tower: {enabled: false}\n  als: {factors: 8, iterations: 3}\n"
+    "retrieval:\n  two_tower: {enabled: false}\n  als: {dim: 8, epochs: 3}\n"
     "ranking:\n  heavy: {kind: shared_bottom, epochs: 2, hidden: [16]}\n  baseline: {enabled: false}\n"
     "  light: {measured_users: 0}\n"
     "evaluation: {resamples: 100, k: [5, 10, 20, 40]}\n"

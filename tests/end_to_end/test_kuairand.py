@@ -15,7 +15,7 @@ def feed(kuairand_slice, tmp_path_factory) -> Place:
     place = Place(tmp_path_factory.mktemp("feed"))
     (place.folder / "tiny.yaml").write_text(
         (ROOT / "configs" / "kuairand.yaml").read_text().split("ranking:")[0]
-        + "retrieval:\n  two_tower: {enabled: true, epochs: 2, dim: 32}\n  als: {factors: 16, iterations: 3}\n"
+        + "retrieval:\n  two_tower: {enabled: true, epochs: 2, dim: 32}\n  als: {dim: 16, epochs: 3}\n"
         + "ranking:\n  heavy: {kind: shared_bottom, epochs: 3, hidden: [32]}\nevaluation: {resamples: 100}\n"
     )
     mapping = str(ROOT / "configs" / "import" / "kuairand.yaml")

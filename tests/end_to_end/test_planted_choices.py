@@ -14,7 +14,7 @@ import pytest
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.importer.mapping import Mapping
 from recsys_cli.data.importer.run import import_dataset
-from recsys_cli.data.windows import split_again
+from recsys_cli.data.windows.split import split_again
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import HEAVY, LIGHT, OF_SOURCES, RANKERS, RELEVANCE

@@ -87,12 +87,12 @@ def test_sources_measure_a_guest_like_a_known_user_with_the_same_history(engine)
 
 def test_a_large_catalogue_travels_with_its_index(trained, engine, tmp_path, monkeypatch):
     from recsys_cli.pipeline.bundle import read_bundle, write_bundle
-    from recsys_cli.retrieval import dense
-    from recsys_cli.retrieval.index import FILE
+    from recsys_cli.retrieval.vectors import item_index
+    from recsys_cli.retrieval.vectors.approximate_index import FILE
 
     users = np.arange(150, dtype=np.int32)
     exact = engine.bundle.retrievers["two_tower"].retrieve(engine.state, users, 100)[0]
-    monkeypatch.setattr(dense, "LARGE", 200)
+    monkeypatch.setattr(item_index, "LARGE", 200)
     bundle_folder = trained.folder / "artifacts" / "runs" / engine.manifest.id / "bundle"
     (tmp_path / "bundle").mkdir()
     report = write_bundle(tmp_path / "bundle", read_bundle(bundle_folder), None)
@@ -147,8 +147,8 @@ def test_only_some_sources_are_fitted_again(again):
 
 def test_sources_of_other_settings_data_or_windows_are_not_taken_over(again):
     kept = (again.folder / "artifacts/current").read_text()
-    error = again.refused(5, "train", "--only", "two_tower,item_neighbours", "--set", "retrieval.als.factors=8")
-    assert "als cannot be taken over" in error and "factors was 16, is 8" in error
+    error = again.refused(5, "train", "--only", "two_tower,item_neighbours", "--set", "retrieval.als.dim=8")
+    assert "als cannot be taken over" in error and "dim was 16, is 8" in error
     assert "another seed" in again.refused(5, "train", "--only", "als", "--seed", "5")
     assert "another windows" in again.refused(5, "train", "--only", "als", "--set", "windows.test_share=0.3")
     assert "another --final" in again.refused(5, "train", "--only", "als", "--final")

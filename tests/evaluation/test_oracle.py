@@ -16,8 +16,8 @@ from recsys_cli.data.state import State
 from recsys_cli.errors import DataError
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.evaluation.figures import Figures
+from recsys_cli.evaluation.lists import System
 from recsys_cli.evaluation.oracle import Oracle, has_truth, logged_responses, ties_of
-from recsys_cli.evaluation.rankings import System
 from recsys_cli.evaluation.truth import find_truth
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.safety.models import SafetyModels

@@ -13,12 +13,12 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import Split, Windows
+from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.errors import DataError
 from recsys_cli.evaluation.config import EvaluationConfig
-from recsys_cli.evaluation.lists import Popularity, Random, source_lists, without_seen
+from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists, without_seen
 from recsys_cli.evaluation.period import remarks, truth_of_test
-from recsys_cli.evaluation.rankings import System, _Served
+from recsys_cli.evaluation.rankings import _Served
 from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.evaluation.truth import find_truth
 from recsys_cli.pipeline.config import PipelineConfig

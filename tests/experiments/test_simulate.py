@@ -12,7 +12,7 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.errors import RecsysError
-from recsys_cli.experiments.elsewhere import Elsewhere
+from recsys_cli.experiments.second_process import SecondProcess
 from recsys_cli.experiments.simulate import _rounds, _slate_sums, outcomes, with_seen
 
 
@@ -78,12 +78,12 @@ def test_distinct_topics_and_authors_are_counted_within_each_slate(data):
 
 
 def test_work_elsewhere_comes_back_and_so_do_its_errors():
-    with Elsewhere(int) as other:
+    with SecondProcess(int) as other:
         assert other.result() == 0
-    with Elsewhere(_refuse) as other, pytest.raises(RecsysError, match="no such arm") as error:
+    with SecondProcess(_refuse) as other, pytest.raises(RecsysError, match="no such arm") as error:
         other.result()
     assert error.value.hint == "try another"
-    with Elsewhere(_die) as other, pytest.raises(RecsysError, match="ended with code 3"):
+    with SecondProcess(_die) as other, pytest.raises(RecsysError, match="ended with code 3"):
         other.result()
 
 

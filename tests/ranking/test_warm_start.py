@@ -9,7 +9,6 @@ import pytest
 from light_rankers import fitted_light
 
 from recsys_cli.data.vocabulary import Vocabulary
-from recsys_cli.earlier import _same_places
 from recsys_cli.errors import ArtifactError
 from recsys_cli.ranking.light import light_start
 from recsys_cli.ranking.networks.kinds import MmoeConfig, SharedBottomConfig
@@ -17,6 +16,7 @@ from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees.config import LightGbmConfig
 from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.testing.ranker_tables import make_table
+from recsys_cli.training.reuse import _same_places
 
 # a learning rate of nearly nothing: what comes out is what it began with
 STILL = SharedBottomConfig(

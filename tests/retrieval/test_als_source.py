@@ -7,7 +7,7 @@ from planted import NOW, make_log, make_window, planted
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.als import Als, AlsConfig, RidgeSystem
+from recsys_cli.retrieval.factors.als import Als, AlsConfig, RidgeSystem
 
 
 @pytest.fixture(scope="module")
@@ -18,18 +18,18 @@ def window():
 
 @pytest.fixture(scope="module")
 def fitted(window):
-    source = Als(AlsConfig(factors=8, iterations=5, regularisation=2.0, alpha=7.0))
+    source = Als(AlsConfig(dim=8, epochs=5, l2=2.0, alpha=7.0))
     source.fit(window, Progress())
     return source
 
 
-def direct_solution(items: np.ndarray, history: list[int], alpha: float, regularisation: float) -> np.ndarray:
+def direct_solution(items: np.ndarray, history: list[int], alpha: float, l2: float) -> np.ndarray:
     """Minimise Σ c_i (p_i − x·y_i)² + λ|x|² over all items, written out with the full diagonal of confidences."""
     items = items.astype(np.float64)
     wanted = np.zeros(len(items))
     wanted[history] = 1
     confidence = np.diag(np.where(wanted > 0, alpha, 1.0))
-    left = items.T @ confidence @ items + regularisation * np.eye(items.shape[1])
+    left = items.T @ confidence @ items + l2 * np.eye(items.shape[1])
     return np.linalg.solve(left, items.T @ confidence @ wanted)
 
 
@@ -58,7 +58,7 @@ def lengths_around(width: int) -> list[np.ndarray]:
 def test_regularisation_by_frequency_equals_the_direct_solution(window, exponent):
     """λ_u = λ (α |H| + the other items)^ν, whichever of the two systems is solved."""
     config = AlsConfig(
-        factors=8, iterations=2, regularisation=0.02, alpha=7.0, regularisation_exponent=exponent
+        dim=8, epochs=2, l2=0.02, alpha=7.0, l2_exponent=exponent
     )
     source = Als(config)
     source.fit(window, Progress())
@@ -105,7 +105,7 @@ def test_the_fit_is_as_good_as_that_of_implicit(window, implicit_model):
         errors = np.where(wanted > 0, 7.0, 1.0) * (wanted - people @ items.T) ** 2
         return float(errors.sum() + 2.0 * ((people**2).sum() + (items**2).sum()))
 
-    source = Als(AlsConfig(factors=8, iterations=30, regularisation=2.0, alpha=7.0))
+    source = Als(AlsConfig(dim=8, epochs=30, l2=2.0, alpha=7.0))
     source.fit(window, Progress())
     people = source.vectors(window.state, np.arange(120, dtype=np.int32))[0]
     assert loss(people, source.index.vectors) <= 1.02 * loss(model.user_factors, model.item_factors)

@@ -12,16 +12,16 @@ from recsys_cli.progress import Progress
 from recsys_cli.retrieval.blend import PARTS, Blend, BlendConfig, normalise
 
 EVERY_PART = {
-    "als": {"kind": "als", "factors": 8, "iterations": 3},
-    "bpr": {"kind": "bpr", "factors": 8, "iterations": 20},
+    "als": {"kind": "als", "dim": 8, "epochs": 3},
+    "bpr": {"kind": "bpr", "dim": 8, "epochs": 20},
     "ease": {"kind": "ease"},
-    "graph_filter": {"kind": "graph_filter", "factors": 8},
+    "graph_filter": {"kind": "graph_filter", "dim": 8},
     "item_neighbours": {"kind": "item_neighbours"},
     "lightgcn": {"kind": "lightgcn", "dim": 16, "epochs": 3, "batch_size": 512},
-    "nmf": {"kind": "nmf", "factors": 8, "iterations": 20},
+    "nmf": {"kind": "nmf", "dim": 8, "epochs": 20},
     "rp3beta": {"kind": "rp3beta"},
     "slim": {"kind": "slim"},
-    "svd": {"kind": "svd", "factors": 8},
+    "svd": {"kind": "svd", "dim": 8},
 }
 USERS = np.arange(-1, 120, dtype=np.int32)
 

@@ -7,9 +7,9 @@ import pytest
 from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, planted
 
 from recsys_cli.pipeline.guest import with_guest
-from recsys_cli.retrieval.content import Content, ContentConfig
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.uniform import Random, RandomConfig
+from recsys_cli.retrieval.content.content import Content, ContentConfig
+from recsys_cli.retrieval.exploration.random_items import Random, RandomConfig
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
 
 
 def small(**settings):

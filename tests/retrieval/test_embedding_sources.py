@@ -7,11 +7,13 @@ from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, plan
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.lightgcn import LightGcn, LightGcnConfig
-from recsys_cli.retrieval.lightgcn_trainer import LightGcnTrainer, _FullSoftmax, adjacency
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.twhin import Twhin, TwhinConfig
-from recsys_cli.retrieval.twhin_trainer import Relation, TwhinTrainer
+from recsys_cli.retrieval.embeddings.lightgcn import LightGcn
+from recsys_cli.retrieval.embeddings.lightgcn_config import LightGcnConfig
+from recsys_cli.retrieval.embeddings.lightgcn_trainer import LightGcnTrainer, _FullSoftmax, adjacency
+from recsys_cli.retrieval.embeddings.twhin import Twhin
+from recsys_cli.retrieval.embeddings.twhin_config import TwhinConfig
+from recsys_cli.retrieval.embeddings.twhin_trainer import Relation, TwhinTrainer
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
 
 SMALL_TWHIN = {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02}
 SMALL_GCN = {"dim": 16, "epochs": 6, "batch_size": 512, "uniform_negatives": 64}

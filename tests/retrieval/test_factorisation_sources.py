@@ -6,12 +6,12 @@ from planted import NOW, make_catalogue, make_log, make_window, planted
 from scipy.optimize import nnls
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.factorisation import Bpr, BprConfig, Nmf, NmfConfig, Svd, SvdConfig
+from recsys_cli.retrieval.factors.factorisation import Bpr, BprConfig, Nmf, NmfConfig, Svd, SvdConfig
 
 SOURCES = {
-    "svd": Svd(SvdConfig(factors=8)),
-    "nmf": Nmf(NmfConfig(factors=8)),
-    "bpr": Bpr(BprConfig(factors=16)),
+    "svd": Svd(SvdConfig(dim=8)),
+    "nmf": Nmf(NmfConfig(dim=8)),
+    "bpr": Bpr(BprConfig(dim=16)),
 }
 
 
@@ -44,7 +44,7 @@ def everything(source, state):
 
 @pytest.mark.parametrize("power", [0.0, 0.5])
 def test_singular_vectors_are_those_of_the_whole_decomposition(window, matrix, power):
-    source = Svd(SvdConfig(factors=5, popularity=power))
+    source = Svd(SvdConfig(dim=5, popularity_exponent=power))
     source.fit(window, Progress())
     popularity = np.maximum(matrix.sum(axis=0), 1) ** power
     normal = matrix / popularity
@@ -72,8 +72,8 @@ def test_a_folded_in_user_ranks_as_the_vector_of_the_fit_does(window, fitted, ma
 
     config = fitted["bpr"].config
     model = BayesianPersonalizedRanking(
-        factors=config.factors, learning_rate=config.learning_rate, regularization=config.regularisation,
-        iterations=config.iterations, num_threads=1, random_state=window.seed,
+        factors=config.dim, learning_rate=config.learning_rate, regularization=config.l2,
+        iterations=config.epochs, num_threads=1, random_state=window.seed,
     )  # fmt: skip
     model.fit(csr_matrix(matrix.astype(np.float32)), show_progress=False)
     np.testing.assert_array_equal(model.item_factors, fitted["bpr"]._arrays["query"])

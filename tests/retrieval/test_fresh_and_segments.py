@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from planted import DAY, NOW, make_catalogue, make_log, make_window
 
-from recsys_cli.retrieval.fresh import Fresh, FreshConfig
-from recsys_cli.retrieval.segment import SegmentTrending, SegmentTrendingConfig
+from recsys_cli.retrieval.exploration.fresh import Fresh, FreshConfig
+from recsys_cli.retrieval.popularity.segment_trending import SegmentTrending, SegmentTrendingConfig
 
 
 @pytest.fixture(scope="module")

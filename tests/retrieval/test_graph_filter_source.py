@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from planted import make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.graph_filter import GraphFilter, GraphFilterConfig
-from recsys_cli.retrieval.history import HistoryWeighting, WeightedHistories
-from recsys_cli.retrieval.item_filter import ItemMap, leading_space, strongest, strongest_cells
+from recsys_cli.retrieval.history_weighting import HistoryWeighting, WeightedHistories
+from recsys_cli.retrieval.linear.graph_filter import GraphFilter, GraphFilterConfig
+from recsys_cli.retrieval.linear.item_filter import ItemMap, leading_space, strongest, strongest_cells
 
-ALL = GraphFilterConfig(factors=20, neighbours=None, exclude_seen=False)
+ALL = GraphFilterConfig(dim=20, neighbours=None, exclude_seen=False)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def dense_scores(touched: np.ndarray, c: GraphFilterConfig) -> np.ndarray:
     edges = np.diag(np.maximum(users, 1) ** -c.user_exponent) @ touched
     blurred = np.diag(held**-c.query_exponent) @ edges.T @ edges @ np.diag(held**-c.answer_exponent)
     _, sigma, turned = np.linalg.svd(edges @ np.diag(held**-c.item_exponent), full_matrices=False)
-    sigma, v = sigma[: c.factors], turned[: c.factors].T
+    sigma, v = sigma[: c.dim], turned[: c.dim].T
     passed = v @ np.diag(c.low_pass - c.sharpening * sigma**2) @ v.T
     passed = np.diag(held**-c.low_pass_query_exponent) @ passed @ np.diag(held**c.low_pass_answer_exponent)
     return touched @ (blurred + passed) / np.sqrt(users)[:, None]
@@ -50,7 +50,7 @@ def fitted(window, config: GraphFilterConfig) -> GraphFilter:
 @pytest.mark.parametrize("changed", [{}, {"user_exponent": 0.5, "sharpening": 0.0}, {"low_pass_query_exponent": 0.5}])
 def test_scores_are_those_of_the_formula(window, changed):
     # the subspace iteration settles each direction only where singular values stand apart: take them all
-    config = ALL.model_copy(update={"factors": 70, **changed})
+    config = ALL.model_copy(update={"dim": 70, **changed})
     users, items = np.arange(70, dtype=np.int32), np.tile(np.arange(90, dtype=np.int32), (70, 1))
     touched = touched_of(window)
     known = touched.sum(axis=0) > 0
@@ -59,7 +59,7 @@ def test_scores_are_those_of_the_formula(window, changed):
 
 
 def test_without_factors_the_co_occurrence_alone_decides(window):
-    config = ALL.model_copy(update={"factors": 0})
+    config = ALL.model_copy(update={"dim": 0})
     touched = touched_of(window)
     expected = dense_scores(touched, ALL.model_copy(update={"low_pass": 0.0, "sharpening": 0.0}))
     items = np.tile(np.arange(90, dtype=np.int32), (70, 1))

@@ -5,9 +5,9 @@ import pytest
 from planted import DAY, NOW, edges, make_catalogue, make_log, make_window
 
 from recsys_cli.data.state import TIE_HALF_LIFE
-from recsys_cli.retrieval import Reason
-from recsys_cli.retrieval.in_network import InNetwork, InNetworkConfig
-from recsys_cli.retrieval.social_proof import SocialProof, SocialProofConfig
+from recsys_cli.retrieval.graph.in_network import InNetwork, InNetworkConfig
+from recsys_cli.retrieval.graph.social_proof import SocialProof, SocialProofConfig
+from recsys_cli.retrieval.reason import Reason
 
 ALICE, BOB, CAROL, DAVE = range(4)
 

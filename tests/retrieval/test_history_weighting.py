@@ -14,22 +14,22 @@ from recsys_cli.data.state import State
 from recsys_cli.errors import DataError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, make
-from recsys_cli.retrieval.history import HistoryWeighting, RecencyWeighting, WeightedHistories
+from recsys_cli.retrieval.history_weighting import HistoryWeighting, RecencyWeighting, WeightedHistories
+from recsys_cli.retrieval.registry import SOURCES, make
 
 FAMILIES = {
-    "als": {"factors": 16, "iterations": 4},
-    "blend": {"parts": {"ease": {"kind": "ease"}, "svd": {"kind": "svd", "factors": 8}}},
-    "bpr": {"factors": 8, "iterations": 20},
+    "als": {"dim": 16, "epochs": 4},
+    "blend": {"parts": {"ease": {"kind": "ease"}, "svd": {"kind": "svd", "dim": 8}}},
+    "bpr": {"dim": 8, "epochs": 20},
     "content": {},
     "ease": {},
-    "graph_filter": {"factors": 16},
+    "graph_filter": {"dim": 16},
     "item_neighbours": {},
     "lightgcn": {"dim": 16, "epochs": 2, "batch_size": 512},
-    "nmf": {"factors": 8, "iterations": 20},
+    "nmf": {"dim": 8, "epochs": 20},
     "rp3beta": {},
     "slim": {},
-    "svd": {"factors": 8},
+    "svd": {"dim": 8},
     "user_neighbours": {},
 }
 BY_PLACE = HistoryWeighting(kind="place", decay=0.5, strength="none")
@@ -168,7 +168,7 @@ def test_weighted_als_is_the_weighted_ridge_solution(window, fitted):
         y = vectors[listed]
         matrix = vectors.T @ vectors + y.T @ (y * ((c.alpha - 1) * weights)[:, None])
         expected = np.linalg.solve(
-            matrix + c.regularisation * np.eye(c.factors), y.T @ (1 + (c.alpha - 1) * weights)
+            matrix + c.l2 * np.eye(c.dim), y.T @ (1 + (c.alpha - 1) * weights)
         )
         np.testing.assert_allclose(source.fold_in([listed])[0], expected, rtol=2e-3, atol=1e-4)
 

@@ -10,10 +10,10 @@ from planted import NOW, make_window, planted
 from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.errors import ArtifactError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import dense
-from recsys_cli.retrieval.als import Als, AlsConfig
-from recsys_cli.retrieval.dense import ItemIndex
-from recsys_cli.retrieval.index import FILE, ApproximateIndex, exact_best, recall_of
+from recsys_cli.retrieval.factors.als import Als, AlsConfig
+from recsys_cli.retrieval.vectors import item_index
+from recsys_cli.retrieval.vectors.approximate_index import FILE, ApproximateIndex, exact_best, recall_of
+from recsys_cli.retrieval.vectors.item_index import ItemIndex
 
 N, DIM = 20_000, 32
 
@@ -112,7 +112,7 @@ def test_a_file_of_another_version_or_of_other_vectors_is_refused(index, vectors
 def fitted():
     catalogue, log, follows = planted()
     window = make_window(catalogue, log, NOW, follows)
-    source = Als(AlsConfig(factors=16, iterations=5))
+    source = Als(AlsConfig(dim=16, epochs=5))
     source.fit(window, Progress())
     return source, window.state
 
@@ -129,7 +129,7 @@ def test_large_catalogues_are_searched_through_the_index(fitted, tmp_path, monke
     source, state = fitted
     users = np.arange(-1, 120, dtype=np.int32)
     exact, _ = source.retrieve(state, users, 30)
-    monkeypatch.setattr(dense, "LARGE", 100)
+    monkeypatch.setattr(item_index, "LARGE", 100)
     report = source.index.prepare(source.vectors(state, users[1:])[0])
     assert report["kind"].startswith("inverted lists") and report["recall@100"] >= 0.98
     source.save(tmp_path)
@@ -144,7 +144,7 @@ def test_large_catalogues_are_searched_through_the_index(fitted, tmp_path, monke
 
 def test_vectors_of_new_items_enter_the_index(fitted, monkeypatch):
     source, _ = fitted
-    monkeypatch.setattr(dense, "LARGE", 100)
+    monkeypatch.setattr(item_index, "LARGE", 100)
     first = source.index
     first.prepare()
     more = np.concatenate([first.vectors, 5 * first.vectors[:1]])
@@ -153,6 +153,7 @@ def test_vectors_of_new_items_enter_the_index(fitted, monkeypatch):
 
 
 def test_nobody_pays_for_the_index_library_without_a_large_catalogue():
-    program = "import sys, recsys_cli.retrieval, recsys_cli.retrieval.index; print('faiss' in sys.modules)"
+    modules = "recsys_cli.retrieval.registry, recsys_cli.retrieval.vectors.approximate_index"
+    program = f"import sys, {modules}; print('faiss' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

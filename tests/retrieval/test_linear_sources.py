@@ -7,8 +7,8 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import ElasticNet
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import linear
-from recsys_cli.retrieval.linear import Ease, EaseConfig, Slim, SlimConfig, elastic_net
+from recsys_cli.retrieval.linear import ease_slim
+from recsys_cli.retrieval.linear.ease_slim import Ease, EaseConfig, Slim, SlimConfig, elastic_net
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +44,26 @@ def direct(touched: np.ndarray, strength: float) -> np.ndarray:
 
 @pytest.mark.parametrize("exact_up_to", [100, 1])
 def test_ease_is_the_direct_solution(window, exact_up_to):
-    config = EaseConfig(regularisation=15, neighbours=None, exact_up_to=exact_up_to, factors=60)
+    config = EaseConfig(l2=15, neighbours=None, exact_up_to=exact_up_to, dim=60)
     expected = direct(touched_of(window), 15)
     np.testing.assert_allclose(weights_of(fitted(Ease(config), window)), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("precise", [6_000, 0])
 def test_the_inverse_is_that_of_numpy_across_blocks_and_in_either_precision(monkeypatch, precise):
-    monkeypatch.setattr(linear, "ROWS_AT_ONCE", 17)
-    monkeypatch.setattr(linear, "PRECISE_ITEMS", precise)
+    monkeypatch.setattr(ease_slim, "ROWS_AT_ONCE", 17)
+    monkeypatch.setattr(ease_slim, "PRECISE_ITEMS", precise)
     touched = (np.random.default_rng(0).random((90, 61)) < 0.2).astype(np.float32)
-    found = linear.ridge_inverse(csr_matrix(touched), 5.0)
+    found = ease_slim.ridge_inverse(csr_matrix(touched), 5.0)
     assert found.dtype == (np.float64 if precise else np.float32)
     np.testing.assert_allclose(found, np.linalg.inv(touched.T @ touched + 5 * np.eye(61)), atol=1e-6)
-    monkeypatch.setattr(linear, "WELL_CONDITIONED", 1.0)
-    assert linear.ridge_inverse(csr_matrix(touched), 5.0).dtype == np.float64
+    monkeypatch.setattr(ease_slim, "WELL_CONDITIONED", 1.0)
+    assert ease_slim.ridge_inverse(csr_matrix(touched), 5.0).dtype == np.float64
 
 
 def test_in_a_large_catalogue_each_item_keeps_its_strongest_weights(window):
-    whole = weights_of(fitted(Ease(EaseConfig(regularisation=15)), window))
-    kept = fitted(Ease(EaseConfig(regularisation=15, neighbours=9)), window)
+    whole = weights_of(fitted(Ease(EaseConfig(l2=15)), window))
+    kept = fitted(Ease(EaseConfig(l2=15, neighbours=9)), window)
     assert not len(kept.map.whole) and (np.diff(kept.map.offsets) <= 9).all()
     strongest = -np.sort(-np.abs(whole), axis=1)[:, :9]
     np.testing.assert_allclose(-np.sort(-np.abs(weights_of(kept)), axis=1)[:, :9], strongest, rtol=1e-5, atol=1e-9)
@@ -76,11 +76,11 @@ def test_ease_of_weighted_rows_and_columns_is_that_of_the_weighted_matrix(window
     known = touched.any(axis=0)
     for exact_up_to in (100, 1):
         config = EaseConfig(
-            regularisation=0.7,
+            l2=0.7,
             user_exponent=0.5,
             item_exponent=0.3,
             neighbours=None,
-            factors=60,
+            dim=60,
             exact_up_to=exact_up_to,
         )
         found = weights_of(fitted(Ease(config), window))
@@ -91,7 +91,7 @@ def test_ease_of_weighted_rows_and_columns_is_that_of_the_weighted_matrix(window
 def test_dropout_is_the_regression_on_histories_with_items_left_out(window, exact_up_to):
     touched, share = touched_of(window), 0.3
     gram = touched.T @ touched
-    config = EaseConfig(regularisation=5, dropout=share, neighbours=None, factors=60, exact_up_to=exact_up_to)
+    config = EaseConfig(l2=5, dropout=share, neighbours=None, dim=60, exact_up_to=exact_up_to)
     found = weights_of(fitted(Ease(config), window))
     for item in range(0, 60, 7):
         others = np.delete(np.arange(60), item)
@@ -102,15 +102,15 @@ def test_dropout_is_the_regression_on_histories_with_items_left_out(window, exac
 
 
 def test_popularity_lifts_the_scores_of_popular_items_by_its_power(window):
-    plain = weights_of(fitted(Ease(EaseConfig(regularisation=9, neighbours=None)), window))
-    lifted = weights_of(fitted(Ease(EaseConfig(regularisation=9, neighbours=None, popularity_exponent=0.2)), window))
+    plain = weights_of(fitted(Ease(EaseConfig(l2=9, neighbours=None)), window))
+    lifted = weights_of(fitted(Ease(EaseConfig(l2=9, neighbours=None, popularity_exponent=0.2)), window))
     count = touched_of(window).sum(axis=0)
     np.testing.assert_allclose(lifted, plain * count**0.2, rtol=1e-5, atol=1e-9)
 
 
 def test_a_few_directions_come_near_the_whole_solution(window):
     whole = direct(touched_of(window), 40)
-    found = weights_of(fitted(Ease(EaseConfig(regularisation=40, neighbours=None, exact_up_to=1, factors=15)), window))
+    found = weights_of(fitted(Ease(EaseConfig(l2=40, neighbours=None, exact_up_to=1, dim=15)), window))
     assert np.linalg.norm(found - whole) < 0.05 * np.linalg.norm(whole)
     assert np.abs(np.diag(found)).max() < 1e-5
 
@@ -118,7 +118,7 @@ def test_a_few_directions_come_near_the_whole_solution(window):
 def test_slim_is_the_elastic_net_of_scikit_learn(window):
     touched = touched_of(window)
     l1, l2 = 0.8, 6.0
-    found = weights_of(fitted(Slim(SlimConfig(l1=l1, l2=l2, candidates=60, sweeps=200)), window))
+    found = weights_of(fitted(Slim(SlimConfig(l1=l1, l2=l2, candidates=60, epochs=200)), window))
     n = len(touched)
     model = ElasticNet(
         alpha=(l1 + l2) / n, l1_ratio=l1 / (l1 + l2), positive=True, fit_intercept=False, max_iter=5000, tol=1e-9

@@ -5,9 +5,10 @@ import pytest
 from planted import DAY, NOW, make_catalogue, make_log, make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import Reason, item_filter
-from recsys_cli.retrieval.history import HistoryWeighting
-from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig, Rp3Beta, Rp3BetaConfig
+from recsys_cli.retrieval.history_weighting import HistoryWeighting
+from recsys_cli.retrieval.linear import item_filter
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, ItemNeighboursConfig, Rp3Beta, Rp3BetaConfig
+from recsys_cli.retrieval.reason import Reason
 
 EVERY = np.arange(90)
 BY_DAYS = HistoryWeighting(kind="time", half_life_days=5)

@@ -10,9 +10,10 @@ from sklearn.linear_model import Ridge
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import RecsysError
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, gaps, make
-from recsys_cli.retrieval.autoregression import Unknowns, _even, past_weights, ridge
-from recsys_cli.retrieval.gaps import decayed, gap_sums, ordered_histories
+from recsys_cli.retrieval.registry import SOURCES, make
+from recsys_cli.retrieval.sequential import gaps
+from recsys_cli.retrieval.sequential.autoregression import Unknowns, _even, past_weights, ridge
+from recsys_cli.retrieval.sequential.gaps import decayed, gap_sums, ordered_histories
 
 SECOND = 1_000_000
 ORDERED = ("markov", "sequential_rules", "linear_autoregressive")
@@ -154,7 +155,7 @@ def test_the_closed_form_is_the_ridge_of_scikit_learn(decays, set_weight, expone
     norms = np.repeat([np.sqrt(np.sqrt((decayed(d, past) ** 2).sum())) for d in decays], n)
     source = fitted(
         "linear_autoregressive", window_of(sequences, n), past=past, past_decay=decays[0], future=3, future_decay=0.9,
-        recent_decay=decays[1] if len(decays) > 1 else None, regularisation=5.0, set_weight=set_weight,
+        recent_decay=decays[1] if len(decays) > 1 else None, l2=5.0, set_weight=set_weight,
         user_exponent=exponent, popularity_exponent=0, exclude_seen=exclude_seen, neighbours=None,
     )  # fmt: skip
     found, target = weights_of(source), (1 - set_weight) * y + set_weight * s
@@ -168,7 +169,7 @@ def test_the_closed_form_is_the_ridge_of_scikit_learn(decays, set_weight, expone
 def test_a_regression_without_a_solution_says_what_to_raise():
     with pytest.raises(RecsysError, match="no solution") as refused:
         ridge(np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32), [])
-    assert "regularisation" in refused.value.hint
+    assert "`l2`" in refused.value.hint
 
 
 def test_both_memories_are_asked_each_with_its_decay():
@@ -212,7 +213,7 @@ def test_unknowns_beyond_the_most_are_those_of_the_fewest_interactions_and_of_th
 
 @pytest.mark.parametrize("kind", ORDERED)
 def test_threads_and_blocks_change_no_bit(kind, monkeypatch):
-    from recsys_cli.retrieval import autoregression
+    from recsys_cli.retrieval.sequential import autoregression
 
     window = window_of(cycles(seed=2))
     expected = fitted(kind, window)._arrays
@@ -233,7 +234,7 @@ def test_a_cycle_is_found_by_those_who_know_order_and_not_by_item_cosine():
 
     assert found("markov", query_decay=0.5) == 1
     assert found("sequential_rules", history=1) == 1
-    assert found("linear_autoregressive", past_decay=0.2, recent_decay=None, future=1, regularisation=1) == 1
+    assert found("linear_autoregressive", past_decay=0.2, recent_decay=None, future=1, l2=1) == 1
     assert found("item_neighbours") < 0.5
 
 

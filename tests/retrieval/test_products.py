@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_cli.retrieval.dense import product
+from recsys_cli.retrieval.vectors.products import product
 
 
 @pytest.mark.parametrize(("rows", "width", "columns"), [(0, 8, 5), (3, 8, 0), (0, 8, 0), (1, 0, 4)])

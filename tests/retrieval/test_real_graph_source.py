@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import Reason
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.real_graph import FEATURES, RealGraph, RealGraphConfig, _logistic
+from recsys_cli.retrieval.graph.real_graph import FEATURES, RealGraph, RealGraphConfig, _logistic
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.reason import Reason
 
 
 @pytest.fixture(scope="module")

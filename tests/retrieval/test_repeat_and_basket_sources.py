@@ -9,9 +9,10 @@ from planted import DAY, NOW, make_catalogue, make_log, make_window
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, Reason, make
-from recsys_cli.retrieval import next_basket as module
-from recsys_cli.retrieval.next_basket import baskets_of
+from recsys_cli.retrieval.reason import Reason
+from recsys_cli.retrieval.registry import SOURCES, make
+from recsys_cli.retrieval.sequential import next_basket as module
+from recsys_cli.retrieval.sequential.next_basket import baskets_of
 
 
 def fitted(kind, window, **more):
@@ -71,7 +72,7 @@ def test_vectors_in_blocks_are_those_of_one_block(monkeypatch):
     rng = np.random.default_rng(0)
     window = window_of([[rng.integers(0, 9, 3).tolist() for _ in range(rng.integers(0, 5))] for _ in range(30)], 9)
     whole = fitted("repeat_consumption", window)
-    monkeypatch.setattr("recsys_cli.retrieval.repeat_consumption.AT_ONCE", 7)
+    monkeypatch.setattr("recsys_cli.retrieval.sequential.repeat_consumption.AT_ONCE", 7)
     blocks = fitted("repeat_consumption", window)
     for name in whole.parts:
         np.testing.assert_array_equal(whole._arrays[name], blocks._arrays[name])

@@ -16,12 +16,18 @@ from recsys_cli.data.schema import HOUR
 from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, make
-from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.sequence_encoder import gap_codes
-from recsys_cli.retrieval.sequence_losses import Repeats, full_softmax, gbce, next_item_loss, sampled_softmax
-from recsys_cli.retrieval.sequence_trainer import MembersTrainer, SequenceTrainer, batches, pieces, repeat_bias
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, ItemNeighboursConfig
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.registry import SOURCES, make
+from recsys_cli.retrieval.sequential.networks.encoder import gap_codes
+from recsys_cli.retrieval.sequential.networks.losses import Repeats, full_softmax, gbce, next_item_loss, sampled_softmax
+from recsys_cli.retrieval.sequential.networks.trainer import (
+    MembersTrainer,
+    SequenceTrainer,
+    batches,
+    pieces,
+    repeat_bias,
+)
 
 KINDS = ("sasrec", "gru4rec", "bert4rec")
 ITEMS, STEP = 60, 7
@@ -241,7 +247,7 @@ def test_softmax_of_a_few_rows_at_a_time_is_the_cross_entropy_of_torch(rows):
 
 
 def test_sampled_losses_lift_what_the_history_holds_and_spare_the_target():
-    small = config("sasrec", loss="sampled_softmax", negatives=28)
+    small = config("sasrec", loss="sampled_softmax", uniform_negatives=28)
     rng = np.random.default_rng(0)
     hidden = torch.from_numpy(rng.normal(size=(5, 4)).astype(np.float32))
     items = torch.from_numpy(rng.normal(size=(30, 4)).astype(np.float32))
@@ -262,7 +268,7 @@ def test_sampled_losses_lift_what_the_history_holds_and_spare_the_target():
 @pytest.mark.parametrize(("loss", "epochs"), [("sampled_softmax", 12), ("gbce", 24)])
 def test_a_sample_of_items_teaches_the_order_too(world, loss, epochs):
     window, after = world
-    source = make(config("sasrec", loss=loss, negatives=20, epochs=epochs, batch_size=128, exclude_seen=False))
+    source = make(config("sasrec", loss=loss, uniform_negatives=20, epochs=epochs, batch_size=128, exclude_seen=False))
     source.fit(window, Progress())
     assert found_at(source, window.state, after, 3) > 0.5
 

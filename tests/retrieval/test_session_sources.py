@@ -10,8 +10,9 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.metrics import list_ndcg
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES, Reason, make
-from recsys_cli.retrieval.sessions import sessions_of, visits_of
+from recsys_cli.retrieval.reason import Reason
+from recsys_cli.retrieval.registry import SOURCES, make
+from recsys_cli.retrieval.sequential.sessions import sessions_of, visits_of
 
 MINUTE = 60_000_000
 

@@ -5,10 +5,11 @@ import pytest
 from planted import DAY, NOW, make_catalogue, make_log, make_window
 
 from recsys_cli.data.schema import HOUR
-from recsys_cli.retrieval import Reason, base
-from recsys_cli.retrieval.base import usual_age
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig, Trending, TrendingConfig
-from recsys_cli.retrieval.uniform import Random, RandomConfig
+from recsys_cli.retrieval import eligibility
+from recsys_cli.retrieval.eligibility import usual_age
+from recsys_cli.retrieval.exploration.random_items import Random, RandomConfig
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig, Trending, TrendingConfig
+from recsys_cli.retrieval.reason import Reason
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_trending_leans_to_the_topics_of_the_user(plaza):
 
 def test_trending_against_the_items_own_usual_rate_prefers_the_new_rise(plaza):
     flat = Trending(TrendingConfig(topic_boost=0))._weights(plaza.state)
-    lifted = Trending(TrendingConfig(topic_boost=0, baseline_power=1))._weights(plaza.state)
+    lifted = Trending(TrendingConfig(topic_boost=0, baseline_exponent=1))._weights(plaza.state)
     mean_life_days = 0.25 / np.log(2)
     np.testing.assert_allclose(lifted[1] / flat[1], (1 + 1) / (2 * mean_life_days / 2 + 1), rtol=1e-5)
     assert lifted[0] < flat[0]
@@ -75,11 +76,11 @@ def test_uniform_draw_is_even_repeatable_and_says_its_propensity():
 @pytest.mark.parametrize(("ages", "expected"), [([1, 2, 3, 40, 50, 60, 70, 80], 3), ([50, 60, 70, 80], None)])
 def test_usual_age_is_found_where_age_matters(ages, expected, monkeypatch):
     """Items are 1 to 80 days old; people click those of the given ages, 30 minutes ago."""
-    monkeypatch.setattr(base, "FEW_ITEMS", 2)
+    monkeypatch.setattr(eligibility, "FEW_ITEMS", 2)
     catalogue = make_catalogue(400, [-1] * 8, [NOW - d * DAY for d in (1, 2, 3, 40, 50, 60, 70, 80)])
     clicked = [[1, 2, 3, 40, 50, 60, 70, 80].index(a) for a in ages[: 3 if expected else 4]]
     rows = [(u, clicked[u % len(clicked)], NOW - HOUR // 2) for u in range(400)]
     limit = usual_age(make_window(catalogue, make_log(rows)).state)
-    monkeypatch.setattr(base, "FEW_ITEMS", 3)
+    monkeypatch.setattr(eligibility, "FEW_ITEMS", 3)
     assert usual_age(make_window(catalogue, make_log(rows)).state) is None
     assert limit is None if expected is None else limit == pytest.approx(expected, abs=0.05)

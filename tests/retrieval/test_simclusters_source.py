@@ -6,9 +6,9 @@ from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, plan
 from sklearn.metrics import adjusted_rand_score
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import Reason
-from recsys_cli.retrieval.communities import Similarities, find_communities
-from recsys_cli.retrieval.simclusters import SimClusters, SimClustersConfig
+from recsys_cli.retrieval.graph.communities import Similarities, find_communities
+from recsys_cli.retrieval.graph.simclusters import SimClusters, SimClustersConfig
+from recsys_cli.retrieval.reason import Reason
 
 
 def planted_graph(seed: int, n: int, groups: int, inside: float, between: float):
@@ -129,7 +129,7 @@ def test_weights_halve_with_the_half_life():
     catalogue = make_catalogue(20, [*range(20), -1], [NOW - 9 * DAY] * 21)
     log = make_log([(0, 20, NOW - 2 * DAY), (10, 20, NOW - 1 * DAY)])
     window = make_window(catalogue, log, follows=edges(pairs))
-    source = fit(window, min_followers=1, norm_power=0.0, item_half_life_days=1.0)
+    source = fit(window, min_followers=1, norm_exponent=0.0, item_half_life_days=1.0)
     assert source.count == 2
     given = source.score(window.state, np.array([1, 11]), np.array([[20], [20]]))[:, 0]
     np.testing.assert_allclose(given[0] / given[1], 0.5, rtol=1e-5)

@@ -5,13 +5,13 @@ import pytest
 from planted import NOW, make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.als import AlsConfig
-from recsys_cli.retrieval.dense import nearest_rows
-from recsys_cli.retrieval.neighbours import ItemNeighboursConfig
-from recsys_cli.retrieval.popularity import PopularityConfig
+from recsys_cli.retrieval.factors.als import AlsConfig
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighboursConfig
+from recsys_cli.retrieval.popularity.popularity import PopularityConfig
+from recsys_cli.retrieval.registry import make
+from recsys_cli.retrieval.vectors.nearest import nearest_rows
 
-CONFIGS = {"als": AlsConfig(factors=16, iterations=5), "item_neighbours": ItemNeighboursConfig()}
+CONFIGS = {"als": AlsConfig(dim=16, epochs=5), "item_neighbours": ItemNeighboursConfig()}
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,21 @@ from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import OPTIONAL, SOURCES, default_retrieval, make
-from recsys_cli.retrieval.base import chunks, settle_seen
+from recsys_cli.retrieval.batches import chunks
+from recsys_cli.retrieval.config import settle_seen
 from recsys_cli.retrieval.pairs import best_pairs, find_pairs, sum_pairs, without_pairs
+from recsys_cli.retrieval.registry import OPTIONAL, SOURCES, default_retrieval, make
 
 SMALL_NETWORK = {"dim": 32, "layers": 1, "epochs": 20, "batch_size": 512, "learning_rate": 0.01, "dropout": 0.4}
 SMALL = {
     "twhin": {"dim": 32, "epochs": 6, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.02},
     "lightgcn": {"dim": 32, "epochs": 10, "batch_size": 512, "uniform_negatives": 64},
-    "bpr": {"factors": 16},
+    "bpr": {"dim": 16},
     "repeat_consumption": {"neighbours": 20, "within_decay": 1.0, "group_decay": 1.0},
     "fresh": {"max_age_days": 60, "max_impressions": 1_000_000},
-    "svd": {"factors": 8},
-    "nmf": {"factors": 8},
-    "als": {"factors": 16, "iterations": 5},
+    "svd": {"dim": 8},
+    "nmf": {"dim": 8},
+    "als": {"dim": 16, "epochs": 5},
     "two_tower": {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
     },
@@ -175,7 +176,7 @@ import sys, numpy as np
 sys.path.insert(0, {str(__file__.rsplit("/", 1)[0])!r})
 from pathlib import Path
 from planted import *
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 catalogue, log, follows = planted()
 state = make_window(catalogue, log, {CUT}, follows).state
 configs = {SMALL!r}

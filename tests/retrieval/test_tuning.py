@@ -8,10 +8,10 @@ from planted import DAY, NOW, make_catalogue, make_log, make_window, planted
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import make
-from recsys_cli.retrieval.linear import EaseConfig
-from recsys_cli.retrieval.neighbours import ItemNeighboursConfig
-from recsys_cli.retrieval.popularity import PopularityConfig
+from recsys_cli.retrieval.linear.ease_slim import EaseConfig
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighboursConfig
+from recsys_cli.retrieval.popularity.popularity import PopularityConfig
+from recsys_cli.retrieval.registry import make
 from recsys_cli.retrieval.tuning import ahead, choose_history_weighting, half_lives, tune_source
 
 WALKERS, ITEMS = 150, 60

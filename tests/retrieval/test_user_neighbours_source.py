@@ -5,8 +5,8 @@ import pytest
 from planted import make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval.neighbours import ItemNeighbours, ItemNeighboursConfig
-from recsys_cli.retrieval.user_neighbours import UserNeighbours, UserNeighboursConfig
+from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, ItemNeighboursConfig
+from recsys_cli.retrieval.neighbours.user_neighbours import UserNeighbours, UserNeighboursConfig
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, planted
 
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import Reason
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.social_graph import RandomWalk, RandomWalkConfig, TwoHop, TwoHopConfig
+from recsys_cli.retrieval.graph.social_graph import RandomWalk, RandomWalkConfig, TwoHop, TwoHopConfig
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.reason import Reason
 
 ANN, BOB, CID, DAN, EVE = range(5)
 
@@ -72,7 +72,7 @@ def test_walks_visit_as_often_as_the_chain_says():
     touched[tuple(np.array(rows).T)] = 1
     log = make_log([(u, i, NOW - DAY + n) for n, (u, i) in enumerate(rows)])
     window = make_window(make_catalogue(12, [-1] * 9), log)
-    config = RandomWalkConfig(walks=40_000, steps=5, restart=0.3, degree_power=0.0, exclude_seen=False)
+    config = RandomWalkConfig(walks=40_000, steps=5, restart=0.3, degree_exponent=0.0, exclude_seen=False)
     to_item = touched / np.maximum(touched.sum(axis=1, keepdims=True), 1)
     to_user = (touched / np.maximum(touched.sum(axis=0), 1)).T
     at, visits = np.eye(12)[3], np.zeros(9)

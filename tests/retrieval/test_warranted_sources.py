@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from planted import DAY, NOW, make_catalogue, make_log
 
-from recsys_cli.data.windows import Windows
+from recsys_cli.data.windows.windows import Windows
 from recsys_cli.pipeline.config import FilterConfig, PipelineConfig
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.training.warranted import settle_repeats, unwarranted
 
 MINUTE = 60_000_000

@@ -7,8 +7,8 @@ import pytest
 
 from recsys_cli.ranking.kind import RankerKind
 from recsys_cli.ranking.registry import RANKERS
-from recsys_cli.retrieval import SOURCES
-from recsys_cli.retrieval.popularity import Popularity
+from recsys_cli.retrieval.popularity.popularity import Popularity
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.testing import check_ranker, check_retriever
 
 NETWORK = {"epochs": 1, "min_steps": 40, "batch_size": 128, "learning_rate": 1e-2, "average": False}
@@ -27,7 +27,7 @@ def test_every_ranker_keeps_the_contract(kind):
 
 @pytest.mark.parametrize("kind", ["popularity", "item_neighbours", "ease", "in_network", "als"])
 def test_sources_keep_the_contract(kind):
-    check_retriever(SOURCES[kind], SOURCES[kind].config_type(**{"als": {"iterations": 3}}.get(kind, {})))
+    check_retriever(SOURCES[kind], SOURCES[kind].config_type(**{"als": {"epochs": 3}}.get(kind, {})))
 
 
 def broken(**parts) -> RankerKind:

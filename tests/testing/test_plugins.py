@@ -17,7 +17,10 @@ from typing import Literal
 
 import numpy as np
 
-from recsys_cli.retrieval.base import Retriever, RetrieverConfig, eligible, topk
+from recsys_cli.retrieval.base import Retriever
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.eligibility import eligible
+from recsys_cli.retrieval.topk import topk
 
 class NewestConfig(RetrieverConfig):
     """The newest items first."""
@@ -97,7 +100,7 @@ def test_a_yaml_file_names_the_kinds_of_an_installed_package(install):
 def test_the_kinds_of_the_package_keep_the_contracts(install, check):
     done = install()(
         "-c", "from recsys_cli.testing import check_ranker, check_retriever;"
-        f"from recsys_cli.retrieval import SOURCES; from recsys_cli.ranking.registry import RANKERS; {check}",
+        f"from recsys_cli.retrieval.registry import SOURCES; from recsys_cli.ranking.registry import RANKERS; {check}",
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.split_rows import HISTORY, TEST
-from recsys_cli.data.windows import make_split
+from recsys_cli.data.windows.row_windows import HISTORY, TEST
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
 from recsys_cli.training.folds import crosswise, folds_of, rows_of_side
 from recsys_cli.training.impressions import spec_of

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import make_split
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.pipeline.bundle import read_bundle, write_bundle
 from recsys_cli.pipeline.order import WEIGHTED, Order
@@ -18,7 +18,7 @@ from recsys_cli.pipeline.request_rows import TAKEN, joined
 from recsys_cli.pipeline.requests import moment_of, moments_between, request_rows
 from recsys_cli.pipeline.scoring import similarities
 from recsys_cli.progress import Progress
-from recsys_cli.retrieval import SOURCES
+from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
 from recsys_cli.training.bundles import draft_bundle
 from recsys_cli.training.impressions import spec_of

@@ -9,10 +9,10 @@ import pytest
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import DataError
-from recsys_cli.world.behaviour import slate_fatigue
 from recsys_cli.world.config import ACTIONS
 from recsys_cli.world.model import Model
 from recsys_cli.world.people import DEVICES
+from recsys_cli.world.responses import slate_fatigue
 from recsys_cli.world.simulate import EdgeSet
 from recsys_cli.world.simulator import World
 from recsys_cli.world.visits import SURFACES

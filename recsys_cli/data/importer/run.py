@@ -83,7 +83,7 @@ def _import(
             finally:
                 job.close()
         if manifest is not None:
-            return summary(job, manifest, target, time.perf_counter() - start)
+            return summary(job.rejects, job.told, manifest, target, time.perf_counter() - start)
 
 
 class Import:

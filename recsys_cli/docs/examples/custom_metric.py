@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys_cli import RecommendationEngine
 from recsys_cli.data.dataset import Dataset
-from recsys_cli.data.windows import split_again
+from recsys_cli.data.windows.split import split_again
 from recsys_cli.evaluation.ranking_metrics import bootstrap_means
 
 

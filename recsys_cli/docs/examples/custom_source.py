@@ -14,11 +14,16 @@ import numpy as np
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.state import State
-from recsys_cli.data.windows import WindowsConfig, make_split
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.evaluation.ranking_metrics import accuracy, bootstrap_means
 from recsys_cli.evaluation.truth import find_truth
-from recsys_cli.retrieval.base import Reason, Retriever, RetrieverConfig, eligible, topk
-from recsys_cli.retrieval.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.base import Retriever
+from recsys_cli.retrieval.config import RetrieverConfig
+from recsys_cli.retrieval.eligibility import eligible
+from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
+from recsys_cli.retrieval.reason import Reason
+from recsys_cli.retrieval.topk import topk
 
 
 class LoyalConfig(RetrieverConfig):

@@ -1,0 +1,1 @@
+"""Windows: what is learned from, what is trained on, what only measures."""

@@ -1,0 +1,1 @@
+"""Items alike by what they say and are about."""

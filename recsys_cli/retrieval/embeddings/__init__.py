@@ -1,0 +1,1 @@
+"""Embeddings that torch trains: two towers, LightGCN, TwHIN."""

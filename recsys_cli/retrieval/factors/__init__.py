@@ -1,0 +1,1 @@
+"""Factorisations of who touched what."""

@@ -1,0 +1,1 @@
+"""Sources that read who follows whom."""

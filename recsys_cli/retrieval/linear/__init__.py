@@ -1,0 +1,1 @@
+"""Items scored by a matrix of items × items: EASE, SLIM, graph filters."""

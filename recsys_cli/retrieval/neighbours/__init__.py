@@ -1,0 +1,1 @@
+"""Items and users alike by those whom they share."""

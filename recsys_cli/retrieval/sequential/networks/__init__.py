@@ -1,0 +1,1 @@
+"""Networks over the order of what people did: GRU4Rec, SASRec, BERT4Rec."""
