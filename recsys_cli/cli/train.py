@@ -59,7 +59,7 @@ def train(
         "durations": manifest.durations,
         "metrics": manifest.metrics,
         "notes": manifest.notes,
-        "warnings": below_best_part(manifest.metrics.get("order", {}), config.pipeline.order),
+        "warnings": below_best_part(manifest.metrics.get("order", {}), **config.pipeline.order.model_dump()),
     }
     call.emit(document, lambda console: _render(console, document), _rows(document))
 

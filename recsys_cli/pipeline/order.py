@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from recsys_cli.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from recsys_cli.pipeline.config import OrderConfig
 
 MERGE, FUSION, WEIGHTED, LIGHT, RELEVANCE, HEAVY = "merge", "fusion", "weighted_fusion", "light", "relevance", "heavy"
 OF_SOURCES = (MERGE, FUSION, WEIGHTED)
@@ -99,12 +95,11 @@ def best_part(account: dict, side: str = "known", order: str = CHOSEN) -> tuple[
     return best, parts[best], figures[order]
 
 
-def below_best_part(account: dict, config: OrderConfig) -> list[str]:
+def below_best_part(account: dict, known: str = CHOSEN, new: str = CHOSEN) -> list[str]:
     """A sentence for each side whose lists are put in an order that the best single source beats on the validation
-    window, as happens where the settings name one."""
+    window, as happens where the settings name one: `known` or `new`."""
     out = []
-    for side, people in SIDES.items():
-        named = getattr(config, side)
+    for (side, people), named in zip(SIDES.items(), (known, new), strict=True):
         found = best_part(account, side, named)
         if found is not None and found[2] < found[1]:
             order = account[side]["chosen"] if named == CHOSEN else named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from recsys_cli.training.job import TrainingJob, train
+from recsys_cli.training.job import TrainingJob
+from recsys_cli.training.train import train
 
 __all__ = ["TrainingJob", "train"]

@@ -68,7 +68,7 @@ def test_an_order_below_the_best_source_is_warned_of_whoever_named_it(named):
     figures = measured(np.random.default_rng(4), 100, popularity=0.1, als=0.3, fusion=0.4)
     wanted = "auto" if named else "popularity"  # by pipeline.order, or by ranking.choose
     _, account = choose(figures, np.ones(100, bool), "NDCG@10", seed=0, wanted=wanted)
-    (line,) = below_best_part(account, OrderConfig(**named))
+    (line,) = below_best_part(account, **named)
     best, worse = (account["known"]["figures"][n]["value"] for n in ("als", "popularity"))
     assert line == (
         f"lists of people with a history are ordered by popularity, which has {worse:.4f} on the validation window, "
@@ -79,14 +79,14 @@ def test_an_order_below_the_best_source_is_warned_of_whoever_named_it(named):
 def test_nothing_is_warned_of_where_the_order_is_no_worse_or_was_not_compared():
     figures = measured(np.random.default_rng(4), 100, popularity=0.1, als=0.3, fusion=0.4)
     _, account = choose(figures, np.ones(100, bool), "NDCG@10", seed=0)
-    assert below_best_part(account, OrderConfig()) == [] == below_best_part(account, OrderConfig(known="als"))
-    assert below_best_part(account, OrderConfig(known="heavy")) == [] == below_best_part({}, OrderConfig())
+    assert below_best_part(account) == [] == below_best_part(account, known="als")
+    assert below_best_part(account, known="heavy") == [] == below_best_part({})
 
 
 def test_new_people_are_warned_of_apart():
     figures = measured(np.random.default_rng(4), 100, popularity=0.3, als=0.1)
     _, account = choose(figures, np.zeros(100, bool), "NDCG@10", seed=0, wanted="als")
-    (line,) = below_best_part(account, OrderConfig())
+    (line,) = below_best_part(account)
     assert line.startswith("lists of new people are ordered by als")
 
 

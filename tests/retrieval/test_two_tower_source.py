@@ -8,9 +8,10 @@ import torch
 from planted import DAY, NOW, make_log, make_window, planted
 
 from recsys_cli.progress import Progress
+from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, sampled_softmax
 from recsys_cli.retrieval.embeddings.two_tower import TwoTower
 from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
-from recsys_cli.retrieval.embeddings.two_tower_trainer import Examples, Table, TowerTrainer, log_q, sampled_softmax
+from recsys_cli.retrieval.embeddings.two_tower_trainer import Examples, TowerTrainer
 
 SMALL = TwoTowerConfig(
     dim=32, hidden=32, epochs=3, patience=3, batch_size=256, uniform_negatives=64, learning_rate=0.01

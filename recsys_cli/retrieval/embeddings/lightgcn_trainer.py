@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.retrieval.batches import chunks
-from recsys_cli.retrieval.embeddings.two_tower_trainer import log_q, sampled_softmax
+from recsys_cli.retrieval.embeddings.sampled_softmax import log_q, sampled_softmax
 from recsys_cli.retrieval.linear.item_filter import leading_space
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from recsys_cli.retrieval.embeddings.two_tower_trainer import Table, log_q, sampled_softmax
+from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, sampled_softmax
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.embeddings.twhin_config import TwhinConfig

@@ -1,0 +1,194 @@
+"""A training from its settings to the run that is published: the steps in their order."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from recsys_cli.artifacts.runs import Run
+from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.windows.split import make_split
+from recsys_cli.errors import ConfigError, DataError, RecsysError
+from recsys_cli.pipeline.order import check_named
+from recsys_cli.progress import Progress
+from recsys_cli.ranking.registry import RANKERS
+from recsys_cli.retrieval.base import Retriever, Window
+from recsys_cli.retrieval.registry import SOURCES
+from recsys_cli.safety.models import FOLDER, SafetyModels
+from recsys_cli.settings import Settings
+from recsys_cli.tracelog import SILENT, TraceLog
+from recsys_cli.training import requests
+from recsys_cli.training import sources as choice
+from recsys_cli.training.bundles import publish_bundle
+from recsys_cli.training.fitting import as_settled, blank_sources, fit_sources, fresh_sources, recall_of
+from recsys_cli.training.impressions import actions_to_learn, spec_of
+from recsys_cli.training.job import TrainingJob
+from recsys_cli.training.rankers import learned_again, rankers_crosswise, rankers_in_time
+from recsys_cli.training.reuse import category_names, taken_over, warm_start
+from recsys_cli.training.warranted import settle_repeats
+
+PACKAGES = ("numpy", "polars", "torch", "implicit", "scikit-learn", "onnxruntime", "recsys-cli")
+
+
+def train(
+    settings: Settings,
+    *,
+    final: bool = False,
+    refit: bool = True,
+    resume: bool = False,
+    only: Sequence[str] = (),
+    warm: str | None = None,
+    progress: Progress | None = None,
+    trace: TraceLog = SILENT,
+) -> Run:
+    """Train a run and publish it as the current one.
+
+    The run has two halves: what is measured was fitted on nothing of the test window, and what is served was refitted
+    on everything afterwards. refit: without it what is measured is served too. final: hold nothing out to measure on;
+    such a run cannot be evaluated. resume: go on from where a
+    killed training of the same settings and data stopped. only: fit these sources and take the others over from
+    the run in use (see `taken_over`). warm: id of a run with whose rankers these begin ("current": the one in use);
+    ArtifactError where they do not fit. Raises DataError where the data cannot be trained on, and leaves every
+    earlier run as it was.
+    """
+    dataset = Dataset.open(settings.paths.data)
+    if not dataset.log.positive.any():
+        raise DataError(
+            f"{dataset.path}: no impression carries a positive action",
+            "there is nothing to learn from; check the actions of the import mapping",
+        )
+    if settings.ranking.precision == "int8" and not RANKERS[settings.ranking.heavy.kind].quantisable:
+        raise ConfigError(
+            f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
+            "trees have no matrix products: set it to float32",
+        )
+    check_named(settings.ranking.choose, settings.retrieval)
+    models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
+    dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
+    split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
+    job = TrainingJob(
+        settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,
+        refit=refit and not final,
+    )
+    job.safety, job.metrics["safety"] = models, scored
+    taken = taken_over(job, only) if only else {}
+    job.warm = None if warm is None else warm_start(job, warm)
+    with _alone(job.work):
+        for message in split.messages:
+            job.progress.message(message)
+        return _run(job, resume, taken)
+
+
+@contextmanager
+def _alone(work: Path):
+    """Keeps a second training of the same settings and data out of a work folder that is in use."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    path = work.with_suffix(".lock")
+    with open(path, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecsysError(
+                "another training of the same settings and data is running",
+                "wait for it, or use another --artifacts-dir",
+            ) from None
+        yield
+        path.unlink(missing_ok=True)
+
+
+def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
+    """taken: checkpoints of the run in use → their places below the work folder."""
+    started = time.perf_counter()
+    if not resume:
+        shutil.rmtree(job.work, ignore_errors=True)
+    elif not job.work.is_dir():
+        job.progress.message("nothing to resume for these settings and data: training from the start")
+    served = ("served",) if job.refit or job.final else ()
+    for folder in ("checkpoints", "history", "validation", "progress/trial", *served):
+        (job.work / folder).mkdir(parents=True, exist_ok=True)
+    for path, place in taken.items():
+        shutil.copyfile(path, job.work / place)
+    with job.step("read data"):
+        job.lesson = requests.lesson_of(job)
+        settle_repeats(job)
+        window = job.window(job.lesson.dataset.log, job.lesson.windows.history_end)
+    sources = blank_sources(job)
+    answers = choice.answers_of(job, window)
+    sources = choice.wanted_kinds(job, sources, answers)
+    job.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
+    early = _early_sources(job, sources, window, answers)
+    sources = {name: SOURCES[source.config.kind](source.config) for name, source in early.items()}
+    with job.step("recall of sources"):
+        job.metrics["sources"] = recall_of(job, early, window)
+    spec = spec_of(job, early)
+    if job.warm is not None:
+        job.warm = replace(job.warm, now=category_names(spec, job.dataset.catalogue.names))
+    learned, late = None, None
+    if job.unordered and not actions_to_learn(job):
+        rankers = rankers_crosswise(job, spec, early)
+    else:
+        rankers, learned = rankers_in_time(job, spec, early, fresh_sources(job, sources, early, answers))
+    if not job.final:
+        with job.step("sources on everything before the test window"):
+            window = job.window(job.dataset.log, job.windows.test_start)
+            late = fit_sources(job, sources, window, "checkpoints")
+        with job.step("bundle that is measured"):
+            publish_bundle(job, spec, late, rankers, job.dataset if job.refit else job.whole,
+                           "measured" if job.refit else "bundle")
+    if job.refit or job.final:
+        with job.step("rankers on requests of the test window"):
+            rankers = learned_again(job, spec, late, rankers, learned)
+        with job.step("sources on everything"):
+            log = job.whole.log
+            served = fit_sources(job, sources, job.window(log, int(log.time[-1]) + 1, everybody=True), "served")
+        with job.step("bundle that is served"):
+            publish_bundle(job, spec, served, rankers, job.whole, "bundle")
+    job.durations["total"] = round(time.perf_counter() - started, 3)
+    for folder in ("progress", "validation"):
+        shutil.rmtree(job.work / folder)
+    return job.store.publish(job.work, _manifest(job))
+
+
+def _early_sources(
+    job: TrainingJob, sources: dict[str, Retriever], window: Window, answers: choice.Answers
+) -> dict[str, Retriever]:
+    """The sources fitted on the history window, those that find next to nothing left out, with the settings that
+    the ranker's window speaks for."""
+    with job.step("sources on the history window"):
+        settled = choice.remembered(job, sources)
+        ready = {name: SOURCES[config.kind](config) for name, config in settled.items()}
+        early = fit_sources(job, ready, window, "history")
+        early |= fit_sources(job, {n: s for n, s in sources.items() if n not in settled}, window, "progress/trial")
+        if not early:
+            raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
+    with job.step("settings of sources"):
+        early = choice.without_weak(job, early, window, answers)
+        found = choice.tune(job, {n: s for n, s in early.items() if n not in settled}, window, answers)
+    with job.step("sources on the history window as settled"):
+        return {n: as_settled(job, n, early[n], found.get(n), window) for n in sources if n in early}
+
+
+def _manifest(job: TrainingJob) -> dict:
+    """What the manifest of the run tells of the training."""
+    m = job.dataset.manifest
+    return {
+        "settings": job.settings.model_dump(mode="json"),
+        "seed": job.settings.seed,
+        "final": job.final,
+        "dataset": {"path": str(job.dataset.path), "name": m.name, "digest": m.digest},
+        "windows": job.windows,
+        "warm_start": None if job.warm is None else job.warm.run,
+        "models_end": int(job.whole.log.time[-1]) + 1 if job.refit or job.final else job.windows.test_start,
+        "refitted": job.refit,
+        "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "durations": job.durations,
+        "metrics": job.metrics,
+        "notes": job.notes,
+    }
