@@ -26,7 +26,7 @@ from recsys_cli.safety.models import FOLDER, SafetyModels
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
-BUNDLE_VERSION = 6
+BUNDLE_VERSION = 7
 RELEVANCE_FOLDER = Path("ranking") / "relevance"
 
 
