@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from recsys_cli.errors import RecsysError
+from recsys_cli.errors import RecsysError, UsageError
+
+PLACEHOLDERS = (".gitkeep",)
+"""Files that keep an empty folder in a repository: nobody minds a dataset beside them, and they stay."""
 
 
 def _beside(path: Path) -> Path:
@@ -53,30 +57,106 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def _nothing(folder: Path) -> Collection[str]:
+    return ()
+
+
+def foreign_files(folder: Path, ours: Callable[[Path], Collection[str]]) -> Iterator[str]:
+    """What a folder holds, below it too, that is none of `ours` (names relative to it); links are never ours.
+
+    Names come in order, folder by folder; a missing folder holds nothing. Raises OSError where one cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    if not folder.is_dir():
+        return
+    mine = set(ours(folder))
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in sorted(files + links):
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            if relative not in mine or path.is_symlink():
+                yield relative
+
+
+def require_ours(
+    path: str | os.PathLike, ours: Callable[[Path], Collection[str]] = _nothing, *, keep: bool = False
+) -> None:
+    """Raises UsageError naming the first file at `path` that writing a folder there would remove and that is none of
+    `ours`; with `keep` such files stay, and only a file in the place of the folder is refused."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file", "name a folder of its own")
+    first = next((name for name in foreign_files(path, ours) if name not in PLACEHOLDERS), None)
+    if first is not None and not keep:
+        raise UsageError(
+            f"{path} holds {first}, which no earlier output of this kind put there",
+            "name a folder of its own, or move the file away",
+        )
+
+
+def _carry_foreign(place: Path, temporary: Path, ours: Callable[[Path], Collection[str]]) -> None:
+    """Give the new folder what is foreign in the old one, before either moves, so that it is lost at no moment."""
+    for name in list(foreign_files(place, ours)):
+        target = temporary / name
+        if os.path.lexists(target):
+            raise UsageError(f"{place / name} stands where this command writes, and is not its own", "move it away")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(place / name, target, follow_symlinks=False)
+        except OSError:
+            if not (place / name).is_file() and not (place / name).is_symlink():
+                raise
+            shutil.copy2(place / name, target, follow_symlinks=False)
+
+
 @contextlib.contextmanager
-def atomic_dir(path: str | os.PathLike, *, replace: bool = True) -> Iterator[Path]:
+def atomic_dir(
+    path: str | os.PathLike, *, ours: Callable[[Path], Collection[str]] = _nothing, keep: bool = False
+) -> Iterator[Path]:
     """Yield an empty folder beside `path`; move it there when the block ends well, remove it otherwise.
 
-    With `replace` an existing folder is swapped out first and removed last, so that a reader finds the
-    old one or the new one. Raises RecsysError where the disk refuses or the place is taken.
+    A folder that is there is swapped out first and removed last, so that a reader finds the old one or the new one;
+    a link to a folder is followed. ours: folder → files below it that an earlier output put there, which alone may be
+    replaced. keep: other files stay where they are instead of being refused. Raises UsageError naming the first
+    foreign file, before the block and again after it; RecsysError where the disk refuses.
     """
-    path = Path(path)
-    temporary = _beside(path)
+    place = Path(os.path.realpath(path))
+    temporary = _beside(place)
     try:
-        with _disk_errors(path):
-            if path.exists() and not replace:
-                raise RecsysError(f"{path} exists already", "choose another name or remove it first")
+        with _disk_errors(Path(path)):
+            require_ours(path, ours, keep=keep)
             temporary.mkdir(parents=True)
             yield temporary
-            if path.exists():
-                old = _beside(path)
-                os.replace(path, old)
-                os.replace(temporary, path)
+            require_ours(path, ours, keep=keep)
+            if place.exists():
+                _carry_foreign(place, temporary, ours)
+                old = _beside(place)
+                os.replace(place, old)
+                os.replace(temporary, place)
                 shutil.rmtree(old, ignore_errors=True)
             else:
-                os.replace(temporary, path)
+                os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def claim_folder(parent: Path, label: str) -> Path:
+    """Make a folder `label` below `parent`, or `label-2`, `label-3`, … where that is taken; nobody else gets it.
+
+    Making a folder either makes it or fails, however many try at once. What is to stand there is then moved over it.
+    """
+    with _disk_errors(parent / label):
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = parent / (label if number == 1 else f"{label}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
 
 
 def file_digest(path: str | os.PathLike) -> str:
