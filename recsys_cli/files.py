@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
 import shutil
+import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -32,23 +35,49 @@ def _disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _final(path: Path) -> Path:
+    """Where a path leads: links are followed, but not those of /proc, behind which open files and pipes stand."""
+    place = Path(os.path.abspath(path))
+    for _ in range(40):  # as many as the kernel follows
+        place = Path(os.path.realpath(place.parent), place.name)
+        if place.is_relative_to("/proc") or not place.is_symlink():
+            return place
+        place = place.parent / os.readlink(place)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def _is_stream(place: Path) -> bool:
+    """Whether something stands at `place` that is written through: a pipe, a device, a file that is open already."""
+    return os.path.exists(place) and (place.is_relative_to("/proc") or not stat.S_ISREG(os.stat(place).st_mode))
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it there when the block ends well, remove it otherwise.
+    """Yield a temporary path; move it to `path` when the block ends well, remove it otherwise.
 
-    Raises RecsysError where the disk refuses (full, read-only, no such folder); `path` is then as it was.
+    A link is followed and stays. Into a pipe or a device the content is copied when the block ends well. Raises
+    RecsysError where the disk refuses (full, read-only, no such folder); `path` is then as it was.
     """
     path = Path(path)
-    temporary = _beside(path)
-    try:
-        with _disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as cleanup, _disk_errors(path):
+        place = _final(path)
+        stream = _is_stream(place)
+        if stream:
+            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="recsys-"))
+            temporary = Path(folder, "output")
+        else:
+            temporary = _beside(place)
+            cleanup.callback(temporary.unlink, missing_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if stream:
+            # never created, never cut off: what was appended to before is appended to
+            with open(temporary, "rb") as source, open(os.open(place, os.O_WRONLY | os.O_APPEND), "wb") as target:
+                shutil.copyfileobj(source, target)
+            return
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, place)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
