@@ -7,9 +7,9 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import stat
-import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -63,6 +63,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         place = _final(path)
         stream = _is_stream(place)
         if stream:
+            import tempfile
+
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="recsys-"))
             temporary = Path(folder, "output")
         else:
@@ -186,6 +188,23 @@ def claim_folder(parent: Path, label: str) -> Path:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
                 return folder
+
+
+def is_name(name: object) -> bool:
+    """Whether a text can name one file or folder in every place: letters, digits, `_`, `-` and `.`, the first of them
+    a letter, a digit or `_`, and at most 120 bytes."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) is not None and len(name.encode()) <= 120
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of a file `name`, a/b/c, below a folder; None where it would lie elsewhere, links followed.
+
+    Such names come from files that anybody may have written.
+    """
+    if not isinstance(name, str) or "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        return None
+    path = folder / name
+    return path if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)) else None
 
 
 def file_digest(path: str | os.PathLike) -> str:
