@@ -144,6 +144,11 @@ def test_recommend_for_everybody_writes_the_same_slates_in_any_number_of_shards(
     assert one.select(key).equals(many.select(key))
     expected = engine.bundle.item_ids.external(engine.slates(np.arange(150)).items.ravel())
     assert one["item_id"].to_list() == expected
+    trained.ok("recommend", "--all", "--output", "many.parquet", "--shards", "2")  # its own parts it replaces
+    assert len(list((trained.folder / "many.parquet").glob("part-*.parquet"))) == 2
+    (trained.folder / "many.parquet" / "thesis.txt").write_text("precious")
+    told = trained.refused(2, "recommend", "--all", "--output", "many.parquet", "--shards", "2")
+    assert "thesis.txt" in told and (trained.folder / "many.parquet" / "thesis.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
