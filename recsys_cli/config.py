@@ -10,11 +10,12 @@ import copy
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.files import is_name
 
 
 class Section(BaseModel):
@@ -24,6 +25,15 @@ class Section(BaseModel):
     renamed: ClassVar[dict[str, str]] = {}
     """Name that a key once had → the name it has, to be told where the old one is refused."""
 
+
+def _component(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"{name[:80]!r} cannot be a name: letters, digits, _, - and . make one, and no . begins it")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_component)]
+"""A name that a folder or a file gets too, so that it must be one part of a path."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -252,8 +262,10 @@ def _explain(
     # an unknown key is the likeliest root of the others
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     keys = tuple(problem["loc"])
-    written = _as_written(tree, keys)
+    named = keys[-1:] == ("[key]",)  # what is wrong is a key, not what stands under it
+    written = _as_written(tree, keys[:-1] if named else keys)
     where = _place(written, path, layers)
+    written = written[:-1] if named else written
     dotted = ".".join(str(k) for k in written)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
@@ -276,7 +288,7 @@ def _explain(
             f"did you mean {close!r}?" if close else None,
         )
     given = problem["input"]
-    shown = "" if isinstance(given, dict) else f" (given: {given!r})"
+    shown = "" if isinstance(given, dict) or named else f" (given: {given!r})"
     return (
         f"{where}{dotted or 'the file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}",
         "run `recsys config schema` for what each key takes",

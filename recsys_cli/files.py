@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import itertools
 import os
+import re
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from recsys_cli.errors import RecsysError
+from recsys_cli.errors import RecsysError, UsageError
+
+PLACEHOLDERS = (".gitkeep",)
+"""Files that keep an empty folder in a repository: nobody minds a dataset beside them, and they stay."""
 
 
 def _beside(path: Path) -> Path:
@@ -28,23 +35,51 @@ def _disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _final(path: Path) -> Path:
+    """Where a path leads: links are followed, but not those of /proc, behind which open files and pipes stand."""
+    place = Path(os.path.abspath(path))
+    for _ in range(40):  # as many as the kernel follows
+        place = Path(os.path.realpath(place.parent), place.name)
+        if place.is_relative_to("/proc") or not place.is_symlink():
+            return place
+        place = place.parent / os.readlink(place)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def _is_stream(place: Path) -> bool:
+    """Whether something stands at `place` that is written through: a pipe, a device, a file that is open already."""
+    return os.path.exists(place) and (place.is_relative_to("/proc") or not stat.S_ISREG(os.stat(place).st_mode))
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it there when the block ends well, remove it otherwise.
+    """Yield a temporary path; move it to `path` when the block ends well, remove it otherwise.
 
-    Raises RecsysError where the disk refuses (full, read-only, no such folder); `path` is then as it was.
+    A link is followed and stays. Into a pipe or a device the content is copied when the block ends well. Raises
+    RecsysError where the disk refuses (full, read-only, no such folder); `path` is then as it was.
     """
     path = Path(path)
-    temporary = _beside(path)
-    try:
-        with _disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as cleanup, _disk_errors(path):
+        place = _final(path)
+        stream = _is_stream(place)
+        if stream:
+            import tempfile
+
+            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="recsys-"))
+            temporary = Path(folder, "output")
+        else:
+            temporary = _beside(place)
+            cleanup.callback(temporary.unlink, missing_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if stream:
+            # never created, never cut off: what was appended to before is appended to
+            with open(temporary, "rb") as source, open(os.open(place, os.O_WRONLY | os.O_APPEND), "wb") as target:
+                shutil.copyfileobj(source, target)
+            return
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, place)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -53,30 +88,123 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def _nothing(folder: Path) -> Collection[str]:
+    return ()
+
+
+def foreign_files(folder: Path, ours: Callable[[Path], Collection[str]]) -> Iterator[str]:
+    """What a folder holds, below it too, that is none of `ours` (names relative to it); links are never ours.
+
+    Names come in order, folder by folder; a missing folder holds nothing. Raises OSError where one cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    if not folder.is_dir():
+        return
+    mine = set(ours(folder))
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in sorted(files + links):
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            if relative not in mine or path.is_symlink():
+                yield relative
+
+
+def require_ours(
+    path: str | os.PathLike, ours: Callable[[Path], Collection[str]] = _nothing, *, keep: bool = False
+) -> None:
+    """Raises UsageError naming the first file at `path` that writing a folder there would remove and that is none of
+    `ours`; with `keep` such files stay, and only a file in the place of the folder is refused."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file", "name a folder of its own")
+    first = next((name for name in foreign_files(path, ours) if name not in PLACEHOLDERS), None)
+    if first is not None and not keep:
+        raise UsageError(
+            f"{path} holds {first}, which no earlier output of this kind put there",
+            "name a folder of its own, or move the file away",
+        )
+
+
+def _carry_foreign(place: Path, temporary: Path, ours: Callable[[Path], Collection[str]]) -> None:
+    """Give the new folder what is foreign in the old one, before either moves, so that it is lost at no moment."""
+    for name in list(foreign_files(place, ours)):
+        target = temporary / name
+        if os.path.lexists(target):
+            raise UsageError(f"{place / name} stands where this command writes, and is not its own", "move it away")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(place / name, target, follow_symlinks=False)
+        except OSError:
+            if not (place / name).is_file() and not (place / name).is_symlink():
+                raise
+            shutil.copy2(place / name, target, follow_symlinks=False)
+
+
 @contextlib.contextmanager
-def atomic_dir(path: str | os.PathLike, *, replace: bool = True) -> Iterator[Path]:
+def atomic_dir(
+    path: str | os.PathLike, *, ours: Callable[[Path], Collection[str]] = _nothing, keep: bool = False
+) -> Iterator[Path]:
     """Yield an empty folder beside `path`; move it there when the block ends well, remove it otherwise.
 
-    With `replace` an existing folder is swapped out first and removed last, so that a reader finds the
-    old one or the new one. Raises RecsysError where the disk refuses or the place is taken.
+    A folder that is there is swapped out first and removed last, so that a reader finds the old one or the new one;
+    a link to a folder is followed. ours: folder → files below it that an earlier output put there, which alone may be
+    replaced. keep: other files stay where they are instead of being refused. Raises UsageError naming the first
+    foreign file, before the block and again after it; RecsysError where the disk refuses.
     """
-    path = Path(path)
-    temporary = _beside(path)
+    place = Path(os.path.realpath(path))
+    temporary = _beside(place)
     try:
-        with _disk_errors(path):
-            if path.exists() and not replace:
-                raise RecsysError(f"{path} exists already", "choose another name or remove it first")
+        with _disk_errors(Path(path)):
+            require_ours(path, ours, keep=keep)
             temporary.mkdir(parents=True)
             yield temporary
-            if path.exists():
-                old = _beside(path)
-                os.replace(path, old)
-                os.replace(temporary, path)
+            require_ours(path, ours, keep=keep)
+            if place.exists():
+                _carry_foreign(place, temporary, ours)
+                old = _beside(place)
+                os.replace(place, old)
+                os.replace(temporary, place)
                 shutil.rmtree(old, ignore_errors=True)
             else:
-                os.replace(temporary, path)
+                os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def claim_folder(parent: Path, label: str) -> Path:
+    """Make a folder `label` below `parent`, or `label-2`, `label-3`, … where that is taken; nobody else gets it.
+
+    Making a folder either makes it or fails, however many try at once. What is to stand there is then moved over it.
+    """
+    with _disk_errors(parent / label):
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = parent / (label if number == 1 else f"{label}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+
+
+def is_name(name: object) -> bool:
+    """Whether a text can name one file or folder in every place: letters, digits, `_`, `-` and `.`, the first of them
+    a letter, a digit or `_`, and at most 120 bytes."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) is not None and len(name.encode()) <= 120
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of a file `name`, a/b/c, below a folder; None where it would lie elsewhere, links followed.
+
+    Such names come from files that anybody may have written.
+    """
+    if not isinstance(name, str) or "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        return None
+    path = folder / name
+    return path if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)) else None
 
 
 def file_digest(path: str | os.PathLike) -> str:

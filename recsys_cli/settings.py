@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import NonNegativeInt
 
-from recsys_cli.config import Section
+from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
@@ -35,7 +35,7 @@ class Settings(Section):
     paths: Paths = Paths()
     world: WorldConfig = WorldConfig()
     windows: WindowsConfig = WindowsConfig()
-    retrieval: dict[str, RetrieverSettings] = default_retrieval()
+    retrieval: dict[Name, RetrieverSettings] = default_retrieval()
     """Candidate sources by name. `pipeline.sourcing.shares` says how much each proposes."""
     tuning: TuningConfig = TuningConfig()
     features: FeatureConfig = FeatureConfig()

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from recsys_cli.errors import RecsysError
 from recsys_cli.files import atomic_dir, atomic_file, file_digest, write_bytes
 
 
@@ -26,7 +25,7 @@ def test_a_failing_write_leaves_the_earlier_file_and_no_litter(tmp_path):
 def test_a_folder_is_swapped_whole(tmp_path):
     target = tmp_path / "set"
     for content in ("one", "two"):
-        with atomic_dir(target) as folder:
+        with atomic_dir(target, ours=lambda folder: {"one.txt"}) as folder:
             (folder / f"{content}.txt").write_text(content)
     assert left(target) == ["two.txt"]
     assert left(tmp_path) == ["set"]
@@ -36,17 +35,11 @@ def test_an_interrupted_folder_leaves_the_earlier_one(tmp_path):
     target = tmp_path / "set"
     with atomic_dir(target) as folder:
         (folder / "one.txt").write_text("one")
-    with pytest.raises(KeyboardInterrupt), atomic_dir(target) as folder:
+    with pytest.raises(KeyboardInterrupt), atomic_dir(target, ours=left) as folder:
         (folder / "two.txt").write_text("two")
         raise KeyboardInterrupt
     assert left(target) == ["one.txt"]
     assert left(tmp_path) == ["set"]
-
-
-def test_a_taken_place_is_refused_without_replace(tmp_path):
-    (tmp_path / "set").mkdir()
-    with pytest.raises(RecsysError, match="exists already"), atomic_dir(tmp_path / "set", replace=False):
-        pass
 
 
 def test_a_full_disk_is_told_in_words_and_changes_nothing(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
+import orjson
 
 from recsys_cli.answers.data import AnswerData
 from recsys_cli.answers.reasons import label_of, reasons_of, source_lists
@@ -119,6 +120,24 @@ def _reasons(data: AnswerData, batch: SlateBatch) -> list[str]:
     return out
 
 
+MANIFEST_FILE = "_export.json"
+"""Says which files of a folder an export wrote; readers of Parquet folders pass over names that begin so."""
+
+
+def exported_files(folder: Path) -> set[str]:
+    """Names of the files in a folder that an earlier export wrote and nobody altered since; none without its
+    manifest."""
+    try:
+        document = orjson.loads((folder / MANIFEST_FILE).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return set()
+    files = document.get("files") if isinstance(document, dict) and "export_version" in document else None
+    if not isinstance(files, dict):
+        return set()
+    there = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    return {MANIFEST_FILE, *(name for name, size in files.items() if there.get(name) == size)}
+
+
 Serve = Callable[[int, int], Iterator[tuple["Sequence[int | str]", "SlateBatch"]]]
 """(start, stop) → ids and slates of the users from start to stop, batch by batch."""
 
@@ -136,7 +155,8 @@ def write_slates(
 ) -> Written:
     """Write the slates of so many users as the rows of `slate_table`.
 
-    target: a file, whole or not at all; a folder `part-*` of several files with `shards` above 1; or a stream. In CSV
+    target: a file, whole or not at all; a folder of several files `part-*` with `shards` above 1, in the
+    place of an earlier one (UsageError where it holds anything else); or a stream. In CSV
     the sources stand in one cell, separated by semicolons.
     """
     written = Written()
@@ -157,10 +177,12 @@ def write_slates(
                 written.rows = _write(stream, tables(0, users), kind)
         else:
             bounds = np.linspace(0, users, shards + 1).astype(int)
-            with atomic_dir(target) as folder:
+            with atomic_dir(target, ours=exported_files) as folder:
                 for s in range(shards):
                     with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
                         written.rows += _write(stream, tables(bounds[s], bounds[s + 1]), kind)
+                sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+                (folder / MANIFEST_FILE).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
     return written
 
 

@@ -14,6 +14,7 @@ artifacts/
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import shutil
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError, nearest
-from recsys_cli.files import file_digest, write_bytes
+from recsys_cli.files import claim_folder, file_digest, inside, is_name, write_bytes
 
 RUN_VERSION = 1
 VERIFY_BYTES = 64 * 2**20
@@ -110,7 +111,9 @@ class Run:
         digesting = everything or sum(e.bytes for e in entries.values()) <= VERIFY_BYTES
         hint = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
         for name, entry in entries.items():
-            path = self.folder / name
+            path = inside(self.folder, name)
+            if path is None:
+                raise ArtifactError(f"run {self.id}: its manifest names a file elsewhere, {name[:80]!r}", hint)
             try:
                 size = path.stat().st_size
             except OSError:
@@ -135,7 +138,8 @@ class RunStore:
     def ids(self) -> list[str]:
         """All published runs, oldest first."""
         runs = self.folder / "runs"
-        return sorted(p.name for p in runs.iterdir() if (p / "manifest.json").is_file()) if runs.is_dir() else []
+        there = runs.iterdir() if runs.is_dir() else ()
+        return sorted(p.name for p in there if is_name(p.name) and (p / "manifest.json").is_file())
 
     def open(self, run: str | None = None, *, verify: bool = True) -> Run:
         """Open a run (the current one by default); raises ArtifactError where it is unusable."""
@@ -146,10 +150,10 @@ class RunStore:
                     f"no trained run in {self.folder}",
                     "train one with `recsys train`, or name its folder with --artifacts-dir",
                 )
-        folder = self.folder / "runs" / run
-        path = folder / "manifest.json"
+        folder = inside(self.folder / "runs", run) if is_name(run) else None
+        path = self.folder / "runs" / "manifest.json" if folder is None else folder / "manifest.json"
         try:
-            if "\0" in run:
+            if folder is None:
                 raise FileNotFoundError
             content = orjson.loads(path.read_bytes())
             if not isinstance(content, dict):
@@ -157,7 +161,7 @@ class RunStore:
         except FileNotFoundError:
             close = nearest(run, self.ids())
             hint = f"did you mean {close!r}?" if close else "see `recsys runs list`"
-            raise ArtifactError(f"no run {run!r} in {self.folder}", hint) from None
+            raise ArtifactError(f"no run {run[:80]!r} in {self.folder}", hint) from None
         except (OSError, orjson.JSONDecodeError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}", "use another run or train again") from None
         if content.get("run_version") != RUN_VERSION:
@@ -168,6 +172,10 @@ class RunStore:
             opened = Run(folder, RunManifest.model_validate(content))
         except ValidationError as error:
             raise ArtifactError(f"{path}: {str(error).splitlines()[0]}", "use another run or train again") from None
+        if opened.id != run:
+            raise ArtifactError(
+                f"{path} is of run {opened.id[:80]!r}, not of {run}", "a run keeps the name it was published with"
+            )
         if verify:
             opened.verify()
         return opened
@@ -178,22 +186,22 @@ class RunStore:
         manifest: everything of RunManifest but id, created_at and files.
         """
         created = dt.datetime.now(dt.UTC)
-        label = created.strftime("%Y%m%d-%H%M%S")
-        run_id = label
-        number = 2
-        while (self.folder / "runs" / run_id).exists():
-            run_id = f"{label}-{number}"
-            number += 1
         files = {
             path.relative_to(work).as_posix(): FileEntry(bytes=path.stat().st_size, digest=file_digest(path))
             for path in sorted(work.rglob("*"))
             if path.is_file()
         }
-        complete = RunManifest(id=run_id, created_at=created.isoformat(timespec="seconds"), files=files, **manifest)
-        write_bytes(work / "manifest.json", orjson.dumps(complete.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
-        target = self.folder / "runs" / run_id
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(work, target)
+        target = claim_folder(self.folder / "runs", created.strftime("%Y%m%d-%H%M%S"))
+        run_id = target.name
+        try:
+            complete = RunManifest(id=run_id, created_at=created.isoformat(timespec="seconds"), files=files, **manifest)
+            text = orjson.dumps(complete.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+            write_bytes(work / "manifest.json", text)
+            os.replace(work, target)  # a folder takes the place of an empty one in one step
+        except BaseException:
+            with contextlib.suppress(OSError):  # full already where the interruption came after the step
+                target.rmdir()
+            raise
         if use:
             self.use(run_id)
         return Run(target, complete)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from recsys_cli.config import Section
+from recsys_cli.config import Name, Section
 from recsys_cli.ranking.registry import HeavyRankerConfig
 from recsys_cli.retrieval.ratings import RatingSettings
 from recsys_cli.retrieval.registry import RetrieverSettings
@@ -93,7 +93,7 @@ class Published(Section):
 class BenchmarkConfig(Section):
     """One benchmark."""
 
-    name: str
+    name: Name
     """Name of its results below `artifacts/benchmarks`."""
     title: str
     """Heading of the table."""

@@ -17,7 +17,7 @@ from recsys_cli.benchmark.impressions import impression_task, measure_ranker
 from recsys_cli.benchmark.ranking import measure_source
 from recsys_cli.benchmark.tasks import ranking_task
 from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
-from recsys_cli.files import atomic_dir
+from recsys_cli.files import atomic_dir, claim_folder
 from recsys_cli.progress import Progress
 
 PACKAGES = ("recsys-cli", "numpy", "scipy", "implicit", "torch")
@@ -115,12 +115,13 @@ def failures(document: dict) -> dict[str, str]:
 def keep_result(document: dict, artifacts: Path) -> Path:
     """Write `artifacts/benchmarks/NAME-TIME/result.json`; returns the folder, which appears whole or not at all."""
     moment = dt.datetime.fromisoformat(document["created_at"]).strftime("%Y%m%d-%H%M%S")
-    place = artifacts / "benchmarks" / f"{document['benchmark']}-{moment}"
-    folder, number = place, 2
-    while folder.exists():
-        folder, number = place.with_name(f"{place.name}-{number}"), number + 1
-    with atomic_dir(folder, replace=False) as work:
-        (work / "result.json").write_bytes(
-            orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        )
+    folder = claim_folder(artifacts / "benchmarks", f"{document['benchmark']}-{moment}")
+    try:
+        with atomic_dir(folder) as work:
+            (work / "result.json").write_bytes(
+                orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            )
+    except BaseException:
+        folder.rmdir()
+        raise
     return folder

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys_cli.benchmark.config import Published, RankingMetric
-from recsys_cli.config import Section
+from recsys_cli.config import Name, Section
 from recsys_cli.retrieval.registry import RetrieverSettings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -212,7 +212,7 @@ PeerSettings = Annotated[ImplicitAls | ImplicitNeighbours | LambdaRank | OwnEnvi
 class SuiteConfig(Section):
     """Several tasks whose tables one command prints."""
 
-    name: str
+    name: Name
     """Name of its results below `artifacts/benchmarks`."""
     title: str
     """Heading of all."""

@@ -19,7 +19,9 @@ def generate_data(
     truth: Annotated[
         bool | None, typer.Option("--truth/--no-truth", help="Write truth/, which ab-test needs", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a folder that is no generated dataset")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an imported dataset, and write beside files of no dataset")
+    ] = False,
 ) -> None:
     """Generate the synthetic world (settings under `world:`) into the dataset folder."""
     import time
@@ -41,7 +43,9 @@ def generate_data(
 
     seed, threads = call.config.seed, call.config.threads
     with call.trace.timed("generate-data", users=config.users, items=config.items, seed=seed) as event:
-        manifest, interactions = generate(config, seed, path, threads=threads, progress=call.progress)
+        manifest, interactions = generate(
+            config, seed, path, threads=threads, progress=call.progress, keep=force
+        )
         event.fields.update(impressions=manifest.tables["impressions"].rows, digest=manifest.digest)
     seconds = time.perf_counter() - started
     document = summary(path, manifest, interactions, seconds)
@@ -73,24 +77,24 @@ def generate_data(
 
 def check_destination(path) -> None:
     """Refuse to replace what this command did not make; raises UsageError."""
-    from recsys_cli.errors import RecsysError, UsageError
+    import orjson
 
-    if not path.exists():
-        return
-    if not path.is_dir():
+    from recsys_cli.data.writer import dataset_files
+    from recsys_cli.errors import UsageError
+    from recsys_cli.files import PLACEHOLDERS, foreign_files
+
+    if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file, not a dataset folder", "name another place with --data-dir")
-    if not any(p for p in path.iterdir() if p.name != ".gitkeep"):
-        return
-    made_here = False
-    try:
-        import orjson
-
-        made_here = "generator" in orjson.loads((path / "dataset.json").read_bytes())["origin"]
-    except (OSError, ValueError, KeyError, TypeError, RecsysError):
-        made_here = False
-    if not made_here:
+    first = next((name for name in foreign_files(path, dataset_files) if name not in PLACEHOLDERS), None)
+    if first is not None:
         raise UsageError(
-            f"{path} holds something that generate-data did not write",
+            f"{path} holds {first}, which generate-data did not write",
+            "name another place with --data-dir, or write beside it with --force",
+        )
+    made = dataset_files(path) and "generator" in orjson.loads((path / "dataset.json").read_bytes())["origin"]
+    if not made and path.exists() and any(p.name not in PLACEHOLDERS for p in path.iterdir()):
+        raise UsageError(
+            f"{path} holds a dataset that generate-data did not write",
             "name another place with --data-dir, or replace it with --force",
         )
 

@@ -20,6 +20,7 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.schema import COLUMNS, PARTS, SCHEMA_VERSION, DatasetManifest
 from recsys_cli.data.vocabulary import Vocabulary, lookup
 from recsys_cli.errors import DataError
+from recsys_cli.files import is_name
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
@@ -38,7 +39,10 @@ def read_manifest(folder: str | os.PathLike) -> DatasetManifest:
             raise DataError(
                 f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}", "generate or import it again"
             )
-        return DatasetManifest.model_validate(content)
+        manifest = DatasetManifest.model_validate(content)
+        if odd := [t for t in manifest.tables if not is_name(t)]:
+            raise DataError(f"{path}: {odd[0][:80]!r} cannot be a table", "generate or import the dataset again")
+        return manifest
     except FileNotFoundError:
         raise DataError(
             f"no dataset in {folder}",

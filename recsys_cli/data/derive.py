@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 
 from recsys_cli.data.dataset import Dataset
@@ -13,7 +14,7 @@ from recsys_cli.data.schema import PARTS, DatasetManifest
 from recsys_cli.data.vocabulary import lookup
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.data.windows.split import make_split
-from recsys_cli.data.writer import DatasetWriter, require_replaceable
+from recsys_cli.data.writer import DatasetWriter, dataset_files
 from recsys_cli.errors import ConfigError, DataError, UsageError
 from recsys_cli.files import atomic_dir
 
@@ -104,12 +105,21 @@ def split_dataset(
     if not apart:
         _write(dataset, target, tables, [rows], origin, _spans(rows))
         return counts, split.messages
-    require_replaceable(target)
-    with atomic_dir(target) as folder:
+    with atomic_dir(target, ours=_parts_apart) as folder:
         for name in PARTS:
             mine = rows.filter(pl.col("split") == name).drop("split")
             _write(dataset, folder / name, tables, [mine], origin | {"part": name})
     return counts, split.messages
+
+
+def _parts_apart(folder: Path) -> set[str]:
+    """Files below a folder that an earlier split apart, or a dataset in its place, put there."""
+    out = dataset_files(folder)
+    for name in PARTS:
+        files = dataset_files(folder / name)
+        if files and orjson.loads((folder / name / "dataset.json").read_bytes())["origin"].get("kind") == "split":
+            out |= {f"{name}/{file}" for file in files}
+    return out
 
 
 def _spans(rows: pl.DataFrame) -> dict[str, tuple[int, int]]:
@@ -133,9 +143,8 @@ def _write(
     splits: dict[str, tuple[int, int]] | None = None,
 ) -> DatasetManifest:
     """Write a dataset with the actions of another."""
-    require_replaceable(target)
     m = dataset.manifest
-    with atomic_dir(target) as folder:
+    with atomic_dir(target, ours=dataset_files) as folder:
         writer = DatasetWriter(
             folder, m.name, {a: info.polarity for a, info in m.actions.items()}, dataset.context_columns
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ import pyarrow.parquet as pq
 
 from recsys_cli.data.digest import ORDERED_TABLES, TableDigest, dataset_digest
 from recsys_cli.data.schema import COLUMNS, Action, ColumnKind, DatasetManifest, TableInfo
-from recsys_cli.errors import DataError, UsageError, nearest
-from recsys_cli.files import atomic_dir
+from recsys_cli.errors import DataError, nearest
+from recsys_cli.files import atomic_dir, require_ours
 
 if TYPE_CHECKING:
     import polars as pl
@@ -253,15 +254,31 @@ class DatasetWriter:
                 writer.close()
 
 
+_TRUTH = ("world.arrays", "future_items.parquet", "responses.parquet")
+_PART = re.compile(r"part-\d{5,}\.parquet")
+
+
+def dataset_files(folder: Path) -> set[str]:
+    """Names below a folder of what a dataset of ours put there, as its manifest says; none without one of ours."""
+    try:
+        content = orjson.loads((folder / "dataset.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return set()
+    if not isinstance(content, dict) or not {"schema_version", "tables", "origin"} <= content.keys():
+        return set()
+    if not isinstance(content["tables"], dict) or not isinstance(content["origin"], dict):
+        return set()
+    tables = [t for t in content["tables"] if t in COLUMNS]
+    out = {"dataset.json", "rejects.parquet", *(f"{t}.parquet" for t in tables)}
+    if "generator" in content["origin"]:
+        out.update(f"truth/{name}" for name in _TRUTH)
+        tables.append("truth/responses")
+    return out | {f"{t}/{p.name}" for t in tables for p in (folder / t).glob("part-*") if _PART.fullmatch(p.name)}
+
+
 def require_replaceable(path: str | os.PathLike) -> None:
-    """Raises UsageError where writing a dataset to `path` would remove something that is no dataset."""
-    path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").is_file():
-        raise UsageError(
-            f"{path} is not empty and holds no dataset", "name a folder of its own for the dataset"
-        )
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file", "name a folder for the dataset")
+    """Raises UsageError where writing a dataset to `path` would remove something that is of no dataset of ours."""
+    require_ours(path, dataset_files)
 
 
 def write_dataset(
@@ -283,8 +300,7 @@ def write_dataset(
     Boolean column of `impressions`. context: as `conform` takes it. Types are made canonical; raises DataError as
     `conform` does, UsageError where `path` holds something that is no dataset.
     """
-    require_replaceable(path)
-    with atomic_dir(path) as folder:
+    with atomic_dir(path, ours=dataset_files) as folder:
         writer = DatasetWriter(folder, name, actions, context)
         for table, rows in tables.items():
             writer.table(table).write(rows)

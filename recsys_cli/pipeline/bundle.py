@@ -17,6 +17,7 @@ from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import ArtifactError
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
+from recsys_cli.files import inside, is_name
 from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.registry import load_ranker
@@ -174,10 +175,13 @@ def read_bundle(folder: Path) -> Bundle:
     spec = FeatureSpec.from_json(document["features"])
     retrievers = {}
     for name, config in document["sources"].items():
+        place = inside(folder / "retrieval", name) if is_name(name) else None
+        if place is None:
+            raise ArtifactError(f"{folder / 'bundle.json'} names a source {name[:80]!r}, which is none", "train again")
         source = SOURCES[config["kind"]]
-        retriever = source.load(source.config_type.model_validate(config), folder / "retrieval" / name)
+        retriever = source.load(source.config_type.model_validate(config), place)
         if retriever.index is not None:
-            retriever.index.read(folder / "retrieval" / name)
+            retriever.index.read(place)
         retrievers[name] = retriever
     labels, _ = load_arrays(folder / "labels.bin")
     return Bundle(

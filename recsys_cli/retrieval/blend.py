@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from recsys_cli.data.state import State
 from recsys_cli.errors import ArtifactError
+from recsys_cli.files import is_name
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever, Window
 from recsys_cli.retrieval.batches import chunks, unique_users
@@ -72,7 +73,7 @@ class BlendConfig(RetrieverConfig):
         if not self.parts:
             raise ValueError("a blend needs parts, as `parts: {ease: {kind: ease}}`")
         for name in self.parts:
-            if not name.isidentifier():
+            if not name.isidentifier() or not is_name(name):
                 raise ValueError(f"part {name!r} must have a name of letters, digits and _")
         for name in self.weights:
             if name not in self.parts:

@@ -16,6 +16,7 @@ from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError, RecsysError
 from recsys_cli.safety.accounts import AccountClassifier
 from recsys_cli.safety.classifier import TextClassifier
+from recsys_cli.safety.config import AUTHOR
 from recsys_cli.safety.models import CHECKPOINT_FILE, publish
 from recsys_cli.safety.served import CLASSIFIER_VERSION, ServedClassifier
 from recsys_cli.safety.text import BLOCKS, LONGEST, MAX_CHARACTERS, SHORTEST, Grams, grams
@@ -105,6 +106,10 @@ def export_again(folder: Path) -> dict:
     if not path.is_file():
         raise ArtifactError(f"{folder.name} has no checkpoint: {path} is missing", HINT)
     model, manifest = restore_classifier(path)
+    of = "texts" if isinstance(model, TextClassifier) else "accounts"
+    name = manifest.get("task") if of == "texts" else f"{AUTHOR}{manifest.get('task')}"
+    if name != folder.name:
+        raise ArtifactError(f"{path} is of {str(name)[:80]!r}, not of {folder.name}", HINT)
     difference = 0.0
 
     def write(place: Path) -> None:
@@ -114,7 +119,6 @@ def export_again(folder: Path) -> dict:
         if difference > TOLERANCE:
             raise RecsysError(f"{folder.name}: graph and checkpoint differ by {difference:.2g}", HINT)
 
-    of = "texts" if isinstance(model, TextClassifier) else "accounts"
     kept = {k: v for k, v in manifest.items() if k not in ("files", "packages", "classifier_version")}
     publish(folder.parent.parent, manifest["task"], of, kept, write, checkpoint_of(model))
     served = ServedClassifier.load(folder)

@@ -19,7 +19,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.errors import ArtifactError, UsageError, nearest
 from recsys_cli.files import atomic_dir, file_digest
 from recsys_cli.safety.config import AUTHOR, COMBINED
-from recsys_cli.safety.served import CLASSIFIER_VERSION, MANIFEST_FILE, ServedClassifier
+from recsys_cli.safety.served import CLASSIFIER_VERSION, GRAPH_FILE, MANIFEST_FILE, TABLE_FILE, ServedClassifier
 from recsys_cli.safety.text import grams, join_fields, words_of
 
 if TYPE_CHECKING:
@@ -42,17 +42,24 @@ def check_task(task: str) -> str:
     return task
 
 
+def _published(folder: Path) -> set[str]:
+    """Names of what an earlier `publish` put into a folder, which may be damaged."""
+    return {MANIFEST_FILE, CHECKPOINT_FILE, GRAPH_FILE, TABLE_FILE}
+
+
 def publish(
     artifacts: str | os.PathLike, task: str, of: str, manifest: dict, write: Callable[[Path], None],
     checkpoint: Callable[[Path, dict], None] | None = None,
 ) -> Path:
     """Put a classifier in the place of the earlier one of its task, whole or not at all; returns its folder.
 
+    Files there that are none of a classifier's stay.
+
     of: "texts" or "accounts". write: writes the served files into an empty folder. checkpoint: writes what was
     trained, with the complete manifest, to a path.
     """
     target = Path(artifacts) / FOLDER / (task if of == "texts" else f"{AUTHOR}{task}")
-    with atomic_dir(target) as folder:
+    with atomic_dir(target, ours=_published, keep=True) as folder:
         write(folder)
         complete = {
             "classifier_version": CLASSIFIER_VERSION,

@@ -13,7 +13,7 @@ import orjson
 
 from recsys_cli.arrays import load_arrays
 from recsys_cli.errors import ArtifactError
-from recsys_cli.files import file_digest
+from recsys_cli.files import file_digest, inside, is_name
 from recsys_cli.safety.text import Grams, grams
 
 GRAPH_FILE, TABLE_FILE, MANIFEST_FILE = "model.onnx", "ngrams.bin", "manifest.json"
@@ -55,9 +55,12 @@ class ServedClassifier:
         if version != CLASSIFIER_VERSION:
             raise ArtifactError(f"{path} is of version {version}, this program reads {CLASSIFIER_VERSION}", _HINT)
         for name, digest in manifest["files"].items() if verify else ():
-            if not (folder / name).is_file():
+            file = inside(folder, name) if is_name(name) else None
+            if file is None:
+                raise ArtifactError(f"{path} names a file elsewhere, {name[:80]!r}", _HINT)
+            if not file.is_file():
                 raise ArtifactError(f"{folder / name} is missing", _HINT)
-            if file_digest(folder / name) != digest:
+            if file_digest(file) != digest:
                 raise ArtifactError(f"{folder / name} was altered after training", _HINT)
         return cls(folder, manifest)
 

@@ -88,7 +88,11 @@ def train(
 
 @contextmanager
 def _alone(work: Path):
-    """Keeps a second training of the same settings and data out of a work folder that is in use."""
+    """Keeps a second training of the same settings and data out of a work folder that is in use.
+
+    The lock's file stays: were it removed, one who waits at the removed file and one who makes it anew would both hold
+    a lock.
+    """
     work.parent.mkdir(parents=True, exist_ok=True)
     path = work.with_suffix(".lock")
     with open(path, "w") as handle:
@@ -100,7 +104,6 @@ def _alone(work: Path):
                 "wait for it, or use another --artifacts-dir",
             ) from None
         yield
-        path.unlink(missing_ok=True)
 
 
 def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from recsys_cli.data.digest import TableDigest, dataset_digest
 from recsys_cli.data.schema import NEGATIVE_ACTIONS, Action, DatasetManifest, TableInfo
-from recsys_cli.data.writer import TableWriter
+from recsys_cli.data.writer import TableWriter, dataset_files
 from recsys_cli.errors import ConfigError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress
@@ -46,19 +46,21 @@ class Generated(NamedTuple):
 
 
 def generate(
-    config: WorldConfig, seed: int, path: str | os.PathLike, *, threads: int = 0, progress: Progress | None = None
+    config: WorldConfig, seed: int, path: str | os.PathLike, *, threads: int = 0, progress: Progress | None = None,
+    keep: bool = False,
 ) -> Generated:
     """Make a world and write its dataset folder at `path`, replacing what is there only when all is done.
 
     threads: 0 for all cores. The content depends on the configuration and the seed alone: neither threads
-    nor shards change a row or a digest. Raises ConfigError where the world would show nobody anything, and
+    nor shards change a row or a digest. keep: files in the folder that are of no dataset stay beside it; without, they
+    are refused with a UsageError. Raises ConfigError where the world would show nobody anything, and
     RecsysError where the disk refuses.
     """
     progress = progress or Progress()
     threads = threads or os.cpu_count() or 1
     with progress.step("people and items"):
         model = Model.create(config, seed)
-    with atomic_dir(path) as folder:
+    with atomic_dir(path, ours=dataset_files, keep=keep) as folder:
         tables = _write_tables(folder, model, progress)
         truth = folder / "truth" if config.truth else None
         if truth is not None:

@@ -213,7 +213,7 @@ def test_too_many_refused_rows_leave_the_earlier_dataset_as_it_was(tmp_path):
 def test_an_import_never_replaces_a_folder_that_is_no_dataset(tmp_path):
     put(tmp_path / "from", log_csv="u,i,t,c\n1,x,1600000000,1\n")
     put(tmp_path / "to", thesis_txt="precious")
-    with pytest.raises(UsageError, match="holds no dataset"):
+    with pytest.raises(UsageError, match=r"holds thesis\.txt"):
         import_dataset(
             Mapping.model_validate({"name": "t", "impressions": LOG}), tmp_path / "from", tmp_path / "to"
         )

@@ -30,7 +30,7 @@ def test_training_publishes_a_run_with_everything_a_reader_needs(trained):
     assert {p.name for p in (run / "served").iterdir()} == kept - {"heavy.pt"}
     assert manifest["refitted"] and (run / "measured" / "bundle.json").is_file()
     assert manifest["models_end"] > manifest["windows"]["test_start"]
-    assert not list((trained.folder / "artifacts" / "work").iterdir())
+    assert not [p for p in (trained.folder / "artifacts" / "work").iterdir() if p.suffix != ".lock"]
 
 
 def test_training_never_opens_the_truth(world, tmp_path):
@@ -144,6 +144,11 @@ def test_recommend_for_everybody_writes_the_same_slates_in_any_number_of_shards(
     assert one.select(key).equals(many.select(key))
     expected = engine.bundle.item_ids.external(engine.slates(np.arange(150)).items.ravel())
     assert one["item_id"].to_list() == expected
+    trained.ok("recommend", "--all", "--output", "many.parquet", "--shards", "2")  # its own parts it replaces
+    assert len(list((trained.folder / "many.parquet").glob("part-*.parquet"))) == 2
+    (trained.folder / "many.parquet" / "thesis.txt").write_text("precious")
+    told = trained.refused(2, "recommend", "--all", "--output", "many.parquet", "--shards", "2")
+    assert "thesis.txt" in told and (trained.folder / "many.parquet" / "thesis.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])

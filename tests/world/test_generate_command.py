@@ -66,6 +66,7 @@ def test_a_foreign_folder_is_not_replaced_unless_forced(tmp_path):
     assert b"--force" in refused.stderr
     assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
     assert recsys(tmp_path, *SMALL, "--force", "-q").returncode == 0
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
     assert read_manifest(tmp_path / "data").name == "world"
 
 

@@ -15,7 +15,7 @@ from recsys_cli.data.dataset import Dataset, table_files
 from recsys_cli.data.importer.mapping import Mapping
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.data.schema import COLUMNS, SECOND
-from recsys_cli.data.writer import DatasetWriter
+from recsys_cli.data.writer import DatasetWriter, dataset_files, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress
@@ -46,6 +46,7 @@ def append_dataset(
     if not (Path(target) / "dataset.json").is_file():
         return import_dataset(mapping, source, target, mapping_name=mapping_name, progress=progress)
     old = Dataset.open(target)
+    require_replaceable(target)
     mapping = _fitted(mapping, old)
     with tempfile.TemporaryDirectory(dir=Path(target).resolve().parent, prefix=".append-") as folder:
         more = Path(folder) / "more"
@@ -151,7 +152,7 @@ class _Added:
         if not self.anything:
             return m
         context = set(self.old.context_columns) | set(self.more.context_columns)
-        with atomic_dir(target) as folder:
+        with atomic_dir(target, ours=dataset_files) as folder:
             writer = DatasetWriter(folder, m.name, {a: info.polarity for a, info in m.actions.items()}, context)
             try:
                 for table, frame in entities.items():

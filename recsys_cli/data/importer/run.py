@@ -27,7 +27,7 @@ from recsys_cli.data.importer.summary import summary
 from recsys_cli.data.importer.told import Told
 from recsys_cli.data.importer.values import Bounds, IdsAreText, Target
 from recsys_cli.data.schema import COLUMNS, PARTS, SECOND, DatasetManifest
-from recsys_cli.data.writer import DatasetWriter, require_replaceable
+from recsys_cli.data.writer import DatasetWriter, dataset_files, require_replaceable
 from recsys_cli.errors import DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.progress import Progress, Step
@@ -72,7 +72,7 @@ def _import(
     notes: list[str] = []
     while True:
         manifest = None
-        with contextlib.suppress(IdsAreText), atomic_dir(target) as temporary:
+        with contextlib.suppress(IdsAreText), atomic_dir(target, ours=dataset_files) as temporary:
             job = Import(mapping, folder, temporary, progress, known)
             try:
                 manifest = job.run(mapping_name, notes)
