@@ -6,7 +6,6 @@ This module is the machinery; each component's own settings class stands beside 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import typing
@@ -71,10 +70,20 @@ def _numeric_fields(model: type[BaseModel]) -> frozenset[str]:
             return {type(value) for value in below} - {str}
         if typing.get_origin(annotation) is typing.Annotated:
             return kinds(below[0])
+        if typing.get_origin(annotation) is dict:
+            return kinds(below[1]) if below else {dict}
         return set().union(*map(kinds, below)) if below else {annotation}
 
     fields = ((name, kinds(field.annotation)) for name, field in model.model_fields.items())
     return frozenset(name for name, found in fields if found & {int, float} and found <= {int, float, type(None), ...})
+
+
+def _number(text: str) -> float | None:
+    """The number that a text spells, as pydantic would take it; None where it spells none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _sound(value: Any, name: str) -> Any:
@@ -88,8 +97,7 @@ def _sound(value: Any, name: str) -> Any:
         parts = [_sound(part, name) for part in value]
         return parts if any(new is not old for new, old in zip(parts, value, strict=True)) else value
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            _sound(float(value), name)
+        _sound(_number(value), name)
     if isinstance(value, int) and abs(value) > MAX_WHOLE:
         raise ValueError(f"{name}: {short(value)} is out of bounds; numbers reach {MAX_WHOLE:,}")
     if isinstance(value, float) and MAX_NUMBER < abs(value) < float("inf"):

@@ -78,6 +78,8 @@ def evaluate(
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
     )
+    if not set(settings.k) <= set(document["k"]):
+        call.say(f"note: lists are no longer than the catalogue: k is {', '.join(map(str, document['k']))}")
     page = evaluation_page(document).encode()
     folder = Path(config.paths.artifacts) / "reports" / document["run"]
     write_bytes(folder / "evaluation.json", json_bytes(document))
