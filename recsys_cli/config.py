@@ -8,22 +8,102 @@ from __future__ import annotations
 
 import copy
 import functools
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.files import is_name
+from recsys_cli.yaml_reader import MAX_DEPTH, line_of, parse_yaml, read_yaml, short
+
+__all__ = ["Name", "Resolved", "Section", "parse_override", "read_yaml", "resolve", "validate"]
+
+
+MAX_WHOLE = 2**31 - 1
+"""Largest whole number of a setting that states no bound of its own, either way: what 32 bits hold."""
+MAX_NUMBER = 1e12
+"""Largest number of a setting that states no bound of its own, either way: its square still is a float32."""
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values never change after loading."""
+    """A part of the configuration: unknown keys are refused, values never change after loading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    Numbers are finite and bounded, and `true` and `false` are no numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
     renamed: ClassVar[dict[str, str]] = {}
     """Name that a key once had → the name it has, to be told where the old one is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sound_numbers(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        changed = {}
+        for name in given.keys() & _numeric_fields(cls):
+            value = _sound(given[name], name)
+            if value is not given[name]:
+                changed[name] = value
+        return {**given, **changed} if changed else given
+
+
+class _Truth:
+    """Stands for true or false where a number belongs, which pydantic would take for 1 or 0: it refuses this."""
+
+    def __init__(self, value: bool):
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "true" if self.value else "false"
+
+
+@functools.cache
+def _numeric_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Fields of numbers, or of lists and dictionaries of them, that neither truth values nor sections stand in."""
+
+    def kinds(annotation: Any) -> set:
+        below = typing.get_args(annotation)
+        if typing.get_origin(annotation) is typing.Literal:
+            return {type(value) for value in below} - {str}
+        if typing.get_origin(annotation) is typing.Annotated:
+            return kinds(below[0])
+        if typing.get_origin(annotation) is dict:
+            return kinds(below[1]) if below else {dict}
+        return set().union(*map(kinds, below)) if below else {annotation}
+
+    fields = ((name, kinds(field.annotation)) for name, field in model.model_fields.items())
+    return frozenset(name for name, found in fields if found & {int, float} and found <= {int, float, type(None), ...})
+
+
+def _number(text: str) -> float | None:
+    """The number that a text spells, as pydantic would take it; None where it spells none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _sound(value: Any, name: str) -> Any:
+    """A value with its truth values replaced by what pydantic refuses; ValueError where a number is too large."""
+    if isinstance(value, bool):
+        return _Truth(value)
+    if isinstance(value, dict):
+        below = {key: _sound(part, f"{name}.{key}") for key, part in value.items()}
+        return below if any(below[key] is not part for key, part in value.items()) else value
+    if isinstance(value, list | tuple):
+        parts = [_sound(part, name) for part in value]
+        return parts if any(new is not old for new, old in zip(parts, value, strict=True)) else value
+    if isinstance(value, str):
+        _sound(_number(value), name)
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
+        raise ValueError(f"{name}: {short(value)} is out of bounds; numbers reach {MAX_WHOLE:,}")
+    if isinstance(value, float) and MAX_NUMBER < abs(value) < float("inf"):
+        raise ValueError(f"{name}: {value:g} is out of bounds; numbers reach {MAX_NUMBER:g}")
+    return value
 
 
 def _component(name: str) -> str:
@@ -46,116 +126,17 @@ class Resolved:
     origins: dict[str, str]
 
 
-def read_yaml(path: str | Path) -> dict:
-    """The mapping in a YAML file; raises ConfigError with the line where it is not one."""
-    import yaml
-
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}", "check the path given with --config") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    loader = _loader()
-    try:
-        duplicate = _duplicate_key(yaml.compose(text, Loader=loader))
-        content = yaml.load(text, Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from None
-    if duplicate:
-        raise ConfigError(f"{path} line {duplicate[1]}: key {duplicate[0]!r} stands twice", "keep one of the two")
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping of keys to values, not a {type(content).__name__}")
-    return content
-
-
-@functools.cache
-def _loader():
-    """A loader of YAML 1.2's core schema: `yes`, `on`, `010`, `12:30` and `2020-01-01` are what they look like, texts.
-
-    YAML 1.1, which PyYAML reads, makes true, true, 8, 750 and a date of them.
-    """
-    import re
-
-    import yaml
-
-    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    core = {
-        "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        "int": (r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-        "float": (
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-            "-+0123456789.",
-        ),
-        "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    }
-    loader = type("CoreLoader", (base,), {"yaml_implicit_resolvers": {}})
-    for kind, (pattern, starts) in core.items():
-        loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"^(?:{pattern})$"), list(starts))
-    loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
-    octal = base.yaml_constructors["tag:yaml.org,2002:int"]
-
-    def integer(self, node):
-        return int(node.value[2:], 8) if node.value.startswith("0o") else octal(self, node)
-
-    loader.add_constructor("tag:yaml.org,2002:int", integer)
-    return loader
-
-
-def _duplicate_key(node) -> tuple[str, int] | None:
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                return key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            if found := _duplicate_key(value):
-                return found
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            if found := _duplicate_key(child):
-                return found
-    return None
-
-
-def _line_of(path: Path | None, keys: tuple) -> int | None:
-    """Line on which a key path stands in a YAML file, or that of its deepest known ancestor."""
-    import yaml
-
-    if path is None:
-        return None
-    node, line = yaml.compose(path.read_text(encoding="utf-8")), None
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            for name, value in node.value:
-                if name.value == str(key):
-                    line, node = name.start_mark.line + 1, value
-                    break
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-        # a discriminator tag, or the index of a lone element written without its list, is no key of the file
-    return line
-
-
 def parse_override(text: str) -> tuple[list[str], Any]:
     """`a.b=value` → (["a", "b"], value as YAML reads it); raises ConfigError where there is no `=`."""
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not all(part for part in key.split(".")):
-        raise ConfigError(f"--set {text!r} is not of the form a.b=value", "for example --set ranking.heavy.epochs=3")
-    try:
-        return key.strip().split("."), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {key}: {value!r} is not a YAML value", "quote it") from None
+        raise ConfigError(
+            f"--set {short(text)} is not of the form a.b=value", "for example --set ranking.heavy.epochs=3"
+        )
+    keys = key.strip().split(".")
+    if len(keys) > MAX_DEPTH:
+        raise ConfigError(f"--set {short(key)}: more than {MAX_DEPTH} keys within one another")
+    return keys, parse_yaml(value, f"--set {key[:80]}: {short(value)}")
 
 
 def put(tree: dict, keys: list[str], value) -> None:
@@ -237,7 +218,7 @@ def _place(written: tuple, path: Path | None, layers: list[tuple[str, dict]]) ->
             return f"{OVERRIDES[origin]}: "
     if path is None:
         return ""
-    line = _line_of(path, written)
+    line = line_of(path, written)
     return f"{path}{f' line {line}' if line else ''}: "
 
 
@@ -266,7 +247,7 @@ def _explain(
     written = _as_written(tree, keys[:-1] if named else keys)
     where = _place(written, path, layers)
     written = written[:-1] if named else written
-    dotted = ".".join(str(k) for k in written)
+    dotted = ".".join(str(k)[:100] for k in written)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         models = _models_at(model, keys[:-1])
@@ -274,21 +255,21 @@ def _explain(
         renamed = {old: new for m in models for old, new in getattr(m, "renamed", {}).items()}
         if now := renamed.get(str(keys[-1])):
             return f"{where}key {dotted!r} is now named {now!r}{more}", f"write {now!r} instead"
-        close = nearest(str(keys[-1]), known)
+        close = nearest(str(keys[-1])[:100], known)
         hint = f"did you mean {close!r}?" if close else f"known keys here: {', '.join(sorted(known)) or 'none'}"
         return f"{where}unknown key {dotted!r}{more}", hint
     if problem["type"] in ("union_tag_invalid", "literal_error", "enum"):
         given = problem["input"].get("kind") if isinstance(problem["input"], dict) else problem["input"]
         context = problem["ctx"]
         expected = str(context.get("expected_tags") or context.get("expected"))
-        close = nearest(str(given), [t.strip(" '") for t in expected.replace(" or ", ",").split(",")])
+        close = nearest(str(given)[:100], [t.strip(" '") for t in expected.replace(" or ", ",").split(",")])
         tail = ".kind" if problem["type"] == "union_tag_invalid" else ""
         return (
-            f"{where}{dotted}{tail}: {given!r} is none of {expected}{more}",
+            f"{where}{dotted}{tail}: {short(given)} is none of {expected}{more}",
             f"did you mean {close!r}?" if close else None,
         )
     given = problem["input"]
-    shown = "" if isinstance(given, dict) or named else f" (given: {given!r})"
+    shown = "" if isinstance(given, dict) or named else f" (given: {short(given)})"
     return (
         f"{where}{dotted or 'the file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}",
         "run `recsys config schema` for what each key takes",

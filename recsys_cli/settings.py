@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeInt
+from typing import Annotated
+
+from pydantic import Field
 
 from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
@@ -30,7 +32,7 @@ class Settings(Section):
 
     seed: int = 42
     """Seed of everything random."""
-    threads: NonNegativeInt = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads to use; 0 takes all cores."""
     paths: Paths = Paths()
     world: WorldConfig = WorldConfig()

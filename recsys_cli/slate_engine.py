@@ -175,6 +175,7 @@ class SlateEngine:
         n = self.pipeline.slate_size if n is None else n
         if n < 1:
             raise UsageError(f"a slate of {n} items", "ask for at least one")
+        n = min(n, max(self.state.catalogue.n_items, self.pipeline.slate_size))
         context = Context(now=self.state.now) if context is None else context
         left_out = self.stages.without(frozenset(without))
         size = self.pipeline.batch_size

@@ -78,6 +78,9 @@ def evaluate(
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
     )
+    if not set(settings.k) <= set(document["k"]):
+        lengths = ", ".join(f"{k:,}" for k in document["k"])
+        call.say(f"note: k is {lengths}: nothing is measured far beyond the length of the catalogue")
     page = evaluation_page(document).encode()
     folder = Path(config.paths.artifacts) / "reports" / document["run"]
     write_bytes(folder / "evaluation.json", json_bytes(document))

@@ -20,9 +20,9 @@ class EvaluationConfig(Section):
     """What counts as relevant: "reachable" leaves out what no list made at the cutoff can hold: items
     published only later and, where pipeline.filters.seen is on, items shown before; "all" keeps both in the
     denominators."""
-    resamples: Annotated[int, Field(ge=100)] = 1000
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Bootstrap resamples of users for the intervals of ranking metrics."""
-    auc_resamples: Annotated[int, Field(ge=50)] = 200
+    auc_resamples: Annotated[int, Field(ge=50, le=100_000)] = 200
     """Bootstrap resamples of users for the intervals of ROC-AUC."""
 
     @field_validator("k")

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from recsys_cli.data.state import State
     from recsys_cli.retrieval.base import Retriever
+
+
+DEEPEST = 1500
+"""Lists up to this long are measured in catalogues of any size."""
 
 
 class System(NamedTuple):
@@ -18,6 +24,11 @@ class System(NamedTuple):
     name: str
     lists: dict[int, np.ndarray]
     """k → int32[U, at least k]: the lists whose first k count, -1 in empty slots"""
+
+
+def within_catalogue(lengths: Iterable[int], n_items: int) -> tuple[int, ...]:
+    """Lengths of lists, ascending, none twice, none longer than the catalogue or, if that is more, DEEPEST."""
+    return tuple(sorted({min(length, max(n_items, DEEPEST)) for length in lengths}))
 
 
 def without_seen(state: State, users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
 from recsys_cli.evaluation.figures import Figures
 from recsys_cli.evaluation.impressions import measure_impressions
+from recsys_cli.evaluation.lists import within_catalogue
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
 from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
 from recsys_cli.evaluation.rankings import Rankings
@@ -55,6 +56,7 @@ def evaluate(
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
     with trace.timed("evaluate.state"):
         past = engine.as_of(log, windows.test_start, **edges)
+    config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth = truth_of_test(past, dataset, split, past.state, config)
     truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):

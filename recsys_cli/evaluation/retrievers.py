@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.evaluation import ranking_metrics as rm
-from recsys_cli.evaluation.lists import source_lists
+from recsys_cli.evaluation.lists import DEEPEST, source_lists, within_catalogue
 from recsys_cli.evaluation.offline import check_run, sample_users
 from recsys_cli.evaluation.period import test_window, truth_of_test
 from recsys_cli.pipeline.query import SourceQuery
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from recsys_cli.evaluation.truth import Truth
     from recsys_cli.retrieval.base import Retriever
 
-DEPTHS = (100, 500, 1500)
+DEPTHS = (100, 500, DEEPEST)
 """Numbers of candidates at which recall is taken; the other figures are of the middle one."""
 UNION = "union of all"
 """The row of all sources' lists together: as many candidates as they have different items."""
@@ -62,7 +62,7 @@ def evaluate_retrievers(
         past = engine.as_of(log, windows.test_start, follows=dataset.edges("follows"), blocks=dataset.edges("blocks"))
     truth = truth_of_test(past, dataset, split, past.state, config)
     truth = sample_users(truth, config.users, seed)
-    depths = sorted(set(depths))
+    depths = list(within_catalogue(depths, past.state.catalogue.n_items))
     with trace.timed("evaluate.retrievers", users=len(truth.users)):
         rows = _Comparison(past, truth, depths, progress).measure(config.resamples, seed)
     return {

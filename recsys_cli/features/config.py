@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, Posi
 
 from recsys_cli.config import Section
 
+Span = Annotated[float, Field(gt=0, le=1_000_000)]
+"""Days, hours or minutes; a million days still count as microseconds in 64 bits."""
 FamilyName = Literal[
     "user", "author", "item", "topic", "surface", "user_surface", "item_surface", "user_author", "user_topic",
     "user_format", "user_item",
@@ -112,24 +114,24 @@ class FeatureConfig(Section):
     """Rate of any action before anything was seen."""
     dwell_smoothing: PositiveFloat = 10.0
     """How many impressions the prior of a mean dwell time is worth."""
-    item_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0)
+    item_windows_hours: tuple[Span, ...] = (1.0, 24.0)
     """Spans over which an item's latest impressions and interactions are counted."""
     item_window_actions: tuple[str, ...] = ("positive",)
     """What is counted over these spans beside impressions: actions of the dataset, "positive" (interactions: any
     positive one) and "negative"."""
-    user_windows_hours: tuple[PositiveFloat, ...] = (1.0, 24.0, 168.0, 720.0)
+    user_windows_hours: tuple[Span, ...] = (1.0, 24.0, 168.0, 720.0)
     """Spans over which a user's latest impressions are counted."""
-    session_gap_minutes: PositiveFloat = 30.0
+    session_gap_minutes: Span = 30.0
     """A visit ends when so long nothing was shown."""
-    posting_days: PositiveFloat = 7.0
+    posting_days: Span = 7.0
     """Span over which the items that an author published are counted."""
-    burst_hours: PositiveFloat = 24.0
+    burst_hours: Span = 24.0
     """Span whose interactions with an item are compared with its own average."""
-    trend_half_life_hours: PositiveFloat = 6.0
+    trend_half_life_hours: Span = 6.0
     """Half-life of an interaction in an item's trend."""
-    tie_half_life_days: PositiveFloat = 14.0
+    tie_half_life_days: Span = 14.0
     """Half-life of an interaction in the tie between user and author."""
-    topic_half_life_days: PositiveFloat | None = None
+    topic_half_life_days: Span | None = None
     """Half-life of an interaction in the user's present interest in an item's topics; null leaves it out."""
     last_impressions: tuple[PositiveInt, ...] = (5, 20)
     """Lengths of the user's latest behaviour: share of each positive action in that many impressions."""

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 from pydantic import (
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     field_validator,
     model_validator,
@@ -21,13 +19,15 @@ from recsys_cli.pipeline.rank_curves import KNOTS
 from recsys_cli.safety.config import SafetyConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Length = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Length of a list; one longer than the catalogue is the catalogue."""
 Curve = Annotated[list[NonNegativeFloat], Field(min_length=len(KNOTS), max_length=len(KNOTS))]
 
 
 class SourcingConfig(Section):
     """Candidate sourcing."""
 
-    candidates: PositiveInt | Literal["auto"] = "auto"
+    candidates: Length | Literal["auto"] = "auto"
     """Candidates a user, over all sources; "auto" takes 1,500 where much of what people turn to is new to everybody,
     as in a feed, and 250 in a catalogue that stays: rankers tell the best apart among fewer, better candidates."""
     shares: dict[str, NonNegativeFloat] = {
@@ -60,7 +60,7 @@ class SourcingConfig(Section):
     curves: dict[str, Curve] = {}
     """Source → weight of the ranks 1, 3, 10, 30, 100, 300 and 1,000 of its list, straight in log rank between them;
     `recsys tune sources` learns them. With "learned" the sources named here are asked, whatever their shares."""
-    deepen: Annotated[float, Field(ge=1)] = 4.0
+    deepen: Annotated[float, Field(ge=1, le=1000)] = 4.0
     """Each source is asked for so many times its share, so that it can fill in for those that run dry."""
     fallback: list[str] = ["trending", "popularity"]
     """Sources asked, in this order, for users whom the others leave with less than a slate."""
@@ -69,6 +69,8 @@ class SourcingConfig(Section):
     def _curves_to_merge_by(self) -> SourcingConfig:
         if self.merge == "learned" and not self.curves:
             raise ValueError("merge: learned needs curves; `recsys tune sources` prints them")
+        if self.shares and not any(self.shares.values()) and self.merge != "learned":
+            raise ValueError("shares: they sum to zero, so that no source is asked; give one of them more than 0")
         return self
 
 
@@ -82,7 +84,7 @@ class FilterConfig(Section):
     """Leave out the user's own items."""
     blocked: bool = True
     """Leave out authors whom the user blocked or muted."""
-    max_age_days: PositiveFloat | Literal["auto"] | None = "auto"
+    max_age_days: Annotated[float, Field(gt=0, le=36_500)] | Literal["auto"] | None = "auto"
     """Leave out items older than this; null keeps all; "auto" leaves out what is older than 14 days and than nine in
     ten of the latest interactions' items, in data where age matters at all. Items without a date count as always
     fresh."""
@@ -97,7 +99,7 @@ class LightStageConfig(Section):
 
     enabled: bool = True
     """Off: sources' own orders are merged by reciprocal rank instead."""
-    keep: PositiveInt = 500
+    keep: Length = 500
     """Candidates that go on to heavy ranking."""
 
 
@@ -106,7 +108,7 @@ class HeavyStageConfig(Section):
 
     enabled: bool = True
     """Off: the light score is the utility."""
-    keep: PositiveInt = 100
+    keep: Length = 100
     """Candidates that go on to re-ranking."""
 
 
@@ -150,7 +152,7 @@ class UtilityConfig(Section):
     """Weights by an attribute of the user, e.g. {attribute: country, multiply: {de: {reply: 2}}}."""
     personal: str | None = None
     """CSV file of multipliers a user: `user_id` and a column an action (or dwell); an empty cell is 1."""
-    relevance: NonNegativeFloat | None = None
+    relevance: Annotated[float, Field(ge=0, le=100)] | None = None
     """The utility is multiplied by the predicted relevance to this power; 0 ranks by the actions alone, null takes
     what training chose."""
 
@@ -199,9 +201,9 @@ class DiversityConfig(Section):
 class PipelineConfig(Section):
     """The pipeline from candidates to a slate."""
 
-    slate_size: PositiveInt = 10
+    slate_size: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Items a slate unless the caller asks for another number."""
-    batch_size: PositiveInt = 256
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 256
     """Users served at once in batch work."""
     sourcing: SourcingConfig = SourcingConfig()
     filters: FilterConfig = FilterConfig()
@@ -212,7 +214,7 @@ class PipelineConfig(Section):
     exploration: ExplorationConfig = ExplorationConfig()
     diversity: DiversityConfig = DiversityConfig()
     safety: SafetyConfig = SafetyConfig()
-    reserve: NonNegativeInt = 10
+    reserve: Annotated[int, Field(ge=0, le=100_000)] = 10
     """Further items ranked behind the slate, from which it is refilled where the last checks take some out."""
     stages: dict[str, AddedStage] = {}
     """Further stages by name, each of a `kind` that an installed package brings, with the settings of that kind."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field
 
 from recsys_cli.config import Section
 
-MaxAge = PositiveFloat | Literal["auto"] | None
+MaxAge = Annotated[float, Field(gt=0, le=36_500)] | Literal["auto"] | None
 
 
 class RetrieverConfig(Section):

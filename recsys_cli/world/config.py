@@ -6,12 +6,17 @@ import datetime as dt
 import math
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys_cli.config import Section
 from recsys_cli.data.schema import NEGATIVE_ACTIONS
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
+Effect = Annotated[float, Field(ge=-20, le=20)]
+"""Change of log-odds or of the logarithm of seconds; beyond this a probability is 0 or 1."""
+Count = Annotated[float, Field(ge=0, le=10_000)]
+"""Average number of accounts a user."""
 
 ACTIONS = ("click", "like", "repost", "reply", "follow", "share", *NEGATIVE_ACTIONS)
 """What people of the world do with an item, in the order of every table and array."""
@@ -27,9 +32,9 @@ SOURCES = ("follows", "trending", "similar", "uniform")
 class GraphConfig(Section):
     """Who follows, blocks and mutes whom before the log begins."""
 
-    mean_follows: PositiveFloat = 30.0
+    mean_follows: Annotated[float, Field(gt=0, le=10_000)] = 30.0
     """Average number of accounts that a user sets out to follow; returned follows come on top."""
-    follows_spread: NonNegativeFloat = 0.8
+    follows_spread: Annotated[float, Field(ge=0, le=5)] = 0.8
     """Standard deviation of the logarithm of that number over users."""
     homophily: Share = 0.75
     """Share of follows that stay within one of the follower's communities."""
@@ -41,9 +46,9 @@ class GraphConfig(Section):
     """Share of follows that are returned."""
     same_language: Share = 0.8
     """Probability with which a proposed follow across languages is dropped."""
-    mean_blocks: NonNegativeFloat = 0.5
+    mean_blocks: Count = 0.5
     """Average number of accounts that a user has blocked."""
-    mean_mutes: NonNegativeFloat = 0.5
+    mean_mutes: Count = 0.5
     """Average number of accounts that a user has muted."""
 
 
@@ -60,13 +65,13 @@ class LoggingConfig(Section):
     """Any eligible item, each with the same probability."""
     slots: Annotated[int, Field(ge=1, le=50)] = 10
     """Slots that a request draws; draws of what the user has seen, wrote or blocked leave a slot out."""
-    eligible_days: PositiveFloat = 14.0
+    eligible_days: Days = 14.0
     """Items older than this are shown no more."""
-    recent_days: PositiveFloat = 4.0
+    recent_days: Days = 4.0
     """How far back `follows` looks."""
     trending_share: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of all items that can be trending on a day (at least 20 items)."""
-    trending_half_life_days: PositiveFloat = 1.5
+    trending_half_life_days: Days = 1.5
     """Half-life of an interaction in the trending counts."""
 
     @model_validator(mode="after")
@@ -129,21 +134,21 @@ _DWELL = {
 class BehaviourConfig(Section):
     """What people do with what they are shown: a logistic model an action, over the same effects."""
 
-    intercepts: dict[str, float] = _INTERCEPTS
+    intercepts: dict[str, Effect] = _INTERCEPTS
     """Action → log-odds where every effect is zero."""
-    weights: dict[str, dict[str, float]] = _WEIGHTS
+    weights: dict[str, dict[str, Effect]] = _WEIGHTS
     """Action → effect → change of the log-odds for one unit of the effect."""
-    dwell_intercept: float = 0.35
+    dwell_intercept: Effect = 0.35
     """Logarithm of the seconds on an item where every effect is zero and nothing was clicked."""
-    dwell_weights: dict[str, float] = _DWELL
+    dwell_weights: dict[str, Effect] = _DWELL
     """Effect → change of the logarithm of the seconds."""
-    dwell_click: float = 1.1
+    dwell_click: Effect = 1.1
     """Added to that logarithm by a click."""
-    dwell_length: float = 0.25
+    dwell_length: Effect = 0.25
     """Added for each unit of the logarithm of the item's length in seconds (videos only)."""
     dwell_noise: Annotated[float, Field(ge=0, lt=0.9)] = 0.35
     """Scale of the logistic noise in the logarithm of the seconds."""
-    return_effect: NonNegativeFloat = 0.5
+    return_effect: Annotated[float, Field(ge=0, le=20)] = 0.5
     """How strongly yesterday's satisfaction moves the log-odds of coming back."""
 
     @field_validator("intercepts")
@@ -184,11 +189,11 @@ class WorldConfig(Section):
     """Length of the log."""
     start: dt.date = dt.date(2026, 1, 1)
     """First day of the log (UTC)."""
-    impressions_per_user: PositiveFloat = 270.0
+    impressions_per_user: Annotated[float, Field(gt=0, le=1_000_000)] = 270.0
     """Impressions that the log aims at for an average user."""
-    prelude_days: NonNegativeInt = 7
+    prelude_days: Annotated[int, Field(ge=0, le=3650)] = 7
     """Days before the log over which items were published, so that the first day has something to show."""
-    horizon_days: NonNegativeInt = 14
+    horizon_days: Annotated[int, Field(ge=0, le=3650)] = 14
     """Days after the log for which future items are kept in `truth/`, for simulated experiments."""
     shards: Annotated[int, Field(ge=1, le=4096)] = 1
     """Files that the impressions are written to; the content does not depend on it."""
@@ -204,7 +209,7 @@ class WorldConfig(Section):
     """Share of users who publish."""
     new_user_share: Share = 0.05
     """Share of users who join while the log runs."""
-    label_noise: NonNegativeFloat = 0.08
+    label_noise: Annotated[float, Field(ge=0, le=10)] = 0.08
     """Standard deviation of the noise in the observed safety labels."""
     graph: GraphConfig = GraphConfig()
     logging: LoggingConfig = LoggingConfig()

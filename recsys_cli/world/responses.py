@@ -38,6 +38,8 @@ from recsys_cli.world.visits import SURFACES
 FRESHNESS_HALF_LIFE = 2 * DAY
 TYPICAL_VALUE = 0.25
 """Mean value of an impression (see `satisfy`) that leaves people neither pleased nor displeased."""
+MOST_LOG_SECONDS = np.float32(20)
+"""Bound of the logarithm of seconds before noise, so that they stay finite whatever the weights are."""
 _WEB = DEVICES.index("web")
 _EXPLORE, _VIDEO = SURFACES.index("explore"), SURFACES.index("video")
 
@@ -151,6 +153,7 @@ class Behaviour:
         probabilities[follow] = np.where(shown.tie > 0, np.float32(0), probabilities[follow])
         location = _linear(config.dwell_intercept, config.dwell_weights, effects)
         location += np.float32(config.dwell_length) * self._length[shown.item]
+        location = np.minimum(location, MOST_LOG_SECONDS)
         s = np.pi * config.dwell_noise
         spread = np.float32(s / np.sin(s) if s > 0 else 1.0)
         clicked = np.float32(np.expm1(config.dwell_click))
