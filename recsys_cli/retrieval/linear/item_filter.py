@@ -97,10 +97,9 @@ class ItemMap:
         """Whether compressed rows are all there is."""
         return not len(self.whole) and not self.query.shape[1]
 
-    @property
-    def reach(self) -> np.ndarray:
-        """int64[n] numbers of the two parts that an item of a history stands for."""
-        return np.diff(self.offsets) + self.query.shape[1]
+    def reach(self, items: np.ndarray) -> np.ndarray:
+        """int64[m] numbers of the two parts that each of the items of a history stands for."""
+        return self.offsets[items + 1] - self.offsets[items] + self.query.shape[1]
 
     def apply(self, histories: WeightedHistories) -> np.ndarray:
         """float32[B, n] scores of every item, Σ weight × row of B over the items of a history, over √Σ weight².
@@ -151,7 +150,7 @@ class ItemMap:
         for place, columns, weights in self._reached(histories):
             if len(self) <= WIDE * len(columns):
                 sums = np.bincount(columns, weights, len(self))
-                mine = np.flatnonzero(sums)
+                mine = np.flatnonzero(sums != 0)
                 sums = sums[mine]
             else:
                 mine, at = np.unique(columns, return_inverse=True)
@@ -264,8 +263,9 @@ class ItemFilter(Retriever):
 
     def _pieces(self, histories: WeightedHistories, each: int) -> Iterator[slice]:
         """Consecutive histories for which few numbers are handled, `each` besides those of their items."""
-        reach = np.zeros(len(self.map), np.int64) if len(self.map.whole) else self.map.reach
-        summed = np.concatenate([[0], np.cumsum(reach[histories.items.values])])
+        items = histories.items.values
+        reach = np.zeros(len(items), np.int64) if len(self.map.whole) else self.map.reach(items)
+        summed = np.concatenate([[0], np.cumsum(reach)])
         yield from chunks(np.diff(summed[histories.items.offsets]) + each, CELLS_AT_ONCE)
 
     @property
@@ -283,8 +283,8 @@ class ItemFilter(Retriever):
         if self._by_pairs:
             items, scores = self._retrieve_pairs(state, users, k, allowed)
             short = np.flatnonzero((items == -1).any(axis=1) & (not self.positive))
-            short = short[self._histories(state, users[short]).items.lengths > 0]
             if len(short):
+                short = short[self._histories(state, users[short]).items.lengths > 0]
                 items[short], scores[short] = self._retrieve_rows(state, users[short], k, allowed)
             return items, scores
         return self._retrieve_rows(state, users, k, allowed)
