@@ -23,7 +23,7 @@ from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Window
 from recsys_cli.retrieval.registry import SOURCES
 
-KINDS = ("markov", "linear_autoregressive", "ease", "item_neighbours", "rp3beta")
+KINDS = ("markov", "linear_autoregressive", "ease", "graph_filter", "item_neighbours", "rp3beta")
 EACH = 100
 """Rows of a user."""
 FIT_SECONDS, FIT_GIB, REQUEST_MS = 120, 6, 1.0

@@ -12,6 +12,7 @@ from recsys_cli.progress import Progress
 from recsys_cli.retrieval.history_weighting import HistoryConfig
 from recsys_cli.retrieval.linear.graph_filter import co_occurrence, degrees, powered
 from recsys_cli.retrieval.linear.item_filter import DENSE_SHARE, ItemFilter, ItemMap, leading_space, strongest_cells
+from recsys_cli.retrieval.linear.low_rank import map_of_sum
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -47,7 +48,7 @@ class EaseConfig(HistoryConfig):
     """Leading directions that are solved exactly in larger catalogues."""
     neighbours: PositiveInt | None = 1_000
     """Strongest weights kept for each item outside the leading space; null keeps all. In a catalogue of fewer than five
-    times as many items all are kept."""
+    times as many items all are kept; in one of more than 20,000, the 500 strongest once the leading space is added."""
 
 
 class Ease(ItemFilter):
@@ -59,7 +60,8 @@ class Ease(ItemFilter):
     In a large catalogue P is taken apart by the eigenvectors V of G with the greatest eigenvalues Σ: along them the
     inverse is exact, on the rest, with eigenvalues in [0, s], it is the straight line that is exact at 0 and s:
     P ≈ I/λ − G / (λ (λ + s)) + V (…) Vᵀ. That is a sparse matrix, the co-occurrence, and one of low rank: memory
-    grows with the pairs that occur together, not with the square of the catalogue.
+    grows with the pairs that occur together, not with the square of the catalogue. Beyond 20,000 items the second is
+    added into the cells of the first (`map_of_sum`), so that a request need not go through every item.
     """
 
     config_type: ClassVar = EaseConfig
@@ -129,9 +131,8 @@ class Ease(ItemFilter):
         # on the diagonal the two parts cancel: an item says nothing of itself
         sparse = (sparse + diags_array((own * back * answer).astype(np.float32))).tocsr()
         sparse.sort_indices()
-        return ItemMap.from_parts(
-            sparse, back > 0, vectors * (-more * back[:, None]).astype(np.float32), vectors * answer[:, None]
-        )
+        query = vectors * (-more * back[:, None]).astype(np.float32)
+        return map_of_sum(sparse, query, vectors * answer[:, None], back > 0, c.neighbours)
 
 
 def ridge_inverse(edges: csr_matrix, l2: float) -> np.ndarray:

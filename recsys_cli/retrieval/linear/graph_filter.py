@@ -13,6 +13,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.history_weighting import HistoryConfig
 from recsys_cli.retrieval.linear.item_filter import ItemFilter, ItemMap, leading_space, strongest
+from recsys_cli.retrieval.linear.low_rank import map_of_sum
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -47,7 +48,8 @@ class GraphFilterConfig(HistoryConfig):
     low_pass_answer_exponent: float = 0.35
     """Power of an item's number of users by which the leading space multiplies its answer."""
     neighbours: PositiveInt | None = 1000
-    """Strongest co-occurrences kept for each item; null keeps all."""
+    """Strongest co-occurrences kept for each item; null keeps all. In a catalogue of more than 20,000 items, the 500
+    strongest once the leading space is added."""
 
 
 class GraphFilter(ItemFilter):
@@ -85,11 +87,12 @@ class GraphFilter(ItemFilter):
             return ItemMap.from_parts(sparse, known)
         sigma, vectors = leading_space((edges @ diags_array(powered(items, -c.item_exponent))).tocsr(), c.dim, seed)
         passed = np.float32(c.low_pass) - np.float32(c.sharpening) * sigma**2
-        return ItemMap.from_parts(
+        return map_of_sum(
             sparse,
-            known,
             vectors * powered(items, -c.low_pass_query_exponent)[:, None],
             vectors * powered(items, c.low_pass_answer_exponent)[:, None] * passed,
+            known,
+            c.neighbours,
         )
 
 

@@ -32,8 +32,8 @@ COLUMNS_AT_ONCE = 1_024
 DENSE_SHARE = 0.2
 """A map with more of its cells filled is kept whole: 2.5 times as large at most, twice as fast and more."""
 DENSE_ITEMS = 50_000
-"""Up to so many items, scores are summed into full rows; beyond, by sorting the pairs that occur, where a map is
-sparse and only items that the history reaches are proposed."""
+"""Up to so many items, scores are summed into full rows; beyond, a sparse map sums the pairs that occur, and full rows
+only for histories that reach too few items with a score above 0."""
 WIDE = 10
 """Items for each pair that a history reaches up to which a row of all is filled; beyond, the pairs are sorted."""
 PARTS = ("offsets", "columns", "weights", "whole", "query", "answer", "known")
@@ -97,10 +97,9 @@ class ItemMap:
         """Whether compressed rows are all there is."""
         return not len(self.whole) and not self.query.shape[1]
 
-    @property
-    def reach(self) -> np.ndarray:
-        """int64[n] numbers of the two parts that an item of a history stands for."""
-        return np.diff(self.offsets) + self.query.shape[1]
+    def reach(self, items: np.ndarray) -> np.ndarray:
+        """int64[m] numbers of the two parts that each of the items of a history stands for."""
+        return self.offsets[items + 1] - self.offsets[items] + self.query.shape[1]
 
     def apply(self, histories: WeightedHistories) -> np.ndarray:
         """float32[B, n] scores of every item, Σ weight × row of B over the items of a history, over √Σ weight².
@@ -151,7 +150,7 @@ class ItemMap:
         for place, columns, weights in self._reached(histories):
             if len(self) <= WIDE * len(columns):
                 sums = np.bincount(columns, weights, len(self))
-                mine = np.flatnonzero(sums)
+                mine = np.flatnonzero(sums != 0)
                 sums = sums[mine]
             else:
                 mine, at = np.unique(columns, return_inverse=True)
@@ -264,13 +263,14 @@ class ItemFilter(Retriever):
 
     def _pieces(self, histories: WeightedHistories, each: int) -> Iterator[slice]:
         """Consecutive histories for which few numbers are handled, `each` besides those of their items."""
-        reach = np.zeros(len(self.map), np.int64) if len(self.map.whole) else self.map.reach
-        summed = np.concatenate([[0], np.cumsum(reach[histories.items.values])])
+        items = histories.items.values
+        reach = np.zeros(len(items), np.int64) if len(self.map.whole) else self.map.reach(items)
+        summed = np.concatenate([[0], np.cumsum(reach)])
         yield from chunks(np.diff(summed[histories.items.offsets]) + each, CELLS_AT_ONCE)
 
     @property
     def _by_pairs(self) -> bool:
-        return self.positive and self.map.sparse and len(self.map) > DENSE_ITEMS
+        return self.map.sparse and len(self.map) > DENSE_ITEMS
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         users, n = np.asarray(users), len(self.map)
@@ -281,7 +281,19 @@ class ItemFilter(Retriever):
         if not allowed.any():
             return items, scores
         if self._by_pairs:
-            return self._retrieve_pairs(state, users, k, allowed)
+            items, scores = self._retrieve_pairs(state, users, k, allowed)
+            short = np.flatnonzero((items == -1).any(axis=1) & (not self.positive))
+            if len(short):
+                short = short[self._histories(state, users[short]).items.lengths > 0]
+                items[short], scores[short] = self._retrieve_rows(state, users[short], k, allowed)
+            return items, scores
+        return self._retrieve_rows(state, users, k, allowed)
+
+    def _retrieve_rows(
+        self, state: State, users: np.ndarray, k: int, allowed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
+        n = len(self.map)
         forbidden = np.flatnonzero(~allowed)
         for part, found, some in self._batches(state, users):
             rows = np.where(found > 0, found, -np.inf) if self.positive else found.copy()
