@@ -209,35 +209,3 @@ def test_the_worked_source_is_a_file_and_two_lines(world, tmp_path, changed):
     answer = json.loads(place.ok("recommend", "--user", "1", "--format", "json", **environment))
     assert any("loyal" in item["sources"] for item in answer["items"])
     assert any("loyal" in item["similarities"] for item in answer["items"])
-
-
-@pytest.mark.slow
-def test_the_worked_stage_is_a_file_and_two_lines(trained, tmp_path, changed):
-    import numpy as np
-
-    environment, package = changed
-    (package / "pipeline" / "boost_new.py").write_text(code("add-a-stage", '"""What was'))
-    stages = package / "pipeline" / "build.py"
-    put_before(stages, "from recsys_cli.pipeline.bundle import", code("add-a-stage", "from recsys_cli.pipeline"))
-    put_before(stages, "    if config.exploration.enabled and", code("add-a-stage", "    stages.append"))
-    answer = json.loads(trained.ok("recommend", "--user", "1", "--format", "json", **environment))
-    names = [stage["stage"] for stage in answer["funnel"]]
-    assert names.index("boost new") == names.index("utility") + 1
-    # by hand: candidates of three days and three weeks ago, of an unknown date, and an empty slot
-    space: dict = {"__name__": "page"}
-    exec(code("add-a-stage", '"""What was'), space)
-    from types import SimpleNamespace
-
-    from recsys_cli.data.schema import DAY
-    from recsys_cli.pipeline.candidates import Candidates
-
-    now = 100 * DAY
-    created = np.array([now - 3 * DAY, now - 21 * DAY, 0, now - 2 * DAY])
-    query = SimpleNamespace(state=SimpleNamespace(now=now, catalogue=SimpleNamespace(item_created=created)))
-    before = Candidates(
-        np.array([[1, 0, 2, 3, -1]], np.int32), np.ones((1, 5), np.uint32),
-        {"utility": np.array([[1.1, 1.0, 0.5, -0.6, 0]], np.float32)},
-    )
-    after = space["BoostNew"]()(query, before)
-    assert after.items.tolist() == [[0, 1, 2, 3, -1]]
-    np.testing.assert_allclose(after.scores["utility"][0, :4], [1.2, 1.1, 0.5, -0.5], rtol=1e-6)

@@ -237,9 +237,9 @@ def test_train_warns_and_evaluate_leads_with_words_where_the_order_set_by_hand_l
         str(folder / "artifacts"),
     )
     assert recsys(["train", "--quiet", *where, "--set", "ranking.choose=popularity"]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())  # where lines break depends on the terminal
     assert "warning: lists of people with a history are ordered by popularity, which has 0." in printed
-    assert "below item_neighbours alone with 0." in " ".join(printed.split())
+    assert "below item_neighbours alone with 0." in printed
     losing = " ".join(evaluated(folder, capsys).split())
     first = losing.index("The list loses to its best source, item_neighbours: NDCG@10 0.")
     assert first < losing.index("popularity: NDCG@10") < losing.index("Ranking at 10")
