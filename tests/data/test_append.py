@@ -183,3 +183,12 @@ def test_an_item_keeps_its_author_and_edges_to_nobody_are_refused(tmp_path):
     assert any("another author" in n for n in summary["notes"])
     assert pl.read_parquet(tmp_path / "data" / "rejects.parquet")["value"].to_list() == ["y"]
     assert all(c.ok for c in validate_dataset(tmp_path / "data"))
+
+
+def test_nothing_is_appended_to_a_generated_world(first, tmp_path):
+    mapping, folder, _ = first
+    assert run(["generate-data", "--quiet", "--data-dir", str(tmp_path / "world"), "--set", "world.users=30",
+                "--set", "world.items=60"]) == 0
+    with pytest.raises(DataError, match="is a generated world"):
+        append_dataset(mapping, folder, tmp_path / "world")
+    assert (tmp_path / "world" / "truth").is_dir()

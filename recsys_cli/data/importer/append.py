@@ -96,7 +96,7 @@ def _fitted(mapping: Mapping, old: Dataset) -> Mapping:
         raise DataError(
             f"{old.path}: its train, valid and test parts are fixed by its source", "import all of it again"
         )
-    if m.origin.get("kind") == "world":
+    if "generator" in m.origin:
         raise DataError(f"{old.path} is a generated world", "append to a dataset that was imported")
     if list(mapping.actions) != list(m.actions):
         raise ConfigError(
