@@ -138,7 +138,7 @@ class _Lists:
             k = min(config.candidates, self.state.catalogue.n_items)
             return self.sources[name].retrieve(self.state, users, k)[0]
         asked = budgets(config, self.sources, self.configured)
-        bits = {source: bit for bit, source in enumerate(self.configured)}
+        bits = {source: bit for bit, source in enumerate(self.sources)}
         return propose(SourceQuery(users, self.state), asked, self.sources, bits, config).items
 
     def recall(self, truth: Truth, name: str, config: SourcingConfig, batch: int = 256) -> np.ndarray:

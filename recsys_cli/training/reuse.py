@@ -98,6 +98,8 @@ def taken_over(training: Training, only: Sequence[str]) -> dict[Path, str]:
             raise UsageError(f"--only names {name!r}, which is no enabled source", hint)
     run = training.store.open()
     _same_ground(training, run)
+    fitted = orjson.loads((run.bundle / "bundle.json").read_bytes())["sources"]  # what the data was not for is none
+    folders = ("history", "checkpoints", *(("served",) if run.manifest.refitted else ()))
     out = {}
     for name, config in enabled.items():
         if name in only or not SOURCES[config.kind].learns:
@@ -108,10 +110,7 @@ def taken_over(training: Training, only: Sequence[str]) -> dict[Path, str]:
                 f"source {name} cannot be taken over from run {run.id}: {_difference(before, config)}",
                 f"name it too (--only {','.join([*only, name])}), or leave out --only",
             )
-        away = (f"source {name} steps aside", f"source {name} is dropped")
-        stepped_aside = any(note.startswith(away) for note in run.manifest.notes)
-        folders = ("history", "checkpoints", *(("served",) if run.manifest.refitted else ()))
-        for folder in () if stepped_aside else folders:
+        for folder in folders if name in fitted else ():
             path = run.folder / folder / f"{name}.pt"
             if not path.is_file():
                 raise ArtifactError(

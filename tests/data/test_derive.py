@@ -127,7 +127,7 @@ def test_the_commands(data, tmp_path, capsys):
     at = ["--data-dir", str(data.path)]
     assert run(["data", "sample", "--users", "4", "--to", str(tmp_path / "s"), *at]) == 0
     assert run(["data", "split", "--to", str(tmp_path / "t"), *at]) == 0
-    assert "train 280, valid 40, test 80 rows" in capsys.readouterr().out
+    assert "train 280, valid 40, test 80 rows" in " ".join(capsys.readouterr().out.split())
     assert run(["data", "diff", str(data.path), str(tmp_path / "s")]) == 0
     out = capsys.readouterr().out
     assert "they differ" in out and "only in A" in out
