@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.files import is_name
 from recsys_cli.yaml_reader import MAX_DEPTH, line_of, parse_yaml, read_yaml, short
 
@@ -255,18 +255,16 @@ def _explain(
         renamed = {old: new for m in models for old, new in getattr(m, "renamed", {}).items()}
         if now := renamed.get(str(keys[-1])):
             return f"{where}key {dotted!r} is now named {now!r}{more}", f"write {now!r} instead"
-        close = nearest(str(keys[-1])[:100], known)
-        hint = f"did you mean {close!r}?" if close else f"known keys here: {', '.join(sorted(known)) or 'none'}"
+        hint = did_you_mean(str(keys[-1])[:100], known, f"known keys here: {', '.join(sorted(known)) or 'none'}")
         return f"{where}unknown key {dotted!r}{more}", hint
     if problem["type"] in ("union_tag_invalid", "literal_error", "enum"):
         given = problem["input"].get("kind") if isinstance(problem["input"], dict) else problem["input"]
         context = problem["ctx"]
         expected = str(context.get("expected_tags") or context.get("expected"))
-        close = nearest(str(given)[:100], [t.strip(" '") for t in expected.replace(" or ", ",").split(",")])
         tail = ".kind" if problem["type"] == "union_tag_invalid" else ""
         return (
             f"{where}{dotted}{tail}: {short(given)} is none of {expected}{more}",
-            f"did you mean {close!r}?" if close else None,
+            did_you_mean(str(given)[:100], [t.strip(" '") for t in expected.replace(" or ", ",").split(",")], None),
         )
     given = problem["input"]
     shown = "" if isinstance(given, dict) or named else f" (given: {short(given)})"

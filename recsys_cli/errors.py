@@ -55,3 +55,9 @@ def nearest(word: str, known) -> str | None:
 
     matches = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def did_you_mean(word: str, known, otherwise: str | None) -> str | None:
+    """The hint for a name that is not known: the closest of those that are, or else what is told `otherwise`."""
+    close = nearest(word, known)
+    return f"did you mean {close!r}?" if close else otherwise

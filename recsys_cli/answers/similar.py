@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.answers.data import AnswerData, six_digits
-from recsys_cli.errors import UnknownIdError, UsageError, nearest
+from recsys_cli.errors import UnknownIdError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
@@ -102,9 +102,8 @@ def _nearest(
         raise UsageError(f"the {n} nearest", "ask for at least one")
     sources = data.bundle.retrievers
     if source is not None and source not in sources:
-        close = nearest(source, sources)
         raise UsageError(
-            f"the run has no source {source!r}", f"did you mean {close!r}?" if close else f"it has {', '.join(sources)}"
+            f"the run has no source {source!r}", did_you_mean(source, sources, f"it has {', '.join(sources)}")
         )
     size = data.state.catalogue.n_items if kind == "item" else data.state.catalogue.n_users
     empty, able = None, []

@@ -25,7 +25,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recsys_cli.data.windows.windows import Windows
-from recsys_cli.errors import ArtifactError, nearest
+from recsys_cli.errors import ArtifactError, did_you_mean
 from recsys_cli.files import claim_folder, file_digest, inside, is_name, write_bytes
 
 RUN_VERSION = 1
@@ -159,8 +159,7 @@ class RunStore:
             if not isinstance(content, dict):
                 raise ArtifactError(f"{path} is no manifest of a run", "use another run or train again")
         except FileNotFoundError:
-            close = nearest(run, self.ids())
-            hint = f"did you mean {close!r}?" if close else "see `recsys runs list`"
+            hint = did_you_mean(run, self.ids(), "see `recsys runs list`")
             raise ArtifactError(f"no run {run[:80]!r} in {self.folder}", hint) from None
         except (OSError, orjson.JSONDecodeError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}", "use another run or train again") from None

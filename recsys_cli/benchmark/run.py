@@ -6,8 +6,10 @@ import datetime as dt
 import os
 import platform
 import traceback
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
@@ -16,11 +18,29 @@ from recsys_cli.benchmark.folds import measure_ratings, read_ratings
 from recsys_cli.benchmark.impressions import impression_task, measure_ranker
 from recsys_cli.benchmark.ranking import measure_source
 from recsys_cli.benchmark.tasks import ranking_task
-from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
+from recsys_cli.errors import DataError, RecsysError, UsageError, did_you_mean
 from recsys_cli.files import atomic_dir, claim_folder
 from recsys_cli.progress import Progress
 
+T = TypeVar("T")
 PACKAGES = ("recsys-cli", "numpy", "scipy", "implicit", "torch")
+
+
+def require_folder(folder: Path) -> None:
+    """Raises DataError where the folder of the data is none."""
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}", "name the folder of the data with --from")
+
+
+def picked(there: Mapping[str, T], names: tuple[str, ...], what: str, where: str) -> dict[str, T]:
+    """Those of these names, all where none is given; UsageError for a name that is not there, as "no model 'x' in this
+    benchmark"."""
+    for name in names:
+        if name not in there:
+            raise UsageError(
+                f"no {what} {name!r} in this {where}", did_you_mean(name, there, f"it has {', '.join(there)}")
+            )
+    return {name: one for name, one in there.items() if not names or name in names}
 
 
 def run_benchmark(
@@ -42,17 +62,8 @@ def run_benchmark(
     Raises DataError where the folder lacks the files, and UsageError for a model that the file does not name.
     """
     progress = progress or Progress()
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}", "name the folder of the data with --from")
-    everything = config.contenders
-    for name in models:
-        if name not in everything:
-            close = nearest(name, everything)
-            raise UsageError(
-                f"no model {name!r} in this benchmark",
-                f"it has {', '.join(everything)}" if close is None else f"did you mean {close!r}?",
-            )
-    chosen = {name: model for name, model in everything.items() if not models or name in models}
+    require_folder(folder)
+    chosen = picked(config.contenders, models, "model", "benchmark")
     protocol = config.protocol
     more, notes = {}, []
     if isinstance(protocol, Impressions):

@@ -13,11 +13,11 @@ from pathlib import Path
 from recsys_cli.benchmark.alone import source_rows
 from recsys_cli.benchmark.funnel import Where, funnel_rows
 from recsys_cli.benchmark.list_rows import measured, reason
-from recsys_cli.benchmark.run import PACKAGES
+from recsys_cli.benchmark.run import PACKAGES, picked, require_folder
 from recsys_cli.benchmark.splits import files_of, list_task
 from recsys_cli.benchmark.suite_config import FunnelTask, SuiteConfig, TaskSettings, WindowsTask
 from recsys_cli.benchmark.windows_task import check_files, windows_rows
-from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
+from recsys_cli.errors import DataError, RecsysError
 from recsys_cli.progress import Progress
 
 RATIO, BEST = "funnel over best part", "best part"
@@ -44,16 +44,8 @@ def run_suite(
     that the file does not name.
     """
     progress = progress or Progress()
-    for name in only:
-        if name not in config.tasks:
-            close = nearest(name, config.tasks)
-            raise UsageError(
-                f"no task {name!r} in this suite",
-                f"it has {', '.join(config.tasks)}" if close is None else f"did you mean {close!r}?",
-            )
-    chosen = {name: task for name, task in config.tasks.items() if not only or name in only}
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}", "name the folder of the data with --from")
+    chosen = picked(config.tasks, only, "task", "suite")
+    require_folder(folder)
     for name, task in chosen.items():
         require_files(name, task, folder, base)
     where = Where(base, work, seed, threads or len(os.sched_getaffinity(0)), progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
-from recsys_cli.errors import UsageError, nearest
+from recsys_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,9 +36,8 @@ def docs(
         return
     name = page.removesuffix(".md")
     if name not in documents.PAGES:
-        close = nearest(name, documents.PAGES)
         raise UsageError(
-            f"no page {page!r}", f"did you mean {close!r}?" if close else "`recsys docs` lists the pages"
+            f"no page {page!r}", did_you_mean(name, documents.PAGES, "`recsys docs` lists the pages")
         )
     text = documents.read(name)
     document = {"page": name, "title": documents.title(name), "text": text}

@@ -12,7 +12,7 @@ import pyarrow as pa
 from recsys_cli.data.importer.convert import ORDER_START
 from recsys_cli.data.schema import COLUMNS, SECOND
 from recsys_cli.data.writer import write_dataset
-from recsys_cli.errors import DataError, nearest
+from recsys_cli.errors import DataError, did_you_mean, nearest
 
 
 def write_frames(
@@ -26,9 +26,8 @@ def write_frames(
     """Write a dataset folder from tables in memory; see `Dataset.from_frames`."""
     for table in frames:
         if table not in COLUMNS:
-            close = nearest(table, COLUMNS)
             raise DataError(
-                f"no table is called {table!r}", f"did you mean {close!r}?" if close else ", ".join(COLUMNS)
+                f"no table is called {table!r}", did_you_mean(table, COLUMNS, ", ".join(COLUMNS))
             )
     tables = {table: _as_polars(rows, table) for table, rows in frames.items()}
     log = tables.get("impressions")

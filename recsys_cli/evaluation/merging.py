@@ -22,7 +22,7 @@ from recsys_cli.pipeline.sourcing import budgets, propose
 from recsys_cli.retrieval.base import Window
 from recsys_cli.retrieval.config import settle_seen
 from recsys_cli.retrieval.registry import make
-from recsys_cli.training.sources import CATALOGUE, FEED, MOVING
+from recsys_cli.training.sources import candidates_for, unmet_share
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -68,9 +68,8 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     lists = _Lists(sources, state, tuple(settings.retrieval), progress)
     config = settings.pipeline.sourcing
     if config.candidates == "auto":
-        later = log.window(moment, windows.test_start)
-        unmet = float((state.interactions[later.item[later.positive]] == 0).mean())
-        config = config.model_copy(update={"candidates": FEED if unmet >= MOVING else CATALOGUE})
+        unmet = unmet_share(state, log.window(moment, windows.test_start))
+        config = config.model_copy(update={"candidates": candidates_for(unmet)})
     curves = _learn(lists, learning, config.candidates, settings.seed)
     recalls = {name: lists.recall(measuring, name, config) for name in sources}
     if any(config.shares.get(name, 0) > 0 for name in sources):

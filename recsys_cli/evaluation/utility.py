@@ -16,7 +16,7 @@ import numpy as np
 from recsys_cli import metrics
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.windows.split import split_again
-from recsys_cli.errors import DataError, UsageError, nearest
+from recsys_cli.errors import DataError, UsageError, did_you_mean
 from recsys_cli.evaluation.impressions import predict_impressions, spearman
 from recsys_cli.pipeline.utility import weights_of
 from recsys_cli.progress import Progress
@@ -68,8 +68,7 @@ def outcome(log: Log, target: str, start: int, end: int) -> Outcome:
         return _left_of_session(log)
     if target not in LATER:
         known = [*log.actions, "dwell", *LATER]
-        close = nearest(target, known)
-        hint = f"did you mean {close!r}?" if close else f"known targets: {', '.join(known)}"
+        hint = did_you_mean(target, known, f"known targets: {', '.join(known)}")
         raise UsageError(f"no target {target!r}", hint)
     day = (log.time - start) // DAY
     whole = (end - start) // DAY  # days that are over

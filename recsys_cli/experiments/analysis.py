@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.errors import DataError, nearest
+from recsys_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     from recsys_cli.experiments.config import ExperimentConfig, MetricConfig
@@ -228,7 +228,6 @@ def _good(row: dict) -> bool:
 def require(columns, wanted: str, what: str) -> None:
     """Raises DataError naming the nearest column where one is missing."""
     if wanted not in columns:
-        close = nearest(wanted, columns)
         raise DataError(
-            f"{what}: no column {wanted!r}", f"did you mean {close!r}?" if close else f"columns: {', '.join(columns)}"
+            f"{what}: no column {wanted!r}", did_you_mean(wanted, columns, f"columns: {', '.join(columns)}")
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from recsys_cli.config import Section, merge, read_yaml, validate
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.pipeline.config import PipelineConfig
 
 
@@ -148,10 +148,8 @@ class ExperimentConfig(Section):
     def _known(cls, value: tuple) -> tuple:
         for metric in value:
             if isinstance(metric, str) and metric not in METRICS:
-                close = nearest(metric, METRICS)
                 raise ValueError(
-                    f"no metric {metric!r}; "
-                    + (f"did you mean {close!r}?" if close else f"there are {', '.join(METRICS)}")
+                    f"no metric {metric!r}; " + did_you_mean(metric, METRICS, f"there are {', '.join(METRICS)}")
                 )
         names = [m if isinstance(m, str) else m.name for m in value]
         if len(set(names)) < len(names):

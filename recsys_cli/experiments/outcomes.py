@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.errors import DataError, nearest
+from recsys_cli.errors import DataError, did_you_mean
 from recsys_cli.experiments.analysis import ARMS, require
 
 if TYPE_CHECKING:
@@ -176,12 +176,11 @@ def _arms(variants: pl.Series, config: ExperimentConfig, path: Path) -> np.ndarr
     unknown = ~given.is_in(names)
     if unknown.any():
         word = given[int(unknown.arg_max())]
-        close = nearest(word, names)
         raise DataError(
             f"{path} row {int(unknown.arg_max()) + 1}: unknown variant {word!r} ({int(unknown.sum()):,} such rows)",
-            f"did you mean {close!r}?"
-            if close
-            else f"the arms are {names[0]!r} and {names[1]!r}; `variants` in the "
-            "experiment file gives them other names",
+            did_you_mean(
+                word, names,
+                f"the arms are {names[0]!r} and {names[1]!r}; `variants` in the experiment file gives them other names",
+            ),
         )
     return (given == names[1]).to_numpy().astype(np.int8)

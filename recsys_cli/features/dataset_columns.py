@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.features.config import Becomes, ColumnConfig, FeatureConfig
 from recsys_cli.features.spec import Column
 
@@ -86,10 +86,9 @@ def _require(where: str, side: str, name: str, held: dict[str, str], refused: di
         return
     if name in refused:
         raise ConfigError(f"{where}: {name!r} cannot become a feature: {refused[name]}", "change it before the import")
-    close = nearest(name, held)
     raise ConfigError(
         f"{where}: {side}s have no attribute {name!r}",
-        f"did you mean {close!r}?" if close else "run `recsys data describe` for those they have",
+        did_you_mean(name, held, "run `recsys data describe` for those they have"),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.schema import DAY, HOUR
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.features.config import FeatureConfig
 
 Place = str
@@ -101,12 +101,11 @@ def configured_keys(config: FeatureConfig, catalogue: Catalogue, surfaces: Seque
     out = possible_keys(config.families, catalogue, surfaces)
     for attribute in dict.fromkeys(config.attribute_families):
         if attribute not in catalogue.item_codes:
-            close = nearest(attribute, catalogue.item_codes)
             raise ConfigError(
                 f"features.attribute_families: items have no category {attribute!r}",
-                f"did you mean {close!r}?"
-                if close
-                else f"they have {', '.join(sorted(catalogue.item_codes)) or 'none'}",
+                did_you_mean(
+                    attribute, catalogue.item_codes, f"they have {', '.join(sorted(catalogue.item_codes)) or 'none'}"
+                ),
             )
         out.append(VALUE + attribute)
     return out + [CROSS.join(c) for c in dict.fromkeys(config.crosses) if _crossable(c, catalogue, surfaces)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from recsys_cli.errors import ConfigError, UsageError, nearest
+from recsys_cli.errors import ConfigError, UsageError, did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.config import PipelineConfig
@@ -70,9 +70,8 @@ class Pipeline:
         can = [name for name, stage in known.items() if not stage.needed]
         for name in sorted(names):
             if name not in can:
-                close = nearest(name, can)
                 told = "is needed for every slate" if name in known else "is not in this pipeline"
-                hint = f"did you mean {close!r}?" if close else f"can be left out: {', '.join(can)}"
+                hint = did_you_mean(name, can, f"can be left out: {', '.join(can)}")
                 raise UsageError(f"stage {name!r} {told}", hint)
         return names
 

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from recsys_cli.config import Section
-from recsys_cli.errors import nearest
+from recsys_cli.errors import did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS, AddedStage
 from recsys_cli.pipeline.rank_curves import KNOTS
 from recsys_cli.safety.config import SafetyConfig
@@ -228,7 +228,6 @@ class PipelineConfig(Section):
         for entry in given.values() if isinstance(given, dict) else ():
             kind = entry.get("kind") if isinstance(entry, dict) else getattr(entry, "kind", None)
             if kind not in STAGE_KINDS:
-                close = nearest(str(kind), STAGE_KINDS)
-                known = f"did you mean {close!r}?" if close else f"installed are: {', '.join(STAGE_KINDS) or 'none'}"
+                known = did_you_mean(str(kind), STAGE_KINDS, f"installed are: {', '.join(STAGE_KINDS) or 'none'}")
                 raise ValueError(f"no kind of stage {kind!r}; {known}")
         return given

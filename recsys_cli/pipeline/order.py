@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 
 MERGE, FUSION, WEIGHTED, LIGHT, RELEVANCE, HEAVY = "merge", "fusion", "weighted_fusion", "light", "relevance", "heavy"
 OF_SOURCES = (MERGE, FUSION, WEIGHTED)
@@ -115,8 +115,11 @@ def check_named(name: str, sources: Iterable[str]) -> None:
     """
     known = ["auto", *OF_SOURCES, *RANKERS, *sources]
     if name not in known:
-        close = nearest(name, known)
-        raise ConfigError(
-            f"ranking.choose: {name!r} orders nothing here",
-            f"did you mean {close!r}?" if close else f"known are: {', '.join(known)}",
-        )
+        raise no_order("ranking.choose", name, known)
+
+
+def no_order(key: str, name: str, known: list[str]) -> ConfigError:
+    """What a setting is refused with that names no order."""
+    return ConfigError(
+        f"{key}: {name!r} orders nothing here", did_you_mean(name, known, f"known are: {', '.join(known)}")
+    )

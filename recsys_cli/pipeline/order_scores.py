@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.errors import ConfigError, nearest
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.order import (
     CHOSEN,
@@ -20,6 +19,7 @@ from recsys_cli.pipeline.order import (
     RELEVANCE,
     WEIGHTED,
     Order,
+    no_order,
 )
 from recsys_cli.pipeline.request_features import RANK, WEIGHTED_SCORE
 
@@ -58,11 +58,7 @@ def _available(name: str, config: PipelineConfig, bundle: Bundle, side: str) -> 
         name = FUSION
     if name not in (*OF_SOURCES, *RANKERS, *bundle.configured):
         known = [CHOSEN, *OF_SOURCES, *RANKERS, *bundle.retrievers]
-        close = nearest(name, known)
-        raise ConfigError(
-            f"pipeline.order.{side}: {name!r} orders nothing here",
-            f"did you mean {close!r}?" if close else f"known are: {', '.join(known)}",
-        )
+        raise no_order(f"pipeline.order.{side}", name, known)
     return name
 
 

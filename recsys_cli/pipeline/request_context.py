@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_cli.errors import UsageError, nearest
+from recsys_cli.errors import UsageError, did_you_mean
 from recsys_cli.features.context import Context
 
 
@@ -30,10 +30,7 @@ def context_of(
         elif key in ("surface", "device", *columns):
             names = names_of.get(f"impression.{key}" if key in columns else key, [])
             if str(value) not in names:
-                close = nearest(str(value), names)
-                hint = (
-                    f"did you mean {close!r}?" if close else f"known: {', '.join(names) or 'none in this dataset'}"
-                )
+                hint = did_you_mean(str(value), names, f"known: {', '.join(names) or 'none in this dataset'}")
                 raise UsageError(f"context {key}={value!r} is not in the data", hint)
             code = names.index(str(value))
             if key in columns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.pipeline.stage import Filter, Hydrator, Scorer, Selector, SideEffect, Source, Stage
 
 Kinds = Mapping[str, type[Stage]]
@@ -51,8 +51,7 @@ def check_sequence(names: Sequence[str], kinds: Kinds) -> None:
     """
     for name in names:
         if name not in kinds:
-            close = nearest(name, kinds)
-            hint = f"did you mean {close!r}?" if close else f"known are: {', '.join(kinds)}"
+            hint = did_you_mean(name, kinds, f"known are: {', '.join(kinds)}")
             raise ConfigError(f"{WHERE}: there is no stage {name!r}", hint)
         if names.count(name) > 1:
             raise ConfigError(f"{WHERE}: stage {name!r} stands twice", "name each stage once")

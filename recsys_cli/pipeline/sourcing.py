@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.pipeline import rank_curves
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import SourcingConfig
@@ -30,10 +30,9 @@ def budgets(config: SourcingConfig, sources: dict[str, Retriever], known: tuple[
     """
     for name in [*config.shares, *config.fallback, *config.curves]:
         if name not in known:
-            close = nearest(name, known)
             raise ConfigError(
                 f"pipeline.sourcing names a source {name!r} that retrieval does not define",
-                f"did you mean {close!r}?" if close else f"defined are: {', '.join(known)}",
+                did_you_mean(name, known, f"defined are: {', '.join(known)}"),
             )
     if config.merge == "learned":
         return {name: config.candidates for name in sources if name in config.curves}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.errors import ConfigError, DataError, nearest
+from recsys_cli.errors import ConfigError, DataError, did_you_mean
 from recsys_cli.pipeline.config import UtilityConfig
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ def _users_with(catalogue, attribute: str, value: str) -> np.ndarray:
 
 
 def _hint(word: object, known) -> str:
-    close = nearest(str(word), known)
-    return f"did you mean {close!r}?" if close else f"known: {', '.join(sorted(map(str, known))[:12]) or 'none'}"
+    return did_you_mean(str(word), known, f"known: {', '.join(sorted(map(str, known))[:12]) or 'none'}")
 
 
 def _read(path: Path, bundle: Bundle, known: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray], int]:

@@ -8,14 +8,11 @@ requests apart; the mean of the two is less bound to chance than either.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.pipeline.request_features import STANDARD, WEIGHTED_SCORE
-
-if TYPE_CHECKING:
-    from recsys_cli.pipeline.request_rows import RequestRows
+from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
 
 K = 10
 """Places of the list that count."""
@@ -84,7 +81,7 @@ def _greedy(requests: _Requests) -> np.ndarray:
 
 def _side_by_side(rows: RequestRows, names: list[str]) -> _Requests | None:
     """Requests in which something was taken, MOST_REQUESTS of them at most; None where they are too few."""
-    taken = rows.table.labels["relevance"]
+    taken = rows.table.labels[TAKEN]
     some = np.unique(rows.request[taken])
     if len(some) < FEWEST_REQUESTS:
         return None
@@ -107,7 +104,7 @@ def _side_by_side(rows: RequestRows, names: list[str]) -> _Requests | None:
 
 
 def with_fusion(rows: RequestRows, weights: dict[str, float]) -> RequestRows:
-    """The rows with the weighted sum of the standardised scores among their features."""
+    """The rows, in whose table the weighted sum of the standardised scores is filled in."""
     table = rows.table
     table.values[:, table.names.index(WEIGHTED_SCORE)] = weighted(
         {name: table.values[:, table.names.index(STANDARD + name)] for name in weights}, weights, len(table)

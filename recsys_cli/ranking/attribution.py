@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.errors import UsageError, nearest
+from recsys_cli.errors import UsageError, did_you_mean
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.logistic import sigmoid
 from recsys_cli.ranking.standardise import standardise
@@ -74,8 +74,7 @@ def explain_heavy(
     """
     heads = (*ranker.tasks, *((DWELL,) if ranker.dwell else ()))
     if action not in heads:
-        close = nearest(action, heads)
-        hint = f"did you mean {close!r}?" if close else f"it has {', '.join(heads)}"
+        hint = did_you_mean(action, heads, f"it has {', '.join(heads)}")
         raise UsageError(f"the heavy ranker has no head for {action!r}", hint)
     values = np.ascontiguousarray(values, np.float32)[None]
     correction = Calibration() if action == DWELL else ranker.correction(action)

@@ -15,7 +15,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.importer.batches import LINE
 from recsys_cli.data.importer.mapping import Source
 from recsys_cli.data.importer.readers import column_names, read
-from recsys_cli.errors import DataError, RecsysError, UsageError, nearest
+from recsys_cli.errors import DataError, RecsysError, UsageError, did_you_mean
 from recsys_cli.safety.text import join_fields, words_of
 
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")
@@ -165,10 +165,9 @@ def _width(file: Path, options: LabelOptions, tabs: bool, quote: str | None) -> 
 
 def _column(column: str, names: Sequence[str], where: str) -> None:
     if column not in names:
-        close = nearest(column, names)
         known = ", ".join(n for n in list(names)[:12] if n != LINE)
         raise DataError(
-            f"{where} has no column {column!r}", f"did you mean {close!r}?" if close else f"it has {known}"
+            f"{where} has no column {column!r}", did_you_mean(column, names, f"it has {known}")
         )
 
 

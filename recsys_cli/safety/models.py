@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from recsys_cli.data.catalogue import Catalogue
-from recsys_cli.errors import ArtifactError, UsageError, nearest
+from recsys_cli.errors import ArtifactError, UsageError, did_you_mean
 from recsys_cli.files import atomic_dir, file_digest
 from recsys_cli.safety.config import AUTHOR, COMBINED
 from recsys_cli.safety.served import CLASSIFIER_VERSION, GRAPH_FILE, MANIFEST_FILE, TABLE_FILE, ServedClassifier
@@ -85,8 +85,7 @@ def kept_in(folder: Path, names: str | Iterable[str] = "all") -> list[str]:
     wanted = sorted(there) if names == "all" else list(names)
     for name in wanted:
         if name not in there:
-            close = nearest(name, there)
-            hint = f"did you mean {close!r}?" if close else "train it with `recsys train-safety`"
+            hint = did_you_mean(name, there, "train it with `recsys train-safety`")
             raise ArtifactError(f"no safety classifier {name!r} in {folder}", hint)
     return wanted
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.schema import SAFETY_COLUMNS
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.safety.config import AUTHOR, COMBINED, Rule, SafetyConfig
 
 if TYPE_CHECKING:
@@ -62,10 +62,9 @@ class SafetyRules:
         known = {COMBINED, *nameable, *(AUTHOR + task for task in (*nameable, *authors))}
         for name in (*config.weights, *(rule.task for rule in config.rules)):
             if name not in known or (name in config.weights and name == COMBINED):
-                close = nearest(name, known)
                 hint = "train one with `recsys train-safety`, then `recsys train`"
                 raise ConfigError(
-                    f"pipeline.safety: no score {name!r} in this run", f"did you mean {close!r}?" if close else hint
+                    f"pipeline.safety: no score {name!r} in this run", did_you_mean(name, known, hint)
                 )
         weights = {name: w for name, w in config.weights.items() if name in items and w > 0}
         able = {*items, *(AUTHOR + task for task in authors), *([COMBINED] if weights else [])}

@@ -17,6 +17,7 @@ from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees.baseline import fit_baseline
 
 if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
     from recsys_cli.ranking.trees.ranker import TreeRanker
     from recsys_cli.retrieval.base import Retriever
     from recsys_cli.training.job import TrainingJob
@@ -56,16 +57,23 @@ def tables_of(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever]
     """Logged impressions of the ranker's window and of the validation window, with features as of each."""
     log, w = job.lesson.dataset.log, job.lesson.windows
     state = State.build(job.dataset.catalogue, log, w.history_end, **job.edges)
+    with job.progress.step("training table"):
+        train, valid = (
+            table_of(job, log, spec, sources, log.window(start, end), state)
+            for start, end in ((w.history_end, w.validation_start), (w.validation_start, w.test_start))
+        )
+    return train, valid
+
+
+def table_of(
+    job: TrainingJob, log: Log, spec: FeatureSpec, sources: dict[str, Retriever], rows: Log, state: State
+) -> FeatureTable:
+    """Features of rows of a log as of each; similarities by the sources and what the state knows."""
 
     def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
         return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
 
-    def table(start: int, end: int) -> FeatureTable:
-        rows = log.window(start, end)
-        return build_table(spec, job.dataset.catalogue, log, rows, **job.edges, similarity=similarity)
-
-    with job.progress.step("training table"):
-        return table(w.history_end, w.validation_start), table(w.validation_start, w.test_start)
+    return build_table(spec, state.catalogue, log, rows, **job.edges, similarity=similarity)
 
 
 def fit_heavy_ranker(job: TrainingJob, train_table: FeatureTable, valid_table: FeatureTable):

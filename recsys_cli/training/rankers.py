@@ -109,17 +109,17 @@ def learned_again(
     if late is None or learned is None or not rankers.order.of_requests:
         return rankers
     later = requests.later_rows(job, draft_bundle(job, spec, late))
+    parts = [learned]
     if job.lesson.own:
-        return _with(job,
-            rankers, spec, late,
-            joined(*(fold.rows for fold in crosswise(job, spec, late, job.whole, random=False)), later),
-        )
-    return _with(job, rankers, spec, late, joined(learned, later))
+        parts = [fold.rows for fold in crosswise(job, spec, late, job.whole, random=False)]
+    return _with(job, rankers, spec, late, joined(*parts, later))
 
 
 def _with(
     job: TrainingJob, rankers: Rankers, spec: FeatureSpec, sources: dict[str, Retriever], rows: RequestRows
 ) -> Rankers:
     fresh = rankers_of(job, draft_bundle(job, spec, sources), rows, rankers.order)
-    return replace(rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance,
-                   fusion=fresh.fusion or rankers.fusion)
+    return replace(
+        rankers, light=fresh.light or rankers.light, relevance=fresh.relevance or rankers.relevance,
+        fusion=fresh.fusion or rankers.fusion,
+    )

@@ -29,6 +29,7 @@ from recsys_cli.pipeline.requests import Moment, moment_of, moments_between, req
 from recsys_cli.ranking.light import LightRanker, fit_linear
 from recsys_cli.ranking.relevance import fit_relevance
 from recsys_cli.replay import replayed
+from recsys_cli.training.warranted import met_before
 
 if TYPE_CHECKING:
     from recsys_cli.data.log import Log
@@ -67,10 +68,9 @@ def lesson_of(job: TrainingJob) -> Lesson:
     if job.split.kind not in ("time", "rolling"):
         return plain
     log, w = job.dataset.log, job.windows
-    before, after = log.window(end=w.history_end), log.window(w.history_end, w.test_start)
-    later = np.unique(after.user[after.positive])
-    known = int(np.isin(later, before.user[before.positive]).sum())
-    if known >= FEW_KNOWN or 2 * known >= len(later):
+    met = met_before(job)
+    known = int(met.sum())
+    if known >= FEW_KNOWN or 2 * known >= len(met):
         return plain
     try:
         split = make_split(PER_USER, job.dataset.with_log(log.window(end=w.test_start)), seed=job.settings.seed,

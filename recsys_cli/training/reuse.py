@@ -16,7 +16,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.data.windows.windows import Windows
-from recsys_cli.errors import ArtifactError, UsageError, nearest
+from recsys_cli.errors import ArtifactError, UsageError, did_you_mean
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.warm_start import WarmStart
@@ -93,8 +93,7 @@ def taken_over(training: Training, only: Sequence[str]) -> dict[Path, str]:
     enabled = {name: config for name, config in training.settings.retrieval.items() if config.enabled}
     for name in only:
         if name not in enabled:
-            close = nearest(name, enabled)
-            hint = f"did you mean {close!r}?" if close else f"enabled are: {', '.join(enabled)}"
+            hint = did_you_mean(name, enabled, f"enabled are: {', '.join(enabled)}")
             raise UsageError(f"--only names {name!r}, which is no enabled source", hint)
     run = training.store.open()
     _same_ground(training, run)

@@ -19,6 +19,8 @@ from recsys_cli.retrieval.tuning import Question, choose_history_weighting, tune
 from recsys_cli.training.warranted import unwarranted
 
 if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
+    from recsys_cli.data.state import State
     from recsys_cli.retrieval.base import Retriever, Window
     from recsys_cli.retrieval.config import RetrieverConfig
     from recsys_cli.training.job import TrainingJob
@@ -72,9 +74,18 @@ def answers_of(job: TrainingJob, window: Window) -> Answers:
     """New to their users and published, of the ranker's window."""
     log, w = job.lesson.dataset.log, job.lesson.windows
     later = log.window(w.history_end, w.validation_start)
+    return Answers(*new_items(later, window.state, repeats=job.allows_seen), unmet_share(window.state, later))
+
+
+def unmet_share(state: State, later: Log) -> float:
+    """Share of what people turned to in the rows of `later` that nobody had interacted with at the state's moment."""
     touched = later.item[later.positive]
-    unmet = float((window.state.interactions[touched] == 0).mean()) if len(touched) else 0.0
-    return Answers(*new_items(later, window.state, repeats=job.allows_seen), unmet)
+    return float((state.interactions[touched] == 0).mean()) if len(touched) else 0.0
+
+
+def candidates_for(unmet: float) -> int:
+    """Candidates a user where the settings leave it open, by the share of what nobody had interacted with."""
+    return FEED if unmet >= MOVING else CATALOGUE
 
 
 def wanted_kinds(job: TrainingJob, sources: dict[str, Retriever], answers: Answers) -> dict[str, Retriever]:

@@ -125,7 +125,7 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
     sources = blank_sources(job)
     answers = choice.answers_of(job, window)
     sources = choice.wanted_kinds(job, sources, answers)
-    job.candidates = choice.FEED if answers.unmet >= choice.MOVING else choice.CATALOGUE
+    job.candidates = choice.candidates_for(answers.unmet)
     early = _early_sources(job, sources, window, answers)
     sources = {name: SOURCES[source.config.kind](source.config) for name, source in early.items()}
     with job.step("recall of sources"):

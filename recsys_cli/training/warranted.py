@@ -78,10 +78,16 @@ def strangers_among(job: TrainingJob) -> float:
     new whatever the window."""
     if job.split.held_out is not None:
         return 1.0
+    known = met_before(job)
+    return float(1 - known.mean()) if len(known) else 0.0
+
+
+def met_before(job: TrainingJob) -> np.ndarray:
+    """bool[n]: of each of those who turned to something in the ranker's or the validation window in time, whether they
+    had turned to something in the history."""
     log, w = job.dataset.log, job.windows
     before, after = log.window(end=w.history_end), log.window(w.history_end, w.test_start)
-    people = np.unique(after.user[after.positive])
-    return float(1 - np.isin(people, before.user[before.positive]).mean()) if len(people) else 0.0
+    return np.isin(np.unique(after.user[after.positive]), before.user[before.positive])
 
 
 def _no_strangers(job: TrainingJob, config: RetrieverConfig) -> str | None:

@@ -7,7 +7,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import orjson
 
 from recsys_cli.artifacts.runs import RunStore
@@ -15,7 +14,6 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split, split_again
-from recsys_cli.features.build import build_table
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
@@ -24,7 +22,7 @@ from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.safety.models import FOLDER, SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.training.fitting import blank_sources, fit_sources
-from recsys_cli.training.impressions import spec_of, tables_of
+from recsys_cli.training.impressions import spec_of, table_of, tables_of
 from recsys_cli.training.job import TrainingJob
 from recsys_cli.training.requests import Lesson, lesson_of
 
@@ -87,8 +85,4 @@ def _rows(
 ) -> FeatureTable:
     """Features of rows as of each; similarities by the sources and what they knew at the moment `known` (µs)."""
     state = State.build(dataset.catalogue, dataset.log, known, **job.edges)
-
-    def similarity(users: np.ndarray, items: np.ndarray) -> dict[str, np.ndarray]:
-        return {n: sources[n].score(state, users, items[:, None])[:, 0] for n in spec.similarities}
-
-    return build_table(spec, dataset.catalogue, dataset.log, rows, **job.edges, similarity=similarity)
+    return table_of(job, dataset.log, spec, sources, rows, state)

@@ -52,6 +52,19 @@ class Place:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
         return kept | {"RECSYS_CONFIG": "tiny.yaml", "RECSYS_THREADS": "1", "OMP_NUM_THREADS": "1"} | more
 
+    @classmethod
+    def trained(cls, folder: Path, settings: str, mapping: str, **tables: str) -> tuple[Place, str]:
+        """A place where the tables (name → CSV) were imported by the mapping and trained on, and what training said."""
+        place = cls(folder)
+        for name, text in {"tiny.yaml": settings, "mapping.yaml": mapping}.items():
+            (folder / name).write_text(text)
+        for name, text in tables.items():
+            (folder / f"{name}.csv").write_text(text)
+        place.ok("import-data", "mapping.yaml", "--from", ".", "--to", "data/world")
+        done = place.recsys("train")
+        assert done.returncode == 0, done.stderr
+        return place, done.stderr
+
     def copy(self, target: Path) -> Place:
         """The same place elsewhere, to be harmed."""
         shutil.copytree(self.folder, target, symlinks=True)

@@ -41,14 +41,7 @@ def orders(people: int = 90, items: int = 200, weeks: int = 14, seed: int = 0) -
 @pytest.fixture(scope="module")
 def groceries(tmp_path_factory) -> tuple[Place, str]:
     """The place, trained, and what training said."""
-    out = Place(tmp_path_factory.mktemp("groceries"))
-    (out.folder / "tiny.yaml").write_text(SETTINGS)
-    (out.folder / "orders.csv").write_text(orders())
-    (out.folder / "mapping.yaml").write_text(MAPPING)
-    out.ok("import-data", "mapping.yaml", "--from", ".", "--to", "data/world")
-    trained = out.recsys("train")
-    assert trained.returncode == 0, trained.stderr
-    return out, trained.stderr
+    return Place.trained(tmp_path_factory.mktemp("groceries"), SETTINGS, MAPPING, orders=orders())
 
 
 def test_training_says_once_that_lists_may_hold_what_was_seen(groceries):

@@ -43,14 +43,7 @@ def clicks(sessions: int = 900, seed: int = 0) -> str:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> tuple[Place, str]:
     """The place, trained, and what training said."""
-    out = Place(tmp_path_factory.mktemp("shop"))
-    (out.folder / "tiny.yaml").write_text(SETTINGS)
-    (out.folder / "clicks.csv").write_text(clicks())
-    (out.folder / "mapping.yaml").write_text(MAPPING)
-    out.ok("import-data", "mapping.yaml", "--from", ".", "--to", "data/world")
-    trained = out.recsys("train")
-    assert trained.returncode == 0, trained.stderr
-    return out, trained.stderr
+    return Place.trained(tmp_path_factory.mktemp("shop"), SETTINGS, MAPPING, clicks=clicks())
 
 
 def test_neighbours_of_sessions_take_part_and_say_once_what_a_session_is(shop):

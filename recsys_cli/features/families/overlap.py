@@ -14,7 +14,7 @@ import numpy as np
 from recsys_cli.arrays import find_sorted
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.features.dataset_columns import bag, column_vectors, unit, width_of
 from recsys_cli.features.family import Arrays, DatasetFacts, ItemKeys, Past, TimelessFamily, Values
 from recsys_cli.features.spec import Column, Definitions, Feature, Features, FeatureSpec
@@ -105,11 +105,10 @@ def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
 def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> None:
     where = f"features.columns.user.{column.name}.compared_with"
     if name not in there:
-        close = nearest(name, there)
         kind = "vector" if column.becomes == "vector" else "list or text"
         raise ConfigError(
             f"{where}: no column {name!r} of items becomes a {kind}",
-            f"did you mean {close!r}?" if close else f"there are {', '.join(there) or 'none'}",
+            did_you_mean(name, there, f"there are {', '.join(there) or 'none'}"),
         )
     if column.becomes == "vector":
         mine, theirs = width_of(catalogue, "user", column.name), width_of(catalogue, "item", name)

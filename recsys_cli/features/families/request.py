@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.features.config import ColumnConfig
 from recsys_cli.features.dataset_columns import HOLDS, codes_of_numbers
 from recsys_cli.features.families.attributes import category, define_number, number_or_code, require_whole
@@ -65,10 +65,9 @@ def _further(facts: DatasetFacts, name: str, own: ColumnConfig) -> Iterator[Feat
 def _require(facts: DatasetFacts, name: str, own: ColumnConfig, where: str, form: str, becomes: str) -> None:
     """Raises ConfigError where the settings of a column do not fit it."""
     if name not in facts.context:
-        close = nearest(name, facts.context)
         raise ConfigError(
             f"{where}: impressions have no further column {name!r}",
-            f"did you mean {close!r}?" if close else "a mapping brings them with `attributes` of `impressions`",
+            did_you_mean(name, facts.context, "a mapping brings them with `attributes` of `impressions`"),
         )
     if name == "time":
         raise ConfigError(f"{where}: requests give their own moment by that name", "give the column another name")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from recsys_cli.data.schema import DAY, HOUR
-from recsys_cli.errors import ConfigError, nearest
+from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.features import formulas
 from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
 from recsys_cli.features.keys import counting_key
@@ -132,10 +132,9 @@ def _window_actions(facts: DatasetFacts) -> tuple[str, ...]:
     known = (*facts.positive, *facts.negative, "positive", "negative")
     for action in facts.config.item_window_actions:
         if action not in known:
-            close = nearest(action, known)
             raise ConfigError(
                 f"features.item_window_actions: no action {action!r}",
-                f"did you mean {close!r}?" if close else f"there are {', '.join(known)}",
+                did_you_mean(action, known, f"there are {', '.join(known)}"),
             )
     return tuple(dict.fromkeys(facts.config.item_window_actions))
 

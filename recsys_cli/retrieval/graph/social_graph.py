@@ -27,9 +27,6 @@ from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.pairs import best_pairs, pair_values, sum_pairs, without_pairs
 from recsys_cli.retrieval.reason import Reason
 
-PAIRS_AT_ONCE = 2_000_000
-STEPS_AT_ONCE = 1_000_000
-
 
 class TwoHopConfig(RetrieverConfig):
     """Two-hop follows: people followed by those you follow."""
@@ -52,7 +49,42 @@ class TwoHopConfig(RetrieverConfig):
     """How much the tie with the friend in between raises the weight of the way: 1 + weight × tie."""
 
 
-class TwoHop(Retriever):
+class SummedEvidence(Retriever):
+    """A source whose score of a user and an item is a sum of weights over ways from one to the other."""
+
+    at_once: ClassVar[int]
+    """weights in memory at once"""
+
+    def _evidence(self, state: State, users: np.ndarray) -> Pairs:
+        """(place in `users`, item, weight) of every way, in any order and as often as it comes."""
+        raise NotImplementedError
+
+    def _costs(self, state: State, users: np.ndarray) -> np.ndarray:
+        """int64[B] weights that each user takes at most."""
+        raise NotImplementedError
+
+    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        users = np.asarray(users)
+        items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
+        for part in chunks(self._costs(state, users) + k, self.at_once):
+            found = sum_pairs(*self._evidence(state, users[part]), state.catalogue.n_items)
+            if self.config.exclude_seen:
+                found = without_pairs(state.seen, users[part], *found)
+            items[part], scores[part] = best_pairs(*found, part.stop - part.start, k)
+        return items, scores
+
+    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return score_by_lookup(
+            users,
+            items,
+            state.catalogue.n_items,
+            lambda people: self._evidence(state, people),
+            lambda people: self._costs(state, people),
+            self.at_once,
+        )
+
+
+class TwoHop(SummedEvidence):
     """score(u, i) = Σ over people z two hops away of closeness(u, z) × (recency of i written by z + engaged_weight ×
     recency of z's interactions with i).
 
@@ -61,6 +93,7 @@ class TwoHop(Retriever):
     """
 
     config_type: ClassVar = TwoHopConfig
+    at_once: ClassVar = 2_000_000
     config: TwoHopConfig
 
     def __init__(self, config: TwoHopConfig):
@@ -115,26 +148,6 @@ class TwoHop(Retriever):
         onward = lengths_of(state.follows, state.catalogue.author_user[authors])
         ways = np.bincount(places, weights=onward, minlength=len(users)).astype(np.int64)
         return ways + np.minimum(ways, self.config.circle) * (self.config.per_author + self.config.per_friend)
-
-    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        users = np.asarray(users)
-        items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        for part in chunks(self._costs(state, users) + k, PAIRS_AT_ONCE):
-            found = sum_pairs(*self._evidence(state, users[part]), state.catalogue.n_items)
-            if self.config.exclude_seen:
-                found = without_pairs(state.seen, users[part], *found)
-            items[part], scores[part] = best_pairs(*found, part.stop - part.start, k)
-        return items, scores
-
-    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        return score_by_lookup(
-            users,
-            items,
-            state.catalogue.n_items,
-            lambda people: self._evidence(state, people),
-            lambda people: self._costs(state, people),
-            PAIRS_AT_ONCE,
-        )
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """The friend through whom the item's author, or else the closest one who engaged with it, is reached."""
@@ -193,7 +206,7 @@ class _Bipartite(NamedTuple):
     """bool[n_items] what may be proposed"""
 
 
-class RandomWalk(Retriever):
+class RandomWalk(SummedEvidence):
     """score = visits in a thousand that fall on the item, times its degree to the power −degree_exponent.
 
     A walk goes from a user to one of the user's recent items, from the item to one of those who engaged with it and
@@ -203,6 +216,7 @@ class RandomWalk(Retriever):
     """
 
     config_type: ClassVar = RandomWalkConfig
+    at_once: ClassVar = 1_000_000
     learns: ClassVar = False
     config: RandomWalkConfig
 
@@ -232,7 +246,7 @@ class RandomWalk(Retriever):
         counter = walks * np.uint64(4 * self.config.steps) + np.uint64(4 * step + purpose)
         return (mix(person[:, None] + mix(counter)) >> np.uint64(11)) * 2.0**-53
 
-    def _visits(self, state: State, users: np.ndarray) -> Pairs:
+    def _evidence(self, state: State, users: np.ndarray) -> Pairs:
         """(place, item, 1000 / (visits made × degree^power)) of each visit."""
         graph, users = self._graph(state), np.asarray(users)
         known = (users >= 0) & (users < len(graph.degree))
@@ -269,28 +283,8 @@ class RandomWalk(Retriever):
         total = self.config.walks * self.config.steps
         return row, items, 1000 / total * graph.engaged.lengths[items] ** -self.config.degree_exponent
 
-    def _costs(self, users: np.ndarray) -> np.ndarray:
+    def _costs(self, state: State, users: np.ndarray) -> np.ndarray:
         return np.full(len(users), self.config.walks * self.config.steps)
-
-    def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        users = np.asarray(users)
-        items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        for part in chunks(self._costs(users) + k, STEPS_AT_ONCE):
-            found = sum_pairs(*self._visits(state, users[part]), state.catalogue.n_items)
-            if self.config.exclude_seen:
-                found = without_pairs(state.seen, users[part], *found)
-            items[part], scores[part] = best_pairs(*found, part.stop - part.start, k)
-        return items, scores
-
-    def score(self, state: State, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        return score_by_lookup(
-            users,
-            items,
-            state.catalogue.n_items,
-            lambda people: self._visits(state, people),
-            self._costs,
-            STEPS_AT_ONCE,
-        )
 
     def explain(self, state: State, user: int, items: np.ndarray) -> list[Reason]:
         """Somebody followed who engaged with the item lately, or the item of the history with most in common."""
