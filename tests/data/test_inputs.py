@@ -423,6 +423,8 @@ def zipped(*names: str) -> bytes:
         gzip.compress(PLAIN.encode()), zipped("inner.csv"), PLAIN.encode("utf-16"), PLAIN.encode("utf-16-le"),
         PLAIN.encode("utf-8-sig"), PLAIN.replace("\n", "\r").encode(), PLAIN.replace("\n", "\r\n").encode(),
     ],
+    # what is packed holds the second it was packed in, which the two processes of a parallel run do not share
+    ids=["gzip", "zip", "utf-16", "utf-16-le", "utf-8-sig", "cr", "crlf"],
 )
 def test_packed_and_encoded_files_are_known_by_their_first_bytes(tmp_path, content):
     _, data = bring(tmp_path, {"impressions": LOG}, log_csv=content)
@@ -438,6 +440,7 @@ def test_packed_and_encoded_files_are_known_by_their_first_bytes(tmp_path, conte
         (b"SQLite format 3\0", "SQLite database"),
         ("u,i,t\nJosé,x,1\n".encode("latin-1"), "not utf-8"),
     ],
+    ids=["two in a zip", "tar", "web page", "SQLite", "latin-1"],
 )
 def test_what_is_not_read_is_refused_with_what_to_do(tmp_path, content, words):
     with pytest.raises(DataError, match=words) as caught:
