@@ -14,10 +14,11 @@ from recsys_cli.cli.common import Invocation, app, command
 def import_data(
     call: Invocation,
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="MAPPING|FILE",
-            help="Mapping file (configs/import/ holds some and a commented template); with --guess the files",
+            help="Mapping file (configs/import/ holds some and a commented template); with --guess the files, or the "
+            "address of a database",
         ),
     ],
     source: Annotated[
@@ -33,7 +34,8 @@ def import_data(
     guess: Annotated[
         bool,
         typer.Option(
-            "--guess", help="Look at FILEs (or a folder), write a commented mapping, and import where that is sure"
+            "--guess",
+            help="Look at FILEs (a folder, a database), write a commented mapping, and import where that is sure",
         ),
     ] = False,
     write: Annotated[
@@ -74,7 +76,7 @@ def import_data(
             f"one mapping file is read, {len(files)} files are given", "add --guess to have a mapping made of them"
         )
     else:
-        found, mapping = None, find(files[0])
+        found, mapping = None, find(Path(files[0]))
     checked = read_mapping(mapping)
     source = source or mapping.parent
     if preview:
@@ -97,7 +99,7 @@ def import_data(
         call.say("next: recsys train, then recsys recommend --user ID")
 
 
-def _guess(call: Invocation, files: list[Path], write: Path, target: Path):
+def _guess(call: Invocation, files: list[str], write: Path, target: Path):
     """(the guess, the mapping file that it was written to, the folder of its files)."""
     from recsys_cli.data.importer.guess.plan import guess
     from recsys_cli.data.importer.guess.write import free_name, mapping_text

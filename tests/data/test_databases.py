@@ -167,6 +167,59 @@ def raise_with_hint(path: Path) -> None:
         raise ConfigError(str(error)) from None
 
 
+# --- guessed ----------------------------------------------------------------------------------------------
+
+
+def small_shop(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE products (id INTEGER, title TEXT); CREATE TABLE unused (x INTEGER);"
+            "CREATE TABLE orders (customer_id INTEGER, product_id INTEGER, ordered_at TEXT)"
+        )
+        db.executemany("INSERT INTO products VALUES (?, ?)", ((k, f"Chair number {k} of oak") for k in range(30)))
+        moments = (dt.datetime(2024, 1, 1) + dt.timedelta(hours=k) for k in range(400))
+        db.executemany(
+            "INSERT INTO orders VALUES (?, ?, ?)", ((k % 41, k * k % 30, str(m)) for k, m in enumerate(moments))
+        )
+
+
+@pytest.mark.parametrize("given", ["shop.db", "sqlite:///shop.db"])
+def test_a_database_is_guessed_and_imported_in_one_command(tmp_path, monkeypatch, capsys, given):
+    small_shop(tmp_path / "shop.db")
+    monkeypatch.chdir(tmp_path)
+    assert run(["import-data", "--guess", given, "--to", "data"]) == 0
+    assert "unused holds no rows" in capsys.readouterr().err
+    data = Dataset.open(tmp_path / "data")
+    assert data.manifest.name == "shop" and data.items["text"][3] == "Chair number 3 of oak"
+    log = data.table("impressions")
+    assert log.height == 400 and log["user_id"][40] == 40 and log["item_id"][7] == 49 % 30
+    assert log["timestamp"][1] == dt.datetime(2024, 1, 1, 1, tzinfo=dt.UTC)
+    written = yaml.safe_load((tmp_path / "mapping.yaml").read_text())
+    assert written["impressions"]["from"] == "sqlite:///shop.db" and written["impressions"]["table"] == "orders"
+    assert run(["import-data", "mapping.yaml", "--from", ".", "--to", "again"]) == 0
+    assert Dataset.open(tmp_path / "again").manifest.digest == data.manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["postgresql://me:secret@127.0.0.1:1/x"], "holds a password"),
+        (["shop.db", "log.csv"], "guessed alone"),
+        (["sqlite:///none.db"], "no SQLite database"),
+        (["sqlite:///empty.db"], "no table of the database holds rows"),
+    ],
+    ids=["password", "beside files", "absent", "empty"],
+)
+def test_what_cannot_be_guessed_of_a_database_is_refused(tmp_path, monkeypatch, capsys, given, told):
+    small_shop(tmp_path / "shop.db")
+    with sqlite3.connect(tmp_path / "empty.db") as db:
+        db.execute("CREATE TABLE unused (x INTEGER)")
+    monkeypatch.chdir(tmp_path)
+    assert run(["import-data", "--guess", *given]) in (2, 4)
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "mapping.yaml").exists()
+
+
 # --- PostgreSQL -------------------------------------------------------------------------------------------
 
 
@@ -256,3 +309,21 @@ def test_a_real_postgresql_is_read_in_one_transaction(postgres, tmp_path, monkey
         import_dataset(Mapping.model_validate(tree), tmp_path, tmp_path / "data")
     with psycopg.connect(postgres) as db:
         assert db.execute("SELECT count(*) FROM shop.log").fetchone() == (30_000,)
+
+
+def test_a_real_postgresql_is_guessed_by_an_address_from_the_environment(postgres, tmp_path, monkeypatch):
+    import psycopg
+
+    with psycopg.connect(postgres) as db:
+        db.execute("CREATE TABLE plays (listener text, track_id bigint, played_at timestamptz)")
+        db.execute(
+            "INSERT INTO plays SELECT 'u' || n % 20, n % 17, '2024-01-01 12:00:00+02'::timestamptz"
+            " + n * interval '1 minute' FROM generate_series(0, 999) n"
+        )
+    monkeypatch.setenv("SHOP", postgres)
+    monkeypatch.chdir(tmp_path)
+    assert run(["import-data", "--guess", "${SHOP}", "--yes", "--to", "data"]) == 0
+    log = Dataset.open(tmp_path / "data").table("impressions")
+    assert log.height == 1000 and log["user_id"][21] == "u1" and log["item_id"][18] == 1
+    assert log["timestamp"][1] == dt.datetime(2024, 1, 1, 10, 1, tzinfo=dt.UTC)
+    assert "from: \"${SHOP}\"" in (tmp_path / "mapping.yaml").read_text()

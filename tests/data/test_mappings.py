@@ -183,6 +183,20 @@ CASES |= {
             (24607497, 884761, "2017-01-01T00:00:02", "click,purchase"),
         ],
     ),
+    "avazu": (
+        {
+            "train": "id,click,hour,C1,banner_pos,site_id,site_domain,site_category,app_id,app_domain,app_category,"
+            "device_id,device_ip,device_model,device_type,device_conn_type,C14,C15,C16,C17,C18,C19,C20,C21\n"
+            "1000009418151094273,0,14102100,1005,0,1fbe01fe,f3845767,28905ebd,ecad2386,7801e8d9,07d7df22,a99f214a,"
+            "ddd2926e,44956a24,1,2,15706,320,50,1722,0,35,-1,79\n"
+            "10000169349117863715,1,14102123,1005,0,1fbe01fe,f3845767,28905ebd,ecad2386,7801e8d9,07d7df22,a99f214a,"
+            "96809ac8,711ee120,1,0,15704,320,50,1722,0,35,100084,79\n",
+        },
+        [
+            ("ddd2926e|44956a24", 15706, "2014-10-21T00:00:00", ""),
+            ("96809ac8|711ee120", 15704, "2014-10-21T23:00:00", "click"),
+        ],
+    ),
 }
 
 

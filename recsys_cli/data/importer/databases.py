@@ -61,10 +61,29 @@ def fetched(
                 connections[source.database] = stack.enter_context(_connected(url, _shown(source.database)))
             with (progress or Progress()).step(f"fetch {source.table or name}") as step:
                 files = _fetch(connections[source.database], source, place, name, limit, step)
+            if not files:
+                raise DataError(
+                    f"{source.table or f'the query of {name}'} holds no rows",
+                    "leave it out of the mapping, or change the query",
+                )
             return source.model_copy(update={"files": [str(f) for f in files], "database": None, "format": "parquet"})
 
         parts = {t: [bring(part, t) for part in getattr(mapping, t)] for t in COLUMNS}
         yield mapping.model_copy(update=parts)
+
+
+def first_rows(database: str, folder: Path, place: Path, limit: int) -> dict[str, list[Path]]:
+    """Table or view of the usual schema → Parquet files in `place` of its first `limit` rows, none for an empty one.
+
+    Raises as `fetched` does.
+    """
+    import sqlalchemy as sql
+
+    with _connected(address(database, folder), _shown(database)) as connection:
+        schema = sql.inspect(connection)
+        names = [*schema.get_table_names(), *schema.get_view_names()]
+        sources = {name: Source.model_validate({"from": database, "table": name}) for name in sorted(names)}
+        return {name: _fetch(connection, source, place, name, limit, Step()) for name, source in sources.items()}
 
 
 def address(text: str, folder: Path) -> URL:
@@ -134,7 +153,8 @@ def _first_line(error: Exception) -> str:
 def _fetch(
     connection: Connection, source: Source, place: Path, name: str, limit: int | None, step: Step
 ) -> list[Path]:
-    """The rows of a table or query as Parquet files, a new one where a column turns out to be of another type."""
+    """The rows of a table or query as Parquet files, a new one where a column turns out to be of another type, none
+    where there are no rows."""
     import sqlalchemy as sql
 
     if source.table:
@@ -176,8 +196,6 @@ def _fetch(
         if writer is not None:
             writer.close()
         result.close()
-    if not files:
-        raise DataError(f"{stem} holds no rows", "leave it out of the mapping, or change the query")
     return files
 
 

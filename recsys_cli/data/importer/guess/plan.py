@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from recsys_cli.data.importer.guess.database_tables import as_address, look_at_tables
 from recsys_cli.data.importer.guess.look import Doubt, look
 from recsys_cli.data.importer.guess.names import (
     ACTIONS,
@@ -23,7 +25,7 @@ from recsys_cli.data.importer.guess.names import (
 from recsys_cli.data.importer.guess.roles import File, rename, roles
 from recsys_cli.data.importer.guess.tables import assign, covered
 from recsys_cli.data.importer.ids import says_missing
-from recsys_cli.errors import DataError
+from recsys_cli.errors import DataError, UsageError
 
 NO_DATA = (".md", ".pdf", ".html", ".htm", ".py", ".r", ".sh", ".pl", ".yaml", ".yml", ".png", ".jpg", ".ipynb", ".sql")
 _ORDER = list(dict.fromkeys(ACTIONS.values()))
@@ -69,18 +71,31 @@ class Guess:
         return {"name": self.name, **self.keys} | {t: p[0] if len(p) == 1 else p for t, p in parts.items()}
 
 
-def guess(paths: list[Path]) -> Guess:
-    """Guess a mapping of files or of all files in folders.
+def guess(given: list[Path | str]) -> Guess:
+    """Guess a mapping of files, of all files in folders, or of the tables of one database by its address.
 
-    Raises DataError where a file is not read or no file is a log.
+    Raises DataError where a file is not read, a database refuses or nothing is a log, UsageError where a database
+    stands beside anything else.
     """
-    found = _expand(paths)
-    folder = Path(os.path.commonpath([p.resolve().parent for p in found]))
-    files = _grouped([roles(look(path)) for path in found])
+    databases = [found for g in given if (found := as_address(str(g)))]
+    if databases and len(given) > 1:
+        raise UsageError("a database is guessed alone", "give its address, or files, and join the mappings by hand")
+    doubts: list[Doubt] = []
+    if databases:
+        address, folder = databases[0]
+        looked, doubts = look_at_tables(address, folder)
+        files = [(roles(one), []) for one in looked]
+        name = re.sub(r"\?.*", "", address).rstrip("/").rpartition("/")[2].rpartition(".")
+        name = plain(name[0] or name[2])
+    else:
+        found = _expand([Path(g) for g in given])
+        folder = Path(os.path.commonpath([p.resolve().parent for p in found]))
+        files = _grouped([roles(look(path)) for path in found])
+        name = plain(folder.name)
     tables = assign([f for f, _ in files])
     names = {id(f): [str(p.resolve().relative_to(folder)) for p in ps] for f, ps in files}
     left = "is left out: neither a log of actions nor a table of the users, items or follows of one"
-    doubts = [Doubt(f"{f.name} {left}") for f in tables["none"]]
+    doubts += [Doubt(f"{f.name} {left}") for f in tables["none"]]
     out: dict[str, list[PartGuess]] = {}
     keys, comments = _ids(tables, doubts)
     _missing(tables["impressions"], keys, doubts)
@@ -95,8 +110,7 @@ def guess(paths: list[Path]) -> Guess:
     out["follows"] = [_follows(f, names[id(f)], both_ways) for f in tables["follows"]]
     for f in [f for t, group in tables.items() if t != "none" for f in group]:
         doubts += [Doubt(f"{f.name}: {d.text}", d.key, d.asks) for d in f.doubts]
-    name = plain(folder.name) or "mine"
-    return Guess(name, folder, keys, {t: ps for t, ps in out.items() if ps}, doubts, comments)
+    return Guess(name or "mine", folder, keys, {t: ps for t, ps in out.items() if ps}, doubts, comments)
 
 
 def _expand(paths: list[Path]) -> list[Path]:
@@ -173,7 +187,8 @@ def _tells(tables: dict[str, list[File]]) -> bool:
 
 
 def _source(file: File, names: list[str]) -> dict[str, Any]:
-    keys = {"files": names[0] if len(names) == 1 else names, **file.looked.source}
+    keys = {"files": names[0] if len(names) == 1 else names} if names else {}
+    keys |= file.looked.source
     return keys | ({"explode": file.explode} if file.explode else {})
 
 

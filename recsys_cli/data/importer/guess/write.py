@@ -43,7 +43,7 @@ def mapping_text(guess: Guess, name: str, target: str) -> str:
 def _files(guess: Guess) -> list[str]:
     found: list[str] = []
     for part in (p for parts in guess.tables.values() for p in parts):
-        files = part.keys["files"]
+        files = part.keys.get("files") or f"table {part.keys['table']}"
         found += files if isinstance(files, list) else [files]
     return found
 
