@@ -57,7 +57,7 @@ def utility(
 
 @command(group, "sources")
 def sources(call: Invocation) -> None:
-    """Learn how the sources' lists become one; prints YAML to paste, and the recall of each way to merge.
+    """Learn how the sources' lists become one; prints YAML to paste, and recall and NDCG@10 of each way to merge.
 
     Every enabled source is fitted on what came before the validation window; nothing is published.
     """
@@ -68,7 +68,7 @@ def sources(call: Invocation) -> None:
     dataset = Dataset.open(config.paths.data)
     with call.trace.timed("tune.sources"):
         document = tune_sources(config, dataset, call.progress)
-    call.emit(document, lambda console: _render_sources(console, document), document["recall"])
+    call.emit(document, lambda console: _render_sources(console, document), document["lists"])
 
 
 def _render_sources(console, document: dict) -> None:
@@ -76,17 +76,19 @@ def _render_sources(console, document: dict) -> None:
 
     users = document["users"]
     console.print(
-        f"recall at {document['candidates']:,} candidates, {users['measured_on']:,} users of the validation window",
-        highlight=False, style="bold",
+        f"recall at {document['candidates']:,} candidates and NDCG@10, {users['measured_on']:,} users of the "
+        "validation window", highlight=False, style="bold",
     )
-    table = Table("lists", "recall", "95 %", box=None, header_style="bold", pad_edge=False)
+    table = Table("lists", "recall", "95 %", "NDCG@10", "95 %", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    merges = [row for row in document["recall"] if row["kind"] == "merge"]
-    alone = sorted((r for r in document["recall"] if r["kind"] == "source"), key=lambda r: -r["value"])
-    for row in alone + merges:
+    merges = [row for row in document["lists"] if row["kind"] == "merge"]
+    alone = [row for row in document["lists"] if row["kind"] == "source"]
+    for row in sorted(alone, key=lambda r: -r["recall"]["value"]) + merges:
         name = row["name"] if row["kind"] == "source" else f"merged: {row['name']}"
-        table.add_row(name, f"{row['value']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}")
+        figures = (row["recall"], row["ndcg_at_10"])
+        told = ((f"{f['value']:.4f}", f"{f['low']:.4f} to {f['high']:.4f}") for f in figures)
+        table.add_row(name, *(text for both in told for text in both))
     console.print(table)
     console.print(f"learned from {users['learned_from']:,} other users of that window", style="dim", highlight=False)
     console.print("")

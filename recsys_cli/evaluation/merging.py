@@ -41,8 +41,8 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
 
     The sources are fitted on everything before the validation window. On half of the users who turn to new items
     in it the curves are learned, on the other half every source and every way to merge is measured by its recall
-    at `pipeline.sourcing.candidates`. The test window is not touched. Raises DataError where the validation window
-    holds too little, ConfigError where fewer than two sources can work.
+    at `pipeline.sourcing.candidates` and by the NDCG of its first ten. The test window is not touched. Raises DataError
+    where the validation window holds too little, ConfigError where fewer than two sources can work.
     """
     started = time.perf_counter()
     split = make_split(settings.windows, dataset, seed=settings.seed)
@@ -71,28 +71,34 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
         unmet = unmet_share(state, log.window(moment, windows.test_start))
         config = config.model_copy(update={"candidates": candidates_for(unmet)})
     curves = _learn(lists, learning, config.candidates, settings.seed)
-    recalls = {name: lists.recall(measuring, name, config) for name in sources}
+    found = {name: lists.measured(measuring, name, config) for name in sources}
     if any(config.shares.get(name, 0) > 0 for name in sources):
         for merge in ("quota", "rrf", "weighted"):
-            recalls[merge] = lists.recall(measuring, merge, config.model_copy(update={"merge": merge}))
+            found[merge] = lists.measured(measuring, merge, config.model_copy(update={"merge": merge}))
     learned = config.model_copy(update={"merge": "learned", "curves": curves})
-    recalls["learned"] = lists.recall(measuring, "learned", learned)
-    mean, low, high = rm.bootstrap_means(np.stack(list(recalls.values()), axis=1), seed=settings.seed)
+    found["learned"] = lists.measured(measuring, "learned", learned)
+    recall, ndcg = (
+        rm.bootstrap_means(np.stack([f[which] for f in found.values()], axis=1), seed=settings.seed) for which in (0, 1)
+    )
     return {
         "dataset": {"name": dataset.manifest.name, "digest": dataset.manifest.digest},
         "candidates": config.candidates,
         "users": {"learned_from": len(learning.users), "measured_on": len(measuring.users)},
-        "recall": [
+        "lists": [
             {
-                "name": name, "kind": "source" if name in sources else "merge", "value": float(mean[i]),
-                "low": float(low[i]), "high": float(high[i]),
+                "name": name, "kind": "source" if name in sources else "merge",
+                "recall": _interval(recall, i), "ndcg_at_10": _interval(ndcg, i),
             }
-            for i, name in enumerate(recalls)
+            for i, name in enumerate(found)
         ],
         "settings": {"pipeline": {"sourcing": {"merge": "learned", "curves": curves}}},
         "notes": notes,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _interval(figures: tuple[np.ndarray, np.ndarray, np.ndarray], at: int) -> dict[str, float]:
+    return {name: float(part[at]) for name, part in zip(("value", "low", "high"), figures, strict=True)}
 
 
 def _fitted(
@@ -132,24 +138,30 @@ class _Lists:
     progress: Progress
 
     def __call__(self, users: np.ndarray, name: str, config: SourcingConfig) -> np.ndarray:
-        """int32[B, K] of the source of that name, else of the merge that the settings tell."""
+        """int32[B, K] of the source of that name, else of the merge that the settings tell, best first."""
         if name in self.sources:
             k = min(config.candidates, self.state.catalogue.n_items)
             return self.sources[name].retrieve(self.state, users, k)[0]
         asked = budgets(config, self.sources, self.configured)
         bits = {source: bit for bit, source in enumerate(self.sources)}
-        return propose(SourceQuery(users, self.state), asked, self.sources, bits, config).items
+        found = propose(SourceQuery(users, self.state), asked, self.sources, bits, config)
+        weight = np.where(found.filled, found.scores["rrf"], -np.inf)
+        return np.take_along_axis(found.items, np.argsort(-weight, axis=1, kind="stable"), axis=1)
 
-    def recall(self, truth: Truth, name: str, config: SourcingConfig, batch: int = 256) -> np.ndarray:
-        """float64[users] share of what each turned to that is among the candidates."""
+    def measured(
+        self, truth: Truth, name: str, config: SourcingConfig, batch: int = 256
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """float64[users] share of what each turned to that is among the candidates, and NDCG@10 of their order."""
         out = []
-        with self.progress.step(f"recall of {name}", total=-(-len(truth.users) // batch)) as bar:
+        with self.progress.step(f"lists of {name}", total=-(-len(truth.users) // batch)) as bar:
             for start in range(0, len(truth.users), batch):
                 part = truth.take(np.arange(start, min(start + batch, len(truth.users))))
                 hit = rm.hits(self(part.users, name, config), part.relevant)
-                out.append(rm.recall(hit, part.relevant.lengths, hit.shape[1]))
+                wanted = part.relevant.lengths
+                out.append((rm.recall(hit, wanted, hit.shape[1]), rm.ndcg(hit, wanted, 10)))
                 bar.advance()
-        return np.concatenate(out)
+        recall, ndcg = (np.concatenate(part) for part in zip(*out, strict=True))
+        return recall, ndcg
 
 
 def _learn(lists: _Lists, truth: Truth, k: int, seed: int) -> dict[str, list[float]]:

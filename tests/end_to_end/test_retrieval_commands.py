@@ -163,9 +163,11 @@ def test_nothing_can_be_taken_over_before_the_first_training(world, tmp_path):
 
 def test_tune_sources_prints_settings_that_the_pipeline_takes(trained, tmp_path):
     document = json.loads(trained.ok("tune", "sources", "--set", "pipeline.sourcing.candidates=60", "--format", "json"))
-    recall = {row["name"]: row["value"] for row in document["recall"]}
-    alone = [row["value"] for row in document["recall"] if row["kind"] == "source"]
-    assert recall["learned"] > np.mean(alone)
+    lists = {row["name"]: row for row in document["lists"]}
+    alone = [row for row in document["lists"] if row["kind"] == "source"]
+    for metric in ("recall", "ndcg_at_10"):
+        assert lists["learned"][metric]["value"] > np.mean([row[metric]["value"] for row in alone])
+        assert all(0 <= row[metric]["low"] <= row[metric]["value"] <= row[metric]["high"] for row in lists.values())
     import yaml
 
     settings = tmp_path / "learned.yaml"
