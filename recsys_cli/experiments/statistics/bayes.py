@@ -38,7 +38,7 @@ def posterior(
 
 
 def _halton(n: int, dimensions: int) -> np.ndarray:
-    """float64[dimensions, n] points in (0, 1) by radical inverses in prime bases (Halton 1960), the first 64 left out."""
+    """float64[dimensions, n] points in (0, 1) by radical inverses in prime bases (Halton 1960) from the 65th on."""
     out = np.zeros((dimensions, n))
     primes = [p for p in range(2, 400) if all(p % q for q in range(2, int(p**0.5) + 1))]
     for d in range(dimensions):

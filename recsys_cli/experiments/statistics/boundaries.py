@@ -24,7 +24,7 @@ def spent(information: np.ndarray, alpha: float, shape: str = "obrien_fleming") 
     """
     t = np.clip(np.asarray(information, float), 1e-12, 1.0)
     if shape == "obrien_fleming":
-        return 2 * ndtr(-ndtri(1 - alpha / 2) / np.sqrt(t))
+        return 4 * ndtr(-ndtri(1 - alpha / 4) / np.sqrt(t))
     if shape == "pocock":
         return alpha * np.log1p((np.e - 1) * t)
     raise ValueError(f"no spending function {shape!r}; there are obrien_fleming and pocock")

@@ -41,18 +41,17 @@ def needs_permutation(linear: np.ndarray, counts: tuple[int, int]) -> bool:
     second = float((centred**2).mean())
     if second <= 0:
         return False
-    values, times = _commonest(linear)
-    if (1 - times / n) * min(counts) < FEW_VALUES:
+    if (1 - _times_of_commonest(linear) / n) * min(counts) < FEW_VALUES:
         return True
     skew = float((centred**3).mean()) / second**1.5
     a, b = counts
     return abs(skew) * abs(1 / a**2 - 1 / b**2) / (1 / a + 1 / b) ** 1.5 > SKEW_OF_STATISTIC
 
 
-def _commonest(values: np.ndarray) -> tuple[float, int]:
-    """The commonest value and how often it is there; looked for only where it can be more than half of all."""
-    middle = float(np.partition(values, len(values) // 2)[len(values) // 2])
-    return middle, int((values == middle).sum())
+def _times_of_commonest(values: np.ndarray) -> int:
+    """How often the commonest value is there, where it is more than half of all; else how often the median is."""
+    middle = np.partition(values, len(values) // 2)[len(values) // 2]
+    return int((values == middle).sum())
 
 
 def permutation_test(
