@@ -14,7 +14,7 @@ from recsys_cli.experiments.statistics.fisher import few_events, fisher_test
 from recsys_cli.experiments.statistics.permutation import LARGEST, needs_permutation, permutation_test
 from recsys_cli.experiments.statistics.power import detectable_lift
 from recsys_cli.experiments.statistics.quantiles import enough_for_quantile, quantile_test
-from recsys_cli.experiments.statistics.tests import TestResult, welch
+from recsys_cli.experiments.statistics.welch import TestResult, welch
 
 if TYPE_CHECKING:
     from recsys_cli.experiments.metric_config import MetricConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,9 +203,14 @@ def _bounds(config: ExperimentConfig, days: np.ndarray) -> np.ndarray:
     looks = looks[looks > 0]
     if not len(looks):
         return np.full(len(days), np.inf)
-    found = boundaries(looks, _alpha_of_variant(config))
+    found = _boundaries(tuple(looks.tolist()), _alpha_of_variant(config))
     place = np.searchsorted(looks, np.minimum(shares, 1.0))
     return np.where(shares > 0, found[np.minimum(place, len(looks) - 1)], np.inf)
+
+
+@lru_cache(maxsize=8)
+def _boundaries(looks: tuple[float, ...], alpha: float) -> np.ndarray:
+    return boundaries(looks, alpha)
 
 
 def novelty(rows: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-_GRID = 801
+_GRID = 401
 _WIDEST = 8.0
 """Boundary in standard errors of looks that may spend nothing."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from recsys_cli.experiments.statistics.tests import Interval, TestResult
+from recsys_cli.experiments.statistics.welch import Interval, TestResult
 
 FEW_EVENTS = 10
 """Events (or their absence) expected in an arm below which the exact test is taken."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Moments, estimate
-from recsys_cli.experiments.statistics.tests import Interval, TestResult, ratio_interval
+from recsys_cli.experiments.statistics.welch import Interval, TestResult, ratio_interval
 
 PERMUTATIONS = 4999
 LARGEST = 100_000
@@ -73,7 +73,7 @@ def permutation_test(
     below = np.searchsorted(dealt, seen + margin, side="right")
     p = min(1.0, 2 * (1 + min(above, below)) / (permutations + 1))
     # the largest rank whose tail is still significant
-    rank = max(int(np.floor(alpha / 2 * (permutations + 1))), 1)
+    rank = max(int(np.ceil(alpha / 2 * (permutations + 1) - 1e-9)) - 1, 1)
     low, high = float(dealt[rank - 1]), float(dealt[permutations - rank])
     difference = Interval(gap, gap - high * error, gap - low * error)
     lift = ratio_interval(control, treatment, low, high)

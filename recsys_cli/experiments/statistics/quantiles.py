@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_cli.experiments.statistics.tests import Interval, TestResult
+from recsys_cli.experiments.statistics.welch import Interval, TestResult
 
 SAMPLES = 20_000
 FEW_BEYOND = 10
