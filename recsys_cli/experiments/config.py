@@ -1,123 +1,105 @@
-"""What an experiment YAML says: two pipelines, a split, a length, and what is measured."""
+"""What an experiment YAML says: variants, who takes part, how long, what is measured, and when it is decided."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from recsys_cli.config import Section, merge, read_yaml, validate
 from recsys_cli.errors import ConfigError, did_you_mean
-from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.experiments.metric_config import METRICS, MetricConfig
+from recsys_cli.files import is_name
 
-
-def _as_text(value: Any) -> Any:
-    """What YAML reads as a truth value or number names a variant all the same."""
-    return str(value) if isinstance(value, bool | int) else value
-
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.config import PipelineConfig
 
 Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class MetricConfig(Section):
-    """A metric of an experiment: a mean over users, or a ratio of two means."""
-
-    name: str
-    """How reports call it."""
-    numerator: str
-    """Column of the table of outcomes; summed for each user."""
-    denominator: str | None = None
-    """Column to divide by; null for a mean over users."""
-    covariate: str | None = None
-    """The numerator before the experiment began, to reduce variance (CUPED)."""
-    denominator_covariate: str | None = None
-    """The denominator before the experiment began."""
-    goal: Literal["up", "down"] = "up"
-    """Which direction is good."""
-
-    @model_validator(mode="after")
-    def _covariates(self) -> MetricConfig:
-        if self.denominator_covariate is not None and (self.denominator is None or self.covariate is None):
-            raise ValueError("denominator_covariate needs denominator and covariate")
-        return self
-
-
-METRICS: dict[str, MetricConfig] = {
-    m.name: m
-    for m in (
-        MetricConfig(
-            name="ctr",
-            numerator="click",
-            denominator="impressions",
-            covariate="before_click",
-            denominator_covariate="before_impressions",
-        ),
-        MetricConfig(
-            name="like_rate",
-            numerator="like",
-            denominator="impressions",
-            covariate="before_like",
-            denominator_covariate="before_impressions",
-        ),
-        MetricConfig(name="follow_rate", numerator="follow", denominator="impressions"),
-        MetricConfig(
-            name="engagement_rate",
-            numerator="interactions",
-            denominator="impressions",
-            covariate="before_interactions",
-            denominator_covariate="before_impressions",
-        ),
-        MetricConfig(name="engagement_per_user", numerator="engagement", covariate="before_engagement"),
-        MetricConfig(name="dwell_per_user", numerator="dwell", covariate="before_dwell"),
-        MetricConfig(
-            name="dwell_per_impression",
-            numerator="dwell",
-            denominator="impressions",
-            covariate="before_dwell",
-            denominator_covariate="before_impressions",
-        ),
-        MetricConfig(name="impressions_per_user", numerator="impressions", covariate="before_impressions"),
-        MetricConfig(name="sessions_per_user", numerator="sessions", covariate="before_sessions"),
-        MetricConfig(name="session_depth", numerator="impressions", denominator="sessions"),
-        MetricConfig(name="return_rate", numerator="days_active", denominator="days"),
-        MetricConfig(name="negative_rate", numerator="negative", denominator="impressions", goal="down"),
-        MetricConfig(name="topics_per_slate", numerator="topics", denominator="slates"),
-        MetricConfig(name="authors_per_slate", numerator="authors", denominator="slates"),
-    )
-}
-"""Metrics of simulated experiments, by name; each also works with --log where the columns are there."""
 
 
 class SplitConfig(Section):
     """How users are shared out."""
 
     control: PositiveFloat = 0.5
-    """Part of the users in the control arm, in any unit."""
+    """Part of the users in the control arm; both sum to one."""
     treatment: PositiveFloat = 0.5
     """Part of the users in the treatment arm."""
 
 
+class VariantConfig(Section):
+    """One variant: what differs from the configuration, and what a log calls it."""
+
+    pipeline: dict[str, Any] = {}
+    """Settings of `pipeline` that differ from the configuration."""
+    run: str | None = None
+    """Run that serves it; null for the one in use."""
+    share: Share | None = None
+    """Part of the users; all or none of the variants have one, and they sum to one. Equal parts by default."""
+    called: str | None = None
+    """What a log calls it, where that is not its name."""
+
+
+def _as_variant(value: Any) -> Any:
+    """A word alone is what a log calls the variant; YAML reads some words as truth values or numbers."""
+    return {"called": str(value)} if isinstance(value, str | bool | int) else value
+
+
+class LayerConfig(Section):
+    """Experiments of one layer share its users out among them and so never meet; layers are independent."""
+
+    name: str
+    """Users are placed in [0, 1) by a hash of their id and this name."""
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """First place of the layer that belongs to this experiment."""
+    end: Share = 1.0
+    """End of this experiment's places, not included."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> LayerConfig:
+        if self.end <= self.start:
+            raise ValueError("end must be above start")
+        return self
+
+
 class ExperimentConfig(Section):
-    """An A/B test of two pipelines."""
+    """A controlled experiment."""
 
     name: str
     """Part of the hash that assigns users: another name is another split."""
+    version: PositiveInt = 1
+    """A started experiment is frozen; a change needs the next version. Each version splits users anew."""
     description: str = ""
     """What is tried and why."""
+    hypothesis: str = ""
+    """What is expected to happen, told before it starts."""
     control: dict[str, Any] = {}
     """Settings of `pipeline` that differ from the configuration in the control arm."""
     treatment: dict[str, Any] = {}
     """Settings of `pipeline` that differ from the configuration in the treatment arm."""
     split: SplitConfig = SplitConfig()
     """Shares of the two arms."""
+    variants: dict[str, Annotated[VariantConfig, BeforeValidator(_as_variant)]] = {}
+    """Two or more variants instead of control, treatment and split, the control first; or what a log calls the two."""
+    unit: Literal["user", "cluster"] = "user"
+    """What is assigned and analysed whole: users, or clusters of users who influence each other (column cluster_id)."""
     traffic: Share = 1.0
     """Share of all users who take part."""
+    ramp: dict[Annotated[int, Field(ge=1)], Share] = {}
+    """Day from which a share of `traffic` takes part: {1: 0.05, 3: 0.5, 5: 1}. Nobody changes variant."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of users who are in no experiment that names a holdout."""
+    layer: LayerConfig | None = None
+    """Experiments that must not meet stand in one layer with places that do not overlap."""
+    targeting: dict[str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]] = {}
+    """Attribute → values of users who take part."""
     salt: str = ""
     """Changes the assignment without changing the name."""
     days: PositiveInt = 7
-    """Days that are simulated."""
+    """Days that the experiment lasts."""
     metrics: Annotated[tuple[str | MetricConfig, ...], Field(min_length=1)] = (
         "ctr",
         "like_rate",
@@ -132,16 +114,35 @@ class ExperimentConfig(Section):
     """What is compared: names of built-in metrics, or metrics of one's own."""
     primary: str | None = None
     """The metric that decides; the first one by default."""
+    guardrails: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
+    """Metric → relative harm beyond which a variant is rolled back, if it is shown to be beyond it."""
+    practical_effect: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest relative improvement of the primary metric that is worth shipping."""
+    planned_effect: PositiveFloat | None = None
+    """Relative effect of the primary metric that the experiment is to find; for `plan`."""
+    stop: Literal["fixed", "always_valid", "group_sequential"] = "fixed"
+    """When it may be decided: at the end, on any day (confidence sequence), or daily against spent α (boundaries)."""
+    correction: Literal["benjamini_hochberg", "holm"] = "benjamini_hochberg"
+    """How p-values of several metrics and variants are corrected."""
+    segments: tuple[str, ...] = ()
+    """Columns of a log by which the primary metric's effect is told apart."""
+    shared_state: bool = False
+    """Simulated variants learn from one log of all users, as in production; off: each from its own users."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Significance level; intervals have the confidence 1 − alpha."""
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     """Power for which the smallest detectable effect is given."""
     min_users: Annotated[int, Field(ge=2)] = 50
-    """Users that each arm must have."""
+    """Units that each arm must have."""
     max_crossovers: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of users in both arms above which a log is refused; below it they are left out and counted."""
-    variants: dict[Literal["control", "treatment"], Annotated[str, BeforeValidator(_as_text)]] = {}
-    """What a log calls the arms, where it does not call them control and treatment."""
+    """Share of users in several variants above which a log is refused; below it they are left out and counted."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not is_name(value):
+            raise ValueError("must be a name of letters, digits, '-', '_' and '.', for it names a folder")
+        return value
 
     @field_validator("metrics")
     @classmethod
@@ -157,12 +158,58 @@ class ExperimentConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _primary(self) -> ExperimentConfig:
-        if self.primary is not None and self.primary not in [m.name for m in self.measured]:
-            raise ValueError(
-                f"primary {self.primary!r} is none of the metrics {', '.join(m.name for m in self.measured)}"
-            )
+    def _named_metrics(self) -> ExperimentConfig:
+        names = [m.name for m in self.measured]
+        for key, wanted in [("primary", [self.primary] if self.primary else []), ("guardrails", [*self.guardrails])]:
+            for name in wanted:
+                if name not in names:
+                    raise ValueError(f"{key} {name!r} is none of the metrics {', '.join(names)}")
         return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> ExperimentConfig:
+        if not self.explicit:
+            shares = [self.split.control, self.split.treatment]
+        else:
+            if self.control or self.treatment or self.split != SplitConfig():
+                raise ValueError("variants stand instead of control, treatment and split: give either")
+            if len(self.variants) < 2:
+                raise ValueError("variants: an experiment has two or more")
+            given = [v.share for v in self.variants.values() if v.share is not None]
+            if given and len(given) < len(self.variants):
+                raise ValueError("variants: all of them have a share, or none")
+            shares = given or [1.0]
+        if abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"shares of the variants sum to {sum(shares):.6g}, not to 1")
+        if list(self.ramp) != sorted(self.ramp) or list(self.ramp.values()) != sorted(self.ramp.values()):
+            raise ValueError("ramp: days and shares must rise")
+        words = [a.called for a in self.arms]
+        if len(set(words)) < len(words):
+            raise ValueError("variants: a log cannot call two of them the same")
+        return self
+
+    @property
+    def explicit(self) -> bool:
+        """Whether `variants` says everything, not only what a log calls control and treatment."""
+        plain = all(v == VariantConfig(called=v.called) for v in self.variants.values())
+        return bool(self.variants) and not (plain and set(self.variants) <= {"control", "treatment"})
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The variants, the control first."""
+        if self.explicit:
+            equal = 1 / len(self.variants)
+            return tuple(
+                Arm(name, v.pipeline, v.run, v.share or equal, v.called or name) for name, v in self.variants.items()
+            )
+
+        def called(name: str) -> str:
+            return (self.variants[name].called if name in self.variants else None) or name
+
+        return (
+            Arm("control", self.control, None, self.split.control, called("control")),
+            Arm("treatment", self.treatment, None, self.split.treatment, called("treatment")),
+        )
 
     @property
     def measured(self) -> tuple[MetricConfig, ...]:
@@ -173,36 +220,87 @@ class ExperimentConfig(Section):
     def deciding(self) -> str:
         return self.primary or self.measured[0].name
 
+    @property
+    def key(self) -> str:
+        """What the hash of the assignment knows the experiment by."""
+        return self.name if self.version == 1 else f"{self.name}@{self.version}"
+
+    def digest(self) -> str:
+        """Hexadecimal digest of everything that the experiment says."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant as it is served and counted."""
+
+    name: str
+    pipeline: dict[str, Any]
+    """settings of `pipeline` that differ from the configuration"""
+    run: str | None
+    share: float
+    called: str
+    """what a log calls it"""
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment with both of its pipelines resolved."""
+    """An experiment with the pipelines of its variants resolved."""
 
     config: ExperimentConfig
-    control: PipelineConfig
-    treatment: PipelineConfig
+    pipelines: tuple[PipelineConfig, ...]
+
+    @property
+    def control(self) -> PipelineConfig:
+        return self.pipelines[0]
+
+    @property
+    def treatment(self) -> PipelineConfig:
+        return self.pipelines[1]
 
 
-class _Arms(Section):
-    control: PipelineConfig
-    treatment: PipelineConfig
+def read_experiment(path: str | Path, days: int | None = None) -> ExperimentConfig:
+    """Read an experiment YAML. days: in place of those of the file. Raises ConfigError with the line."""
+    content = read_yaml(Path(path))
+    return validate(ExperimentConfig, content if days is None else {**content, "days": days}, Path(path))
 
 
 def load_experiment(path: str | Path, base: PipelineConfig, days: int | None = None) -> Experiment:
-    """Read an experiment YAML and lay its arms over the configured pipeline.
+    """Read an experiment YAML and lay its variants over the configured pipeline.
 
     days: in place of those of the file. Raises ConfigError with the line of the first problem.
     """
     path = Path(path)
-    content = read_yaml(path)
-    if days is not None:
-        content = {**content, "days": days}
-    config = validate(ExperimentConfig, content, path)
+    return resolve_pipelines(read_experiment(path, days), base, path)
+
+
+def resolve_pipelines(config: ExperimentConfig, base: PipelineConfig, path: Path | None = None) -> Experiment:
+    """Lay the variants of an experiment over the configured pipeline.
+
+    path: its file, for messages. Raises ConfigError where an override is wrong, or all variants are the same though
+    they say otherwise.
+    """
+    from pydantic import create_model
+
+    from recsys_cli.pipeline.config import PipelineConfig
+
     below = base.model_dump(mode="json")
-    arms = validate(_Arms, {a: merge(below, getattr(config, a)) for a in ("control", "treatment")}, path)
-    if arms.control == arms.treatment and (config.control or config.treatment):
+    merged = {arm.name: merge(below, arm.pipeline) for arm in config.arms}
+    if config.explicit:
+        one = create_model("_Variant", __base__=Section, pipeline=(PipelineConfig, ...))
+        every = create_model("_Variants", __base__=Section, variants=(dict[str, one], ...))
+        checked = validate(every, {"variants": {name: {"pipeline": p} for name, p in merged.items()}}, path)
+        pipelines = tuple(checked.variants[name].pipeline for name in merged)
+    else:
+        both = create_model("_Arms", __base__=Section, **dict.fromkeys(merged, (PipelineConfig, ...)))
+        checked = validate(both, merged, path)
+        pipelines = tuple(getattr(checked, name) for name in merged)
+    ways = list(zip(pipelines, [arm.run for arm in config.arms], strict=True))
+    if all(way == ways[0] for way in ways) and any(arm.pipeline for arm in config.arms):
+        names = " and ".join(merged)
         raise ConfigError(
-            f"{path}: control and treatment are the same pipeline",
-            "the override repeats what is configured; leave both arms empty for an A/A test",
+            f"{path or config.name}: {names} are the same pipeline",
+            "the override repeats what is configured; leave all of them empty for an A/A test",
         )
-    return Experiment(config, arms.control, arms.treatment)
+    return Experiment(config, pipelines)

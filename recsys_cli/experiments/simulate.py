@@ -1,7 +1,8 @@
-"""Simulated experiments: both arms served by the pipeline to the people of a generated world, day by day.
+"""Simulated experiments: variants served by the pipeline to the people of a generated world, day by day.
 
-Each arm lives in a copy of the world: its users meet its pipeline alone, and its log (that of the dataset
-plus what its own users did) is all it learns from. Both arms meet the same visits at the same moments and
+Each variant lives in a copy of the world: its users meet its pipeline alone, and its log (that of the dataset
+plus what its own users did) is all it learns from; with `shared_state` all variants learn from the log of all users,
+as they do in production. All variants meet the same visits at the same moments and
 people whose reaction to the same item at the same time is the same (common random numbers), so that only
 what is shown differs. Models are not retrained; histories, counters and features are brought up to date
 at the start of every day, what a user was shown counts at once. Items published during a day are served
@@ -10,48 +11,47 @@ from the next day on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
-from recsys_cli.data.log import Log
-from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import ArtifactError, ConfigError
-from recsys_cli.experiments.analysis import ARMS
-from recsys_cli.experiments.assignment import OUTSIDE, assign
+from recsys_cli.experiments.arm_life import ArmLife, Life, Lived, outcomes
+from recsys_cli.experiments.assignment import OUTSIDE, assign_units
+from recsys_cli.experiments.clusters import clusters_of, sum_by_cluster
+from recsys_cli.experiments.daily import DailyOutcomes
 from recsys_cli.experiments.second_process import SecondProcess
 from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
-    from recsys_cli.data.state import State
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.experiments.config import Experiment, ExperimentConfig
     from recsys_cli.pipeline.config import PipelineConfig
     from recsys_cli.world.simulator import World
-    from recsys_cli.world.visits import Visits
 
 BEFORE_DAYS = 14
 """Length of the time before the experiment whose sums are the covariates `before_*`."""
-_SESSIONS = 2**40
-"""Offset of simulated session and request ids, beyond those of any dataset."""
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """What an experiment on a world gave."""
+    """What an experiment on a world gave, one row a unit."""
 
     users: np.ndarray
-    """int32[U] positions of the users who took part"""
+    """int32[U] positions of the users who took part, or numbers of clusters"""
     arm: np.ndarray
-    """int8[U], 0 control, 1 treatment"""
+    """int8[U] place among the variants, 0 control"""
     columns: dict[str, np.ndarray]
     """column of the table of outcomes → float64[U], sums over the days"""
+    by_day: DailyOutcomes
+    """sums by day of what the primary metric and the guardrails count"""
     daily: list[dict[str, Any]]
     """one row a day and arm: requests, users, impressions, and sums of outcomes"""
     arms: dict[str, dict[str, Any]]
@@ -65,37 +65,90 @@ def simulate(
     world: World,
     *,
     artifacts: Path | None = None,
+    together: bool = False,
     progress: Progress | None = None,
+    resume: Path | None = None,
 ) -> Simulated:
     """Run an experiment on the world behind the dataset.
 
-    artifacts: the folder from which the engine was loaded; with it the treatment arm runs in a process of its
-    own at the same time, with the same result. Raises ArtifactError where the run was trained on other data,
-    and ConfigError where the world has no new items for so many days.
+    artifacts: the folder from which the engine was loaded; variants with a run of their own need it. together: two
+    variants that live apart take a process each, with the same result. resume: folder in which each day's slates are
+    kept, and from which a simulation that was interrupted goes on. Raises ArtifactError where the run was trained on
+    other data, and ConfigError where the world has no new items for so many days.
     """
     from threadpoolctl import threadpool_limits
 
     config = experiment.config
     _check(engine, dataset, world, config)
+    first_day, clusters = taking_part(config, dataset)
+    works = [
+        ArmWork(
+            dataset.path,
+            artifacts,
+            arm.run or (engine.manifest.id if engine.manifest else None),
+            pipeline,
+            np.where(first_day[0] == k, first_day[1], -1),
+            config.days,
+            frozenset(_watched(config)),
+            _kept_in(resume, experiment, engine, dataset, arm.name),
+        )
+        for k, (arm, pipeline) in enumerate(zip(config.arms, experiment.pipelines, strict=True))
+    ]
+    apart = together and artifacts is not None and len(works) == 2 and not config.shared_state
+    total = config.days * (1 if apart or config.shared_state else len(works))
+    with threadpool_limits(1), (progress or Progress()).step("simulated days", total=total) as bar:
+        if apart:
+            with SecondProcess(works[1]) as other:
+                lives = [works[0].live(engine, dataset, world, bar), other.result()]
+        elif config.shared_state:
+            lives = _live_together(works, engine, dataset, world, bar)
+        else:
+            lives = [work.live(engine, dataset, world, bar) for work in works]
+    known = with_future(engine, dataset, world, config.days)
+    available = int((known.item_created < world.end + config.days * DAY).sum())
+    return _collect(dataset, world, first_day, clusters, lives, config, available)
+
+
+def _watched(config: ExperimentConfig) -> set[str]:
+    watched = {config.deciding, *config.guardrails}
+    return {c for metric in config.measured if metric.name in watched for c in metric.outcomes}
+
+
+def taking_part(
+    config: ExperimentConfig, dataset: Dataset
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray | None]:
+    """((int8[U] variant of each user, int[U] day from 0 on which it begins), int[U] cluster or None)."""
     ids = dataset.user_ids.external(np.arange(len(dataset.user_ids)))
-    shares = (config.split.control, config.split.treatment)
-    member = assign(ids, config.name, shares, traffic=config.traffic, salt=config.salt)
-    if artifacts is None:
-        with threadpool_limits(1), (progress or Progress()).step("simulated days", total=config.days * 2) as bar:
-            catalogue = with_future(engine, dataset, world, config.days)
-            lives = [
-                _Arm(engine.with_pipeline(pipeline), dataset, world, member == a, catalogue).live(config.days, bar)
-                for a, pipeline in enumerate((experiment.control, experiment.treatment))
-            ]
-    else:
-        away = ArmWork(dataset.path, artifacts, engine.manifest.id, experiment.treatment, member == 1, config.days)
-        bars = (progress or Progress()).step("simulated days", total=config.days)
-        with SecondProcess(away) as other, threadpool_limits(1), bars as bar:
-            catalogue = with_future(engine, dataset, world, config.days)
-            arm = _Arm(engine.with_pipeline(experiment.control), dataset, world, member == 0, catalogue)
-            lives = [arm.live(config.days, bar), other.result()]
-    available = int((catalogue.item_created < world.end + config.days * DAY).sum())
-    return _collect(dataset, world, member, lives, config.days, available)
+    clusters = clusters_of(dataset) if config.unit == "cluster" else None
+    attributes = _attributes(config, dataset, ids)
+    starts = sorted({min(day, config.days) for day in config.ramp} | {1}, reverse=True)
+    member = np.full(len(ids), OUTSIDE, np.int8)
+    first = np.zeros(len(ids), np.int64)
+    for day in starts:
+        arm = assign_units(config, ids, clusters=clusters, attributes=attributes, day=day)
+        member = np.where(arm != OUTSIDE, arm, member)
+        first[arm != OUTSIDE] = day - 1
+    return (member, first), clusters
+
+
+def _attributes(config: ExperimentConfig, dataset: Dataset, ids: np.ndarray) -> Mapping[str, list]:
+    if not config.targeting:
+        return {}
+    table = dataset.users
+    place = {str(user): i for i, user in enumerate(table["user_id"].to_list())}
+    at = [place[str(user)] for user in ids]
+    return {c: table[c].gather(at).to_list() for c in config.targeting if c in table.columns}
+
+
+def _kept_in(
+    resume: Path | None, experiment: Experiment, engine: RecommendationEngine, dataset: Dataset, name: str
+) -> Path | None:
+    """Beginning of the names of a variant's files: those of another experiment, run or dataset are not taken."""
+    if resume is None:
+        return None
+    known = [experiment.config.digest(), dataset.manifest.digest, engine.manifest.id if engine.manifest else ""]
+    known += [pipeline.model_dump_json() for pipeline in experiment.pipelines]
+    return resume / f"{name}-{hashlib.blake2b(repr(known).encode(), digest_size=6).hexdigest()}"
 
 
 def _check(engine: RecommendationEngine, dataset: Dataset, world: World, config: ExperimentConfig) -> None:
@@ -113,14 +166,16 @@ def _check(engine: RecommendationEngine, dataset: Dataset, world: World, config:
 
 @dataclass(frozen=True)
 class ArmWork:
-    """Everything that a process of its own needs to live through one arm."""
+    """Everything that it takes to live through one variant, in this process or in one of its own."""
 
     data: Path
-    artifacts: Path
-    run: str
+    artifacts: Path | None
+    run: str | None
     pipeline: PipelineConfig
-    mine: np.ndarray
+    first_day: np.ndarray
     days: int
+    keep: frozenset[str]
+    slates: Path | None
 
     def __call__(self) -> Lived:
         from recsys_cli.data.dataset import Dataset
@@ -128,9 +183,36 @@ class ArmWork:
         from recsys_cli.world.simulator import World
 
         engine = RecommendationEngine.load(self.artifacts, self.run, self.pipeline)
-        dataset, world = Dataset.open(self.data), World.open(self.data)
-        arm = _Arm(engine, dataset, world, self.mine, with_future(engine, dataset, world, self.days))
-        return arm.live(self.days, Step())
+        return self.live(engine, Dataset.open(self.data), World.open(self.data), Step())
+
+    def live(self, engine: RecommendationEngine, dataset: Dataset, world: World, bar: Step) -> Lived:
+        return self.begin(engine, dataset, world, Life.of(dataset, world)).live(self.days, bar)
+
+    def begin(self, engine: RecommendationEngine, dataset: Dataset, world: World, life: Life) -> ArmLife:
+        """The variant before its first day. engine: of the run in use; another run is loaded."""
+        mine = engine.with_pipeline(self.pipeline)
+        if self.run is not None and (engine.manifest is None or engine.manifest.id != self.run):
+            if self.artifacts is None:
+                raise ArtifactError(f"a variant is served by run {self.run}", "say in which artifacts folder it lies")
+            from recsys_cli.engine import RecommendationEngine
+
+            mine = RecommendationEngine.load(self.artifacts, self.run, self.pipeline)
+        catalogue = with_future(mine, dataset, world, self.days)
+        return ArmLife(mine, dataset, world, self.first_day, catalogue, life, self.keep, self.slates)
+
+
+def _live_together(
+    works: list[ArmWork], engine: RecommendationEngine, dataset: Dataset, world: World, bar: Step
+) -> list[Lived]:
+    """All variants in one world: what anybody did on a day is what all learn from on the next."""
+    life = Life.of(dataset, world)
+    arms = [work.begin(engine, dataset, world, life) for work in works]
+    for day in range(works[0].days):
+        for arm in arms:
+            arm.live_day(day)
+        life.settle()
+        bar.advance()
+    return [arm.lived() for arm in arms]
 
 
 def with_future(engine: RecommendationEngine, dataset: Dataset, world: World, days: int) -> Catalogue:
@@ -151,229 +233,68 @@ def with_future(engine: RecommendationEngine, dataset: Dataset, world: World, da
     return engine.bundle.safety.fill(longer, items, first=catalogue.n_items)[0]
 
 
-@dataclass(frozen=True)
-class Lived:
-    """What came of one arm."""
-
-    sums: dict[str, np.ndarray]
-    """column → float64[n_users]"""
-    daily: list[dict[str, Any]]
-    distinct_items: int
-    fallback: dict[str, int]
-
-
-@dataclass
-class _Arm:
-    """One arm: its pipeline, its log, and the sums of what its users did."""
-
-    engine: RecommendationEngine
-    dataset: Dataset
-    world: World
-    mine: np.ndarray
-    """bool[n_users] who is in this arm"""
-    catalogue: Catalogue
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
-    fallback: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.log = self.dataset.log
-        self.edges = {table: self.dataset.edges(table) for table in ("follows", "blocks")}
-        self.satisfaction = self.world.satisfaction.copy()
-        self.follows = self.world.follows()
-        self.shown = np.zeros(self.catalogue.n_items, bool)
-
-    def live(self, days: int, bar: Step) -> Lived:
-        daily = []
-        for day in range(days):
-            daily.append(self._day(day))
-            bar.advance()
-        return Lived(self.sums, daily, int(self.shown.sum()), self.fallback)
-
-    def _day(self, day: int) -> dict[str, Any]:
-        """One day: serve every visit of the arm's users, let them respond, and learn from it."""
-        visits = self.world.visits(day, self.satisfaction)
-        rows = np.flatnonzero(self.mine[visits.user])
-        now = self.world.end + day * DAY
-        engine = self.engine.as_of(self.log, now, catalogue=self.catalogue, **self.edges)
-        items = np.full((len(rows), engine.pipeline.slate_size), -1, np.int32)
-        for number, places in enumerate(_rounds(visits.user[rows])):
-            at = rows[places]
-            context = self._context(engine, visits, at)
-            batch = engine.slates(visits.user[at], context=context, request=day * 1000 + number)
-            items[places] = batch.items
-            for reason in batch.fallback:
-                if reason is not None:
-                    self.fallback[reason] = self.fallback.get(reason, 0) + 1
-            engine = replace(engine, state=with_seen(engine.state, visits.user[at], batch.items))
-        responses = self.world.respond(
-            visits.user[rows],
-            items,
-            visits.time[rows],
-            visits.surface[rows],
-            visits.device[rows],
-            visits.depth[rows],
-            follows=self.follows,
-        )
-        return self._learn(visits, rows, items, responses)
-
-    def _context(self, engine: RecommendationEngine, visits: Visits, at: np.ndarray):
-        from recsys_cli.features.context import Context
-        from recsys_cli.world.people import DEVICES
-        from recsys_cli.world.visits import SURFACES
-
-        codes = {
-            name: _codes(self.catalogue.names.get(name, ()), names)[getattr(visits, name)[at]]
-            for name, names in (("surface", SURFACES), ("device", DEVICES))
-        }
-        moment = max(int(np.median(visits.time[at])), engine.state.now)
-        return Context(now=moment, **codes)
-
-    def _learn(self, visits: Visits, rows: np.ndarray, items: np.ndarray, responses: dict) -> dict[str, Any]:
-        user = visits.user[rows]
-        self.satisfaction = self.world.next_satisfaction(self.satisfaction, user, items, responses)
-        place, column = np.nonzero(items >= 0)
-        actions = {a: responses[a][place, column] for a in self.log.actions}
-        new = self._rows(visits, rows, items, place, column, actions, responses["dwell"][place, column])
-        if "follow" in actions:
-            followed = actions["follow"]
-            self.world.add_follows(self.follows, user[place][followed], items[place, column][followed])
-        self.log = Log.concat(self.log, new)
-        self.shown[new.item] = True
-        day = outcomes(new, len(self.mine))
-        day |= _slate_sums(items, user, len(self.mine), self.catalogue)
-        day["sessions"] = np.bincount(
-            user[np.unique(visits.session[rows], return_index=True)[1]], minlength=len(self.mine)
-        ).astype(float)
-        day["days_active"] = np.bincount(np.unique(user), minlength=len(self.mine)).astype(float)
-        for name, column_sum in day.items():
-            self.sums[name] = self.sums.get(name, 0.0) + column_sum
-        totals = {n: float(v.sum()) if n == "dwell" else int(v.sum()) for n, v in day.items() if n != "days_active"}
-        return {"requests": len(rows), "users": len(np.unique(user)), **totals}
-
-    def _rows(self, visits: Visits, rows, items, place, column, actions, dwell) -> Log:
-        """The day's impressions as rows of a log, ordered by time."""
-        at = rows[place]
-        order = np.lexsort((column, visits.user[at], visits.time[at]))
-        at, place, column = at[order], place[order], column[order]
-        base = self.log
-        codes = {n: _codes(self.catalogue.names.get(n, ()), v) for n, v in _vocabularies().items()}
-        return replace(
-            base,
-            _cache={},
-            user=visits.user[at],
-            item=items[place, column],
-            time=visits.time[at],
-            actions={a: done[order] for a, done in actions.items()},
-            dwell=None if base.dwell is None else dwell[order],
-            surface=None if base.surface is None else codes["surface"][visits.surface[at]],
-            device=None if base.device is None else codes["device"][visits.device[at]],
-            position=None if base.position is None else column.astype(np.int16),
-            request=None if base.request is None else visits.request[at] + _SESSIONS,
-            session=None if base.session is None else visits.session[at] + _SESSIONS,
-            propensity=None if base.propensity is None else np.full(len(at), np.nan, np.float32),
-        )
-
-
-def _vocabularies() -> dict[str, tuple[str, ...]]:
-    from recsys_cli.world.people import DEVICES
-    from recsys_cli.world.visits import SURFACES
-
-    return {"surface": SURFACES, "device": DEVICES}
-
-
-def _codes(known: list[str], names: tuple[str, ...]) -> np.ndarray:
-    """int16 code in the dataset of each of the world's names, -1 where the log never held it."""
-    places = {name: i for i, name in enumerate(known)}
-    return np.array([places.get(name, -1) for name in names], np.int16)
-
-
-def _rounds(users: np.ndarray) -> Iterator[np.ndarray]:
-    """Places of everybody's first request of the day, then of the second, and so on; users come grouped."""
-    if not len(users):
-        return
-    first = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
-    number = np.arange(len(users)) - np.repeat(first, np.diff(np.append(first, len(users))))
-    for turn in range(int(number.max()) + 1):
-        yield np.flatnonzero(number == turn)
-
-
-def with_seen(state: State, users: np.ndarray, items: np.ndarray) -> State:
-    """The state with further items noted as seen. users: int32[R], each once. items: int32[R, S], -1 empty."""
-    row, column = np.nonzero(items >= 0)
-    width = np.int64(state.catalogue.n_items + 1)
-    new = np.unique(users[row].astype(np.int64) * width + items[row, column])
-    old = state.seen.rows.astype(np.int64) * width + state.seen.values
-    place = np.searchsorted(old, new)
-    unknown = np.ones(len(new), bool)
-    inside = place < len(old)
-    unknown[inside] = old[place[inside]] != new[inside]
-    new, place = new[unknown], place[unknown]
-    counts = state.seen.lengths + np.bincount(new // width, minlength=len(state.seen))
-    values = np.insert(state.seen.values, place, (new % width).astype(state.seen.values.dtype))
-    return replace(state, seen=Ragged(offsets_of(counts), values))
-
-
-def outcomes(log: Log, n_users: int) -> dict[str, np.ndarray]:
-    """Sums by user of what a log holds: impressions, each action, `engagement` (positive actions),
-    `interactions` and `negative` (impressions with any positive or negative action), `dwell` seconds."""
-
-    def by_user(weights=None) -> np.ndarray:
-        return np.bincount(log.user, weights=weights, minlength=n_users).astype(float)
-
-    out = {"impressions": by_user()} | {a: by_user(done) for a, done in log.actions.items()}
-    out["engagement"] = sum((out[a] for a in log.positive_actions), np.zeros(n_users))
-    out["interactions"], out["negative"] = by_user(log.positive), by_user(log.negative)
-    if log.dwell is not None:
-        out["dwell"] = by_user(np.nan_to_num(log.dwell))
-    return out
-
-
-def _slate_sums(items: np.ndarray, users: np.ndarray, n_users: int, catalogue: Catalogue) -> dict[str, np.ndarray]:
-    """Slates, and distinct topics and authors summed over slates, by user."""
-    slate, slot = np.nonzero(items >= 0)
-    item = items[slate, slot]
-
-    def distinct(row: np.ndarray, label: np.ndarray) -> np.ndarray:
-        known = label >= 0
-        width = np.int64(label.max(initial=0)) + 1
-        pairs = np.unique(row[known].astype(np.int64) * width + label[known])
-        return np.bincount(users[pairs // width], minlength=n_users).astype(float)
-
-    places, topic = catalogue.item_topics.take(item)
-    return {
-        "slates": np.bincount(users[np.unique(slate)], minlength=n_users).astype(float),
-        "topics": distinct(slate[places], topic),
-        "authors": distinct(slate, catalogue.item_author[item]),
-    }
-
-
 def _collect(
-    dataset: Dataset, world: World, member: np.ndarray, lives: list[Lived], days: int, available: int
+    dataset: Dataset,
+    world: World,
+    first_day: tuple[np.ndarray, np.ndarray],
+    clusters: np.ndarray | None,
+    lives: list[Lived],
+    config: ExperimentConfig,
+    available: int,
 ) -> Simulated:
+    member, first = first_day
     users = np.flatnonzero(member != OUTSIDE).astype(np.int32)
     arm = member[users]
-    first, second = (life.sums for life in lives)
-    columns = {name: np.where(arm == 0, first[name][users], second[name][users]) for name in first}
-    columns["days"] = np.full(len(users), float(days))
-    past = dataset.log.window(world.end - BEFORE_DAYS * DAY, world.end)
-    before = outcomes(past, len(member))
-    if past.session is not None:
-        sessions = np.unique(past.session, return_index=True)[1]
-        before["sessions"] = np.bincount(past.user[sessions], minlength=len(member)).astype(float)
-    columns |= {f"before_{name}": values[users] for name, values in before.items()}
+    columns = {name: _of_own(lives, name, users, arm) for name in lives[0].sums}
+    columns["days"] = (config.days - first[users]).astype(float)
+    columns |= {f"before_{name}": values[users] for name, values in _before(dataset, world, len(member)).items()}
+    by_day = _by_day(lives, users, arm, first[users], config)
     facts = {
-        name: {
+        each.name: {
             "requests": sum(row["requests"] for row in life.daily),
             "impressions": sum(row["impressions"] for row in life.daily),
             "distinct_items": life.distinct_items,
             "coverage": life.distinct_items / max(available, 1),
             "fallback": life.fallback,
         }
-        for name, life in zip(ARMS, lives, strict=True)
+        for each, life in zip(config.arms, lives, strict=True)
     }
     daily = [
-        {"day": day + 1, "arm": name, **life.daily[day]}
-        for day in range(days)
-        for name, life in zip(ARMS, lives, strict=True)
+        {"day": day + 1, "arm": each.name, **life.daily[day]}
+        for day in range(config.days)
+        for each, life in zip(config.arms, lives, strict=True)
     ]
-    return Simulated(users, arm, columns, daily, facts)
+    if clusters is not None:
+        users, arm, columns, by_day = sum_by_cluster(clusters[users], arm, columns, by_day)
+    return Simulated(users, arm, columns, by_day, daily, facts)
+
+
+def _of_own(lives: list[Lived], name: str, users: np.ndarray, arm: np.ndarray) -> np.ndarray:
+    """float64[U] sums of each user in the variant that it was in."""
+    return np.stack([life.sums[name][users] for life in lives])[arm, np.arange(len(users))]
+
+
+def _before(dataset: Dataset, world: World, n: int) -> dict[str, np.ndarray]:
+    past = dataset.log.window(world.end - BEFORE_DAYS * DAY, world.end)
+    before = outcomes(past, n)
+    if past.session is not None:
+        sessions = np.unique(past.session, return_index=True)[1]
+        before["sessions"] = np.bincount(past.user[sessions], minlength=n).astype(float)
+    return before
+
+
+def _by_day(
+    lives: list[Lived], users: np.ndarray, arm: np.ndarray, first: np.ndarray, config: ExperimentConfig
+) -> DailyOutcomes:
+    """What every user did on every day on which it took part, days without a visit with zeros."""
+    units, days, parts = [], [], []
+    for day in range(config.days):
+        there = np.flatnonzero(first <= day)
+        names = lives[0].by_day[day]
+        rows = {c: np.stack([life.by_day[day][c][users] for life in lives])[arm, np.arange(len(users))] for c in names}
+        rows["days"] = np.ones(len(users))
+        units.append(there)
+        days.append(np.full(len(there), day + 1))
+        parts.append({c: v[there] for c, v in rows.items()})
+    sums = {c: np.concatenate([part[c] for part in parts]) for c in parts[0]}
+    return DailyOutcomes(np.concatenate(units), np.concatenate(days), sums, first + 1)

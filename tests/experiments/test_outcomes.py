@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from recsys_cli.errors import DataError
-from recsys_cli.experiments.config import ExperimentConfig, MetricConfig
+from recsys_cli.experiments.config import ExperimentConfig
+from recsys_cli.experiments.metric_config import MetricConfig
 from recsys_cli.experiments.outcomes import read_outcomes
 
 CTR = MetricConfig(name="ctr", numerator="click", denominator="exposures", covariate="earlier")
@@ -48,7 +49,7 @@ def test_rows_become_users_and_crossovers_are_left_out_and_counted(tmp_path, kin
 
 
 def test_arms_may_have_other_names(tmp_path):
-    config = CONFIG.model_copy(update={"variants": {"control": "A", "treatment": "B"}})
+    config = ExperimentConfig.model_validate(CONFIG.model_dump() | {"variants": {"control": "A", "treatment": "B"}})
     table = frame(variant=["A", "A", "B", "A", "A", "B"])
     assert read_outcomes(write(tmp_path, table), config).arm.tolist() == [0, 1, 0, 1]
 

@@ -12,8 +12,8 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.errors import RecsysError
+from recsys_cli.experiments.arm_life import _rounds, _slate_sums, outcomes, with_seen
 from recsys_cli.experiments.second_process import SecondProcess
-from recsys_cli.experiments.simulate import _rounds, _slate_sums, outcomes, with_seen
 
 
 @pytest.fixture(scope="module")
