@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli import metrics
-from recsys_cli.evaluation.ranking_metrics import bootstrap_auc
+from recsys_cli.evaluation.intervals import bootstrap_auc
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset

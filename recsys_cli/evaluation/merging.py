@@ -13,6 +13,7 @@ from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.intervals import bootstrap_means
 from recsys_cli.evaluation.offline import sample_users
 from recsys_cli.evaluation.truth import Truth, find_truth
 from recsys_cli.pipeline.config import SourcingConfig
@@ -77,7 +78,7 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
             recalls[merge] = lists.recall(measuring, merge, config.model_copy(update={"merge": merge}))
     learned = config.model_copy(update={"merge": "learned", "curves": curves})
     recalls["learned"] = lists.recall(measuring, "learned", learned)
-    mean, low, high = rm.bootstrap_means(np.stack(list(recalls.values()), axis=1), seed=settings.seed)
+    mean, low, high = bootstrap_means(np.stack(list(recalls.values()), axis=1), seed=settings.seed, unit=True)
     return {
         "dataset": {"name": dataset.manifest.name, "digest": dataset.manifest.digest},
         "candidates": config.candidates,

@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
-from recsys_cli.evaluation.figures import Figures
+from recsys_cli.evaluation.figures import Figures, others_of
 from recsys_cli.evaluation.impressions import measure_impressions
 from recsys_cli.evaluation.lists import within_catalogue
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
@@ -58,9 +58,12 @@ def evaluate(
         past = engine.as_of(log, windows.test_start, **edges)
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth = truth_of_test(past, dataset, split, past.state, config)
+    others = others_of(
+        log.window(windows.test_start, windows.end), truth, (config.users or np.inf) / len(truth.users), seed
+    )
     truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
-        figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size)
+        figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
         oracle = Oracle.of(dataset, past)
         rankings = Rankings(past, truth, config, seed, progress, figures, oracle).measure()
     left_out = _left_out(past, dataset)
@@ -80,6 +83,7 @@ def evaluate(
         "truths": config.truths,
         "truth": truth.summary,
         "users": len(truth.users),
+        "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         "catalogue": {"items": past.state.catalogue.n_items, "available": int(past.state.available.sum())},
         **rankings,
         "impressions": impressions,
