@@ -3,8 +3,8 @@
 The percentile bootstrap under-covers where there are few users or most of them have the same figure (zeros of rare
 hits). Bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12) resamples the
 studentised mean instead, which follows the skew. Where too few users differ from the rest nothing can be learned from
-resampling: there is no interval (NaN), or for figures between 0 and 1 that of Clopper and Pearson (Biometrika 1934), which
-is wider than it need be.
+resampling: there is no interval (NaN), or for figures between 0 and 1 that of Clopper and Pearson (Biometrika 1934),
+which is wider than it need be.
 """
 
 from __future__ import annotations

@@ -81,6 +81,65 @@ def reciprocal_rank(hit: np.ndarray, relevant_count: np.ndarray, k: int | None =
     return _defined(np.where(top.any(axis=1), 1.0 / (top.argmax(axis=1) + 1), 0.0), relevant_count)
 
 
+def r_precision(hit: np.ndarray, relevant_count: np.ndarray, k: int) -> np.ndarray:
+    """Share of the first min(k, R) slots that are relevant, R the number of relevant items, float64[B].
+
+    With k of at least R it is R-precision (Buckley and Voorhees, SIGIR 2000).
+    """
+    places = np.minimum(relevant_count, k)
+    counted = hit[:, :k] & (np.arange(min(k, hit.shape[1])) < places[:, None])
+    return _ratio(counted.sum(axis=1), places)
+
+
+def auc(hit: np.ndarray, relevant_count: np.ndarray, listed: np.ndarray, n_items: int) -> np.ndarray:
+    """Chance that a relevant item stands above one that is not, over all items, float64[B].
+
+    hit: bool[B, K], filled from the left. listed: int[B] filled slots. n_items: all that a list could hold; what a
+    list does not hold shares the last place, where ties count half. NaN where everything is relevant, or nothing.
+    """
+    found = hit.sum(axis=1)
+    wrong = n_items - relevant_count
+    above = ((np.arange(hit.shape[1]) - (np.cumsum(hit, axis=1) - 1)) * hit).sum(axis=1)
+    of_listed = found * wrong - above
+    of_others = (relevant_count - found) * 0.5 * (wrong - (listed - found))
+    return _ratio(of_listed + of_others, relevant_count * wrong)
+
+
+def serendipity(
+    hit: np.ndarray, recommended: np.ndarray, expected: np.ndarray, relevant_count: np.ndarray, k: int
+) -> np.ndarray:
+    """Share of the first k slots that are relevant and that nobody needed to be told of, float64[B].
+
+    expected: int32[≤ k] what a list for everybody would hold: the most popular items (Ge et al., RecSys 2010).
+    """
+    unexpected = hit[:, :k] & ~np.isin(recommended[:, :k], expected)
+    return _defined(unexpected.sum(axis=1) / k, relevant_count)
+
+
+def vector_diversity(recommended: np.ndarray, k: int, vectors: np.ndarray) -> np.ndarray:
+    """1 − mean pairwise cosine of the vectors of the first k items, float64[B], as `intra_list_diversity`.
+
+    vectors: float32[n_items, D], rows of NaN or zeros unknown and left out. NaN for fewer than two known items.
+    """
+    length = np.linalg.norm(vectors, axis=1)
+    known = np.isfinite(length) & (length > 0)
+    units = np.where(known[:, None], vectors / np.where(known, length, 1)[:, None], 0)
+    out = np.empty(len(recommended))
+    for start in range(0, len(recommended), 4096):
+        items = recommended[start : start + 4096, :k]
+        filled = (items >= 0) & known[np.maximum(items, 0)]
+        total = np.einsum("bkd,bk->bd", units[np.maximum(items, 0)], filled)
+        n = filled.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[start : start + 4096] = np.where(n > 1, 1 - ((total**2).sum(axis=1) - n) / (n * (n - 1.0)), np.nan)
+    return out
+
+
+def mean_of_items(recommended: np.ndarray, k: int, figure: np.ndarray) -> np.ndarray:
+    """Mean of a figure of the first k items, float64[B]; figure: float[n_items], NaN left out. NaN without any."""
+    return _mean_of_slots(recommended[:, :k], np.asarray(figure, float))
+
+
 ACCURACY = {
     "recall": recall,
     "precision": precision,
@@ -88,11 +147,14 @@ ACCURACY = {
     "map": average_precision,
     "mrr": reciprocal_rank,
     "hit_rate": hit_rate,
+    "r_precision": r_precision,
 }
 """Name in reports → function of (hit, relevant_count, k)."""
 
 
-WITHIN_UNIT = (*ACCURACY, "diversity", "popularity", "authors", "true_ndcg")
+WITHIN_UNIT = (
+    *ACCURACY, "graded_ndcg", "auc", "serendipity", "diversity", "popularity", "authors", "true_ndcg", "unsafe",
+)
 """Metrics whose figure of a user lies between 0 and 1."""
 
 

@@ -102,7 +102,7 @@ class Rankings:
 
     def _lists(
         self, width: int, account: _Account
-    ) -> tuple[_Served, dict[str, _Served], dict[tuple[str, str], np.ndarray]]:
+    ) -> tuple[Served, dict[str, Served], dict[tuple[str, str], np.ndarray]]:
         """What the pipeline, itself in simpler orders, and each source and baseline give the test users and, in the
         rows behind theirs, those who turned to nothing."""
         n, seen = len(self.truth.users), self.engine.state.seen.lengths
@@ -117,8 +117,8 @@ class Rankings:
         makers, engines = self._makers(), self._reduced()
         lists = {(kind, name): np.full((len(users), width), -1, np.int32) for kind, name, _ in makers}
         slots = self.engine.pipeline.slate_size
-        served = _Served.empty(len(users), width, slots)
-        reduced = {name: _Served.empty(len(users), width, slots) for name in engines}
+        served = Served.empty(len(users), width, slots)
+        reduced = {name: Served.empty(len(users), width, slots) for name in engines}
         with self.progress.step("ranked lists", total=len(batches) * (len(makers) + len(engines) + 1)) as bar:
             for places in batches:
                 bar.describe(FUNNEL)
@@ -183,7 +183,7 @@ class Rankings:
             for name, order in simpler.items()
         }
 
-    def _by_source(self, served: _Served) -> list[dict]:
+    def _by_source(self, served: Served) -> list[dict]:
         """What each source contributes to the served slates; an item that several proposed counts for each."""
         hit = rm.hits(served.slates, self.truth.relevant)
         filled = served.slates >= 0
@@ -234,7 +234,7 @@ class Rankings:
 
 
 @dataclass
-class _Served:
+class Served:
     """What a pipeline gave the test users."""
 
     ranking: np.ndarray
@@ -247,15 +247,15 @@ class _Served:
     """int32[U, width] the one list that every k is measured on: the slate, then the ranking without its items"""
 
     @classmethod
-    def empty(cls, users: int, width: int, slots: int) -> _Served:
+    def empty(cls, users: int, width: int, slots: int) -> Served:
         return cls(
             np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
             np.zeros((users, slots), np.uint32), np.full((users, width), -1, np.int32),
         )
 
-    def first(self, n: int) -> _Served:
+    def first(self, n: int) -> Served:
         """What the first n users were given."""
-        return _Served(self.ranking[:n], self.slates[:n], self.sources[:n], self.lists[:n])
+        return Served(self.ranking[:n], self.slates[:n], self.sources[:n], self.lists[:n])
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
         self.slates[places], self.sources[places] = batch.items, batch.sources
