@@ -33,6 +33,7 @@ HEADINGS = {
     "map": "MAP",
     "mrr": "MRR",
     "hit_rate": "Hit rate",
+    "r_precision": "R-precision",
     "coverage": "Coverage",
     "diversity": "Topic diversity",
     "novelty": "Novelty (bits)",
@@ -296,7 +297,8 @@ def _dwell(console: Console, document: dict) -> None:
     if dwell:
         console.print(
             f"Dwell: mean absolute error {dwell['mae']:.2f} s (always the median: {dwell['mae_of_median']:.2f} s), "
-            f"Spearman {number(dwell['spearman'])}{of_oracle(dwell)}, mean {dwell['mean']:.2f} s, "
+            f"root mean square {dwell['rmse']:.2f} s, Spearman {number(dwell['spearman'])}{of_oracle(dwell)}, "
+            f"mean {dwell['mean']:.2f} s, "
             f"predicted {dwell['mean_prediction']:.2f} s",
             highlight=False,
         )

@@ -223,9 +223,9 @@ def evaluate_on_dataset(
     if ablate:
         if not engines:
             raise UsageError("--ablate leaves stages out of a run", "leave out --slates, or name a run")
-        name, engine = next(iter(engines.items()))
+        engine = next(iter(engines.values()))
         for stage in ablate:
-            lists[f"{name} without {stage}"] = lists_of_run(engine, ground, longest, [stage])
+            lists[f"without {stage}"] = lists_of_run(engine, ground, longest, [stage])
     frames = {name: ground.frame_of_lists(items) for name, items in lists.items()}
     frames |= {name: read_slates(path) for name, path in slates.items()}
     frames = {name: frames[name] for name in order or frames}
