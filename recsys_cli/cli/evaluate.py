@@ -73,6 +73,9 @@ def evaluate(
     full: Annotated[
         bool, typer.Option("--full", help="Every system, metric, source, action and stage, not what matters first")
     ] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="How good lists are by how much is known of a person (takes a while)")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
@@ -83,7 +86,7 @@ def evaluate(
     ablate: Annotated[
         str | None,
         typer.Option(
-            "--ablate", metavar="STAGE,…", help="Measure the run without these stages too, one by one",
+            "--ablate", metavar="NAME,…", help="Measure the run without each of these stages and sources too; `sources`, `stages`: all of them",
             show_default=False,
         ),
     ] = None,
@@ -151,6 +154,7 @@ def evaluate(
         progress=call.progress,
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
+        growth=growth,
     )
     if not set(settings.k) <= set(document["k"]):
         lengths = ", ".join(f"{k:,}" for k in document["k"])

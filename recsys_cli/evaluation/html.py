@@ -9,7 +9,7 @@ from recsys_cli import charts, report
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
-from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, number, of_oracle
+from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, lost_in_words, number, of_oracle
 
 ACCURATE = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "precision", "map", "mrr", "hit_rate", "r_precision")
 """Metrics of the first table; the others have one of their own, so that neither is wider than the page."""
@@ -27,8 +27,10 @@ def evaluation_page(document: dict[str, Any]) -> str:
         _repeats(document),
         _heavy_ranker(document, k),
         _every_k(document),
+        _lost(document, k),
         _by_source(document),
         _groups(document),
+        _growth(document),
     ]
     if document["impressions"] is not None:
         sections += [_impressions(document["impressions"]), _calibration(document["impressions"])]
@@ -213,6 +215,55 @@ def _groups(document: dict) -> str:
         for g in document["groups"]
     ]
     return report.section("The funnel by what was known of the user", report.html_table(rows))
+
+
+def _lost(document: dict, k: int) -> str:
+    ages = [
+        {"name": row["age"], "series": name, **figure["recall"]}
+        for row in document["ages"]
+        for name, figure in row["systems"].items()
+    ]
+    alike = [{"name": r["system"], **r["rank_biased_overlap"]} for r in document["overlap"]]
+    return report.section(
+        "Where what was to be found is lost, and what lists have in common",
+        report.paragraph(lost_in_words(document)),
+        report.grid(
+            charts.interval_chart(
+                ({"name": r["fate"], **r} for r in document["lost"]), title="What becomes of the items to find",
+                note="share, 95 % interval", most="shown", zero=True,
+            ),
+            charts.interval_chart(ages, title=f"Recall@{k} by age of the item", note="95 % interval"),
+            charts.interval_chart(
+                best_first(alike, "value"), title="Rank-biased overlap with the funnel", note="1: the same list"
+            ),
+        ),
+        note="Not proposed by any source; taken out by a filter; left out by the light ranker's cut; ranked behind the "
+        "slate; taken out by exploration, caps or safety; shown.",
+    )  # fmt: skip
+
+
+def _growth(document: dict) -> str:
+    growth = document.get("growth")
+    if not growth:
+        return ""
+    rows = [
+        {"series": r["system"], "x": str(r["known"]), "y": r["value"],
+         **({"low": r["low"], "high": r["high"]} if r["system"] == "funnel" else {})}
+        for r in growth["rows"]
+    ]  # fmt: skip
+    last = [r for r in growth["rows"] if r["known"] == growth["known"][-1] and r["system"] != "funnel"]
+    leaders = ["funnel", *(r["system"] for r in best_first(last, "value")[:3])]
+    return report.section(
+        "By how much is known of a person",
+        report.grid(
+            charts.line_chart(
+                rows, title=f"NDCG@{growth['k']}", x_label="known interactions", leading=leaders,
+                names=[str(n) for n in growth["known"]],
+            )
+        ),
+        note=f"The same {growth['users']:,} people each time; of what they did only the latest interactions are known. "
+        "What they were shown stays out of their lists, and whom they follow stays known.",
+    )  # fmt: skip
 
 
 def _impressions(impressions: dict) -> str:

@@ -13,6 +13,8 @@ from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import Figures, headline, interval
 from recsys_cli.evaluation.intervals import bootstrap_means
 from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists
+from recsys_cli.evaluation.losses import FATES, by_age, fates, lost
+from recsys_cli.evaluation.overlap import overlap, rank_biased_overlap
 from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
@@ -85,6 +87,9 @@ class Rankings:
         against = self._against(systems)
         pairs = [(FUNNEL, name) for name in (*reduced, *against.values())]
         figures, less = self.figures.measure(systems, pairs)
+        resampled = {"resamples": self.config.resamples, "seed": self.seed}
+        k = headline(self.config.k, self.engine.pipeline.slate_size)
+        named = [s for s in systems if s.name in (FUNNEL, against.get(BEST_SOURCE), POPULARITY)]
         gains, compared = less[: len(reduced)], less[len(reduced) :]
         return {
             "systems": figures,
@@ -93,11 +98,14 @@ class Rankings:
             "heavy_ranker": gains,
             "oracle": known,
             "sourced": account.sourced(),
-            "repeats": self._repeats(systems, against),
+            "repeats": by_repetition(self.truth, named, k, **resampled),
             "by_source": self._by_source(served),
             "groups": self._groups(served.lists, lists["baseline", POPULARITY][:n]),
             "fallback": account.fallback,
             "funnel": account.funnel(),
+            "lost": lost(account.fates, **resampled),
+            "overlap": self._overlap(systems, k),
+            "ages": by_age(self.truth, self.engine.state, named, k, **resampled),
         }
 
     def _lists(
@@ -155,11 +163,21 @@ class Rankings:
         best = {BEST_SOURCE: max(quality, key=quality.__getitem__)} if quality else {}
         return {**best, POPULARITY: POPULARITY, RANKING: RANKING}
 
-    def _repeats(self, systems: list[System], against: dict[str, str]) -> list[dict[str, Any]]:
-        """`by_repetition` of the funnel, its best source and popularity."""
-        named = [s for s in systems if s.name in (FUNNEL, against.get(BEST_SOURCE), POPULARITY)]
-        k = headline(self.config.k, self.engine.pipeline.slate_size)
-        return by_repetition(self.truth, named, k, resamples=self.config.resamples, seed=self.seed)
+    def _overlap(self, systems: list[System], k: int) -> list[dict[str, Any]]:
+        """How alike each system's lists are to the funnel's: rank-biased overlap, and the first k in common."""
+        ours = systems[0].lists[k]
+        out = []
+        for system in systems[1:]:
+            theirs = system.lists[k]
+            columns = np.stack([rank_biased_overlap(ours, theirs), overlap(ours, theirs, k)], axis=1)
+            if np.isfinite(columns).any():
+                mean, low, high = bootstrap_means(
+                    columns, resamples=self.config.resamples, seed=self.seed, unit=True
+                )
+                names = ("rank_biased_overlap", "overlap")
+                figures = {name: interval(mean[i], low[i], high[i]) for i, name in enumerate(names)}
+                out.append({"system": system.name, **figures})
+        return out
 
     def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
         state, repeats = self.engine.state, self.engine.repeats
@@ -278,12 +296,13 @@ class _Account:
 
     def __post_init__(self) -> None:
         n = len(self.of.truth.users)
-        self.found, self.counts = np.zeros(n), np.zeros(n)
+        self.found, self.counts, self.fates = np.zeros(n), np.zeros(n), np.zeros((n, len(FATES)))
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
         part = self.of.truth.take(places)
         self.found[places] = rm.hits(batch.sourced.items, part.relevant).sum(axis=1) / part.relevant.lengths
         self.counts[places] = batch.sourced.counts
+        self.fates[places] = fates(part.relevant, batch)
         for reason in batch.fallback:
             if reason is not None:
                 self.fallback[reason] = self.fallback.get(reason, 0) + 1

@@ -78,6 +78,8 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         for table in (_repeats(document, k), _groups(document, console.width)):
             if table is not None:
                 console.print("", table)
+        for sentence in (lost_in_words(document), *growth_in_words(document)):
+            console.print("", sentence, highlight=False)
     console.print()
     console.print(_targets(document))
     for what, why in document["left_out"].items():
@@ -96,6 +98,9 @@ def _everything(console: Console, document: dict[str, Any], k: int) -> None:
         (_sources(document), "an item that several sources proposed counts for each"),
         *_actions(document),
         (_groups(document, console.width), None),
+        (_lost(document), "of what a user was to find, share that ends in each way"),
+        (_overlap(document, k), "how alike to the funnel's lists; rank-biased: the first places weigh most"),
+        (_ages(document), "places: the share of the list's places that items of that age have"),
     ]
     for table, note in tables:
         if table is not None:
@@ -202,6 +207,57 @@ def _repeats(document: dict, k: int) -> Table | None:
     for row in document["repeats"]:
         cells = (half_width(row["systems"][name].get(f"ndcg@{k}", unknown)) for name in names)
         table.add_row(row["of"], f"{row['users']:,}", f"{row['relevant']:,}", *cells)
+    return table
+
+
+def lost_in_words(document: dict) -> str:
+    """Where the funnel loses most of what people turned to."""
+    rows = {row["fate"]: row["value"] for row in document["lost"]}
+    told = ", ".join(f"{name} {value:.0%}" for name, value in rows.items() if name != "shown" and value >= 0.005)
+    return f"Of what was to be found {rows['shown']:.0%} is shown; lost: {told or 'nothing'}."
+
+
+def growth_in_words(document: dict) -> list[str]:
+    """NDCG of the list and of its best part by how much is known of a person."""
+    growth = document.get("growth")
+    if not growth:
+        return []
+    out = []
+    for known in growth["known"]:
+        rows = [r for r in growth["rows"] if r["known"] == known]
+        ours = next(r for r in rows if r["system"] == "funnel")
+        best = max((r for r in rows if r["system"] != "funnel"), key=lambda r: r["value"], default=None)
+        beside = f"; best part {best['system']} {best['value']:.3f}" if best is not None else ""
+        out.append(f"{known:>4} known interactions: NDCG@{growth['k']} {half_width(ours)}{beside}")
+    return [f"What {growth['users']:,} people get when less is known of them:\n" + "\n".join(out)]
+
+
+def _lost(document: dict) -> Table:
+    table = _table("Where what was to be found is lost", "", "share")
+    for row in document["lost"]:
+        table.add_row(row["fate"], half_width(row))
+    return table
+
+
+def _overlap(document: dict, k: int) -> Table | None:
+    if not document["overlap"]:
+        return None
+    table = _table("Lists in common with the funnel", "", f"first {k}", "rank-biased")
+    for row in document["overlap"]:
+        table.add_row(row["system"], half_width(row["overlap"]), half_width(row["rank_biased_overlap"]))
+    return table
+
+
+def _ages(document: dict) -> Table | None:
+    if not document["ages"]:
+        return None
+    names = list(document["ages"][0]["systems"])
+    heads = [h for n in names for h in (f"{n}: recall", "places")]
+    table = _table("By age of the item", "", "to find", *heads)
+    for row in document["ages"]:
+        figures = [row["systems"][n] for n in names]
+        cells = [c for f in figures for c in (half_width(f["recall"]), _share(f["exposure"]))]
+        table.add_row(row["age"], f"{row['relevant']:,}", *cells)
     return table
 
 

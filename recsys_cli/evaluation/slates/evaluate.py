@@ -13,6 +13,7 @@ import polars as pl
 from recsys_cli.errors import UsageError
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.intervals import REFUSED, bootstrap_means
+from recsys_cli.evaluation.overlap import rank_biased_overlap
 from recsys_cli.evaluation.paired import changed, compare, correct, sentence
 from recsys_cli.evaluation.slates import metrics as of_slates
 from recsys_cli.evaluation.slates.facts import Facts, facts_of_tables
@@ -132,6 +133,7 @@ def measure(
         "truth": {"relevant": len(judged.relevant.values), "graded": judged.graded} | _told(judged.truth_counts),
         "k": sorted({n for lengths in wanted.values() for n in lengths}),
         "headline": k,
+        "quoted": _quoted(names),
         "seed": seed,
         "systems": systems,
         "comparisons": _comparisons(judged, tables, names, resamples, seed),
@@ -177,8 +179,16 @@ def _comparisons(
                 for u, change in changed(tables[first][:, at], tables[other][:, at])
             ]  # fmt: skip
         row["items"] = _items_changed(judged, first, other)
+        alike = rank_biased_overlap(*_of_one_width(judged.lists[first], judged.lists[other]))
+        value, low, high = bootstrap_means(alike[:, None], resamples=resamples, seed=seed, unit=True)
+        row["overlap"] = {"value": float(value[0]), "low": float(low[0]), "high": float(high[0])}
         out.append(row)
     return out
+
+
+def _of_one_width(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    width = max(first.shape[1], second.shape[1])
+    return tuple(np.pad(i, ((0, 0), (0, width - i.shape[1])), constant_values=-1) for i in (first, second))
 
 
 def _quoted(names: list[str]) -> str | None:

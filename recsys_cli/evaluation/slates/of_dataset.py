@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from recsys_cli.data.repeats import repeats_in
 from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split, split_again
-from recsys_cli.errors import ArtifactError, DataError, UsageError
+from recsys_cli.errors import ArtifactError, DataError, UsageError, did_you_mean
 from recsys_cli.evaluation.lists import audience, open_popularity, within_catalogue
 from recsys_cli.evaluation.offline import check_run
 from recsys_cli.evaluation.period import test_window, window_text
@@ -181,6 +181,32 @@ def lists_of_run(engine: RecommendationEngine, ground: Ground, width: int, witho
     return served.lists
 
 
+def parts_of(engine: RecommendationEngine, asked: Sequence[str]) -> list[str]:
+    """Names of sources and stages; "sources" stands for all of them, "stages" for all that rank and select.
+
+    Raises UsageError for what is neither.
+    """
+    built = engine.stages
+    sources, stages = list(engine.bundle.retrievers), [s.name for s in built.stages if not s.needed]
+    ranking = [s.name for s in (*built.ranking, *built.selection) if not s.needed]
+    out: dict[str, None] = {}
+    for name in asked:
+        if name in ("sources", "stages"):
+            out |= dict.fromkeys(sources if name == "sources" else ranking)
+        elif name in sources or name in stages:
+            out[name] = None
+        else:
+            known = f"sources: {', '.join(sources)}; stages: {', '.join(stages)}"
+            raise UsageError(f"nothing called {name!r} can be left out", did_you_mean(name, [*sources, *stages], known))
+    return list(out)
+
+
+def without_source(engine: RecommendationEngine, name: str) -> RecommendationEngine:
+    """The engine without one of its sources; what it says of the others' candidates is unknown, too."""
+    others = {n: r for n, r in engine.bundle.retrievers.items() if n != name}
+    return replace(engine, bundle=replace(engine.bundle, retrievers=others))
+
+
 def same_ground(engines: Mapping[str, RecommendationEngine]) -> None:
     """Raises ArtifactError where runs were trained on different data or windows, so that they cannot be compared."""
     first, *others = engines.items()
@@ -224,8 +250,11 @@ def evaluate_on_dataset(
         if not engines:
             raise UsageError("--ablate leaves stages out of a run", "leave out --slates, or name a run")
         engine = next(iter(engines.values()))
-        for stage in ablate:
-            lists[f"without {stage}"] = lists_of_run(engine, ground, longest, [stage])
+        for part in parts_of(engine, ablate):
+            if part in engine.bundle.retrievers:
+                lists[f"without {part}"] = lists_of_run(without_source(engine, part), ground, longest)
+            else:
+                lists[f"without {part}"] = lists_of_run(engine, ground, longest, [part])
     frames = {name: ground.frame_of_lists(items) for name, items in lists.items()}
     frames |= {name: read_slates(path) for name, path in slates.items()}
     frames = {name: frames[name] for name in order or frames}

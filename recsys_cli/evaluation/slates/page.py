@@ -7,7 +7,7 @@ from typing import Any
 from recsys_cli import charts, report
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.slates.metrics import BEYOND, HEADINGS, OF_ALL
-from recsys_cli.evaluation.slates.tables import cell
+from recsys_cli.evaluation.slates.tables import ONE_BY_ONE, cell
 
 CHARTED = ("ndcg", "graded_ndcg", "recall", "hit_rate", "auc", "coverage", "diversity", "novelty", "popularity")
 """Metrics that have a chart of their own, where they were measured."""
@@ -34,13 +34,18 @@ def _glance(document: dict, k: int) -> str:
         f"{HEADINGS[m]}@{k}": cell(first[f"{m}@{k}"]) for m in ("ndcg", "recall", "hit_rate", "coverage")
         if f"{m}@{k}" in first
     }  # fmt: skip
-    words = [report.paragraph(c["sentence"]) for c in document["comparisons"] if c["sentence"]]
+    compared = document["comparisons"]
+    words = [report.paragraph(c["sentence"]) for c in compared if c["sentence"] and len(compared) <= ONE_BY_ONE]
+    parts = charts.interval_chart(
+        ({"name": c["second"], **c["metrics"][document["quoted"]]} for c in compared), zero=True, form="+.4f",
+        title=f"{document['quoted']} less that of {document['systems'][0]['name']}", note="95 % interval",
+    )  # fmt: skip
     # of the first system alone: the others' stand with their segments
     first_name = document["systems"][0]["name"]
     mine = [a for a in document["segments"] if a["system"] == first_name]
     words += [report.paragraph(_lowest(a, k)) for a in mine if _lowest(a, k)]
     words += [report.paragraph(remark) for remark in document["remarks"]]
-    return report.section("At a glance", *words, report.facts(figures))
+    return report.section("At a glance", *words, report.facts(figures), parts)
 
 
 def _lowest(attribute: dict, k: int) -> str:
@@ -92,7 +97,7 @@ def _lengths(document: dict) -> str:
 
 def _comparisons(document: dict, k: int) -> list[str]:
     out = []
-    for c in document["comparisons"]:
+    for c in document["comparisons"] if len(document["comparisons"]) <= ONE_BY_ONE else ():
         there = {m: r for m, r in c["metrics"].items() if m.endswith(f"@{k}") and r["value"] == r["value"]}
         accuracy = [m for m in there if m.partition("@")[0] not in BEYOND]
         chart = charts.interval_chart(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 FIRST = ("ndcg", "graded_ndcg", "recall", "hit_rate", "mrr", "map", "precision", "auc", "coverage")
 """Metrics of the first table, as many as fit; all are under `--full`."""
 OF_SEGMENTS = ("ndcg", "recall", "hit_rate", "mrr")
+ONE_BY_ONE = 3
+"""Comparisons that are told in a sentence and a table each; more stand in one table."""
 OF_COMPARISON = 12
 """Metrics of a comparison that are shown, those of the headline's length."""
 
@@ -36,13 +38,16 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
             console.print(f"{escape(system['name'])}: {count:,} {what}", style="yellow", highlight=False)
     for remark in document["remarks"]:
         console.print(escape(remark), style="yellow", highlight=False)
-    for comparison in document["comparisons"]:
+    many = len(document["comparisons"]) > ONE_BY_ONE
+    for comparison in document["comparisons"] if not many else ():
         if comparison["sentence"]:
             console.print()
             console.print(escape(comparison["sentence"]), style="bold", highlight=False)
     console.print()
+    if many:
+        console.print(_all_against(document), "")
     console.print(_systems(document, k, console.width) if not full else _all(document))
-    for comparison in document["comparisons"]:
+    for comparison in document["comparisons"] if full or not many else ():
         console.print()
         console.print(_comparison(comparison, k, full))
         _changes(console, comparison)
@@ -99,6 +104,24 @@ def _all(document: dict) -> Table:
     return table
 
 
+def _all_against(document: dict) -> Table:
+    """Each further system against the first by the metric that is spoken of."""
+    first, metric = document["comparisons"][0]["first"], document["quoted"]
+    table = _table(escape(f"{metric} less that of {first}"), "", "difference", "95 % interval", "p (Holm)", "", "alike")
+    for comparison in document["comparisons"]:
+        table.add_row(escape(comparison["second"]), *_test(comparison["metrics"][metric])[:4], cell(comparison["overlap"]))
+    return table
+
+
+def _test(row: dict) -> tuple[str, str, str, str, str]:
+    """Difference, interval, p, verdict and detectable difference of one metric as cells."""
+    known = row["low"] is not None and row["low"] == row["low"]
+    span = f"{row['low']:+.4f} to {row['high']:+.4f}" if known else "–"
+    p = "–" if row["p_holm"] is None else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+    reach = "–" if row["detectable"] is None else f"{row['detectable']:.4f}"
+    return f"{row['value']:+.4f}", span, p, row["verdict"], reach
+
+
 def _comparison(comparison: dict, k: int, full: bool) -> Table:
     table = _table(
         escape(f"{comparison['second']} less {comparison['first']}"),
@@ -110,11 +133,7 @@ def _comparison(comparison: dict, k: int, full: bool) -> Table:
         row, (metric, _, at) = rows[name], name.partition("@")
         if row["value"] != row["value"]:
             continue
-        known = row["low"] is not None and row["low"] == row["low"]
-        span = f"{row['low']:+.4f} to {row['high']:+.4f}" if known else "–"
-        p = "–" if row["p_holm"] is None else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
-        reach = "–" if row["detectable"] is None else f"{row['detectable']:.4f}"
-        table.add_row(f"{HEADINGS[metric]}@{at}", f"{row['value']:+.4f}", span, p, row["verdict"], reach)
+        table.add_row(f"{HEADINGS[metric]}@{at}", *_test(row))
     return table
 
 
