@@ -86,8 +86,8 @@ def evaluate(
     ablate: Annotated[
         str | None,
         typer.Option(
-            "--ablate", metavar="NAME,…", help="Measure the run without each of these stages and sources too; `sources`, `stages`: all of them",
-            show_default=False,
+            "--ablate", metavar="NAME,…", show_default=False,
+            help="Measure the run without each of these stages and sources too; `sources`, `stages`: all of them",
         ),
     ] = None,
     slates: SlateFiles = None,

@@ -109,7 +109,8 @@ def _all_against(document: dict) -> Table:
     first, metric = document["comparisons"][0]["first"], document["quoted"]
     table = _table(escape(f"{metric} less that of {first}"), "", "difference", "95 % interval", "p (Holm)", "", "alike")
     for comparison in document["comparisons"]:
-        table.add_row(escape(comparison["second"]), *_test(comparison["metrics"][metric])[:4], cell(comparison["overlap"]))
+        figures = _test(comparison["metrics"][metric])[:4]
+        table.add_row(escape(comparison["second"]), *figures, cell(comparison["overlap"]))
     return table
 
 
