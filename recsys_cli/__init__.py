@@ -3,10 +3,13 @@
 >>> from recsys_cli import RecommendationEngine
 >>> engine = RecommendationEngine.load("artifacts")
 >>> engine.recommend(user_id=1, num_results=10)
+
+>>> from recsys_cli import evaluate
+>>> evaluate("slates.parquet", "truth.parquet", metrics=["ndcg@10"])["ndcg@10"]
 """
 
 __version__ = "0.1.0"
-__all__ = ["RecommendationEngine", "__version__"]
+__all__ = ["RecommendationEngine", "__version__", "evaluate"]
 
 
 def __getattr__(name: str):
@@ -15,4 +18,8 @@ def __getattr__(name: str):
         from recsys_cli.engine import RecommendationEngine
 
         return RecommendationEngine
+    if name == "evaluate":
+        from recsys_cli.evaluation.slates.evaluate import evaluate
+
+        return evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

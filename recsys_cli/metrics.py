@@ -83,6 +83,41 @@ def log_loss(labels, probabilities) -> float:
     return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
 
 
+def brier(labels, probabilities) -> float:
+    """Mean squared error of probabilities: mean((p − y)²) (Brier, Monthly Weather Review 1950)."""
+    y, p = _pair(labels, probabilities)
+    return float(np.mean((p - y) ** 2)) if len(y) else float("nan")
+
+
+def grouped_auc(labels, scores, groups) -> tuple[float, int]:
+    """Mean ROC-AUC within groups (users), weighted by the rows of each, and how many groups have both classes.
+
+    Groups with one class alone tell nothing and are left out (GAUC: Zhu et al., KDD 2017). NaN where none is left.
+    """
+    y, s = _pair(labels, scores)
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    n = int(group.max(initial=-1)) + 1
+    order = np.lexsort((s, group))
+    y, s, group = y[order], s[order], group[order]
+    # mean rank within the group, ties sharing theirs
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    first = np.repeat(starts, np.diff(np.append(starts, len(group))))
+    new = np.ones(len(s), bool)
+    new[1:] = (s[1:] != s[:-1]) | (group[1:] != group[:-1])
+    tie = np.cumsum(new) - 1
+    at = np.flatnonzero(new)
+    size = np.diff(np.append(at, len(s)))
+    rank = at[tie] - first + (size[tie] + 1) / 2 if len(s) else np.zeros(0)
+    positives, rows = np.bincount(group, weights=y, minlength=n), np.bincount(group, minlength=n)
+    negatives = rows - positives
+    ranks = np.bincount(group, weights=rank * y, minlength=n)
+    both = (positives > 0) & (negatives > 0)
+    if not both.any():
+        return float("nan"), 0
+    auc = (ranks[both] - positives[both] * (positives[both] + 1) / 2) / (positives[both] * negatives[both])
+    return float(np.average(auc, weights=rows[both])), int(both.sum())
+
+
 def relative_cross_entropy(labels, probabilities) -> float:
     """RCE: by how many percent the log loss is below that of always saying the base rate of these labels.
 
@@ -123,17 +158,28 @@ def calibration_bins(probabilities, bins: int = 15, binning: str = "mass") -> np
 
 
 def reliability(labels, probabilities, bins: int = 15, binning: str = "mass") -> dict[str, list]:
-    """Points of the reliability diagram: per filled bin its `count`, mean `predicted` and `observed` share."""
+    """Points of the reliability diagram: per filled bin its `count`, mean `predicted` and `observed` share,
+    with the share's 95 % interval `low` to `high` as if rows were independent."""
     y, p = _pair(labels, probabilities)
     bin_of = calibration_bins(p, bins, binning)
     count = np.bincount(bin_of, minlength=bins)
     filled = count > 0
     n = count[filled]
+    observed = np.bincount(bin_of, weights=y, minlength=bins)[filled] / n
+    middle, half = _wilson(observed, n)
     return {
         "count": n.tolist(),
         "predicted": (np.bincount(bin_of, weights=p, minlength=bins)[filled] / n).tolist(),
-        "observed": (np.bincount(bin_of, weights=y, minlength=bins)[filled] / n).tolist(),
+        "observed": observed.tolist(),
+        "low": np.maximum(middle - half, 0).tolist(),
+        "high": np.minimum(middle + half, 1).tolist(),
     }
+
+
+def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half of the 95 % interval of shares of n rows (Wilson, JASA 1927)."""
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    return middle, z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
 
 
 def summarise(labels, probabilities) -> dict[str, float]:

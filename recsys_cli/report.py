@@ -50,14 +50,14 @@ padding:8px 14px;min-width:110px}.facts b{display:block;font-size:1.15rem;font-v
 # --- the page ---------------------------------------------------------------------------------------------
 
 
-def page(title: str, sections: Iterable[str], subtitle: str = "") -> str:
-    """A whole HTML document from the results of `section`."""
+def page(title: str, sections: Iterable[str], subtitle: str = "", *, style: str = "", end: str = "") -> str:
+    """A whole HTML document from the results of `section`; style: further CSS. end: HTML behind everything."""
     sub = f'<p class="sub">{html.escape(subtitle)}</p>' if subtitle else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>{html.escape(title)}</h1>{sub}\n" + "\n".join(sections) + "\n</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}{style}</style></head><body>\n"
+        f"<h1>{html.escape(title)}</h1>{sub}\n" + "\n".join(sections) + f"\n{end}</body></html>\n"
     )
 
 

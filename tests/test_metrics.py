@@ -62,7 +62,25 @@ def test_calibration_error_of_two_bins_by_hand():
     assert metrics.expected_calibration_error(y, skewed, bins=2, binning="width") == pytest.approx(by_hand)
     assert metrics.reliability(y, p, bins=2) == {
         "count": [2, 2], "predicted": pytest.approx([0.2, 0.7]), "observed": [0.5, 1.0],
+        "low": pytest.approx([0.0945, 0.3424], abs=1e-4), "high": pytest.approx([0.9055, 1.0], abs=1e-4),
     }
+
+
+@given(rows.filter(both_classes), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_auc_within_groups_is_the_weighted_mean_of_scikit_learn_s(data, groups):
+    y, s = (np.array(column) for column in zip(*data, strict=True))
+    group = np.arange(len(y)) * 7 % groups
+    each, weight = [], []
+    for g in range(groups):
+        mine = group == g
+        if 0 < y[mine].sum() < mine.sum():
+            each.append(reference.roc_auc_score(y[mine], s[mine]))
+            weight.append(mine.sum())
+    value, n = metrics.grouped_auc(y, s, group)
+    assert n == len(each)
+    assert value == pytest.approx(np.average(each, weights=weight)) if each else math.isnan(value)
+    assert metrics.brier(y, s) == pytest.approx(reference.brier_score_loss(y, s))
 
 
 def test_calibration_error_does_not_depend_on_the_order_of_rows():

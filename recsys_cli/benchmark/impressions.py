@@ -17,7 +17,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.importer.mapping import read_mapping
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.evaluation.impressions import views
-from recsys_cli.evaluation.ranking_metrics import bootstrap_auc
+from recsys_cli.evaluation.intervals import bootstrap_auc
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.heavy_config import HeavyConfig

@@ -10,6 +10,7 @@ from recsys_cli.benchmark.splits import ListTask
 from recsys_cli.benchmark.suite_config import Task
 from recsys_cli.errors import RecsysError
 from recsys_cli.evaluation import ranking_metrics
+from recsys_cli.evaluation.intervals import bootstrap_means
 
 PARTS = ("source", "baseline")
 """Groups of which the best is what a list is compared with."""
@@ -58,9 +59,8 @@ def measured(rows: list[Row], task: ListTask, settings: Task, *, resamples: int,
         }
     found = {}
     if columns:
-        means = ranking_metrics.bootstrap_means(
-            np.stack(list(columns.values()), axis=1), resamples=resamples, seed=seed
-        )
+        unit = np.array([name != "to_best" for _, name in columns])
+        means = bootstrap_means(np.stack(list(columns.values()), axis=1), resamples=resamples, seed=seed, unit=unit)
         found = {key: _interval(*figures) for key, *figures in zip(columns, *means, strict=True)}
     return [_document(row, {n: found[row.name, n] for n in names if (row.name, n) in found},
                       found.get((row.name, "to_best")), row.name == best) for row in rows]

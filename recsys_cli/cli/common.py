@@ -47,6 +47,7 @@ COMMANDS = (
     "features",
     "explain",
     "evaluate",
+    "compare",
     "tune",
     "ab_test",
     "benchmark",

@@ -9,6 +9,46 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command, json_bytes
+from recsys_cli.errors import UsageError
+
+SlateFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slates", metavar="[NAME=]FILE", show_default=False,
+        help="Measure lists that any system made instead of a run: CSV, Parquet or a TREC run (repeatable)",
+    ),
+]
+TruthFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth", help="With slates: what people turned to (CSV, Parquet, TREC qrels)  [default: the test window]",
+        show_default=False,
+    ),
+]
+UserTable = Annotated[
+    Path | None, typer.Option("--user-table", help="With --truth: attributes by user_id", show_default=False)
+]
+ItemTable = Annotated[
+    Path | None,
+    typer.Option("--item-table", help="With --truth: topics and author_id by item_id", show_default=False),
+]
+HistoryFile = Annotated[
+    Path | None,
+    typer.Option("--history", help="With --truth: interactions before, for novelty", show_default=False),
+]
+Segments = Annotated[
+    str | None,
+    typer.Option("--segments", metavar="NAME,…", help="Attributes of users to tell apart", show_default=False),
+]
+PerUser = Annotated[
+    Path | None, typer.Option("--per-user", help="Write each user's figures there (Parquet)", show_default=False)
+]
+Lengths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-k", "--k", metavar="K,…", help="Lengths of list (repeatable)  [default: evaluation.k]", show_default=False
+    ),
+]
 
 
 @command(app, "evaluate")
@@ -21,12 +61,7 @@ def evaluate(
         int | None,
         typer.Option("--users", min=1, help="Measure on so many test users  [default: all]", show_default=False),
     ] = None,
-    k: Annotated[
-        list[int] | None,
-        typer.Option(
-            "-k", "--k", min=1, help="Length of list (repeatable)  [default: evaluation.k]", show_default=False
-        ),
-    ] = None,
+    k: Lengths = None,
     retrievers: Annotated[
         bool,
         typer.Option("--retrievers", help="Compare the sources: recall at 100, 500 and 1,500 (or -k), what each adds"),
@@ -38,14 +73,56 @@ def evaluate(
     full: Annotated[
         bool, typer.Option("--full", help="Every system, metric, source, action and stage, not what matters first")
     ] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="How good lists are by how much is known of a person (takes a while)")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
+    runs: Annotated[
+        str | None,
+        typer.Option("--runs", metavar="A,B,…", help="Runs to measure beside one another", show_default=False),
+    ] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            "--ablate", metavar="NAME,…", show_default=False,
+            help="Measure the run without each of these stages and sources too; `sources`, `stages`: all of them",
+        ),
+    ] = None,
+    slates: SlateFiles = None,
+    truth: TruthFile = None,
+    user_table: UserTable = None,
+    item_table: ItemTable = None,
+    history: HistoryFile = None,
+    segments: Segments = None,
+    per_user: PerUser = None,
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
-    The terminal leads with a verdict; all of it is kept as JSON and HTML under ARTIFACTS/reports/RUN/.
+    The terminal leads with a verdict; all of it is kept as JSON and HTML under ARTIFACTS/reports/RUN/. With --slates
+    the lists of any other system are measured in the same way, without a model.
     """
+    k = lengths_of(k)
+    tables = {"users": user_table, "items": item_table, "history": history}
+    side_by_side = [*words(runs), *([run] if run and (ablate or segments or slates) else [])]
+    if slates or side_by_side or ablate or segments or per_user:
+        if retrievers or rolling or users is not None:
+            raise UsageError("--runs, --slates, --segments, --ablate and --per-user measure lists of everybody",
+                             "leave out --users, --retrievers and --rolling")  # fmt: skip
+        if truth is not None and (side_by_side or ablate):
+            raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
+        from recsys_cli.cli.slate_reports import measure_slates
+
+        if not slates and not side_by_side:
+            side_by_side = [_in_use(call)]
+        measure_slates(
+            call, named_files(slates or []), truth, tables, k, words(segments), per_user, html, full=full,
+            runs=side_by_side, ablate=words(ablate),
+        )
+        return
+    if truth is not None or any(tables.values()):
+        raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
     config = call.config
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
@@ -77,6 +154,7 @@ def evaluate(
         progress=call.progress,
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
+        growth=growth,
     )
     if not set(settings.k) <= set(document["k"]):
         lengths = ", ".join(f"{k:,}" for k in document["k"])
@@ -95,6 +173,13 @@ def evaluate(
     call.say(f"report: {folder / 'evaluation.html'}")
 
 
+def _in_use(call: Invocation) -> str:
+    """Id of the run in use."""
+    from recsys_cli.artifacts.runs import RunStore
+
+    return RunStore(call.config.paths.artifacts).open(None).manifest.id
+
+
 def _baseline(call: Invocation, run: str):
     """The trees that the run's heavy ranker is compared with; None where it has none."""
     from recsys_cli.artifacts.runs import RunStore
@@ -105,7 +190,6 @@ def _baseline(call: Invocation, run: str):
 
 
 def _rolling(call: Invocation, settings, html: Path | None, run: str | None, retrievers: bool) -> None:
-    from recsys_cli.errors import UsageError
     from recsys_cli.evaluation.rolling import evaluate_rolling, render, rows
 
     if html is not None or run is not None or retrievers:
@@ -128,3 +212,32 @@ def _retrievers(call: Invocation, engine, dataset, settings, depths: list[int] |
     write_bytes(path, json_bytes(document))
     call.emit(document, lambda console: render(console, document), rows(document))
     call.say(f"report: {path}")
+
+
+def lengths_of(texts: list[str] | None) -> list[int] | None:
+    """Lengths of list from `-k 5,10 -k 50`, ascending, each once; raises UsageError for what is none."""
+    if not texts:
+        return None
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not part.isdigit() or not int(part):
+            raise UsageError(f"-k {part}: a length of list is a whole number above 0", "for example -k 5,10,50")
+    return sorted({int(part) for part in parts}) or None
+
+
+def words(text: str | None) -> list[str]:
+    """The names in `a,b`."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def named_files(texts: list[str]) -> dict[str, Path]:
+    """Name → file from `NAME=FILE` or `FILE`, whose name is that of the file; raises UsageError for a name twice."""
+    out: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or Path(text).is_file():
+            name, file = Path(text).name.partition(".")[0], text
+        if name in out:
+            raise UsageError(f"two slates are called {name!r}", "name them, for example --slates before=a.csv")
+        out[name] = Path(file)
+    return out

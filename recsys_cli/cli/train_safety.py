@@ -76,7 +76,8 @@ def train_safety(
         if labels or test_labels:
             raise UsageError("--accounts takes labels from the dataset's users", "leave out --labels, --test-labels")
         document = train_account_classifier(
-            place, task, options, config.paths.data, test_share=test_share, seed=config.seed
+            place, task, options, config.paths.data, test_share=test_share, seed=config.seed,
+            windows=config.windows,
         )
     else:
         document = train_text_classifier(

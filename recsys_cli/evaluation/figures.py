@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.intervals import bootstrap_means, bootstrap_ratios
+from recsys_cli.evaluation.lists import audience, open_popularity
 from recsys_cli.replay import replayed
 
 if TYPE_CHECKING:
@@ -47,16 +49,15 @@ class Figures:
     config: EvaluationConfig
     seed: int
     slate_size: int
+    others: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    """int32[V] people who were shown something in the test window and turned to nothing; see `others_of`"""
     _asked: _Asked | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         state = self.state
-        window = self.log.window(end=state.now)
-        rows = np.flatnonzero(window.positive)
-        pairs = np.unique(window.user[rows].astype(np.int64) * state.catalogue.n_items + window.item[rows])
-        self._audience = np.bincount(pairs % max(state.catalogue.n_items, 1), minlength=state.catalogue.n_items)
+        self._audience = audience(self.log, state)
         self._test = self.log.window(state.now, self.end)
-        self._popularity = np.where(state.available, state.interactions, -1)
+        self._popularity = open_popularity(state)
 
     def ask(self, oracle: Oracle, width: int) -> tuple[dict[str, Any], np.ndarray]:
         """Let the oracle judge all lists too: the part "oracle" of the report, and int32[≤ U, width] its own lists.
@@ -82,8 +83,9 @@ class Figures:
             for m in by_user[place[a]]:
                 if m.split("@")[0] in COMPARED:
                     columns[p, m, "less"] = by_user[place[a]][m] - by_user[place[b]][m]
-        means = rm.bootstrap_means(
-            np.stack(list(columns.values()), axis=1), resamples=self.config.resamples, seed=self.seed
+        unit = np.array([len(key) == 2 and rm.of_unit(key[1]) for key in columns])
+        means = bootstrap_means(
+            np.stack(list(columns.values()), axis=1), resamples=self.config.resamples, seed=self.seed, unit=unit
         )
         found = {key: interval(*figures) for key, *figures in zip(columns, *means, strict=True)}
         replays = self._replays(systems, [(place[a], place[b]) for a, b in pairs])
@@ -124,19 +126,41 @@ class Figures:
         return metrics
 
     def _replays(self, systems: Sequence[System], pairs: list[tuple[int, int]]) -> dict[int, list[dict[str, float]]]:
-        """k → the replayed rate of each system, then the difference of each pair; {} without propensities."""
+        """k → the replayed rate of each system, then the difference of each pair; {} without propensities.
+
+        Over everybody who was there: only those who turned to something would be a choice by the outcome.
+        """
         if self._test.propensity is None:
             return {}
+        everyone = np.concatenate([self.truth.users, self.others])
+        order = np.argsort(everyone, kind="stable")
         sums: list[dict[int, tuple]] = [{} for _ in systems]
         for of, system in zip(sums, systems, strict=True):
             for items, ks in _by_list(system):
-                of |= replayed(items, self.truth.users, self._test, self.state.catalogue.n_items, ks)
+                if system.of_others is not None:
+                    items = np.concatenate([items[:, : max(ks)], system.of_others[:, : max(ks)]])
+                of |= replayed(items[order], everyone[order], self._test, self.state.catalogue.n_items, ks)
         out = {}
         for k in self.config.k:
             above, below = (np.stack([of[k][side] for of in sums], axis=1) for side in (0, 1))
-            rates = rm.bootstrap_ratios(above, below, pairs, resamples=self.config.resamples, seed=self.seed)
+            rates = bootstrap_ratios(above, below, pairs, resamples=self.config.resamples, seed=self.seed)
             out[k] = [interval(*figures) for figures in zip(*rates, strict=True)]
         return out
+
+
+def others_of(log: Log, truth: Truth, share: float, seed: int) -> np.ndarray:
+    """int32 people of the test window's `log` who are not among the test users, ascending: no item was there to find.
+
+    share: of them, drawn with the seed: the share of the test users that is measured. Empty without propensities,
+    where nobody asks for them.
+    """
+    if log.propensity is None:
+        return np.zeros(0, np.int32)
+    people = np.setdiff1d(log.user[np.isfinite(log.propensity)], truth.users).astype(np.int32)
+    if share >= 1:
+        return people
+    drawn = np.random.default_rng(seed).choice(len(people), round(share * len(people)), replace=False)
+    return people[np.sort(drawn)]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from recsys_cli import report
+from recsys_cli import charts, report
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.period import window_text
-from recsys_cli.evaluation.summary import verdict
-from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, number, of_oracle
+from recsys_cli.evaluation.summary import leading, verdict
+from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, lost_in_words, number, of_oracle
 
+ACCURATE = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "precision", "map", "mrr", "hit_rate", "r_precision")
+"""Metrics of the first table; the others have one of their own, so that neither is wider than the page."""
 CURVES = 6
 """Actions whose reliability is drawn, those with most positives."""
 
@@ -24,15 +27,19 @@ def evaluation_page(document: dict[str, Any]) -> str:
         _repeats(document),
         _heavy_ranker(document, k),
         _every_k(document),
+        _lost(document, k),
         _by_source(document),
         _groups(document),
+        _growth(document),
     ]
     if document["impressions"] is not None:
         sections += [_impressions(document["impressions"]), _calibration(document["impressions"])]
     sections += [_funnel(document), _method(document)]
     window = document["window"]
     subtitle = f"run {document['run']} · {document['dataset']['name']} · {window_text(window)}"
-    return report.page("Evaluation of recommendations", [s for s in sections if s], subtitle)
+    return report.page(
+        "Evaluation of recommendations", [s for s in sections if s], subtitle, style=charts.STYLE, end=charts.scripts()
+    )
 
 
 def _headline(document: dict, k: int) -> str:
@@ -52,7 +59,7 @@ def _headline(document: dict, k: int) -> str:
     )
     words = [report.paragraph(sentence) for sentence in verdict(document)]
     words += [report.paragraph(f"Left out: {what} ({why}).") for what, why in document["left_out"].items()]
-    return report.section("At a glance", report.facts(figures), *words, table)
+    return report.section("At a glance", *words, report.facts(figures), table)
 
 
 def _against(document: dict, k: int) -> str:
@@ -65,12 +72,10 @@ def _against(document: dict, k: int) -> str:
         }
         for r in compared
     ]
-    figures = [r["metrics"][f"ndcg@{k}"] for r in compared]
-    chart = report.interval_chart(
-        [f"over {r['against']}" for r in compared],
-        {"NDCG": tuple([f[side] for f in figures] for side in ("value", "low", "high"))},
-        title=f"NDCG@{k}", note="95 % interval", zero_line=True,
-    )
+    chart = charts.interval_chart(
+        ({"name": f"over {r['against']}", **r["metrics"][f"ndcg@{k}"]} for r in compared),
+        title=f"NDCG@{k}", note="95 % interval", zero=True, form="+.3f",
+    )  # fmt: skip
     return report.section(
         f"The funnel against its parts at {k}", report.grid(chart), report.html_table(rows),
         note="Differences are taken user by user. The best source is picked by NDCG on the very lists that it is then "
@@ -79,26 +84,35 @@ def _against(document: dict, k: int) -> str:
 
 
 def _ranking(document: dict, k: int) -> str:
-    names = [s["name"] for s in document["systems"]]
-
     def chart(metric: str) -> str:
-        figures = [s["metrics"][f"{metric}@{k}"] for s in document["systems"]]
-        sides = tuple([f[side] for f in figures] for side in ("value", "low", "high"))
-        return report.interval_chart(
-            names, {HEADINGS[metric]: sides}, title=f"{HEADINGS[metric]}@{k}", note="95 % interval"
-        )
+        return charts.interval_chart(
+            best_first(
+                ({"name": s["name"], **s["metrics"][f"{metric}@{k}"]} for s in document["systems"]), "value"
+            ),
+            title=f"{HEADINGS[metric]}@{k}", note="95 % interval", most=document["systems"][0]["name"],
+        )  # fmt: skip
 
     measured = {m: heading for m, heading in HEADINGS.items() if f"{m}@{k}" in document["systems"][0]["metrics"]}
-    rows = [
-        {"system": s["name"], "kind": s["kind"], **{m: half_width(s["metrics"][f"{m}@{k}"], 4) for m in measured}}
-        for s in document["systems"]
-    ]
+    tables = []
+    for group in (ACCURATE, [m for m in measured if m not in ACCURATE]):
+        columns = {m: heading for m, heading in measured.items() if m in group}
+        rows = [
+            {"system": s["name"], **{m: half_width(s["metrics"][f"{m}@{k}"]) for m in columns}}
+            for s in document["systems"]
+        ]
+        tables.append(report.html_table(rows, {"system": "system", **columns}))
+    frontier = charts.scatter_chart(
+        ({"name": s["name"], "x": s["metrics"][f"diversity@{k}"]["value"], "y": s["metrics"][f"ndcg@{k}"]["value"]}
+         for s in leading(document)),
+        title="Accuracy against diversity", x_label=f"topic diversity@{k}", y_label=f"NDCG@{k}",
+        most=document["systems"][0]["name"],
+    )  # fmt: skip
     sourced = document["sourced"]
     charted = ("ndcg", "recall", "replay", "true_ndcg", "true_value", "coverage", "diversity")
     return report.section(
         f"The funnel, each source alone, and baselines at {k}",
-        report.grid(*(chart(m) for m in charted if m in measured)),
-        report.html_table(rows, {"system": "system", "kind": "kind", **measured}),
+        report.grid(*(chart(m) for m in charted if m in measured), frontier),
+        *tables,
         report.paragraph(
             f"All sources together propose {sourced['candidates']:,.0f} candidates a user and hold "
             f"{sourced['recall']['value']:.1%} of the items to find: the ceiling of everything that ranks them."
@@ -133,12 +147,10 @@ def _heavy_ranker(document: dict, k: int) -> str:
     ]
 
     def chart(metric: str) -> str:
-        figures = [r["metrics"][f"{metric}@{k}"] for r in compared]
-        sides = tuple([f[side] for f in figures] for side in ("value", "low", "high"))
-        names = [f"over {r['against']}" for r in compared]
-        return report.interval_chart(
-            names, {measured[metric]: sides}, title=f"{measured[metric]}@{k}", note="95 % interval", zero_line=True
-        )
+        return charts.interval_chart(
+            ({"name": f"over {r['against']}", **r["metrics"][f"{metric}@{k}"]} for r in compared),
+            title=f"{measured[metric]}@{k}", note="95 % interval", zero=True, form="+.3f",
+        )  # fmt: skip
 
     return report.section(
         f"What ranking adds at {k}",
@@ -154,15 +166,17 @@ def _every_k(document: dict) -> str:
     if len(ks) < 2:
         return ""
 
+    first = [s["name"] for s in leading(document)]
+    funnel = document["systems"][0]["name"]
+
     def chart(metric: str) -> str:
-        series = {s["name"]: (ks, [s["metrics"][f"{metric}@{k}"]["value"] for k in ks]) for s in document["systems"]}
-        funnel = document["systems"][0]
-        bands = {
-            funnel["name"]: tuple([funnel["metrics"][f"{metric}@{k}"][side] for k in ks] for side in ("low", "high"))
-        }
-        return report.line_chart(
-            series, title=HEADINGS[metric], x_label="k", log_x=True, from_zero=True, bands=bands, x_ticks=ks
-        )
+        rows = [
+            {"series": s["name"], "x": k, "y": f["value"],
+             **({"low": f["low"], "high": f["high"]} if s["name"] == funnel else {})}
+            for s in document["systems"] for k in ks
+            if (f := s["metrics"].get(f"{metric}@{k}")) is not None
+        ]  # fmt: skip
+        return charts.line_chart(rows, title=HEADINGS[metric], x_label="length of list", leading=first, log_x=True)
 
     charted = ("recall", "ndcg", "true_ndcg", "precision", "coverage")
     return report.section("By length of list", report.grid(*(chart(m) for m in charted if has(document, m))))
@@ -184,8 +198,8 @@ def _by_source(document: dict) -> str:
     return report.section(
         "What each source brings to the slates",
         report.grid(
-            report.bar_chart(names, [r["share"] for r in rows], title="Share of slots", write=_share),
-            report.bar_chart(names, [r["precision"] for r in rows], title="Precision of its slots"),
+            charts.bar_chart(names, [r["share"] for r in rows], title="Share of slots", form=".1%"),
+            charts.bar_chart(names, [r["precision"] for r in rows], title="Precision of its slots", form=".3f"),
         ),
         report.html_table(rows, columns, formats),
         note="An item that several sources proposed counts for each of them.",
@@ -203,26 +217,77 @@ def _groups(document: dict) -> str:
     return report.section("The funnel by what was known of the user", report.html_table(rows))
 
 
+def _lost(document: dict, k: int) -> str:
+    ages = [
+        {"name": row["age"], "series": name, **figure["recall"]}
+        for row in document["ages"]
+        for name, figure in row["systems"].items()
+    ]
+    alike = [{"name": r["system"], **r["rank_biased_overlap"]} for r in document["overlap"]]
+    return report.section(
+        "Where what was to be found is lost, and what lists have in common",
+        report.paragraph(lost_in_words(document)),
+        report.grid(
+            charts.interval_chart(
+                ({"name": r["fate"], **r} for r in document["lost"]), title="What becomes of the items to find",
+                note="share, 95 % interval", most="shown", zero=True,
+            ),
+            charts.interval_chart(ages, title=f"Recall@{k} by age of the item", note="95 % interval"),
+            charts.interval_chart(
+                best_first(alike, "value"), title="Rank-biased overlap with the funnel", note="1: the same list"
+            ),
+        ),
+        note="Not proposed by any source; taken out by a filter; left out by the light ranker's cut; ranked behind the "
+        "slate; taken out by exploration, caps or safety; shown.",
+    )  # fmt: skip
+
+
+def _growth(document: dict) -> str:
+    growth = document.get("growth")
+    if not growth:
+        return ""
+    rows = [
+        {"series": r["system"], "x": str(r["known"]), "y": r["value"],
+         **({"low": r["low"], "high": r["high"]} if r["system"] == "funnel" else {})}
+        for r in growth["rows"]
+    ]  # fmt: skip
+    last = [r for r in growth["rows"] if r["known"] == growth["known"][-1] and r["system"] != "funnel"]
+    leaders = ["funnel", *(r["system"] for r in best_first(last, "value")[:3])]
+    return report.section(
+        "By how much is known of a person",
+        report.grid(
+            charts.line_chart(
+                rows, title=f"NDCG@{growth['k']}", x_label="known interactions", leading=leaders,
+                names=[str(n) for n in growth["known"]],
+            )
+        ),
+        note=f"The same {growth['users']:,} people each time; of what they did only the latest interactions are known. "
+        "What they were shown stays out of their lists, and whom they follow stays known.",
+    )  # fmt: skip
+
+
 def _impressions(impressions: dict) -> str:
     parts = []
     first = impressions["views"][0]["actions"]
     names = [a["action"] for a in first]
-    series = {}
-    for view in impressions["views"]:
-        figures = {a["action"]: a["roc_auc"] for a in view["actions"]}
-        series[view["view"]] = tuple([figures[n][side] for n in names] for side in ("value", "low", "high"))
+    aucs = [
+        {"name": a["action"], "series": view["view"], **a["roc_auc"]}
+        for view in impressions["views"]
+        for a in view["actions"]
+    ]
     parts.append(
         report.grid(
-            report.interval_chart(names, series, title="ROC-AUC", note="95 % interval over users"),
-            report.bar_chart(
-                names, [a["rce"] for a in first], title="RCE, %", note="above 0: better than the base rate"
+            charts.interval_chart(aucs, title="ROC-AUC", note="95 % interval over users"),
+            charts.bar_chart(
+                names, [a["rce"] for a in first], title="RCE, %", note="above 0: better than the base rate", form=".2f"
             ),
         )
     )
     for view in impressions["views"]:
         rows = [
             {
-                **{c: a[c] for c in ("action", "polarity", "positives", "rate", "pr_auc", "log_loss", "rce", "ece")},
+                **{c: a[c] for c in ("action", "positives", "rate", "pr_auc", "log_loss", "brier", "rce", "ece")},
+                "grouped_auc": number(a["grouped_auc"], 4), "p_at_r": number(a["precision_at_recall_90"], 4),
                 "roc_auc": half_width(a["roc_auc"], 4),
                 **{c: a[c] for c in ("baseline_roc_auc", "oracle_roc_auc", "oracle_share")},
             }
@@ -230,7 +295,6 @@ def _impressions(impressions: dict) -> str:
         ]
         columns = {
             "action": "action",
-            "polarity": "kind",
             "positives": "positives",
             "rate": "rate",
             "roc_auc": "ROC-AUC",
@@ -240,8 +304,11 @@ def _impressions(impressions: dict) -> str:
                 if any(r["oracle_roc_auc"] for r in rows)
                 else {}
             ),
+            "grouped_auc": "AUC within users",
             "pr_auc": "PR-AUC",
+            "p_at_r": "P at 90 % R",
             "log_loss": "log loss",
+            "brier": "Brier",
             "rce": "RCE, %",
             "ece": "ECE",
         }
@@ -252,7 +319,8 @@ def _impressions(impressions: dict) -> str:
             parts.append(
                 report.paragraph(
                     f"Dwell: mean absolute error {d['mae']:.2f} s, {d['mae_of_median']:.2f} s for always saying the "
-                    f"median; Spearman {number(d['spearman'])}{of_oracle(d)}; mean {d['mean']:.2f} s, "
+                    f"median; root mean square {d['rmse']:.2f} s, {d['rmse_of_mean']:.2f} s for the mean; "
+                    f"Spearman {number(d['spearman'])}{of_oracle(d)}; mean {d['mean']:.2f} s, "
                     f"predicted {d['mean_prediction']:.2f} s."
                 )
             )
@@ -274,23 +342,18 @@ def _calibration(impressions: dict) -> str:
     ]
     if not actions:
         return ""
-    charts = []
+    charts_ = []
     for action in sorted(actions, key=lambda a: -a["positives"])[:CURVES]:
         points = action["reliability"]
-        top = max(max(points["predicted"]), max(points["observed"]), 1e-6)
-        charts.append(
-            report.line_chart(
-                {"observed": (points["predicted"], points["observed"]), "perfect": ([0, top], [0, top])},
-                title=action["action"],
+        charts_.append(
+            charts.reliability_chart(
+                *(points[side] for side in ("predicted", "observed", "low", "high")), title=action["action"],
                 note=f"ECE {action['ece']:.4f}",
-                x_label="predicted",
-                y_label="observed",
-                from_zero=True,
-                points=("observed",),
             )
-        )
+        )  # fmt: skip
     return report.section(
-        "Calibration", report.grid(*charts), note="Bins of equal count: mean prediction against share of positives."
+        "Calibration", report.grid(*charts_),
+        note="Bins of equal count: mean prediction against share of positives, with its 95 % interval.",
     )
 
 
@@ -299,10 +362,10 @@ def _funnel(document: dict) -> str:
     return report.section(
         "Stages",
         report.grid(
-            report.bar_chart(
+            charts.bar_chart(
                 [r["stage"] for r in rows], [r["out"] for r in rows], title="Candidates a user after each stage"
             ),
-            report.bar_chart([r["stage"] for r in rows], [r["ms_per_user"] for r in rows], title="Milliseconds a user"),
+            charts.bar_chart([r["stage"] for r in rows], [r["ms_per_user"] for r in rows], title="Milliseconds a user"),
         ),
         report.html_table(rows, {"stage": "stage", "in": "in", "out": "out", "ms_per_user": "ms a user"}),
     )
@@ -325,8 +388,9 @@ def _method(document: dict) -> str:
             f"only after the cutoff and {published}; {truth['seen_before']:,} had been shown before without "
             f"interaction, of which {truth['seen_left_out']:,} are left out, since no list may hold them. The funnel's "
             f"list is the slate as served, {document['slate_size']} items, and behind it the rest of the ranking, "
-            "before exploration, caps and safety. Intervals are 95 % bootstrap intervals over "
-            "users, that of coverage comes from the jackknife."
+            "before exploration, caps and safety. Intervals are 95 % bootstrap-t intervals over users, that of "
+            "coverage comes from the jackknife; where fewer than ten users differ from the rest there is none, or the "
+            "exact one of shares."
         ),
         *_of_truth(document),
         report.paragraph(
@@ -353,6 +417,11 @@ def _of_truth(document: dict) -> list[str]:
         "empty place."
     )
     return [report.paragraph(text)]
+
+
+def best_first(rows: Iterable[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Rows by a figure, the highest first, those without one last."""
+    return sorted(rows, key=lambda row: -row[by] if row[by] is not None and row[by] == row[by] else float("inf"))
 
 
 def _share(value: Any) -> str:

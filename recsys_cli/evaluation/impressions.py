@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli import metrics
-from recsys_cli.evaluation.ranking_metrics import bootstrap_auc
+from recsys_cli.evaluation.intervals import bootstrap_auc
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -124,6 +124,9 @@ def _view(
         figures = metrics.summarise(label, probability)
         low, high = bootstrap_auc(label, probability, user, resamples=resamples, seed=seed)
         figures["roc_auc"] = {"value": figures["roc_auc"], "low": low, "high": high}
+        figures["precision_at_recall_90"] = metrics.precision_at_recall(label, probability, 0.9)
+        figures["brier"] = metrics.brier(label, probability)
+        figures["grouped_auc"], figures["grouped_auc_users"] = metrics.grouped_auc(label, probability, user)
         figures["baseline_roc_auc"] = metrics.roc_auc(label, trees[action][mask]) if action in trees else None
         oracle = metrics.roc_auc(label, responses[action][mask]) if action in responses else None
         figures |= {"oracle_roc_auc": oracle, "oracle_share": oracle_share(figures["roc_auc"]["value"], oracle)}
@@ -161,6 +164,8 @@ def _dwell(
         "mean_prediction": float(guess.mean()),
         "mae": float(np.abs(guess - actual).mean()),
         "mae_of_median": float(np.abs(np.median(actual) - actual).mean()),
+        "rmse": float(np.sqrt(((guess - actual) ** 2).mean())),
+        "rmse_of_mean": float(actual.std()),
         "spearman": spearman(actual, guess),
         "oracle_spearman": spearman(actual, responses["dwell"][known].astype(float)) if "dwell" in responses else None,
     }

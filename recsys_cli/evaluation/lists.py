@@ -9,6 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from recsys_cli.data.log import Log
     from recsys_cli.data.state import State
     from recsys_cli.retrieval.base import Retriever
 
@@ -24,11 +25,26 @@ class System(NamedTuple):
     name: str
     lists: dict[int, np.ndarray]
     """k → int32[U, at least k]: the lists whose first k count, -1 in empty slots"""
+    of_others: np.ndarray | None = None
+    """int32[V, at least k] lists of people who were there and turned to nothing; None where nobody asks for them"""
 
 
 def within_catalogue(lengths: Iterable[int], n_items: int) -> tuple[int, ...]:
     """Lengths of lists, ascending, none twice, none longer than the catalogue or, if that is more, DEEPEST."""
     return tuple(sorted({min(length, max(n_items, DEEPEST)) for length in lengths}))
+
+
+def audience(log: Log, state: State) -> np.ndarray:
+    """int64[n_items] different people who interacted with each item before `state.now`."""
+    past, n_items = log.window(end=state.now), max(state.catalogue.n_items, 1)
+    rows = np.flatnonzero(past.positive)
+    pairs = np.unique(past.user[rows].astype(np.int64) * n_items + past.item[rows])
+    return np.bincount(pairs % n_items, minlength=state.catalogue.n_items)
+
+
+def open_popularity(state: State) -> np.ndarray:
+    """float64[n_items] interactions so far, NaN for an item that no list can hold because it is published later."""
+    return np.where(state.available, state.interactions, np.nan)
 
 
 def without_seen(state: State, users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.intervals import bootstrap_means
 from recsys_cli.evaluation.offline import sample_users
 from recsys_cli.evaluation.truth import Truth, find_truth
 from recsys_cli.pipeline.config import SourcingConfig
@@ -78,7 +79,8 @@ def tune_sources(settings: Settings, dataset: Dataset, progress: Progress) -> di
     learned = config.model_copy(update={"merge": "learned", "curves": curves})
     found["learned"] = lists.measured(measuring, "learned", learned)
     recall, ndcg = (
-        rm.bootstrap_means(np.stack([f[which] for f in found.values()], axis=1), seed=settings.seed) for which in (0, 1)
+        bootstrap_means(np.stack([f[which] for f in found.values()], axis=1), seed=settings.seed, unit=True)
+        for which in (0, 1)
     )
     return {
         "dataset": {"name": dataset.manifest.name, "digest": dataset.manifest.digest},

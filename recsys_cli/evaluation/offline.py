@@ -13,7 +13,8 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
-from recsys_cli.evaluation.figures import Figures
+from recsys_cli.evaluation.figures import Figures, headline, others_of
+from recsys_cli.evaluation.growth import Growth
 from recsys_cli.evaluation.impressions import measure_impressions
 from recsys_cli.evaluation.lists import within_catalogue
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
@@ -40,10 +41,11 @@ def evaluate(
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
     baseline: ServedRanker | None = None,
+    growth: bool = False,
 ) -> dict[str, Any]:
     """Measure a run on the test window of its dataset and return the report (fields: `recsys docs evaluation`).
 
-    baseline: the trees that predictions are compared with.
+    baseline: the trees that predictions are compared with. growth: measure the growth curve too.
 
     Raises ArtifactError where the run was trained on other data or refitted on everything, and DataError
     where the test window holds no interaction to find.
@@ -58,12 +60,21 @@ def evaluate(
         past = engine.as_of(log, windows.test_start, **edges)
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth = truth_of_test(past, dataset, split, past.state, config)
+    others = others_of(
+        log.window(windows.test_start, windows.end), truth, (config.users or np.inf) / len(truth.users), seed
+    )
     truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
-        figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size)
+        figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
         oracle = Oracle.of(dataset, past)
         rankings = Rankings(past, truth, config, seed, progress, figures, oracle).measure()
     left_out = _left_out(past, dataset)
+    curve = None
+    if growth:
+        k = headline(config.k, past.pipeline.slate_size)
+        curve = Growth(past, log, edges, truth, seed, config.resamples).measure(k, progress)
+        if curve is None:
+            left_out["growth curve"] = "too few test users have a history long enough to leave some of it out"
     impressions = None
     if "predictions" not in left_out:
         with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
@@ -80,8 +91,10 @@ def evaluate(
         "truths": config.truths,
         "truth": truth.summary,
         "users": len(truth.users),
+        "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         "catalogue": {"items": past.state.catalogue.n_items, "available": int(past.state.available.sum())},
         **rankings,
+        "growth": curve,
         "impressions": impressions,
         "left_out": left_out,
         "order": engine.manifest.metrics.get("order", {}),

@@ -81,6 +81,65 @@ def reciprocal_rank(hit: np.ndarray, relevant_count: np.ndarray, k: int | None =
     return _defined(np.where(top.any(axis=1), 1.0 / (top.argmax(axis=1) + 1), 0.0), relevant_count)
 
 
+def r_precision(hit: np.ndarray, relevant_count: np.ndarray, k: int) -> np.ndarray:
+    """Share of the first min(k, R) slots that are relevant, R the number of relevant items, float64[B].
+
+    With k of at least R it is R-precision (Buckley and Voorhees, SIGIR 2000).
+    """
+    places = np.minimum(relevant_count, k)
+    counted = hit[:, :k] & (np.arange(min(k, hit.shape[1])) < places[:, None])
+    return _ratio(counted.sum(axis=1), places)
+
+
+def auc(hit: np.ndarray, relevant_count: np.ndarray, listed: np.ndarray, n_items: int) -> np.ndarray:
+    """Chance that a relevant item stands above one that is not, over all items, float64[B].
+
+    hit: bool[B, K], filled from the left. listed: int[B] filled slots. n_items: all that a list could hold; what a
+    list does not hold shares the last place, where ties count half. NaN where everything is relevant, or nothing.
+    """
+    found = hit.sum(axis=1)
+    wrong = n_items - relevant_count
+    above = ((np.arange(hit.shape[1]) - (np.cumsum(hit, axis=1) - 1)) * hit).sum(axis=1)
+    of_listed = found * wrong - above
+    of_others = (relevant_count - found) * 0.5 * (wrong - (listed - found))
+    return _ratio(of_listed + of_others, relevant_count * wrong)
+
+
+def serendipity(
+    hit: np.ndarray, recommended: np.ndarray, expected: np.ndarray, relevant_count: np.ndarray, k: int
+) -> np.ndarray:
+    """Share of the first k slots that are relevant and that nobody needed to be told of, float64[B].
+
+    expected: int32[≤ k] what a list for everybody would hold: the most popular items (Ge et al., RecSys 2010).
+    """
+    unexpected = hit[:, :k] & ~np.isin(recommended[:, :k], expected)
+    return _defined(unexpected.sum(axis=1) / k, relevant_count)
+
+
+def vector_diversity(recommended: np.ndarray, k: int, vectors: np.ndarray) -> np.ndarray:
+    """1 − mean pairwise cosine of the vectors of the first k items, float64[B], as `intra_list_diversity`.
+
+    vectors: float32[n_items, D], rows of NaN or zeros unknown and left out. NaN for fewer than two known items.
+    """
+    length = np.linalg.norm(vectors, axis=1)
+    known = np.isfinite(length) & (length > 0)
+    units = np.where(known[:, None], vectors / np.where(known, length, 1)[:, None], 0)
+    out = np.empty(len(recommended))
+    for start in range(0, len(recommended), 4096):
+        items = recommended[start : start + 4096, :k]
+        filled = (items >= 0) & known[np.maximum(items, 0)]
+        total = np.einsum("bkd,bk->bd", units[np.maximum(items, 0)], filled)
+        n = filled.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[start : start + 4096] = np.where(n > 1, 1 - ((total**2).sum(axis=1) - n) / (n * (n - 1.0)), np.nan)
+    return out
+
+
+def mean_of_items(recommended: np.ndarray, k: int, figure: np.ndarray) -> np.ndarray:
+    """Mean of a figure of the first k items, float64[B]; figure: float[n_items], NaN left out. NaN without any."""
+    return _mean_of_slots(recommended[:, :k], np.asarray(figure, float))
+
+
 ACCURACY = {
     "recall": recall,
     "precision": precision,
@@ -88,8 +147,20 @@ ACCURACY = {
     "map": average_precision,
     "mrr": reciprocal_rank,
     "hit_rate": hit_rate,
+    "r_precision": r_precision,
 }
 """Name in reports → function of (hit, relevant_count, k)."""
+
+
+WITHIN_UNIT = (
+    *ACCURACY, "graded_ndcg", "auc", "serendipity", "diversity", "popularity", "authors", "true_ndcg", "unsafe",
+)
+"""Metrics whose figure of a user lies between 0 and 1."""
+
+
+def of_unit(name: str) -> bool:
+    """Whether a metric by its name in reports, `recall@10`, lies between 0 and 1 for every user."""
+    return name.partition("@")[0] in WITHIN_UNIT
 
 
 def accuracy(recommended: np.ndarray, relevant: Ragged, ks: Sequence[int]) -> dict[str, np.ndarray]:
@@ -131,11 +202,13 @@ def popularity_percentile(recommended: np.ndarray, k: int, popularity: np.ndarra
     """Mean place of the first k items among all items by popularity, 1 for the most popular, float64[B].
 
     The mean over users is the average recommendation popularity of Yin et al. (VLDB 2012) on the scale of
-    ranks; 0.5 is what uniform choice gives. Ties share their mean place. NaN for an empty list.
+    ranks; 0.5 is what uniform choice gives. Ties share their mean place. popularity: float[n_items], NaN for items
+    that nobody could be given, which have no place and count in no list. NaN for an empty list.
     """
-    ordered = np.sort(popularity)
+    ordered = np.sort(popularity[np.isfinite(popularity)])
     low, high = np.searchsorted(ordered, popularity, "left"), np.searchsorted(ordered, popularity, "right")
-    return _mean_of_slots(recommended[:, :k], (low + high) / 2 / max(len(popularity), 1))
+    place = np.where(np.isfinite(popularity), (low + high) / 2 / max(len(ordered), 1), np.nan)
+    return _mean_of_slots(recommended[:, :k], place)
 
 
 def intra_list_diversity(recommended: np.ndarray, k: int, topics: Ragged) -> np.ndarray:
@@ -184,128 +257,12 @@ def distinct_per_list(recommended: np.ndarray, k: int, labels: np.ndarray) -> np
     return _ratio(np.bincount(owner, minlength=len(items)), np.bincount(user, minlength=len(items)))
 
 
-def bootstrap_means(
-    values: np.ndarray, *, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Column means with percentile bootstrap intervals over rows (Efron 1979).
-
-    values: float[U, M], one row a user, NaN where a user has no figure (left out of that column). All
-    columns share the resamples, so that systems measured on the same users stay comparable. Returns mean,
-    low and high, each float64[M]; the interval is NaN with fewer than two users.
-    """
-    valid = np.isfinite(values)
-    filled = np.where(valid, values, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = filled.sum(axis=0) / valid.sum(axis=0)
-        users = len(values)
-        if users < 2:
-            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-        # columns that every user has a figure for need no count of their own: it is the number of users
-        partial = ~valid.all(axis=0)
-        stacked = np.concatenate([filled, valid[:, partial]], axis=1, dtype=np.float32)
-        chunk = max(1, 4_000_000 // users)
-        means = []
-        for weights in _resample_counts(users, resamples, chunk, seed):
-            sums = (weights.astype(np.float32) @ stacked).astype(float)
-            counts = np.full((len(weights), values.shape[1]), float(users))
-            counts[:, partial] = sums[:, values.shape[1] :]
-            means.append(sums[:, : values.shape[1]] / counts)
-    tail = (1 - confidence) / 2
-    low, high = _quantiles(np.concatenate(means), [tail, 1 - tail])
-    few = valid.sum(axis=0) < 2
-    return mean, np.where(few, np.nan, low), np.where(few, np.nan, high)
-
-
-def bootstrap_ratios(
-    above: np.ndarray,
-    below: np.ndarray,
-    pairs: Sequence[tuple[int, int]] = (),
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ratios of column sums, and differences between them, with percentile bootstrap intervals over rows.
-
-    above, below: float[U, S], one row a user. pairs: columns (a, b) whose ratio a − ratio b is wanted. The resamples
-    are those of `bootstrap_means` with the same seed. Returns value, low and high, each float64[S + pairs]; NaN where a
-    column's `below` sums to nothing.
-    """
-    columns = above.shape[1]
-    sums = np.concatenate([above, below], axis=1)
-
-    def ratios(totals: np.ndarray) -> np.ndarray:
-        found = _ratio(totals[..., :columns], totals[..., columns:])
-        return np.concatenate([found, *(found[..., [a]] - found[..., [b]] for a, b in pairs)], axis=-1)
-
-    value = ratios(sums.sum(axis=0))
-    if len(above) < 2:
-        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
-    drawn = _resample_counts(len(above), resamples, max(1, 4_000_000 // len(above)), seed)
-    tail = (1 - confidence) / 2
-    low, high = _quantiles(np.concatenate([ratios(weights @ sums) for weights in drawn]), [tail, 1 - tail])
-    unknown = np.isnan(value)
-    return value, np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
-
-
-def _resample_counts(n: int, resamples: int, chunk: int, seed: int):
-    """Yield float64[≤ chunk, n]: how often each of n units stands in each resample."""
-    rng = np.random.default_rng(seed)
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
-
-
-def bootstrap_auc(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    groups: np.ndarray,
-    *,
-    resamples: int = 200,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of ROC-AUC, resampling whole groups (users), not rows.
-
-    labels: bool[n]. scores: float[n], ties count half. groups: int[n], any integers. NaN where either
-    class comes from fewer than two groups, for then the interval would say nothing.
-    """
-    if len(np.unique(groups[labels])) < 2 or len(np.unique(groups[~labels])) < 2:
-        return float("nan"), float("nan")
-    _, group = np.unique(groups, return_inverse=True)
-    negatives = np.flatnonzero(~labels)[np.argsort(scores[~labels], kind="stable")]
-    # how many negatives lie below each positive does not change from resample to resample, only what they weigh
-    left, right = (np.searchsorted(scores[negatives], scores[labels], side) for side in ("left", "right"))
-    of_positive, of_negative = group[labels], group[negatives]
-    n_groups = int(group.max()) + 1
-    below = np.zeros(len(negatives) + 1)
-    out = []
-    for weights in _resample_counts(n_groups, resamples, max(1, 1_000_000 // n_groups), seed):
-        for weight in weights:
-            np.cumsum(weight[of_negative], out=below[1:])
-            positive = weight[of_positive]
-            total = positive.sum() * below[-1]
-            out.append(positive @ (below[left] + below[right]) / 2 / total if total else np.nan)
-    tail = (1 - confidence) / 2
-    low, high = _quantiles(np.array(out)[:, None], [tail, 1 - tail])
-    return float(low[0]), float(high[0])
-
-
-def _quantiles(samples: np.ndarray, at: list[float]) -> np.ndarray:
-    """Quantiles of each column, NaN for a column without any finite sample."""
-    out = np.full((len(at), samples.shape[1]), np.nan)
-    usable = np.isfinite(samples).any(axis=0)
-    if usable.any():
-        out[:, usable] = np.nanquantile(samples[:, usable], at, axis=0)
-    return out
-
-
 def _mean_of_slots(items: np.ndarray, figure: np.ndarray) -> np.ndarray:
-    filled = items >= 0
     if not len(figure):
         return np.full(len(items), np.nan)
-    total = np.where(filled, figure[np.maximum(items, 0)], 0.0).sum(axis=1)
+    found = figure[np.maximum(items, 0)]
+    filled = (items >= 0) & np.isfinite(found)
+    total = np.where(filled, found, 0.0).sum(axis=1)
     return _ratio(total, filled.sum(axis=1))
 
 

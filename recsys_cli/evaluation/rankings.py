@@ -11,7 +11,10 @@ import numpy as np
 
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import Figures, headline, interval
+from recsys_cli.evaluation.intervals import bootstrap_means
 from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists
+from recsys_cli.evaluation.losses import FATES, by_age, fates, lost
+from recsys_cli.evaluation.overlap import overlap, rank_biased_overlap
 from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
@@ -62,48 +65,31 @@ class Rankings:
 
     def measure(self) -> dict[str, Any]:
         """The parts of the report that are about lists, from "systems" to "funnel"."""
-        users, ks = self.truth.users, self.config.k
+        ks, account = self.config.k, _Account(self)
         width = max(*ks, self.engine.pipeline.slate_size)
-        # users with equally much to leave out stand in one batch: a source's list is only as deep as it must be
-        order = np.argsort(self.engine.state.seen.lengths[users], kind="stable")
-        # the engine serves as many batches at once as it has threads
-        size = self.engine.pipeline.batch_size * self.engine.threads
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        makers, reduced = self._makers(), self._reduced()
-        lists = {name: np.full((len(users), width), -1, np.int32) for _, name, _ in makers}
-        account = _Account(self)
-        with self.progress.step("ranked lists", total=len(batches) * (len(makers) + len(reduced) + 1)) as bar:
-            served, *others = (_Served.empty(len(users), width, self.engine.pipeline.slate_size) for _ in (0, *reduced))
-            for places in batches:
-                bar.describe(FUNNEL)
-                batch = self.engine.slates(users[places], keep_sourced=True)
-                served.take(places, batch)
-                account.take(places, batch)
-                bar.advance()
-                for other, (name, engine) in zip(others, reduced.items(), strict=True):
-                    bar.describe(name)
-                    # the same sources and filters: what they left is ranked in another way
-                    other.take(places, engine.slates(users[places], keep_sourced=True, hydrated=batch.hydrated))
-                    bar.advance()
-                for _, name, make in makers:
-                    bar.describe(name)
-                    lists[name][places] = make(users[places], width)
-                    bar.advance()
-        systems = [
-            System("pipeline", FUNNEL, dict.fromkeys(ks, served.lists)),
-            System("pipeline", RANKING, dict.fromkeys(ks, served.ranking)),
-            *(System("pipeline", n, dict.fromkeys(ks, s.lists)) for n, s in zip(reduced, others, strict=True)),
-        ]
-        systems += [System(kind, name, dict.fromkeys(ks, lists[name])) for kind, name, _ in makers]
+        served, reduced, lists = self._lists(width, account)
+        n = len(self.truth.users)
+
+        def system(kind: str, name: str, of: np.ndarray) -> System:
+            return System(kind, name, dict.fromkeys(ks, of[:n]), of[n:])
+
+        systems = [system("pipeline", FUNNEL, served.lists), system("pipeline", RANKING, served.ranking)]
+        systems += [system("pipeline", name, of.lists) for name, of in reduced.items()]
+        systems += [system(kind, name, of) for (kind, name), of in lists.items()]
+        served = served.first(n)
         known = None
         if self.oracle is not None:
             with self.progress.step("what the world knows"):
                 known, best = self.figures.ask(self.oracle, width)
-            if len(best) == len(users):
-                systems.append(System("oracle", ORACLE, dict.fromkeys(ks, best)))
+                if len(best) == n:
+                    of_others = self.oracle.best(self.figures.others, width)[0]
+                    systems.append(System("oracle", ORACLE, dict.fromkeys(ks, best), of_others))
         against = self._against(systems)
         pairs = [(FUNNEL, name) for name in (*reduced, *against.values())]
         figures, less = self.figures.measure(systems, pairs)
+        resampled = {"resamples": self.config.resamples, "seed": self.seed}
+        k = headline(self.config.k, self.engine.pipeline.slate_size)
+        named = [s for s in systems if s.name in (FUNNEL, against.get(BEST_SOURCE), POPULARITY)]
         gains, compared = less[: len(reduced)], less[len(reduced) :]
         return {
             "systems": figures,
@@ -112,12 +98,55 @@ class Rankings:
             "heavy_ranker": gains,
             "oracle": known,
             "sourced": account.sourced(),
-            "repeats": self._repeats(systems, against),
+            "repeats": by_repetition(self.truth, named, k, **resampled),
             "by_source": self._by_source(served),
-            "groups": self._groups(served.lists, lists[POPULARITY]),
+            "groups": self._groups(served.lists, lists["baseline", POPULARITY][:n]),
             "fallback": account.fallback,
             "funnel": account.funnel(),
+            "lost": lost(account.fates, **resampled),
+            "overlap": self._overlap(systems, k),
+            "ages": by_age(self.truth, self.engine.state, named, k, **resampled),
         }
+
+    def _lists(
+        self, width: int, account: _Account
+    ) -> tuple[Served, dict[str, Served], dict[tuple[str, str], np.ndarray]]:
+        """What the pipeline, itself in simpler orders, and each source and baseline give the test users and, in the
+        rows behind theirs, those who turned to nothing."""
+        n, seen = len(self.truth.users), self.engine.state.seen.lengths
+        users = np.concatenate([self.truth.users, self.figures.others])
+        # users with equally much to leave out stand in one batch: a source's list is only as deep as it must be
+        order = np.concatenate(
+            [part[np.argsort(seen[users[part]], kind="stable")] for part in np.split(np.arange(len(users)), [n])]
+        )
+        # the engine serves as many batches at once as it has threads
+        size = self.engine.pipeline.batch_size * self.engine.threads
+        batches = [part[i : i + size] for part in np.split(order, [n]) for i in range(0, len(part), size)]
+        makers, engines = self._makers(), self._reduced()
+        lists = {(kind, name): np.full((len(users), width), -1, np.int32) for kind, name, _ in makers}
+        slots = self.engine.pipeline.slate_size
+        served = Served.empty(len(users), width, slots)
+        reduced = {name: Served.empty(len(users), width, slots) for name in engines}
+        with self.progress.step("ranked lists", total=len(batches) * (len(makers) + len(engines) + 1)) as bar:
+            for places in batches:
+                bar.describe(FUNNEL)
+                batch = self.engine.slates(users[places], keep_sourced=True)
+                served.take(places, batch)
+                if places[0] < n:
+                    account.take(places, batch)
+                bar.advance()
+                for name, engine in engines.items():
+                    bar.describe(name)
+                    # the same sources and filters: what they left is ranked in another way
+                    reduced[name].take(
+                        places, engine.slates(users[places], keep_sourced=True, hydrated=batch.hydrated)
+                    )
+                    bar.advance()
+                for kind, name, make in makers:
+                    bar.describe(name)
+                    lists[kind, name][places] = make(users[places], width)
+                    bar.advance()
+        return served, reduced, lists
 
     def _against(self, systems: list[System]) -> dict[str, str]:
         """Role → the system that the funnel is compared with: the best source, popularity, itself before re-ranking.
@@ -134,11 +163,21 @@ class Rankings:
         best = {BEST_SOURCE: max(quality, key=quality.__getitem__)} if quality else {}
         return {**best, POPULARITY: POPULARITY, RANKING: RANKING}
 
-    def _repeats(self, systems: list[System], against: dict[str, str]) -> list[dict[str, Any]]:
-        """`by_repetition` of the funnel, its best source and popularity."""
-        named = [s for s in systems if s.name in (FUNNEL, against.get(BEST_SOURCE), POPULARITY)]
-        k = headline(self.config.k, self.engine.pipeline.slate_size)
-        return by_repetition(self.truth, named, k, resamples=self.config.resamples, seed=self.seed)
+    def _overlap(self, systems: list[System], k: int) -> list[dict[str, Any]]:
+        """How alike each system's lists are to the funnel's: rank-biased overlap, and the first k in common."""
+        ours = systems[0].lists[k]
+        out = []
+        for system in systems[1:]:
+            theirs = system.lists[k]
+            columns = np.stack([rank_biased_overlap(ours, theirs), overlap(ours, theirs, k)], axis=1)
+            if np.isfinite(columns).any():
+                mean, low, high = bootstrap_means(
+                    columns, resamples=self.config.resamples, seed=self.seed, unit=True
+                )
+                names = ("rank_biased_overlap", "overlap")
+                figures = {name: interval(mean[i], low[i], high[i]) for i, name in enumerate(names)}
+                out.append({"system": system.name, **figures})
+        return out
 
     def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
         state, repeats = self.engine.state, self.engine.repeats
@@ -162,7 +201,7 @@ class Rankings:
             for name, order in simpler.items()
         }
 
-    def _by_source(self, served: _Served) -> list[dict]:
+    def _by_source(self, served: Served) -> list[dict]:
         """What each source contributes to the served slates; an item that several proposed counts for each."""
         hit = rm.hits(served.slates, self.truth.relevant)
         filled = served.slates >= 0
@@ -198,7 +237,8 @@ class Rankings:
             mine = (touched >= low) & (touched <= (np.inf if high is None else high))
             if not mine.any() or (label == "any history" and mine.all()):
                 continue
-            figures = rm.bootstrap_means(values[mine], resamples=self.config.resamples, seed=self.seed)
+            unit = np.arange(values.shape[1]) < len(wanted)  # the rest are differences
+            figures = bootstrap_means(values[mine], resamples=self.config.resamples, seed=self.seed, unit=unit)
             found = [interval(*each) for each in zip(*figures, strict=True)]
             out.append(
                 {
@@ -212,7 +252,7 @@ class Rankings:
 
 
 @dataclass
-class _Served:
+class Served:
     """What a pipeline gave the test users."""
 
     ranking: np.ndarray
@@ -225,11 +265,15 @@ class _Served:
     """int32[U, width] the one list that every k is measured on: the slate, then the ranking without its items"""
 
     @classmethod
-    def empty(cls, users: int, width: int, slots: int) -> _Served:
+    def empty(cls, users: int, width: int, slots: int) -> Served:
         return cls(
             np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
             np.zeros((users, slots), np.uint32), np.full((users, width), -1, np.int32),
         )
+
+    def first(self, n: int) -> Served:
+        """What the first n users were given."""
+        return Served(self.ranking[:n], self.slates[:n], self.sources[:n], self.lists[:n])
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
         self.slates[places], self.sources[places] = batch.items, batch.sources
@@ -252,12 +296,13 @@ class _Account:
 
     def __post_init__(self) -> None:
         n = len(self.of.truth.users)
-        self.found, self.counts = np.zeros(n), np.zeros(n)
+        self.found, self.counts, self.fates = np.zeros(n), np.zeros(n), np.zeros((n, len(FATES)))
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
         part = self.of.truth.take(places)
         self.found[places] = rm.hits(batch.sourced.items, part.relevant).sum(axis=1) / part.relevant.lengths
         self.counts[places] = batch.sourced.counts
+        self.fates[places] = fates(part.relevant, batch)
         for reason in batch.fallback:
             if reason is not None:
                 self.fallback[reason] = self.fallback.get(reason, 0) + 1
@@ -268,7 +313,9 @@ class _Account:
     def sourced(self) -> dict[str, Any]:
         """Candidates a user, and the recall of all sources together."""
         config = self.of.config
-        mean, low, high = rm.bootstrap_means(self.found[:, None], resamples=config.resamples, seed=self.of.seed)
+        mean, low, high = bootstrap_means(
+            self.found[:, None], resamples=config.resamples, seed=self.of.seed, unit=True
+        )
         return {"candidates": round(float(self.counts.mean()), 1), "recall": interval(mean[0], low[0], high[0])}
 
     def funnel(self) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import interval
+from recsys_cli.evaluation.intervals import bootstrap_means
 
 if TYPE_CHECKING:
     from recsys_cli.evaluation.lists import System
@@ -40,7 +41,7 @@ def by_repetition(
         }  # fmt: skip
         figures: dict[str, dict] = {system.name: {} for system in systems}
         if len(part.users):
-            means = rm.bootstrap_means(np.stack(list(columns.values()), axis=1), resamples=resamples, seed=seed)
+            means = bootstrap_means(np.stack(list(columns.values()), axis=1), resamples=resamples, seed=seed, unit=True)
             for (name, metric), *found in zip(columns, *means, strict=True):
                 figures[name][metric] = interval(*found)
         out.append({"of": kind, "users": len(part.users), "relevant": int(chosen.sum()), "systems": figures})

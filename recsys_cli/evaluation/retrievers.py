@@ -15,7 +15,8 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.evaluation import ranking_metrics as rm
-from recsys_cli.evaluation.lists import DEEPEST, source_lists, within_catalogue
+from recsys_cli.evaluation.intervals import bootstrap_means
+from recsys_cli.evaluation.lists import DEEPEST, audience, open_popularity, source_lists, within_catalogue
 from recsys_cli.evaluation.offline import check_run, sample_users
 from recsys_cli.evaluation.period import test_window, truth_of_test
 from recsys_cli.pipeline.query import SourceQuery
@@ -25,6 +26,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.truth import Truth
@@ -64,7 +66,7 @@ def evaluate_retrievers(
     truth = sample_users(truth, config.users, seed)
     depths = list(within_catalogue(depths, past.state.catalogue.n_items))
     with trace.timed("evaluate.retrievers", users=len(truth.users)):
-        rows = _Comparison(past, truth, depths, progress).measure(config.resamples, seed)
+        rows = _Comparison(past, log, truth, depths, progress).measure(config.resamples, seed)
     return {
         "run": engine.manifest.id,
         "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},
@@ -104,12 +106,14 @@ class _Row:
 class _Comparison:
     """Lists of all sources for the test users, batch by batch; only figures are kept."""
 
-    def __init__(self, engine: RecommendationEngine, truth: Truth, depths: Sequence[int], progress: Progress):
+    def __init__(
+        self, engine: RecommendationEngine, log: Log, truth: Truth, depths: Sequence[int], progress: Progress
+    ):
         self.engine, self.truth, self.depths, self.progress = engine, truth, depths, progress
         self.focus = _focus(depths)
         state = engine.state
-        self.audience = np.asarray(state.interactions)
-        self.popular = np.where(state.available, state.interactions, -1)
+        self.audience = audience(log, state)
+        self.popular = open_popularity(state)
         self.sources: dict[str, Retriever] = engine.bundle.retrievers
         pairs, shape = len(truth.relevant.values), (len(depths), len(truth.relevant.values))
         kinds = [*((name, "source") for name in self.sources), (MERGED, "merged"), (UNION, "union")]
@@ -180,7 +184,7 @@ class _Comparison:
         each = [
             np.bincount(place, weights=found, minlength=len(counts)) / counts for r in self.rows for found in r.found
         ]
-        mean, low, high = rm.bootstrap_means(np.stack(each, axis=1), resamples=resamples, seed=seed)
+        mean, low, high = bootstrap_means(np.stack(each, axis=1), resamples=resamples, seed=seed, unit=True)
         available = max(int(self.engine.state.available.sum()), 1)
         out = []
         for at, row in enumerate(self.rows):

@@ -57,8 +57,11 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
                 "baseline_roc_auc",
                 "oracle_roc_auc",
                 "oracle_share",
+                "grouped_auc",
                 "pr_auc",
+                "precision_at_recall_90",
                 "log_loss",
+                "brier",
                 "rce",
                 "ece",
             ):

@@ -33,6 +33,7 @@ HEADINGS = {
     "map": "MAP",
     "mrr": "MRR",
     "hit_rate": "Hit rate",
+    "r_precision": "R-precision",
     "coverage": "Coverage",
     "diversity": "Topic diversity",
     "novelty": "Novelty (bits)",
@@ -77,6 +78,8 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         for table in (_repeats(document, k), _groups(document, console.width)):
             if table is not None:
                 console.print("", table)
+        for sentence in (lost_in_words(document), *growth_in_words(document)):
+            console.print("", sentence, highlight=False)
     console.print()
     console.print(_targets(document))
     for what, why in document["left_out"].items():
@@ -95,6 +98,9 @@ def _everything(console: Console, document: dict[str, Any], k: int) -> None:
         (_sources(document), "an item that several sources proposed counts for each"),
         *_actions(document),
         (_groups(document, console.width), None),
+        (_lost(document), "of what a user was to find, share that ends in each way"),
+        (_overlap(document, k), "how alike to the funnel's lists; rank-biased: the first places weigh most"),
+        (_ages(document), "places: the share of the list's places that items of that age have"),
     ]
     for table, note in tables:
         if table is not None:
@@ -204,6 +210,57 @@ def _repeats(document: dict, k: int) -> Table | None:
     return table
 
 
+def lost_in_words(document: dict) -> str:
+    """Where the funnel loses most of what people turned to."""
+    rows = {row["fate"]: row["value"] for row in document["lost"]}
+    told = ", ".join(f"{name} {value:.0%}" for name, value in rows.items() if name != "shown" and value >= 0.005)
+    return f"Of what was to be found {rows['shown']:.0%} is shown; lost: {told or 'nothing'}."
+
+
+def growth_in_words(document: dict) -> list[str]:
+    """NDCG of the list and of its best part by how much is known of a person."""
+    growth = document.get("growth")
+    if not growth:
+        return []
+    out = []
+    for known in growth["known"]:
+        rows = [r for r in growth["rows"] if r["known"] == known]
+        ours = next(r for r in rows if r["system"] == "funnel")
+        best = max((r for r in rows if r["system"] != "funnel"), key=lambda r: r["value"], default=None)
+        beside = f"; best part {best['system']} {best['value']:.3f}" if best is not None else ""
+        out.append(f"{known:>4} known interactions: NDCG@{growth['k']} {half_width(ours)}{beside}")
+    return [f"What {growth['users']:,} people get when less is known of them:\n" + "\n".join(out)]
+
+
+def _lost(document: dict) -> Table:
+    table = _table("Where what was to be found is lost", "", "share")
+    for row in document["lost"]:
+        table.add_row(row["fate"], half_width(row))
+    return table
+
+
+def _overlap(document: dict, k: int) -> Table | None:
+    if not document["overlap"]:
+        return None
+    table = _table("Lists in common with the funnel", "", f"first {k}", "rank-biased")
+    for row in document["overlap"]:
+        table.add_row(row["system"], half_width(row["overlap"]), half_width(row["rank_biased_overlap"]))
+    return table
+
+
+def _ages(document: dict) -> Table | None:
+    if not document["ages"]:
+        return None
+    names = list(document["ages"][0]["systems"])
+    heads = [h for n in names for h in (f"{n}: recall", "places")]
+    table = _table("By age of the item", "", "to find", *heads)
+    for row in document["ages"]:
+        figures = [row["systems"][n] for n in names]
+        cells = [c for f in figures for c in (half_width(f["recall"]), _share(f["exposure"]))]
+        table.add_row(row["age"], f"{row['relevant']:,}", *cells)
+    return table
+
+
 def _heavy_ranker(document: dict, k: int) -> Table | None:
     if not document["heavy_ranker"]:
         return None
@@ -296,7 +353,8 @@ def _dwell(console: Console, document: dict) -> None:
     if dwell:
         console.print(
             f"Dwell: mean absolute error {dwell['mae']:.2f} s (always the median: {dwell['mae_of_median']:.2f} s), "
-            f"Spearman {number(dwell['spearman'])}{of_oracle(dwell)}, mean {dwell['mean']:.2f} s, "
+            f"root mean square {dwell['rmse']:.2f} s, Spearman {number(dwell['spearman'])}{of_oracle(dwell)}, "
+            f"mean {dwell['mean']:.2f} s, "
             f"predicted {dwell['mean_prediction']:.2f} s",
             highlight=False,
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import DataError, UsageError
 from recsys_cli.files import file_digest
 from recsys_cli.progress import Progress
@@ -71,11 +73,14 @@ def train_text_classifier(
 
 
 def train_account_classifier(
-    artifacts: str | Path, task: str, options: LabelOptions, data: str | Path, *, test_share: float = 0.2, seed: int = 0
+    artifacts: str | Path, task: str, options: LabelOptions, data: str | Path, *, test_share: float = 0.2,
+    seed: int = 0, windows: WindowsConfig | None = None,
 ) -> dict:
     """Train and keep the classifier of accounts of a task, from a column of the dataset's `users`.
 
-    Features are as of the end of the log, with the scores that the text classifiers at hand give items.
+    Features are as of the start of the test window that `windows` (those of a time split by default) leaves to
+    measuring, with the scores that the text classifiers at hand give items: what happened later is what `evaluate`
+    measures by.
     """
     started = time.perf_counter()
     check_task(task)
@@ -86,9 +91,9 @@ def train_account_classifier(
             "a label of accounts is a column of users, so authors must be users",
         )
     labelled = from_dataset(dataset, options, "users")
-    log = dataset.log
+    split = make_split(windows or WindowsConfig(), dataset, seed=seed)
+    log, now = split.log, split.windows.test_start
     catalogue, _ = SafetyModels.load(Path(artifacts) / FOLDER).fill(dataset.catalogue, dataset.items)
-    now = int(log.time[-1]) + 1
     features = account_features(catalogue, log, now, dataset.edges("follows"), dataset.edges("blocks"))
     rows, labels = labelled.rows - 1, labelled.labels
     writes = features["items"][rows] > 0
@@ -105,6 +110,7 @@ def train_account_classifier(
             "positives": int(labels.sum()),
             "left_out": {"accounts without items": int((~writes).sum())},
         },
+        "as_of": {"moment": now, "rows": len(log.window(end=now))},
         "seed": seed,
         "features": list(features),
         "choices": {"weights": {n: round(float(w), 4) for n, w in zip(features, model.weights, strict=True)}},

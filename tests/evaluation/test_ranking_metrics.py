@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.evaluation import intervals
 from recsys_cli.evaluation import ranking_metrics as rm
 
 
@@ -154,6 +155,17 @@ def test_novelty_and_popularity_by_hand():
     assert place[:2] == pytest.approx([(2.5 / 3 + 1.5 / 3) / 2, 0.5 / 3]) and np.isnan(place[2])
 
 
+def test_a_uniform_choice_of_what_is_open_is_of_middling_popularity():
+    rng = np.random.default_rng(0)
+    popularity = np.where(np.arange(400) < 100, rng.integers(0, 50, 400), np.nan)  # 300 are published later
+    lists = np.stack([rng.permutation(100)[:20] for _ in range(500)]).astype(np.int32)
+    assert rm.popularity_percentile(lists, 20, popularity).mean() == pytest.approx(0.5, abs=0.01)
+    # an item without a place counts in no list
+    assert rm.popularity_percentile(np.array([[0, 300]], np.int32), 2, np.append(np.zeros(1), popularity[1:])) == (
+        pytest.approx(rm.popularity_percentile(np.array([[0]], np.int32), 1, np.append(np.zeros(1), popularity[1:])))
+    )
+
+
 def test_gini_of_equal_and_of_single_exposure():
     assert rm.gini(np.full(10, 4)) == pytest.approx(0)
     assert rm.gini(np.array([0] * 9 + [5])) == pytest.approx(0.9)
@@ -171,12 +183,12 @@ def test_bootstrap_interval_matches_the_normal_one_and_is_seeded():
     rng = np.random.default_rng(5)
     values = rng.gamma(2, 1, (400, 2))
     values[::4, 1] = np.nan
-    mean, low, high = rm.bootstrap_means(values, resamples=2000, seed=3)
+    mean, low, high = intervals.bootstrap_means(values, resamples=2000, seed=3)
     assert mean == pytest.approx(np.nanmean(values, axis=0))
     error = np.nanstd(values, axis=0) / np.sqrt([400, 300])
     assert high - mean == pytest.approx(1.96 * error, rel=0.15)
     assert mean - low == pytest.approx(1.96 * error, rel=0.15)
-    again = rm.bootstrap_means(values, resamples=2000, seed=3)
+    again = intervals.bootstrap_means(values, resamples=2000, seed=3)
     assert all(np.array_equal(a, b) for a, b in zip((mean, low, high), again, strict=True))
 
 
@@ -184,7 +196,7 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(11)
     inside = 0
     for trial in range(200):
-        _, low, high = rm.bootstrap_means(rng.exponential(1.0, (80, 1)), resamples=300, seed=trial)
+        _, low, high = intervals.bootstrap_means(rng.exponential(1.0, (80, 1)), resamples=300, seed=trial)
         inside += low[0] <= 1.0 <= high[0]
     assert 0.87 <= inside / 200 <= 0.99
 
@@ -193,18 +205,19 @@ def test_ratios_share_the_resamples_of_means_and_their_differences_are_paired():
     rng = np.random.default_rng(2)
     common = rng.normal(5, 2, 300)
     values = np.stack([common + rng.normal(0.3, 0.1, 300), common], axis=1)
-    means = rm.bootstrap_means(values, resamples=400, seed=4)
-    ratios = rm.bootstrap_ratios(values, np.ones_like(values), [(0, 1)], resamples=400, seed=4)
+    means = intervals.bootstrap_means(values, resamples=400, seed=4)
+    ratios = intervals.bootstrap_ratios(values, np.ones_like(values), [(0, 1)], resamples=400, seed=4)
     assert all(a[:2] == pytest.approx(b, rel=1e-5) for a, b in zip(ratios, means, strict=True))
     value, low, high = (side[2] for side in ratios)
     assert value == pytest.approx(values[:, 0].mean() - values[:, 1].mean())
     assert 0.27 < low < value < high < 0.33 and ratios[2][0] - ratios[1][0] > 0.3
-    nothing = rm.bootstrap_ratios(values, np.stack([values[:, 0], np.zeros(300)], axis=1), [(0, 1)], resamples=100)
+    below = np.stack([values[:, 0], np.zeros(300)], axis=1)
+    nothing = intervals.bootstrap_ratios(values, below, [(0, 1)], resamples=100)
     assert np.isnan([side[1:] for side in nothing]).all() and np.isfinite(nothing[0][0])
 
 
 def test_bootstrap_of_one_user_has_no_interval():
-    mean, low, high = rm.bootstrap_means(np.array([[0.5, np.nan]]))
+    mean, low, high = intervals.bootstrap_means(np.array([[0.5, np.nan]]))
     assert mean[0] == 0.5 and np.isnan(mean[1]) and np.isnan(low).all() and np.isnan(high).all()
 
 
@@ -214,9 +227,9 @@ def test_auc_interval_is_that_of_resampled_users_by_scikit_learn(digits):
     user = rng.integers(0, 40, 500) * 7
     label = rng.random(500) < 0.2
     score = np.round(rng.normal(label, 1), digits)
-    weights = np.concatenate(list(rm._resample_counts(40, 60, 7, 5)))
+    weights = np.concatenate(list(intervals.resample_counts(40, 60, 7, 5)))
     aucs = [roc_auc_score(label, score, sample_weight=row[user // 7]) for row in weights]
-    got = rm.bootstrap_auc(label, score, user, resamples=60, seed=5)
+    got = intervals.bootstrap_auc(label, score, user, resamples=60, seed=5)
     assert got == pytest.approx(np.quantile(aucs, [0.025, 0.975]))
 
 
@@ -225,8 +238,8 @@ def test_auc_interval_is_wider_when_rows_of_a_user_move_together():
     user = np.repeat(np.arange(100), 20)
     label = (rng.random(2000) < 0.3) | (np.repeat(rng.random(100), 20) < 0.1)
     score = label + rng.normal(0, 1, 2000) + np.repeat(rng.normal(0, 1, 100), 20)
-    by_user = rm.bootstrap_auc(label, score, user, seed=1)
-    by_row = rm.bootstrap_auc(label, score, np.arange(2000), seed=1)
+    by_user = intervals.bootstrap_auc(label, score, user, seed=1)
+    by_row = intervals.bootstrap_auc(label, score, np.arange(2000), seed=1)
     auc = roc_auc_score(label, score)
     assert by_user[0] < auc < by_user[1] and by_row[0] < auc < by_row[1]
     assert by_user[1] - by_user[0] > by_row[1] - by_row[0]
@@ -234,4 +247,4 @@ def test_auc_interval_is_wider_when_rows_of_a_user_move_together():
 
 def test_auc_interval_is_none_where_one_user_holds_all_positives():
     label = np.array([True, True, False, False, False])
-    assert np.isnan(rm.bootstrap_auc(label, np.arange(5.0), np.array([1, 1, 2, 3, 4]))).all()
+    assert np.isnan(intervals.bootstrap_auc(label, np.arange(5.0), np.array([1, 1, 2, 3, 4]))).all()

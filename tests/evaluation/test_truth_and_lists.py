@@ -18,7 +18,7 @@ from recsys_cli.errors import DataError
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists, without_seen
 from recsys_cli.evaluation.period import remarks, truth_of_test
-from recsys_cli.evaluation.rankings import _Served
+from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.evaluation.truth import find_truth
 from recsys_cli.pipeline.config import PipelineConfig
@@ -105,7 +105,7 @@ def test_readers_are_told_where_most_or_all_are_unknown(data):
 
 
 def test_the_measured_list_is_the_slate_then_the_rest_of_the_ranking():
-    served = _Served.empty(2, 6, 3)
+    served = Served.empty(2, 6, 3)
     ranked = np.array([[7, 1, 2, 3, 4, 5], [8, 9, -1, -1, -1, -1]])
     slates = np.array([[7, 30, 2], [9, -1, -1]])
     served.take(np.array([1, 0]), SimpleNamespace(

@@ -8,6 +8,8 @@ import pytest
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
+from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import DataError
 from recsys_cli.safety.accounts import PRIOR_ITEMS, account_features, author_scores
 from recsys_cli.safety.labels import LabelOptions
@@ -116,6 +118,30 @@ def test_a_classifier_of_accounts_learns_what_marks_them_and_serves_alike(bots, 
     model.export(tmp_path)
     served = replace(models.accounts["spam"], folder=tmp_path)
     np.testing.assert_allclose(served.probabilities(table), model.probabilities(table), atol=1e-5)
+
+
+def test_what_happens_in_the_test_window_teaches_the_classifier_nothing(bots, tmp_path):
+    from recsys_cli.data.writer import write_dataset
+
+    options, data = LabelOptions(label="is_bot"), Dataset.open(bots)
+    done = train_account_classifier(tmp_path / "a", "spam", options, bots, seed=1)
+    start = done["as_of"]["moment"]
+    assert start == make_split(WindowsConfig(), data, seed=1).windows.test_start < data.log.time[-1]
+    assert done["as_of"]["rows"] == np.searchsorted(data.log.time, start)
+    # the same people, and other things done in the test window
+    tables = {n: data.table(n) for n in ("users", "items")}
+    late = pl.col("timestamp").cast(pl.Int64) >= start
+    rows = data.table("impressions").with_columns(
+        click=pl.when(late).then(~pl.col("click")).otherwise("click"),
+        hide=pl.when(late).then(~pl.col("hide")).otherwise("hide"),
+    )
+    other = tmp_path / "other"
+    write_dataset(
+        other, "bots", tables | {"impressions": rows}, {"click": "positive", "hide": "negative"},
+        authors_are_users=True,
+    )
+    again = train_account_classifier(tmp_path / "b", "spam", options, other, seed=1)
+    assert again["choices"] == done["choices"] and again["metrics"] == done["metrics"]
 
 
 def test_accounts_need_enough_of_either_class(bots, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from recsys_cli import RecommendationEngine
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.windows.split import split_again
-from recsys_cli.evaluation.ranking_metrics import bootstrap_means
+from recsys_cli.evaluation.intervals import bootstrap_means
 
 
 def small_author_share(recommended: np.ndarray, author: np.ndarray, followers: np.ndarray) -> np.ndarray:

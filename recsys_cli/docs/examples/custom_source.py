@@ -16,7 +16,8 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.data.windows.split import make_split
-from recsys_cli.evaluation.ranking_metrics import accuracy, bootstrap_means
+from recsys_cli.evaluation.intervals import bootstrap_means
+from recsys_cli.evaluation.ranking_metrics import accuracy
 from recsys_cli.evaluation.truth import find_truth
 from recsys_cli.retrieval.base import Retriever
 from recsys_cli.retrieval.config import RetrieverConfig

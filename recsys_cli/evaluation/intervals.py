@@ -1,0 +1,223 @@
+"""Means over users, and ratios and ROC-AUC, with 95 % intervals that cover: bootstrap-t over users.
+
+The percentile bootstrap under-covers where there are few users or most of them have the same figure (zeros of rare
+hits). Bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12) resamples the
+studentised mean instead, which follows the skew. Where too few users differ from the rest nothing can be learned from
+resampling: there is no interval (NaN), or for figures between 0 and 1 that of Clopper and Pearson (Biometrika 1934),
+which is wider than it need be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+FEWEST = 10
+"""Users whose figure is another than the commonest one, below which resampling says nothing."""
+NEAREST = "nearest"
+"""How quantiles are taken of studentised means: they may be infinite, and nothing lies between two infinities."""
+REFUSED = f"no interval: fewer than {FEWEST} users have another figure than the rest"
+
+
+def differing(values: np.ndarray) -> np.ndarray:
+    """int64[M] users a column, float[U, M], whose figure is another than that column's commonest; NaN is nobody's."""
+    ordered = np.sort(values, axis=0)
+    known = np.isfinite(ordered).sum(axis=0)
+    out = np.zeros(values.shape[1], np.int64)
+    for column in range(values.shape[1]):
+        figures = ordered[: known[column], column]
+        if len(figures):
+            starts = np.flatnonzero(np.concatenate([[True], figures[1:] != figures[:-1], [True]]))
+            out[column] = len(figures) - np.diff(starts).max()
+    return out
+
+
+def bootstrap_means(
+    values: np.ndarray,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    unit: bool | np.ndarray = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column means with bootstrap-t intervals over rows.
+
+    values: float[U, M], one row a user, NaN where a user has no figure (left out of that column). All
+    columns share the resamples, so that systems measured on the same users stay comparable. unit: whether the figures
+    are of [0, 1], bool or bool[M]; such columns have Clopper and Pearson's interval where fewer than `FEWEST` users
+    differ from the rest, and others have none. Returns mean, low and high, each float64[M].
+    """
+    valid = np.isfinite(values)
+    counts = valid.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(valid, values, 0.0).sum(axis=0) / counts
+        centred = np.where(valid, values - mean, 0.0)
+        error = np.sqrt((centred**2).sum(axis=0) / (counts * (counts - 1.0)))
+    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    enough = differing(values) >= FEWEST
+    if enough.any():
+        drawn = _studentised(centred[:, enough] / error[enough], valid[:, enough], resamples, seed)
+        tail = (1 - confidence) / 2
+        first, last = _quantiles(drawn, [tail, 1 - tail], NEAREST)
+        # the mean of anything lies between its smallest and its largest value
+        smallest, largest = np.nanmin(values[:, enough], axis=0), np.nanmax(values[:, enough], axis=0)
+        low[enough] = np.maximum(mean[enough] - last * error[enough], smallest)
+        high[enough] = np.minimum(mean[enough] - first * error[enough], largest)
+    few = ~enough & (counts > 0) & np.broadcast_to(unit, mean.shape)
+    low[few], high[few] = clopper_pearson(mean[few] * counts[few], counts[few], confidence)
+    return mean, low, high
+
+
+def _studentised(scaled: np.ndarray, valid: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """float64[resamples, M] means of resampled rows over their standard errors.
+
+    scaled: float[U, M], of mean 0 where `valid`, else 0. Units do not matter.
+    """
+    users = len(scaled)
+    partial = ~valid.all(axis=0)
+    size = scaled.shape[1]
+    scaled = scaled.astype(np.float32)
+    stacked = np.concatenate([scaled, scaled**2, valid[:, partial]], axis=1, dtype=np.float32)
+    out = []
+    for weights in resample_counts(users, resamples, max(1, 4_000_000 // users), seed):
+        sums = (weights.astype(np.float32) @ stacked).astype(float)
+        n = np.full((len(weights), size), float(users))
+        # columns that every user has a figure for need no count of their own
+        n[:, partial] = sums[:, 2 * size :]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums[:, :size] / n
+            spread = np.sqrt(np.maximum(sums[:, size : 2 * size] / n - means**2, 0.0) / (n - 1))
+            out.append(np.where(spread > 0, means / spread, np.sign(means) * np.inf))
+    return np.concatenate(out)
+
+
+def clopper_pearson(total: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Exact interval of a share (Biometrika 1934), for sums of figures in [0, 1] too, which spread no more than hits.
+
+    total: float[M] sum over n users each, 0 to n.
+    """
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    inner = np.maximum(total, 1e-12), np.maximum(n - total, 1e-12)
+    low = np.where(total > 0, beta.ppf(tail, inner[0], n - total + 1), 0.0)
+    high = np.where(total < n, beta.ppf(1 - tail, total + 1, inner[1]), 1.0)
+    return low, high
+
+
+def bootstrap_ratios(
+    above: np.ndarray,
+    below: np.ndarray,
+    pairs: Sequence[tuple[int, int]] = (),
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ratios of column sums, and differences between them, with bootstrap-t intervals over rows.
+
+    above, below: float[U, S], one row a user. pairs: columns (a, b) whose ratio a − ratio b is wanted. The error of a
+    ratio is that of its linearisation (above − ratio · below) ÷ Σ below. Returns value, low and high, each
+    float64[S + pairs]; NaN where a column's `below` sums to nothing, and no interval where fewer than `FEWEST` users
+    count.
+    """
+    totals = _RatioSums(above, below, tuple(pairs))
+    columns = totals.columns
+    value, error = totals.of(columns.sum(axis=0))
+    if len(above) < 2:
+        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
+    drawn = []
+    for weights in resample_counts(len(above), resamples, max(1, 4_000_000 // len(above)), seed):
+        again, spread = totals.of(weights @ columns)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn.append(np.where(spread > 0, (again - value) / spread, np.sign(again - value) * np.inf))
+    tail = (1 - confidence) / 2
+    first, last = _quantiles(np.concatenate(drawn), [tail, 1 - tail], NEAREST)
+    low, high = value - last * error, value - first * error
+    unknown = np.isnan(value) | (error == 0) | (totals.counted < FEWEST) | ~np.isfinite(first) | ~np.isfinite(last)
+    return value, np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+
+
+class _RatioSums:
+    """What ratios, their differences and the errors of both are made of, as sums over users."""
+
+    def __init__(self, above: np.ndarray, below: np.ndarray, pairs: tuple[tuple[int, int], ...]):
+        self.n, self.pairs = above.shape[1], pairs
+        # the scale of each column does not matter, and large weights squared would
+        largest = np.abs(below).max(axis=0, initial=0.0)
+        scale = np.where(largest > 0, largest, 1.0)
+        a, b = above / scale, below / scale
+        crossed = [x[:, i] * y[:, j] for i, j in pairs for x in (a, b) for y in (a, b)]
+        self.columns = np.concatenate([a, b, a * a, a * b, b * b, *(c[:, None] for c in crossed)], axis=1)
+        counted = (below > 0).sum(axis=0)
+        self.counted = np.array([*counted, *(min(counted[i], counted[j]) for i, j in pairs)])
+
+    def of(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ratios and differences, and the standard error of each; sums: float[…, columns]."""
+        n = self.n
+        a, b, aa, ab, bb = (sums[..., i * n : (i + 1) * n] for i in range(5))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.where(b > 0, a / b, np.nan)
+            square = np.maximum(aa - 2 * ratio * ab + ratio**2 * bb, 0.0) / b**2
+            out, errors = [ratio], [square]
+            for p, (i, j) in enumerate(self.pairs):
+                x_aa, x_ab, x_ba, x_bb = (sums[..., 5 * n + 4 * p + c] for c in range(4))
+                r, s = ratio[..., i], ratio[..., j]
+                both = (x_aa - s * x_ab - r * x_ba + r * s * x_bb) / (b[..., i] * b[..., j])
+                out.append((r - s)[..., None])
+                errors.append(np.maximum(square[..., i] + square[..., j] - 2 * both, 0.0)[..., None])
+        return np.concatenate(out, axis=-1), np.sqrt(np.concatenate(errors, axis=-1))
+
+
+def bootstrap_auc(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of ROC-AUC, resampling whole groups (users), not rows.
+
+    labels: bool[n]. scores: float[n], ties count half. groups: int[n], any integers. NaN where either
+    class comes from fewer than two groups, for then the interval would say nothing.
+    """
+    if len(np.unique(groups[labels])) < 2 or len(np.unique(groups[~labels])) < 2:
+        return float("nan"), float("nan")
+    _, group = np.unique(groups, return_inverse=True)
+    negatives = np.flatnonzero(~labels)[np.argsort(scores[~labels], kind="stable")]
+    # how many negatives lie below each positive does not change from resample to resample, only what they weigh
+    left, right = (np.searchsorted(scores[negatives], scores[labels], side) for side in ("left", "right"))
+    of_positive, of_negative = group[labels], group[negatives]
+    n_groups = int(group.max()) + 1
+    below = np.zeros(len(negatives) + 1)
+    out = []
+    for weights in resample_counts(n_groups, resamples, max(1, 1_000_000 // n_groups), seed):
+        for weight in weights:
+            np.cumsum(weight[of_negative], out=below[1:])
+            positive = weight[of_positive]
+            total = positive.sum() * below[-1]
+            out.append(positive @ (below[left] + below[right]) / 2 / total if total else np.nan)
+    tail = (1 - confidence) / 2
+    low, high = _quantiles(np.array(out)[:, None], [tail, 1 - tail])
+    return float(low[0]), float(high[0])
+
+
+def resample_counts(n: int, resamples: int, chunk: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield float64[≤ chunk, n]: how often each of n units stands in each resample."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+
+
+def _quantiles(samples: np.ndarray, at: list[float], method: str = "linear") -> np.ndarray:
+    """Quantiles of each column, NaN for a column without any finite sample."""
+    out = np.full((len(at), samples.shape[1]), np.nan)
+    usable = np.isfinite(samples).any(axis=0)
+    if usable.any():
+        out[:, usable] = np.nanquantile(samples[:, usable], at, axis=0, method=method)
+    return out
