@@ -404,9 +404,16 @@ def _root(
 _verbose = "--verbose" in sys.argv or "-v" in sys.argv
 
 
+def _modules(arguments: list[str]) -> tuple[str, ...]:
+    """Those of COMMANDS that a command line needs: its own where it begins with a command that a module is named
+    after, else all. To make every command ready takes as long as many a command itself."""
+    own = arguments[0].replace("-", "_") if arguments else ""
+    return (own,) if own in COMMANDS else COMMANDS
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are one or two lines on stderr."""
-    for module in COMMANDS:
+    for module in _modules(arguments):
         importlib.import_module(f"recsys_cli.cli.{module}")
     try:
         code = app(arguments, prog_name="recsys", standalone_mode=True)
