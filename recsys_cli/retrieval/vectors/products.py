@@ -6,21 +6,24 @@ from functools import cache
 
 import numpy as np
 
-SMALL_PRODUCT = 1_000_000
+SMALL_MATRIX = 1_000_000
+"""Cells of a matrix that is multiplied by one row after the other."""
 
 
 def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """rows @ matrix, to the last bit the same for one row alone as for that row among others.
 
-    BLAS has kernels of their own, which add up in another order, for a single row, for products of at most
-    SMALL_PRODUCT multiplications and, on some processors, for some places of a block of rows (`_layout`): filler
-    rows keep them from being chosen.
+    A matrix that the cache holds is multiplied by one row after the other: that is what one row alone costs least.
+    Of larger ones BLAS reads a block for many rows at once. It has kernels of their own, which add up in another order,
+    for a single row and, on some processors, for some places of a block of rows (`_layout`): filler rows keep them
+    from being chosen.
     """
     if not len(rows) or not matrix.size:
         return rows @ matrix
+    if matrix.size <= SMALL_MATRIX:
+        return np.matmul(rows[:, None, :], matrix)[:, 0]
     block, used = _layout()
-    least = max(2, SMALL_PRODUCT // matrix.size + 1)
-    blocks = max(-(-len(rows) // used), -(-least // block))
+    blocks = max(-(-len(rows) // used), -(-2 // block))
     if block == 1 and len(rows) == blocks:
         return rows @ matrix
     filled = np.zeros((blocks, block, rows.shape[1]), rows.dtype)
