@@ -162,7 +162,7 @@ class HeavyRanking(Scorer):
         values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
         predicted = query.bundle.heavy.predict(
             values[filled] if not filled.all() else values.reshape(-1, values.shape[2]),
-            _entities(query, rows, items, filled),
+            None if query.bundle.heavy.side is None else _entities(query, rows, items, filled),
         )
         out = {}
         for name, column in predicted.items():
