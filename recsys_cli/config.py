@@ -34,7 +34,7 @@ class Section(BaseModel):
     Numbers are finite and bounded, and `true` and `false` are no numbers.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, defer_build=True)
     renamed: ClassVar[dict[str, str]] = {}
     """Name that a key once had → the name it has, to be told where the old one is refused."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
+from recsys_cli.pipeline.answer_settings import Paths, Seed, Threads
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
 from recsys_cli.retrieval.registry import RetrieverSettings, default_retrieval
@@ -17,22 +14,15 @@ from recsys_cli.retrieval.tuning import TuningConfig
 from recsys_cli.safety.config import SafetyModelsConfig
 from recsys_cli.world.config import WorldConfig
 
-
-class Paths(Section):
-    """Where data is read and runs are written."""
-
-    data: str = "data/world"
-    """Dataset folder."""
-    artifacts: str = "artifacts"
-    """Folder of runs, logs and the pointer to the current run."""
+__all__ = ["Paths", "Settings"]
 
 
 class Settings(Section):
     """The whole configuration."""
 
-    seed: int = 42
+    seed: Seed = 42
     """Seed of everything random."""
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    threads: Threads = 0
     """Threads to use; 0 takes all cores."""
     paths: Paths = Paths()
     world: WorldConfig = WorldConfig()

@@ -73,9 +73,9 @@ app = typer.Typer(
 class Invocation:
     """One call of a command: its global options, and what follows from them."""
 
-    def __init__(self, options: dict[str, Any], origins: dict[str, str]):
-        self.options = options
-        self._origins = origins
+    def __init__(self, options: dict[str, Any], origins: dict[str, str], answers: bool = False):
+        """answers: whether the command only answers requests, see `root_for`."""
+        self.options, self._origins, self._answers = options, origins, answers
         self.format: Format = options["format"] or _format_from(options["output"]) or "table"
         self.output: Path | None = options["output"]
         self.quiet: bool = options["quiet"]
@@ -93,8 +93,8 @@ class Invocation:
     @cached_property
     def resolved(self) -> Resolved:
         """The configuration with the origin of each value."""
+        from recsys_cli.cli.roots import root_for
         from recsys_cli.config import parse_override, put, resolve
-        from recsys_cli.settings import Settings
 
         layers: dict[str, dict] = {"environment": {}, "flag": {}}
         for text in self.options["set"] or ():
@@ -108,7 +108,8 @@ class Invocation:
             value = self.options[option]
             if value is not None:
                 put(layers[self._origins[option]], keys, str(value) if isinstance(value, Path) else value)
-        resolved = resolve(Settings, file=self.config_file, layers=list(layers.items()))
+        file, laid = self.config_file, list(layers.items())
+        resolved = resolve(root_for(self._answers, file, laid), file=file, layers=laid)
         _limit_threads(resolved.config.threads)
         return resolved
 
@@ -357,10 +358,10 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
 ]
 
 
-def command(group: typer.Typer, name: str, *, dashed_ids: bool = False) -> Callable:
+def command(group: typer.Typer, name: str, *, dashed_ids: bool = False, answers: bool = False) -> Callable:
     """Register a function as the command `name` of `group`, with the global options added.
 
-    dashed_ids: an argument that begins with a hyphen and is no option is an id.
+    dashed_ids: an argument that begins with a hyphen and is no option is an id. answers: it only answers requests.
     The function's first parameter receives the Invocation; its other parameters are its own options.
     """
 
@@ -379,7 +380,7 @@ def command(group: typer.Typer, name: str, *, dashed_ids: bool = False) -> Calla
             }
             global _verbose
             _verbose = options["verbose"]
-            return function(Invocation(options, origins), **values)
+            return function(Invocation(options, origins, answers), **values)
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         wrapper.__signature__ = inspect.Signature([context, *parameters, *GLOBAL_OPTIONS])
@@ -405,9 +406,16 @@ def _root(
 _verbose = "--verbose" in sys.argv or "-v" in sys.argv
 
 
+def _modules(arguments: list[str]) -> tuple[str, ...]:
+    """Those of COMMANDS that a command line needs: its own where it begins with a command that a module is named
+    after, else all. To make every command ready takes as long as many a command itself."""
+    own = arguments[0].replace("-", "_") if arguments else ""
+    return (own,) if own in COMMANDS else COMMANDS
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are one or two lines on stderr."""
-    for module in COMMANDS:
+    for module in _modules(arguments):
         importlib.import_module(f"recsys_cli.cli.{module}")
     try:
         code = app(arguments, prog_name="recsys", standalone_mode=True)

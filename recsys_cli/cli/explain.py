@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
@@ -93,6 +92,8 @@ def explain(
 
 
 def _light(engine: RecommendationEngine, case) -> Attribution:
+    import numpy as np
+
     from recsys_cli.errors import ArtifactError
     from recsys_cli.ranking.attribution import explain_light
 
@@ -105,6 +106,8 @@ def _light(engine: RecommendationEngine, case) -> Attribution:
 
 def _as_candidate(engine: RecommendationEngine, case, names: tuple[str, ...]) -> dict[str, float]:
     """Features of the item among what the sources propose to the user now; UsageError where it is not among that."""
+    import numpy as np
+
     from recsys_cli.features.context import Context
     from recsys_cli.pipeline.query import Query
     from recsys_cli.pipeline.request_features import candidate_features

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
 
 
-@command(app, "recommend")
+@command(app, "recommend", answers=True)
 def recommend(
     call: Invocation,
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="User id (repeatable)")] = None,

@@ -16,7 +16,7 @@ Number = Annotated[int, typer.Option("-n", min=1, help="How many")]
 Run = Annotated[str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)]
 
 
-@command(app, "similar-items", dashed_ids=True)
+@command(app, "similar-items", dashed_ids=True, answers=True)
 def similar_items(
     call: Invocation,
     item: Annotated[str, typer.Argument(metavar="ID", help="Item id")],
@@ -28,7 +28,7 @@ def similar_items(
     _emit(call, _engine(call, run).similar_items(item, number, source))
 
 
-@command(app, "similar-users", dashed_ids=True)
+@command(app, "similar-users", dashed_ids=True, answers=True)
 def similar_users(
     call: Invocation,
     user: Annotated[str, typer.Argument(metavar="ID", help="User id")],

@@ -20,8 +20,7 @@ from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.files import inside, is_name
 from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
-from recsys_cli.ranking.registry import load_ranker
-from recsys_cli.ranking.serving.served import ServedRanker
+from recsys_cli.ranking.serving.served import GRAPHS, Description, GraphRanker, ServedRanker
 from recsys_cli.safety.models import FOLDER, SafetyModels
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def _user_vectors(retriever: Retriever, state: State) -> np.ndarray | None:
 
 def read_bundle(folder: Path) -> Bundle:
     """Open a bundle; raises ArtifactError where a part is missing, damaged or of another version."""
-    from recsys_cli.retrieval.registry import SOURCES
+    from recsys_cli.retrieval.kinds import source_class
 
     try:
         document = orjson.loads((folder / "bundle.json").read_bytes())
@@ -178,7 +177,7 @@ def read_bundle(folder: Path) -> Bundle:
         place = inside(folder / "retrieval", name) if is_name(name) else None
         if place is None:
             raise ArtifactError(f"{folder / 'bundle.json'} names a source {name[:80]!r}, which is none", "train again")
-        source = SOURCES[config["kind"]]
+        source = source_class(config["kind"])
         retriever = source.load(source.config_type.model_validate(config), place)
         if retriever.index is not None:
             retriever.index.read(place)
@@ -195,15 +194,24 @@ def read_bundle(folder: Path) -> Bundle:
         retrievers=retrievers,
         configured=tuple(document["configured"]),
         light=LightRanker.load(folder / "ranking" / "light.json") if document["light"] else None,
-        heavy=load_ranker(folder / "ranking") if document["heavy"] else None,
+        heavy=_ranker(folder / "ranking") if document["heavy"] else None,
         negative_actions=tuple(document["negative_actions"]),
         labels=Labels(**labels),
         safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
-        relevance=load_ranker(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
+        relevance=_ranker(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
         order=Order(**document["order"]),
         fusion=document["fusion"],
         candidates=document["candidates"],
         repeats=document.get("repeats", False),  # bundles of before it was decided leave out what was seen
         proposed_weights=document["proposed_weights"],
     )
+
+
+def _ranker(folder: Path) -> ServedRanker:
+    """What was exported into a folder; the settings of all kinds are made ready only where the kind is not built in."""
+    if Description.read(folder).kind in GRAPHS:
+        return GraphRanker.load(folder)
+    from recsys_cli.ranking.registry import load_ranker
+
+    return load_ranker(folder)

@@ -63,6 +63,10 @@ class Candidates:
         longest row."""
         if mask.all():
             return self
+        if len(mask) == 1:  # a request of one user must not pay for the bookkeeping of a batch
+            at = np.flatnonzero(mask[0])
+            columns = {name: values[:, at] for name, values in self.scores.items()}
+            return Candidates(self.items[:, at], self.sources[:, at], columns)
         width = int(mask.sum(axis=1).max(initial=0))
         order = np.argsort(~mask, axis=1, kind="stable")[:, :width]
         order[~np.take_along_axis(mask, order, axis=1)] = -1
@@ -74,8 +78,11 @@ class Candidates:
         Scores are compared after rounding to six significant digits, so that the last bits in which a
         matrix product of another shape differs cannot turn the order.
         """
-        score = np.where(self.filled, significant(self.scores[name]), -np.inf)
-        order = np.lexsort((self.items, -score), axis=1)[:, :k]
+        score = self.scores[name]
+        if score.dtype == np.float32:
+            order = np.argsort(_falling(score, self.items), axis=1)[:, :k]
+        else:
+            order = np.lexsort((self.items, -np.where(self.filled, significant(score), -np.inf)), axis=1)[:, :k]
         order[~np.take_along_axis(self.filled, order, axis=1)] = -1
         return self.take(order)
 
@@ -88,3 +95,18 @@ def significant(values: np.ndarray) -> np.ndarray:
     """float64 values rounded to about six significant digits (20 bits of mantissa)."""
     mantissa, exponent = np.frexp(values.astype(np.float64))
     return np.ldexp(np.round(mantissa * 2**20), exponent - 20)
+
+
+DROPPED = 4
+"""Last bits of a number in single precision that do not decide an order: 20 are left, as `significant` leaves."""
+
+
+def _falling(scores: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """int64[B, K] keys that ascend as scores fall and, where those are equal to six digits, as items rise; empty slots
+    and scores that are no number come last."""
+    bits = np.ascontiguousarray(scores, np.float32).view(np.int32).astype(np.int64)
+    size = bits & 0x7FFFFFFF
+    rounded = (size + (1 << DROPPED - 1) - 1 + (size >> DROPPED & 1)) >> DROPPED
+    keys = (np.where(bits < 0, rounded, -rounded) << 31) + items
+    keys[(items < 0) | (size > 0x7F800000)] = np.iinfo(np.int64).max
+    return keys

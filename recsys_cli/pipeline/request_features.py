@@ -7,9 +7,11 @@ place in each list.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 
+from recsys_cli.features.rows import as_slice
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 
@@ -40,25 +42,30 @@ def standardised(query: Query, candidates: Candidates, sources: Iterable[str]) -
     what it did not propose comes behind. Where a source says nothing, or says the same of all, everything is 0; so it
     is for people without a history wherever a source has learned from histories.
     """
+    sources = tuple(sources)
+    if not sources:
+        return {}
     filled = candidates.filled
-    count = np.maximum(filled.sum(axis=1, keepdims=True), 1)
+    count = np.maximum(filled.sum(axis=1), 1)[:, None]
+    score = np.empty((len(sources), *filled.shape), np.float32)
+    for name, out in zip(sources, score, strict=True):
+        given = candidates.scores.get(f"sim_{name}")
+        out[:] = _by_place(candidates.scores.get(RANK + name), filled.shape) if given is None else given
+    score[:, ~filled] = 0
+    mean = score.sum(axis=2, keepdims=True, dtype=np.float64) / count
+    off = score - mean
+    off[:, ~filled] = 0
+    spread = np.sqrt((off * off).sum(axis=2, keepdims=True) / count)
+    tells = spread > 1e-6 * (np.abs(mean) + 1e-12)
+    z = np.where(tells, off / np.maximum(spread, 1e-30), 0).astype(np.float32)
     users = np.maximum(query.users, 0)
-    new = (query.users < 0) | (query.state.history.lengths[users] == 0)
-    out = {}
-    for name in sources:
-        score = candidates.scores.get(f"sim_{name}")
-        if score is None:
-            score = _by_place(candidates.scores.get(RANK + name), candidates.items.shape)
-        score = np.where(filled, score, 0).astype(np.float32)
-        mean = score.sum(axis=1, keepdims=True, dtype=np.float64) / count
-        off = np.where(filled, score - mean, 0)
-        spread = np.sqrt((off * off).sum(axis=1, keepdims=True) / count)
-        z = np.where(spread > 1e-6 * (np.abs(mean) + 1e-12), off / np.maximum(spread, 1e-30), 0)
-        source = query.bundle.retrievers.get(name)
-        if new.any() and (source is None or source.learns):
-            z[new] = 0
-        out[STANDARD + name] = z.astype(np.float32)
-    return out
+    new = (query.users < 0) | (query.state.history.offsets[users + 1] == query.state.history.offsets[users])
+    if new.any():
+        for name, out in zip(sources, z, strict=True):
+            source = query.bundle.retrievers.get(name)
+            if source is None or source.learns:
+                out[new] = 0
+    return {STANDARD + name: out for name, out in zip(sources, z, strict=True)}
 
 
 def _by_place(rank: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -70,17 +77,19 @@ def _by_place(rank: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
 
 def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, np.ndarray]:
     """The named features, float32[B, K] each; a source that was not asked is absent from every list."""
-    scores, shape = candidates.scores, candidates.items.shape
+    names, scores, shape = tuple(names), candidates.scores, candidates.items.shape
     blank = np.zeros(shape, np.float32)
-    out = {}
+    places, out = [name for name in names if name.startswith(RANK)], {}
+    if places:  # one logarithm of all places at once
+        ranks = np.stack([scores.get(name, blank) for name in places])
+        places = dict(zip(places, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
     for name in names:
         if name in TOGETHER:
             out[name] = _together(candidates, name)
         elif name.startswith(STANDARD):
             out[name] = scores.get(name, blank)
         else:
-            rank = scores.get(name, blank)
-            out[name] = np.log1p(np.where(rank > 0, rank, NOWHERE)).astype(np.float32)
+            out[name] = places[name]
     return out
 
 
@@ -96,8 +105,8 @@ def _together(candidates: Candidates, name: str) -> np.ndarray:
         best = np.full(shape, NOWHERE, np.float32)
         for key, rank in scores.items():
             if key.startswith(RANK):
-                best = np.minimum(best, np.where(rank > 0, rank, NOWHERE))
-        return np.log1p(best).astype(np.float32)
+                np.minimum(best, rank, out=best, where=rank > 0)
+        return np.log1p(best)
     every = {key: value for key, value in scores.items() if key.startswith(STANDARD) and key not in TOGETHER}
     # what measures a user and an item says more of them than a place in a list that is everybody's
     own = [value for key, value in every.items() if f"sim_{key.removeprefix(STANDARD)}" in scores]
@@ -118,14 +127,19 @@ def candidate_features(
 
     similarities: source → float32[B, K] for the features "sim_<source>". rows: of the users of the query.
     """
-    part = candidates.rows(rows)
+    part = candidates if rows == slice(None) else candidates.rows(rows)
     out = np.empty((*part.items.shape, len(names)), np.float32)
-    of_request = [name for name in names if is_request_feature(name)]
+    of_request, others, at = _kinds(names)
     for name, value in request_features(part, of_request).items():
         out[..., names.index(name)] = value
-    others = tuple(name for name in names if not is_request_feature(name))
     if others:
         sims = {name: s[rows] for name, s in similarities.items()}
-        values = query.snapshot.features(query.users[rows], part.items, query.context.rows(rows), sims, others)
-        out[..., [names.index(name) for name in others]] = values
+        out[..., at] = query.snapshot.features(query.users[rows], part.items, query.context.rows(rows), sims, others)
     return out
+
+
+@cache
+def _kinds(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], slice | list[int]]:
+    """(features of the request among names, those of the snapshot, the places of these)."""
+    others = tuple(name for name in names if not is_request_feature(name))
+    return tuple(n for n in names if n not in others), others, as_slice([names.index(n) for n in others])

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Stage
@@ -54,4 +56,4 @@ class Runner:
         return self.candidates
 
     def _mean_count(self) -> float:
-        return float(self.candidates.counts.mean()) if len(self.query) else 0.0
+        return np.count_nonzero(self.candidates.filled) / len(self.query) if len(self.query) else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour, Entities
@@ -25,11 +27,14 @@ from recsys_cli.pipeline.stage import Hydrator, Scorer
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 from recsys_cli.pipeline.weighted_fusion import weighted
 
+if TYPE_CHECKING:
+    from recsys_cli.ranking.light import LightRanker
+
 DEFAULT_ORDER = Order()
 STEADY = 0.5
 """Weight of the sources' weighted sum in the log-odds of the relevance."""
-ROWS_AT_ONCE = 64 * 1024
-"""Candidates scored at once by the heavy ranker; bounds the memory of a large batch."""
+ROWS_AT_ONCE = 8 * 1024
+"""Candidates scored at once by a ranker: their features stay near the processor."""
 
 
 class Hydrate(Hydrator):
@@ -83,11 +88,20 @@ class LightRanking(Scorer):
         if order.ranked:
             scores["ranked"] = candidates.scores.get("z_mean", candidates.scores["rrf"])
             if light is not None and self._config.enabled:
-                values = candidate_features(query, candidates, light.names, similarities(query, candidates))
-                scores["ranked"] = light.predict(values)
+                scores["ranked"] = _light(query, candidates, light)
         known = query.known[:, None]
         sides = (scores["ranked" if side in RANKERS else side] for side in (order.known, order.new))
         return candidates.with_scores(light=np.where(known, *sides)).best("light", self._config.keep)
+
+
+def _light(query: Query, candidates: Candidates, light: LightRanker) -> np.ndarray:
+    """float32[B, K] scores of the light ranker."""
+    sims, out = similarities(query, candidates), np.empty(candidates.items.shape, np.float32)
+    step = max(1, ROWS_AT_ONCE // max(candidates.items.shape[1], 1))
+    for start in range(0, len(query), step):
+        rows = slice(start, start + step)
+        out[rows] = light.predict(candidate_features(query, candidates, light.names, sims, rows))
+    return out
 
 
 class RelevanceRanking(Scorer):
@@ -148,7 +162,7 @@ class HeavyRanking(Scorer):
         values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
         predicted = query.bundle.heavy.predict(
             values[filled] if not filled.all() else values.reshape(-1, values.shape[2]),
-            _entities(query, rows, items, filled),
+            None if query.bundle.heavy.side is None else _entities(query, rows, items, filled),
         )
         out = {}
         for name, column in predicted.items():

@@ -49,44 +49,66 @@ def merge(
     weights: np.ndarray,
     order: np.ndarray | None = None,
     limit: int | None = None,
+    lists: dict[str, int] | None = None,
 ) -> Candidates:
     """Each item once a row, with the bits of all its proposals together and their weights summed.
 
     items: int32[B, K] with -1 fillers. bits: uint32[B, K]. weights: float32[B, K]. order: float32[B, K] place in
     which a proposal is taken, the smallest of an item counting; each of the three may be [K], the same for every
-    row. limit: items of a row that are kept, the first by `order` (ties go to the lower item position). The
-    result is ordered by item position; the sum stands in scores["rrf"].
+    row. limit: items of a row that are kept, the first by `order`, without it those of the greatest sum (ties go to
+    the lower item position). The result is ordered by item position; the sum stands in scores["rrf"].
+
+    lists: source → columns of its list, best first, in the order in which they stand beside each other; adds the
+    scores "rank_<source>", an item's place from 1 in the list of a source, 0 where that lacks it.
     """
     b, width = items.shape
     if not items.size:
-        return Candidates.empty(b)
+        return _ranked(Candidates.empty(b), lists, *np.zeros((2, 0), np.int64))
     # one sort of whole numbers: the item, then the column it stood in
     shift = np.int64(max(width - 1, 1).bit_length())
-    keys = np.sort((items.astype(np.int64) << shift) + np.arange(width), axis=1)
-    columns = keys & ((1 << shift) - 1)
-    items = (keys >> shift).astype(np.int32)
-    first = items >= 0
-    empty = ~first
-    first[:, 1:] &= items[:, 1:] != items[:, :-1]
+    keys = np.sort((items.astype(np.int64) << shift) + np.arange(width), axis=1).ravel()
+    at = np.flatnonzero(keys >= 0)
+    if not len(at):
+        return _ranked(Candidates.empty(b), lists, at, at)
+    keys, rows = keys[at], at // width
+    columns, found = keys & ((1 << shift) - 1), keys >> shift
+    first = np.ones(len(at), bool)
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    first[1:] |= rows[1:] != rows[:-1]
     starts = np.flatnonzero(first)
-    if not len(starts):
-        return Candidates.empty(b)
-    bits = np.where(empty, np.uint32(0), _at(bits, columns))
-    weights = np.where(empty, np.float32(0), _at(weights, columns))
-    # fillers sort to the front of the next row and carry no bits, no weight and the last place in the order, so
-    # segments may span them
-    rows, found = starts // width, items.ravel()[starts]
-    bits, weights = np.bitwise_or.reduceat(bits.ravel(), starts), np.add.reduceat(weights.ravel(), starts)
-    if limit is not None and order is not None:
-        order = np.where(empty, np.float32(np.inf), _at(order, columns))
-        chosen = _first(rows, np.minimum.reduceat(order.ravel(), starts), b, limit)
-        rows, found, bits, weights = rows[chosen], found[chosen], bits[chosen], weights[chosen]
-    return _grid(rows, found, bits, weights, b)
+
+    def each(values: np.ndarray, gather: np.ufunc) -> np.ndarray:
+        """What the proposals of each item come to."""
+        return gather.reduceat(values[columns] if values.ndim == 1 else values[rows, columns], starts)
+
+    every = rows[starts], found[starts].astype(np.int32), each(bits, np.bitwise_or), each(weights, np.add)
+    chosen = slice(None)
+    if limit is not None:
+        place = np.float32(1) / (1 + every[3]) if order is None else each(order, np.minimum)
+        chosen = _first(every[0], place, b, limit)
+    kept = [column[chosen] for column in every]
+    out, slots = _grid(*kept, b)
+    if lists is None:
+        return out
+    slot_of = np.full(len(starts), -1, np.int64)
+    slot_of[chosen] = slots
+    slots = slot_of[np.cumsum(first) - 1]
+    held = slots >= 0
+    return _ranked(out, lists, slots[held], columns[held])
 
 
-def _at(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Values of [B, K] or [K] at columns int[B, J]."""
-    return values[columns] if values.ndim == 1 else np.take_along_axis(values, columns, axis=1)
+def _ranked(candidates: Candidates, lists: dict[str, int] | None, slots: np.ndarray, columns: np.ndarray) -> Candidates:
+    """Adds "rank_<source>"; slots, columns: int64[m] flat slot of each proposal and the column in which it stood."""
+    if lists is None:
+        return candidates
+    widths = list(lists.values())
+    places = np.concatenate([np.arange(1, n + 1, dtype=np.float32) for n in widths])
+    ranks = np.zeros((len(lists), *candidates.items.shape), np.float32)
+    of = np.repeat(np.arange(len(lists)) * candidates.items.size, widths)
+    # backwards, so that of an item that stands twice in a list the better place is written last
+    slots, columns = slots[::-1], columns[::-1]
+    ranks.reshape(-1)[of[columns] + slots] = places[columns]
+    return candidates.with_scores(**{f"rank_{name}": values for name, values in zip(lists, ranks, strict=True)})
 
 
 def _first(rows: np.ndarray, order: np.ndarray, b: int, limit: int) -> np.ndarray:
@@ -105,15 +127,17 @@ def _first(rows: np.ndarray, order: np.ndarray, b: int, limit: int) -> np.ndarra
     return np.flatnonzero(keep)
 
 
-def _grid(rows: np.ndarray, items: np.ndarray, bits: np.ndarray, weights: np.ndarray, b: int) -> Candidates:
-    """Candidates from a flat list ordered by row."""
+def _grid(
+    rows: np.ndarray, items: np.ndarray, bits: np.ndarray, weights: np.ndarray, b: int
+) -> tuple[Candidates, np.ndarray]:
+    """Candidates from a flat list ordered by row, and the flat slot int64[m] of each."""
     counts = np.bincount(rows, minlength=b)
-    columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     shape = b, int(counts.max(initial=0))
+    slots = np.arange(len(rows)) + np.repeat(np.arange(b) * shape[1] - (np.cumsum(counts) - counts), counts)
     out = Candidates(np.full(shape, -1, np.int32), np.zeros(shape, np.uint32), {"rrf": np.zeros(shape, np.float32)})
-    out.items[rows, columns], out.sources[rows, columns] = items, bits
-    out.scores["rrf"][rows, columns] = weights
-    return out
+    out.items.reshape(-1)[slots], out.sources.reshape(-1)[slots] = items, bits
+    out.scores["rrf"].reshape(-1)[slots] = weights
+    return out, slots
 
 
 class Sourcing(Source):
@@ -145,8 +169,6 @@ def propose(
     sources are asked deeper and `config.candidates` are chosen by its `merge`. A source that raises proposes nothing,
     where the query keeps failures.
     """
-    if not budgets:
-        return Candidates.empty(len(query))
     items, marks, weights, order, lists = [], [], [], [], {}
     for name, k in budgets.items():
         depth = k if config is None else _depth(config, k, query.state.catalogue.n_items)
@@ -155,7 +177,7 @@ def propose(
             continue
         proposed, scores = answer
         rank = np.arange(1, proposed.shape[1] + 1, dtype=np.float32)
-        lists[name] = proposed
+        lists[name] = len(rank)
         items.append(proposed)
         marks.append(np.full(len(rank), 1 << bits[name], np.uint32))
         weight = 1 / (RRF_CONSTANT + rank)
@@ -169,41 +191,13 @@ def propose(
     if not items:
         return Candidates.empty(len(query))
     every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
-    if config is None:
-        return with_ranks(merge(*every), lists)
-    if config.merge == "quota":
-        return with_ranks(merge(*every, np.concatenate(order), config.candidates), lists)
-    merged = merge(*every)
-    best = np.where(merged.filled, np.float32(1) / (1 + merged.scores["rrf"]), np.float32(np.inf))
-    rows, columns = np.nonzero(merged.filled)
-    chosen = _first(rows, best[rows, columns], len(query), config.candidates)
-    rows, columns = rows[chosen], columns[chosen]
-    kept = _grid(
-        rows,
-        merged.items[rows, columns],
-        merged.sources[rows, columns],
-        merged.scores["rrf"][rows, columns],
-        len(query),
+    by_quota = config is not None and config.merge == "quota"
+    return merge(
+        *every,
+        order=np.concatenate(order) if by_quota else None,
+        limit=None if config is None else config.candidates,
+        lists=lists,
     )
-    return with_ranks(kept, lists)
-
-
-def with_ranks(candidates: Candidates, lists: dict[str, np.ndarray]) -> Candidates:
-    """Adds the scores "rank_<source>": an item's place from 1 in the list of a source, 0 where that lacks it.
-
-    candidates: each row's items ascending, as `merge` leaves them. lists: source → int32[B, K], best first, -1 filling.
-    """
-    ranks = {}
-    at = _places(candidates)
-    for name, items in lists.items():
-        rows, columns = np.nonzero(items >= 0)
-        out = np.zeros(candidates.items.shape, np.float32)
-        place = at(rows, items[rows, columns])
-        found = place >= 0
-        # backwards, so that of an item that stands twice the better place is written last
-        out.reshape(-1)[place[found][::-1]] = (columns[found] + 1)[::-1]
-        ranks[f"rank_{name}"] = out
-    return candidates.with_scores(**ranks)
 
 
 def _places(candidates: Candidates):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,13 @@ class LightRanker:
 
     def predict(self, values: np.ndarray) -> np.ndarray:
         """Raw features float32[..., C] → probability of a positive action float32[...]."""
-        z = standardise(np.asarray(values, np.float32), np.array(self.logged), self.mean, self.std)
-        return sigmoid(z @ np.array(self.weights, np.float32) + np.float32(self.intercept))
+        logged, mean, std, weights = self._columns
+        return sigmoid(standardise(np.asarray(values, np.float32), logged, mean, std) @ weights + self.intercept)
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`logged`, `mean`, `std` and `weights` as arrays."""
+        return np.array(self.logged), *(np.array(c, np.float32) for c in (self.mean, self.std, self.weights))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON, whole or not at all."""

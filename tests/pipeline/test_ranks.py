@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_cli.pipeline.sourcing import merge, with_ranks
+from recsys_cli.pipeline.sourcing import merge
 
 lists = st.lists(st.lists(st.integers(0, 6), unique=True, min_size=4, max_size=4), min_size=2, max_size=2)
 
@@ -14,8 +14,8 @@ lists = st.lists(st.lists(st.integers(0, 6), unique=True, min_size=4, max_size=4
 def test_ranks_are_the_places_in_the_lists(rows):
     a, b = (np.array([row[i] for row in rows], np.int32) for i in (0, 1))
     both = np.concatenate([a, b], axis=1)
-    merged = merge(both, np.ones(both.shape[1], np.uint32), np.ones(both.shape[1], np.float32))
-    out = with_ranks(merged, {"a": a, "b": b})
+    ones = np.ones(both.shape[1], np.float32)
+    out = merge(both, ones.astype(np.uint32), ones, lists={"a": a.shape[1], "b": b.shape[1]})
     for r in range(len(rows)):
         for column, item in enumerate(out.items[r]):
             for name, given_list in (("a", a[r]), ("b", b[r])):

@@ -12,7 +12,7 @@ from recsys_cli.errors import ArtifactError
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.factors.als import Als, AlsConfig
 from recsys_cli.retrieval.vectors import item_index
-from recsys_cli.retrieval.vectors.approximate_index import FILE, ApproximateIndex, exact_best, recall_of
+from recsys_cli.retrieval.vectors.approximate_index import FILE, ApproximateIndex, Choosable, exact_best, recall_of
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 
 N, DIM = 20_000, 32
@@ -57,6 +57,25 @@ def test_a_query_alone_finds_what_it_finds_among_others(index, queries):
     for row in (0, 31, 99):
         alone = index.search(queries[row : row + 1], 50)
         np.testing.assert_array_equal(alone[0][0], together[0][row])
+
+
+def test_items_left_out_of_what_may_be_found_are_not_found(index, vectors, queries):
+    allowed = np.arange(N) % 3 > 0
+    best = exact_best(vectors, np.flatnonzero(allowed), queries[:1], 150)[0]
+    seen = np.append(best[:50], [N + 7, 0])
+    mine = Choosable.of(allowed).without(seen)
+    found = index.search(queries[:1], 100, mine)[0][0]
+    assert not np.isin(found, seen).any() and allowed[found].all()
+    assert np.isin(best[50:], found).mean() >= 0.95
+    assert index.search(queries[:1], 100, allowed)[0][0, 0] == best[0], "the others are as they were"
+
+
+def test_the_cheaper_of_index_and_exact_product_is_asked(index, vectors):
+    index.report = {"ms_per_query": 1.0, "exact_ms_per_query": 10.0}
+    assert index.pays(N, 100) and not index.pays(N // 20, 100)
+    assert not index.pays(N, 100 * 30), "deep lists take many cells"
+    index.report["exact_ms_per_query"] = 0.9
+    assert not index.pays(N, 100)
 
 
 def test_only_what_is_allowed_is_found(index, vectors, queries):

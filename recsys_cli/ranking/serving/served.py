@@ -19,6 +19,11 @@ from recsys_cli.ranking.serving.side_inputs import SideSpec
 GRAPH_FILE, DESCRIPTION_FILE = "heavy.onnx", "heavy.json"
 RANKER_VERSION = 1
 ROWS_AT_ONCE = 1024
+GRAPHS = frozenset({
+    "shared_bottom", "mmoe", "ple", "dcn_v2", "masknet", "wide_deep", "deepfm", "esmm", "fm", "ncf", "din",
+    "transformer", "lightgbm", "lambdamart", "ensemble",
+})
+"""Built-in kinds, which are all served as graphs: to open one takes no registry."""
 _HINT = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
 
 

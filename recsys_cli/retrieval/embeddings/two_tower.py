@@ -17,6 +17,7 @@ from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.content.tokens import Tokens
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
+from recsys_cli.retrieval.memo import LastAnswer
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.products import product, unit
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
@@ -102,7 +103,7 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
     def _place(
         self, inputs: np.ndarray, vectors: np.ndarray, profiles: np.ndarray, previous: ItemIndex | None
     ) -> None:
-        self._inputs, self._profiles = inputs, profiles
+        self._inputs, self._profiles, self._last = inputs, profiles, LastAnswer()
         self.index = ItemIndex(vectors, np.ones(len(vectors), bool), self.config.max_age_days, previous)
 
     def _fitted(self) -> tuple[dict[str, np.ndarray], dict]:
@@ -143,6 +144,9 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
     def vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32[B, D] unit vectors and bool[B], False where nothing is known of the user."""
         users = np.asarray(users)
+        return self._last(state, users, lambda: self._vectors(state, users))
+
+    def _vectors(self, state: State, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         out = np.zeros((len(users), self.config.dim), np.float32)
         inside = np.clip(users, 0, max(len(state.history) - 1, 0))
         stop = np.where(users >= 0, state.history.offsets[inside + 1], 0)

@@ -192,8 +192,8 @@ class ItemFilter(Retriever):
 
     def __init__(self, config: HistoryConfig):
         super().__init__(config)
-        self.map = ItemMap.empty()
         self._eligible = PerState(lambda state: eligible(state, config.max_age_days))
+        self._set(ItemMap.empty())
 
     def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
         """The map of a matrix users × items of zeros and ones."""
@@ -215,6 +215,14 @@ class ItemFilter(Retriever):
 
     def _set(self, mapped: ItemMap) -> None:
         self.map, self._last = mapped, LastAnswer()
+        self._allowed = PerState(self._may)
+
+    def _may(self, state: State) -> np.ndarray:
+        """bool[n] items that may be proposed as of a State."""
+        allowed = np.zeros(len(self.map), bool)
+        inside = min(len(allowed), state.catalogue.n_items)
+        allowed[:inside] = self.map.known[:inside] & self._eligible(state)[:inside]
+        return allowed
 
     def checkpoint(self) -> dict:
         import torch
@@ -273,11 +281,8 @@ class ItemFilter(Retriever):
         return self.map.sparse and len(self.map) > DENSE_ITEMS
 
     def retrieve(self, state: State, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        users, n = np.asarray(users), len(self.map)
+        users, allowed = np.asarray(users), self._allowed(state)
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        allowed = np.zeros(n, bool)
-        inside = min(n, state.catalogue.n_items)
-        allowed[:inside] = self.map.known[:inside] & self._eligible(state)[:inside]
         if not allowed.any():
             return items, scores
         if self._by_pairs:
@@ -293,12 +298,9 @@ class ItemFilter(Retriever):
         self, state: State, users: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        n = len(self.map)
-        forbidden = np.flatnonzero(~allowed)
+        n, never = len(self.map), np.float32(-np.inf)
         for part, found, some in self._batches(state, users):
-            rows = np.where(found > 0, found, -np.inf) if self.positive else found.copy()
-            rows[:, forbidden] = -np.inf
-            rows[~some] = -np.inf
+            rows = np.where((found > 0) & allowed if self.positive else allowed & some[:, None], found, never)
             seen = None
             if self.config.exclude_seen:
                 places, shown = state.seen.take(users[part])

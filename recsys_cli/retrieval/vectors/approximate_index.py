@@ -31,6 +31,30 @@ REFINE = 2
 """Codes fetched for each item wanted, to be scored again."""
 TRAIN_PER_CELL = 40
 ROWS_AT_ONCE = 65_536
+EXACT_MS = 2.5e-7
+"""Milliseconds of an exact product for each number of the vectors, where nobody has measured it."""
+
+
+@dataclass(frozen=True)
+class Choosable:
+    """Items that may be found, a bit each."""
+
+    bits: np.ndarray
+    """uint8[⌈n / 8⌉], the first item in the lowest bit"""
+    n: int
+    count: int
+
+    @classmethod
+    def of(cls, allowed: np.ndarray) -> Choosable:
+        """From bool[n]."""
+        return cls(np.packbits(allowed, bitorder="little"), len(allowed), int(np.count_nonzero(allowed)))
+
+    def without(self, items: np.ndarray) -> Choosable:
+        """But for some items, int[m]."""
+        items = items[items < self.n]
+        bits = self.bits.copy()
+        np.bitwise_and.at(bits, items >> 3, ~np.left_shift(1, items & 7).astype(np.uint8))
+        return Choosable(bits, self.n, self.count)
 
 
 @dataclass
@@ -100,29 +124,46 @@ class ApproximateIndex:
             recall = recall_of(np.concatenate(found), exact)
             self.report = {"cells": self.cells, f"recall@{DEPTH}": round(recall, 4), "ms_per_query": round(ms, 3)}
             if recall >= target or self.cells >= most:
-                return
+                break
             self.cells = min(self.cells + -(-self.cells // 2), most)
+        start = time.perf_counter()
+        for query in queries:
+            self.vectors @ query
+        self.report["exact_ms_per_query"] = round((time.perf_counter() - start) * 1e3 / max(len(queries), 1), 3)
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def pays(self, choosable: int, k: int) -> bool:
+        """Whether it finds the best k of so many items sooner than their exact product with one user does, as both
+        were measured when it was built."""
+        exact = self.report.get("exact_ms_per_query", EXACT_MS * self.vectors.size) / max(len(self.vectors), 1)
+        mine = self.report.get("ms_per_query", 0.0) * self._cells(choosable, k) / max(self.cells, 1)
+        return mine < exact * choosable
+
+    def _cells(self, choosable: int, k: int) -> float:
+        """Inverted lists to look at for the best k of so many items."""
+        # deeper lists are filled from more cells, though not in proportion: what is near lies together
+        cells = np.ceil(self.cells * max(1.0, k / DEPTH) ** 0.75)
+        share = choosable / max(self.lists.ntotal, 1)
+        return np.ceil(cells / max(share, 1e-3)) if share < 1 else cells
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | Choosable | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Best k items of each query float32[B, D] by inner product, best first.
 
-        allowed: bool[n] items that may be found, all by default. Returns items int32[B, k] (-1 filler) and
-        scores float32[B, k] (-inf filler).
+        allowed: items that may be found, bool[n] or ready for use; all by default. Returns items int32[B, k] (-1
+        filler) and scores float32[B, k] (-inf filler).
         """
         import faiss
 
         wanted = min(max(REFINE * k, 1), max(self.lists.ntotal, 1))
-        # deeper lists are filled from more cells, though not in proportion: what is near lies together
-        cells = min(self.lists.nlist, int(np.ceil(self.cells * max(1.0, k / DEPTH) ** 0.75)))
-        parameters = faiss.SearchParametersIVF(nprobe=cells)
+        if isinstance(allowed, np.ndarray):
+            allowed = Choosable.of(allowed)
+        count = self.lists.ntotal if allowed is None else allowed.count
+        parameters = {"nprobe": min(self.lists.nlist, int(self._cells(count, k)))}
         if allowed is not None:
-            share = np.count_nonzero(allowed) / max(self.lists.ntotal, 1)
-            cells = min(self.lists.nlist, int(np.ceil(cells / max(share, 1e-3)))) if share < 1 else cells
-            bits = np.packbits(allowed, bitorder="little")
-            selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
-            parameters = faiss.SearchParametersIVF(nprobe=cells, sel=selector)
+            parameters["sel"] = faiss.IDSelectorBitmap(allowed.n, faiss.swig_ptr(allowed.bits))
         queries = np.ascontiguousarray(queries, np.float32)
-        _, found = self.lists.search(queries, wanted, params=parameters)
+        _, found = self.lists.search(queries, wanted, params=faiss.SearchParametersIVF(**parameters))
         scores = np.empty(found.shape, np.float32)
         for row, (query, items) in enumerate(zip(queries, found, strict=True)):
             scores[row] = self.vectors[np.maximum(items, 0)] @ query

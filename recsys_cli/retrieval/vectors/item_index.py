@@ -13,7 +13,7 @@ from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.reason import Reason
 from recsys_cli.retrieval.topk import topk
-from recsys_cli.retrieval.vectors.approximate_index import DEPTH, FILE, LARGE, ApproximateIndex
+from recsys_cli.retrieval.vectors.approximate_index import DEPTH, FILE, LARGE, ApproximateIndex, Choosable
 from recsys_cli.retrieval.vectors.nearest import nearest_rows
 from recsys_cli.retrieval.vectors.products import product, unit
 
@@ -23,8 +23,8 @@ CELLS_AT_ONCE = 4_000_000
 class ItemIndex:
     """Item vectors float32[n, D] and which of them may be proposed, `known` bool[n].
 
-    Exact as long as at most `index.LARGE` items may be proposed: one matrix product then beats any index. Beyond,
-    the approximate index is asked, where `prepare` or `read` have made one.
+    In catalogues of more than `index.LARGE` items `prepare` makes an approximate index. It is asked where that costs
+    less than the exact product of a user with all items that may be proposed.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class ItemIndex:
             self.approximate.extend(vectors, known)
         self._max_age_days = max_age_days
         self._allowed = PerState(self._may)
+        self._choosable = PerState(lambda state: Choosable.of(self._allowed(state)))
         self._columns = PerState(self._select)
 
     def prepare(self, queries: np.ndarray | None = None, seed: int = 0) -> dict:
@@ -84,7 +85,7 @@ class ItemIndex:
         self, state: State, users: np.ndarray, vectors: np.ndarray, known: np.ndarray, k: int, exclude_seen: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Best k items by dot product; empty rows where `known` bool[B] is False."""
-        if self.approximate is not None and np.count_nonzero(self._allowed(state)) > LARGE:
+        if self.approximate is not None and self.approximate.pays(self._choosable(state).count, k):
             return self._search_large(state, users, vectors, known, k, exclude_seen)
         items, table, place = self._columns(state)
         out = np.full((len(users), k), -1, np.int32)
@@ -107,12 +108,12 @@ class ItemIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         out = np.full((len(users), k), -1, np.int32)
         scores = np.full((len(users), k), -np.inf, np.float32)
-        allowed = self._allowed(state)
+        choosable = self._choosable(state)
         for row in np.flatnonzero(known):
-            seen = state.seen[users[row]] if exclude_seen and users[row] >= 0 else np.zeros(0, np.int32)
-            found, values = self.approximate.search(vectors[row : row + 1], k + len(seen), allowed)
-            keep = np.flatnonzero((found[0] >= 0) & ~np.isin(found[0], seen))[:k]
-            out[row, : len(keep)], scores[row, : len(keep)] = found[0, keep], values[0, keep]
+            mine = choosable
+            if exclude_seen and users[row] >= 0:
+                mine = choosable.without(state.seen[users[row]])
+            out[row], scores[row] = (found[0] for found in self.approximate.search(vectors[row : row + 1], k, mine))
         return out, scores
 
     def pair_products(
