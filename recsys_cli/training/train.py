@@ -133,15 +133,16 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
     spec = spec_of(job, early)
     if job.warm is not None:
         job.warm = replace(job.warm, now=category_names(spec, job.dataset.catalogue.names))
-    learned, late = None, None
+    learned, late, latest = None, None, early
     if job.unordered and not actions_to_learn(job):
         rankers = rankers_crosswise(job, spec, early)
     else:
-        rankers, learned = rankers_in_time(job, spec, early, fresh_sources(job, sources, early, answers))
+        latest = fresh_sources(job, sources, early, answers)
+        rankers, learned = rankers_in_time(job, spec, early, latest)
     if not job.final:
         with job.step("sources on everything before the test window"):
             window = job.window(job.dataset.log, job.windows.test_start)
-            late = fit_sources(job, sources, window, "checkpoints")
+            late = latest = fit_sources(job, sources, window, "checkpoints", latest)
         with job.step("bundle that is measured"):
             publish_bundle(job, spec, late, rankers, job.dataset if job.refit else job.whole,
                            "measured" if job.refit else "bundle")
@@ -150,7 +151,8 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
             rankers = learned_again(job, spec, late, rankers, learned)
         with job.step("sources on everything"):
             log = job.whole.log
-            served = fit_sources(job, sources, job.window(log, int(log.time[-1]) + 1, everybody=True), "served")
+            everything = job.window(log, int(log.time[-1]) + 1, everybody=True)
+            served = fit_sources(job, sources, everything, "served", latest)
         with job.step("bundle that is served"):
             publish_bundle(job, spec, served, rankers, job.whole, "bundle")
     job.durations["total"] = round(time.perf_counter() - started, 3)

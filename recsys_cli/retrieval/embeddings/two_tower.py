@@ -46,9 +46,13 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
         super().__init__(config)
         self._arrays: dict[str, np.ndarray] = {}
         self._meta: dict = {}
+        self._start: dict[str, np.ndarray] | None = None
         self._inputs = np.zeros((0, config.dim), np.float32)
         self._profiles = np.zeros((0, config.dim), np.float32)
         self.index = ItemIndex(self._inputs, np.zeros(0, bool), config.max_age_days)
+
+    def begin_from(self, earlier: TwoTower) -> None:
+        self._start = earlier._arrays
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         from recsys_cli.retrieval.embeddings.two_tower_trainer import Examples, TowerTrainer
@@ -66,7 +70,8 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
             item_tokens.rows, user_tokens.rows, np.flatnonzero(candidates),
         )
         with torch_threads(1):
-            trainer.run(progress, resume, self._key(window))
+            again = self._start is not None and trainer.begin_from(self._start)
+            trainer.run(progress, resume, f"{self._key(window)} {again}")
         self._export(trainer, item_tokens, user_tokens)
 
     def _key(self, window: Window) -> str:

@@ -25,6 +25,9 @@ class TwoTowerConfig(RetrieverConfig):
     """Cosines are divided by it before the softmax."""
     epochs: PositiveInt = 8
     """Passes over the interactions at most."""
+    epochs_again: PositiveInt = 1
+    """Passes where training goes on from what an earlier part of the data taught, at a tenth of the step size and
+    with nothing held out."""
     patience: PositiveInt = 1
     """Passes without a better recall on the held-out slice before training stops."""
     holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
