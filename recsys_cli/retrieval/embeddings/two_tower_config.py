@@ -26,8 +26,8 @@ class TwoTowerConfig(RetrieverConfig):
     epochs: PositiveInt = 8
     """Passes over the interactions at most."""
     epochs_again: PositiveInt = 1
-    """Passes where training goes on from what an earlier part of the data taught, at a tenth of the step size and
-    with nothing held out."""
+    """Passes over what is new where training goes on from what an earlier part of the data taught; nothing is held
+    out then, and the step size is smaller."""
     patience: PositiveInt = 1
     """Passes without a better recall on the held-out slice before training stops."""
     holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.05

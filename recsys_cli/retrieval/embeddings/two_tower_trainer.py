@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FEWEST_HELD = 50
 """Interactions, with fewer of which none are held out."""
-RATE_AGAIN = 0.1
+RATE_AGAIN = 0.3
 """Share of the step size with which training goes on from earlier weights: whole steps undo what these know."""
 LAYERS = ("item_in", "item_out", "user_in", "user_out")
 
@@ -117,9 +117,10 @@ class TowerTrainer:
         self.batch = min(self.config.batch_size, max(len(self.train_rows), 1))
         self.correction = torch.from_numpy(log_q(counts, self.batch, self.config.uniform_negatives))
 
-    def begin_from(self, arrays: dict[str, np.ndarray]) -> bool:
-        """Take up the weights that `TwoTower` exported after an earlier fit; False where the catalogue or the settings
-        were others, and nothing is taken. Who or what was unknown then begins as the unknown do."""
+    def begin_from(self, arrays: dict[str, np.ndarray], fresh: slice) -> bool:
+        """Take up the weights that `TwoTower` exported after an earlier fit, to learn from interactions that it had
+        not (fresh: which, in order of time); False where the catalogue or the settings were others, and nothing is
+        taken. Who or what was unknown then begins as the unknown do."""
         model = self.model
         tables = {name: getattr(model, name).weight for name in ("item_content", "user_content")}
         tables |= {f"{n}.weight": getattr(model, n).weight for n in LAYERS}
@@ -141,6 +142,7 @@ class TowerTrainer:
         self.epochs = self.config.epochs_again
         self._set_rate(self.config.learning_rate * RATE_AGAIN)
         self._hold_out(0.0)
+        self.train_rows = np.sort(np.argsort(self.examples.time, kind="stable")[fresh])
         return True
 
     def _weights(self) -> dict[str, torch.Tensor]:
