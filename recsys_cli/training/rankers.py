@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recsys_cli.pipeline.request_rows import RequestRows, joined
+from recsys_cli.pipeline.requests import Kept
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.training import requests
 from recsys_cli.training.bundles import Rankers, draft_bundle
-from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.folds import crosswise, evenly, rows_of_side
 from recsys_cli.training.impressions import actions_to_learn, fit_baseline_ranker, fit_heavy_ranker, tables_of
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ def rankers_in_time(
     with job.step("order"), job.progress.step("order of the lists"):
         judged = draft_bundle(job, spec, fresh)
         served = rankers.serving(judged)
-        rankers.order, job.metrics["order"] = requests.choose_order(job, [(served, moment) for moment in judge])
-    if job.refit:  # what was chosen by may be learned from now
-        rows = joined(rows, requests.rows_of(job, judged, judge))
+        kept = Kept()
+        rankers.order, job.metrics["order"] = requests.choose_order(job, [(served, m) for m in judge], kept)
+        if job.refit and rankers.order.of_requests:  # what was chosen by may be learned from now
+            rows = joined(rows, requests.rows_of(job, judged, judge, kept=kept))
     return rankers, rows
 
 
@@ -83,7 +85,7 @@ def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retr
         for side in (0, 1):
             half = rankers_of(job, folds[0].bundle, rows_of_side(folds, 1 - side))
             for fold in folds:
-                places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
+                places = evenly(fold.side(side), requests.CHOICE_USERS // len(folds))
                 judge.append((half.serving(fold.bundle), fold.moment.take(places)))
     with job.step("order"), job.progress.step("order of the lists"):
         order, job.metrics["order"] = requests.choose_order(job, judge)

@@ -174,8 +174,8 @@ def _early_sources(
         if not early:
             raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
     with job.step("settings of sources"):
-        early = choice.without_weak(job, early, window, answers)
-        found = choice.tune(job, {n: s for n, s in early.items() if n not in settled}, window, answers)
+        early, figures = choice.without_weak(job, early, window, answers)
+        found = choice.tune(job, {n: s for n, s in early.items() if n not in settled}, window, answers, figures)
     with job.step("sources on the history window as settled"):
         return {n: as_settled(job, n, early[n], found.get(n), window) for n in sources if n in early}
 
