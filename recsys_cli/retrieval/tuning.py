@@ -181,7 +181,8 @@ def tune_source(
     `Retriever.alternatives` gives them. The given settings are always measured; an alternative is begun only while the
     time it should take, as the dearest so far took, fits the budget. Returns the settings and, as JSON, what was
     tried: {"settings": what differs from the given ones, "ndcg": mean or None where time ran out before, "gain": its
-    mean difference, "error": the standard error of that, "seconds": of the processor, to fit and ask}, the given ones first.
+    mean difference, "error": the standard error of that, "seconds": of the processor, to fit and ask}, the given
+    ones first.
     """
     question, began = Question.of(state, users, wanted, k), time.process_time()
     usual, dearest = np.zeros(0), 0.0

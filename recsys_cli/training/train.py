@@ -27,6 +27,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import publish_bundle
+from recsys_cli.training.expected import Expected
 from recsys_cli.training.fitting import as_settled, blank_sources, fit_sources, fresh_sources, recall_of
 from recsys_cli.training.impressions import actions_to_learn, spec_of
 from recsys_cli.training.job import TrainingJob
@@ -83,7 +84,9 @@ def train(
     with _alone(job.work):
         for message in split.messages:
             job.progress.message(message)
-        return _run(job, resume, taken)
+        with job.progress.step("training", total=1.0) as bar:
+            job.expected = Expected.of_store(job.store, bar)
+            return _run(job, resume, taken)
 
 
 @contextmanager
