@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
 
 
@@ -35,6 +36,8 @@ class TerminalProgress(Progress):
 
         self._console = console(stderr=True)
         self._live = None
+        self._steps = 0
+        self._lock = threading.Lock()
         self._said: set[str] = set()
 
     @contextlib.contextmanager
@@ -42,22 +45,18 @@ class TerminalProgress(Progress):
         if not sys.stderr.isatty():
             yield Step()
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
-        outermost = self._live is None
-        if outermost:
-            self._live = Bars(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=self._console,
-                transient=True,
-            )
-            self._live.start()
-        bars = self._live
+        with self._lock:  # steps may run side by side
+            self._steps += 1
+            if self._live is None:
+                self._live = Bars(
+                    SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+                    TimeElapsedColumn(), console=self._console, transient=True,
+                )
+                self._live.start()
+            bars = self._live
         task = bars.add_task(name, total=total)
 
         class _Bar(Step):
@@ -71,9 +70,11 @@ class TerminalProgress(Progress):
             yield _Bar()
         finally:
             bars.remove_task(task)
-            if outermost:
-                bars.stop()
-                self._live = None
+            with self._lock:
+                self._steps -= 1
+                if not self._steps:
+                    bars.stop()
+                    self._live = None
 
     def message(self, text: str) -> None:
         if text in self._said:  # a source is fitted on several windows, and says the same of each

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 128
 """Users asked for at once."""
+KEPT_BYTES = 512 * 2**20
+"""Memory that answers which are wanted a second time may take; those beyond it are asked for again."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +100,50 @@ def moments_between(times: np.ndarray, start: int, end: int, count: int) -> list
     return list(pairwise(edges))
 
 
+Asked = tuple[slice, Query, Candidates]
+"""The places of some users, the query, the candidates."""
+
+
+class Kept:
+    """Answers of requests that are wanted a second time of the same sources, within KEPT_BYTES."""
+
+    def __init__(self):
+        self._answers: dict[tuple[int, int], Asked] = {}
+        self._moments: list[Moment] = []  # held, so that no other has the same id
+        self._bytes = 0
+
+    def get(self, moment: Moment, start: int) -> Asked | None:
+        return self._answers.get((id(moment), start))
+
+    def put(self, moment: Moment, start: int, answer: Asked) -> None:
+        self._bytes += sum(scores.nbytes for scores in answer[2].scores.values())
+        if self._bytes <= KEPT_BYTES:
+            self._moments.append(moment)
+            self._answers[id(moment), start] = answer
+
+
 def ask(
-    bundle: Bundle, config: PipelineConfig, moment: Moment, seed: int, threads: int = 1
-) -> Iterator[tuple[slice, Query, Candidates]]:
-    """The hydrated candidates of a moment's users, batch by batch: (their places, the query, the candidates)."""
+    bundle: Bundle, config: PipelineConfig, moment: Moment, seed: int, threads: int = 1, kept: Kept | None = None
+) -> Iterator[Asked]:
+    """The hydrated candidates of a moment's users, batch by batch.
+
+    kept: where answers are looked up and kept; only for bundles of the same sources.
+    """
     stages = build_pipeline(config, bundle, Order(FUSION, FUSION)).gathering
 
-    def one(start: int) -> tuple[slice, Query, Candidates]:
+    def one(start: int) -> Asked:
+        found = None if kept is None else kept.get(moment, start)
+        if found is not None:
+            return found
         rows = slice(start, min(start + AT_ONCE, len(moment.users)))
         query = Query(
             users=moment.users[rows], size=config.slate_size, bundle=bundle, state=moment.state,
             snapshot=moment.snapshot, context=Context(now=moment.state.now), seed=seed,
         )
-        return rows, query, Runner(query).run(stages)
+        answer = rows, query, Runner(query).run(stages)
+        if kept is not None:
+            kept.put(moment, start, answer)
+        return answer
 
     starts = range(0, len(moment.users), AT_ONCE)
     with one_blas_thread():
@@ -123,18 +156,18 @@ def ask(
 
 def request_rows(
     bundle: Bundle, config: PipelineConfig, moments: Sequence[Moment], names: tuple[str, ...], *, most: int, seed: int,
-    threads: int = 1,
+    threads: int = 1, kept: Kept | None = None,
 ) -> RequestRows:
     """Rows of the candidates at these moments: all that was taken, and of the rest as many a request as `most` rows
     allow, drawn evenly and weighted by the inverse of their share.
 
-    names: features, of the request (`request_features`) or of the bundle's spec.
+    names: features, of the request (`request_features`) or of the bundle's spec. kept: see `ask`.
     """
     requests = sum(len(moment.users) for moment in moments)
     room = max(most // max(requests, 1), 1)
     parts, number, proposed = [], 0, 0
     for index, moment in enumerate(moments):
-        for rows, query, found in ask(bundle, config, moment, seed, threads):
+        for rows, query, found in ask(bundle, config, moment, seed, threads, kept):
             rng = np.random.default_rng([seed, index, rows.start])
             wanted = moment.take(np.arange(rows.start, rows.stop)).wanted
             taken = wanted.contains(np.arange(len(wanted)), found.items) & found.filled

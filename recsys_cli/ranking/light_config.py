@@ -25,5 +25,5 @@ class LightRankerConfig(Section):
     distil: bool = False
     """Learn which candidates the heavy ranker places among a user's best 100 instead, from what the sources propose to
     some users before the test window."""
-    measured_users: NonNegativeInt = 200
+    measured_users: NonNegativeInt = 50
     """Users on whom training measures how much of the heavy ranker's best the light ranker's cut keeps; 0 for none."""

@@ -61,7 +61,7 @@ def fit_heavy(
         raise DataError("training and validation rows have different features", "build both tables in the same way")
     for table in (train, valid):
         check_finite(table.values, table.names)
-    train = _latest(train, config.max_rows)
+    train = latest_rows(train, config.max_rows)
     tasks, dropped = choose_tasks(config, train)
     if not tasks:
         raise DataError(
@@ -96,7 +96,8 @@ def fit_heavy(
     return ranker
 
 
-def _latest(table: FeatureTable, rows: int) -> FeatureTable:
+def latest_rows(table: FeatureTable, rows: int) -> FeatureTable:
+    """At most so many rows, the latest, in their order."""
     if len(table) <= rows:
         return table
     keep = np.sort(np.argsort(table.time, kind="stable")[len(table) - rows :])

@@ -82,6 +82,10 @@ class Retriever:
         """What the data lacks for this source, as "needs follows"; None where it can work."""
         return None
 
+    def begin_from(self, earlier: Retriever) -> None:
+        """Let the next `fit` go on from what a source of the same settings learned on an earlier part of the same
+        data; what learns in one go takes no notice."""
+
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         """Learn from the window.
 

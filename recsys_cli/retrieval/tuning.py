@@ -39,7 +39,8 @@ class TuningConfig(Section):
     """Whether weights of histories and what else a source's family says to try are chosen there; without it "auto"
     weighs histories evenly."""
     budget_seconds: NonNegativeFloat = 30.0
-    """Time for trying other settings of the sources, over all of them; their histories' weights are always chosen."""
+    """Processor time for trying other settings of the sources, over all of them; their histories' weights are always
+    chosen."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,16 @@ def ahead(alternative: np.ndarray, usual: np.ndarray) -> bool:
 
 
 def choose_history_weighting(
-    source: Retriever, state: State, users: np.ndarray, wanted: Ragged, k: int = 10, *, ordered: bool = True
+    source: Retriever, state: State, users: np.ndarray, wanted: Ragged, k: int = 10, *, ordered: bool = True,
+    usual: np.ndarray | None = None,
 ) -> tuple[RetrieverConfig, dict[str, float]]:
     """The settings of a fitted source with "auto" of its `history_weighting` settled, and NDCG@k of what was tried.
 
     state: as of the moment after which the items wanted (one row a user of `users` int32[U]) were turned to; neither
     may be known to the fit. ordered: whether the rows have an order; where they have none all of a history is equally
     near. Uniform stays unless another is ahead by more than noise; then the best does. A source
-    whose settings leave nothing open is returned as it is, with no figures.
+    whose settings leave nothing open is returned as it is, with no figures. usual: NDCG@k of the source as it is, which
+    "auto" weighs evenly, where it is known already.
     """
     weighting = _open_weighting(source.config)
     if weighting is None:
@@ -96,11 +99,14 @@ def choose_history_weighting(
 
     def best(options: dict[str, RecencyWeighting]) -> RecencyWeighting:
         """The first of them unless another is ahead."""
-        measured = {name: question.ndcg(source.reweighted(option)) for name, option in options.items()}
+        measured = {
+            name: usual if option.uniform and usual is not None else question.ndcg(source.reweighted(option))
+            for name, option in options.items()
+        }
         figures.update({name: float(each.mean()) if len(each) else 0.0 for name, each in measured.items()})
-        usual, *others = options
-        leading = [name for name in others if ahead(measured[name], measured[usual])]
-        return options[max(leading, key=figures.__getitem__, default=usual)]
+        first, *others = options
+        leading = [name for name in others if ahead(measured[name], measured[first])]
+        return options[max(leading, key=figures.__getitem__, default=first)]
 
     if weighting.kind == "auto":
         recencies = _recencies(weighting, state, question.users)
@@ -175,26 +181,27 @@ def tune_source(
     `Retriever.alternatives` gives them. The given settings are always measured; an alternative is begun only while the
     time it should take, as the dearest so far took, fits the budget. Returns the settings and, as JSON, what was
     tried: {"settings": what differs from the given ones, "ndcg": mean or None where time ran out before, "gain": its
-    mean difference, "error": the standard error of that, "seconds": to fit and ask}, the given ones first.
+    mean difference, "error": the standard error of that, "seconds": of the processor, to fit and ask}, the given
+    ones first.
     """
-    question, began = Question.of(state, users, wanted, k), time.perf_counter()
+    question, began = Question.of(state, users, wanted, k), time.process_time()
     usual, dearest = np.zeros(0), 0.0
     best, best_ndcg, tried = config, -1.0, []
     for option in (config, *alternatives):
         entry = {"settings": _changed(config, option), "ndcg": None}
         tried.append(entry)
-        start = time.perf_counter()
+        start = time.process_time()
         if len(tried) > 1 and start - began + dearest > budget_seconds:
             continue
         each = question.ndcg(make(option))
-        dearest = max(dearest, time.perf_counter() - start)
+        dearest = max(dearest, time.process_time() - start)
         usual = each if len(tried) == 1 else usual
         gain = each - usual
         error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else 0.0
         mean = float(each.mean()) if len(each) else 0.0
         entry |= {
             "ndcg": mean, "gain": float(gain.mean()) if len(gain) else 0.0, "error": error,
-            "seconds": round(time.perf_counter() - start, 3),
+            "seconds": round(time.process_time() - start, 3),
         }  # fmt: skip
         if len(tried) == 1 or (mean > best_ndcg and ahead(each, usual)):
             best, best_ndcg = option, mean

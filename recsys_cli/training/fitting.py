@@ -31,8 +31,14 @@ def blank_sources(job: TrainingJob) -> dict[str, Retriever]:
     return {name: SOURCES[config.kind](settle_seen(config, job.allows_seen)) for name, config in enabled.items()}
 
 
-def fit_sources(job: TrainingJob, sources: dict[str, Retriever], window: Window, folder: str) -> dict[str, Retriever]:
-    """Fresh copies of the sources, fitted on the window or restored from their checkpoints."""
+def fit_sources(
+    job: TrainingJob, sources: dict[str, Retriever], window: Window, folder: str,
+    earlier: dict[str, Retriever] | None = None,
+) -> dict[str, Retriever]:
+    """Fresh copies of the sources, fitted on the window or restored from their checkpoints.
+
+    earlier: the same sources fitted on an earlier part of the data, from which networks go on.
+    """
     fitted = {}
     with job.progress.step("sources", total=len(sources)) as bar:
         for name, blank in sources.items():
@@ -41,7 +47,10 @@ def fit_sources(job: TrainingJob, sources: dict[str, Retriever], window: Window,
             if lack is not None:
                 job.note(f"source {name} steps aside: {lack}")
             else:
-                fitted[name] = fit_one(job, name, type(blank)(blank.config), window, folder)
+                fresh = type(blank)(blank.config)
+                if earlier is not None and name in earlier and earlier[name].config == blank.config:
+                    fresh.begin_from(earlier[name])
+                fitted[name] = fit_one(job, name, fresh, window, folder)
             bar.advance()
     return fitted
 
@@ -73,7 +82,7 @@ def fresh_sources(
         return early
     with job.step("sources up to the validation window"):
         window = job.window(job.lesson.dataset.log, job.lesson.windows.validation_start)
-        return fit_sources(job, sources, window, "validation")
+        return fit_sources(job, sources, window, "validation", early)
 
 
 def recall_of(job: TrainingJob, sources: dict[str, Retriever], window: Window) -> dict[str, float]:

@@ -13,7 +13,7 @@ from recsys_cli.features.define import create_spec
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.ranking.serving.quantise import int8_loss, scaling_rows
-from recsys_cli.ranking.trainer import fit_heavy
+from recsys_cli.ranking.trainer import choose_tasks, fit_heavy, latest_rows
 from recsys_cli.ranking.trees.baseline import fit_baseline
 
 if TYPE_CHECKING:
@@ -104,16 +104,23 @@ def fit_heavy_ranker(job: TrainingJob, train_table: FeatureTable, valid_table: F
     return heavy
 
 
+def heads_of(job: TrainingJob, train_table: FeatureTable) -> tuple[str, ...]:
+    """The actions that the heavy ranker will have heads for."""
+    config = job.settings.ranking.heavy
+    return choose_tasks(config, latest_rows(train_table, config.max_rows))[0]
+
+
 def fit_baseline_ranker(
-    job: TrainingJob, heavy, train_table: FeatureTable, valid_table: FeatureTable
+    job: TrainingJob, heads: tuple[str, ...], train_table: FeatureTable, valid_table: FeatureTable
 ) -> TreeRanker | None:
     """Quick trees on the heavy ranker's rows, for reports to compare it with; None where it is itself of trees."""
     config = job.settings.ranking.baseline
-    if not config.enabled or heavy.config.kind == "lightgbm":
+    if not config.enabled or job.settings.ranking.heavy.kind == "lightgbm":
         return None
-    baseline = fit_baseline(
-        config, train_table, valid_table, heavy.tasks, seed=job.settings.seed, progress=job.progress,
-        threads=job.settings.threads,
-    )
+    with job.step("baseline"):
+        baseline = fit_baseline(
+            config, train_table, valid_table, heads, seed=job.settings.seed, progress=job.progress,
+            threads=job.threads,
+        )
     job.metrics["baseline"] = baseline.metrics
     return baseline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from recsys_cli.retrieval.base import Window
 from recsys_cli.safety.models import SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
+from recsys_cli.training.expected import Expected
 
 
 @dataclass
@@ -52,6 +53,8 @@ class TrainingJob:
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, dict] = field(default_factory=dict)
     safety: SafetyModels = field(default_factory=SafetyModels)
+    expected: Expected | None = None
+    """tells how far the training is, where somebody watches"""
     scaled_on: FeatureTable | None = None
     """training rows that the int8 form is scaled on"""
 
@@ -81,7 +84,7 @@ class TrainingJob:
     @contextmanager
     def step(self, name: str):
         start = time.perf_counter()
-        with self.trace.timed("train.step", step=name):
+        with self.trace.timed("train.step", step=name), self.expected.step(name) if self.expected else nullcontext():
             yield
         self.durations[name] = round(time.perf_counter() - start, 3)
 

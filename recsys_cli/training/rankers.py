@@ -3,15 +3,18 @@ order, and once more with what the test window tells."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recsys_cli.pipeline.request_rows import RequestRows, joined
+from recsys_cli.pipeline.requests import Kept
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.training import requests
 from recsys_cli.training.bundles import Rankers, draft_bundle
-from recsys_cli.training.folds import crosswise, rows_of_side
-from recsys_cli.training.impressions import actions_to_learn, fit_baseline_ranker, fit_heavy_ranker, tables_of
+from recsys_cli.training.folds import crosswise, evenly, rows_of_side
+from recsys_cli.training.impressions import actions_to_learn, fit_baseline_ranker, fit_heavy_ranker, heads_of, tables_of
 
 if TYPE_CHECKING:
     from recsys_cli.features.spec import FeatureSpec
@@ -34,25 +37,53 @@ def rankers_in_time(
         learn, judge = requests.draft(job, job.lesson, bundle)
         rows = requests.rows_of(job, bundle, learn)
         _count(job, rows, sum(len(moment.users) for moment in learn))
-    rankers = rankers_of(job, bundle, rows)
-    if actions_to_learn(job):
-        with job.step("training table"):
-            train_table, valid_table = tables_of(job, spec, early)
-        with job.step("heavy ranker"):
-            rankers.heavy = fit_heavy_ranker(job, train_table, valid_table)
-        with job.step("baseline"):
-            rankers.baseline = fit_baseline_ranker(job, rankers.heavy, train_table, valid_table)
+    rankers = _rankers_side_by_side(job, spec, early, bundle, rows)
     with job.step("order"), job.progress.step("order of the lists"):
         judged = draft_bundle(job, spec, fresh)
         served = rankers.serving(judged)
-        rankers.order, job.metrics["order"] = requests.choose_order(job, [(served, moment) for moment in judge])
-    if job.refit:  # what was chosen by may be learned from now
-        rows = joined(rows, requests.rows_of(job, judged, judge))
+        kept = Kept()
+        rankers.order, job.metrics["order"] = requests.choose_order(job, [(served, m) for m in judge], kept)
+        if job.refit and rankers.order.of_requests:  # what was chosen by may be learned from now
+            rows = joined(rows, requests.rows_of(job, judged, judge, kept=kept))
     return rankers, rows
+
+
+def _rankers_side_by_side(
+    job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever], bundle: Bundle, rows: RequestRows
+) -> Rankers:
+    """The rankers of requests and those of impressions: trees on one thread beside a network on another, where there
+    are two, since neither gains by a second thread of its own."""
+    with ThreadPoolExecutor(1) as aside:
+
+        def begun(function: Callable, *arguments) -> Future:
+            if job.threads > 1:
+                return aside.submit(function, *arguments)
+            done: Future = Future()
+            done.set_result(function(*arguments))
+            return done
+
+        of_requests, heavy, baseline = begun(_fitted, job, bundle, rows), None, None
+        if actions_to_learn(job):
+            with job.step("training table"):
+                train_table, valid_table = tables_of(job, spec, early)
+            if heads := heads_of(job, train_table):
+                baseline = begun(fit_baseline_ranker, job, heads, train_table, valid_table)
+            with job.step("heavy ranker"):
+                heavy = fit_heavy_ranker(job, train_table, valid_table)
+        rankers = of_requests.result()
+        rankers.heavy, rankers.baseline = heavy, None if baseline is None else baseline.result()
+    _tell(job, rankers)
+    return rankers
 
 
 def rankers_of(job: TrainingJob, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
     """The rankers that learn from requests, of these those that `order` needs (all where none is chosen yet)."""
+    rankers = _fitted(job, bundle, rows, order)
+    _tell(job, rankers, order)
+    return rankers
+
+
+def _fitted(job: TrainingJob, bundle: Bundle, rows: RequestRows, order: Order | None = None) -> Rankers:
     light = relevance = None
     fusion = learn_fusion(rows, bundle.proposing)
     rows = with_fusion(rows, fusion)
@@ -62,12 +93,15 @@ def rankers_of(job: TrainingJob, bundle: Bundle, rows: RequestRows, order: Order
     if order is None or order.related:
         with job.step("relevance ranker"):
             relevance = requests.fit_relevance_ranker(job, rows)
-    if order is None and relevance is None and job.settings.ranking.relevance.enabled:
-        job.note("no relevance ranker: too little of what the sources proposed was taken")
-    if light is not None:
-        of = {"taken among what was proposed": {"train_roc_auc": light.auc}}
-        job.metrics["light"] = job.metrics.get("light", {}) | of
     return Rankers(light, relevance, fusion)
+
+
+def _tell(job: TrainingJob, rankers: Rankers, order: Order | None = None) -> None:
+    if order is None and rankers.relevance is None and job.settings.ranking.relevance.enabled:
+        job.note("no relevance ranker: too little of what the sources proposed was taken")
+    if rankers.light is not None:
+        of = {"taken among what was proposed": {"train_roc_auc": rankers.light.auc}}
+        job.metrics["light"] = job.metrics.get("light", {}) | of
 
 
 def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever]) -> Rankers:
@@ -83,7 +117,7 @@ def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retr
         for side in (0, 1):
             half = rankers_of(job, folds[0].bundle, rows_of_side(folds, 1 - side))
             for fold in folds:
-                places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
+                places = evenly(fold.side(side), requests.CHOICE_USERS // len(folds))
                 judge.append((half.serving(fold.bundle), fold.moment.take(places)))
     with job.step("order"), job.progress.step("order of the lists"):
         order, job.metrics["order"] = requests.choose_order(job, judge)

@@ -25,7 +25,7 @@ from recsys_cli.pipeline.choose import (
 from recsys_cli.pipeline.order import FUSION, Order
 from recsys_cli.pipeline.request_features import request_feature_names
 from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
-from recsys_cli.pipeline.requests import Moment, moment_of, moments_between, request_rows
+from recsys_cli.pipeline.requests import Kept, Moment, moment_of, moments_between, request_rows
 from recsys_cli.ranking.light import LightRanker, fit_linear
 from recsys_cli.ranking.relevance import fit_relevance
 from recsys_cli.replay import replayed
@@ -124,16 +124,18 @@ def later_rows(job: TrainingJob, bundle: Bundle) -> RequestRows:
 
 
 def rows_of(
-    job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1, names: tuple[str, ...] | None = None
+    job: TrainingJob, bundle: Bundle, moments: list[Moment], share: int = 1, names: tuple[str, ...] | None = None,
+    kept: Kept | None = None,
 ) -> RequestRows:
     """Rows of the candidates at these moments, with all features that a ranker of requests may use, or with `names`.
 
-    share: by what the number of rows is divided.
+    share: by what the number of rows is divided. kept: answers that were asked for already.
     """
     config = job.settings.ranking.relevance
     return request_rows(
         bundle, job.settings.pipeline, moments, names or feature_names(job, bundle),
         most=max(2 * config.max_rows // (share + 1), 1), seed=job.settings.seed, threads=job.threads,
+        kept=kept,
     )
 
 
@@ -175,11 +177,13 @@ def fit_relevance_ranker(job: TrainingJob, rows: RequestRows) -> TreeRanker | No
     return fit_relevance(config, rows.table, seed=job.settings.seed, progress=job.progress, threads=job.threads)
 
 
-def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[Order, dict]:
+def choose_order(
+    job: TrainingJob, judge: list[tuple[Bundle, Moment]], kept: Kept | None = None
+) -> tuple[Order, dict]:
     """The order that pays, and the account of it; what nothing can be found by falls back to the fusion, said.
 
     judge: requests with the bundle that each is asked of; what it holds may know nothing of the answers. A user who is
-    asked for several times counts once.
+    asked for several times counts once. kept: where the answers are kept.
     """
     settings, lesson = job.settings, job.lesson
     measured, known, caps, asked = {}, [], [], []
@@ -187,7 +191,7 @@ def choose_order(job: TrainingJob, judge: list[tuple[Bundle, Moment]]) -> tuple[
     for bundle, moment in judge:
         if not len(moment.users):
             continue
-        lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads)
+        lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads, kept)
         criterion = ndcg_criterion(moment)
         by_propensity = propensity_criterion(lesson, moment, lists.items[FUSION])
         if by_propensity is not None:

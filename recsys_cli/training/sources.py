@@ -134,12 +134,14 @@ def _tell_of_the_silent(job: TrainingJob, sources: dict[str, Retriever]) -> None
 
 def without_weak(
     job: TrainingJob, fitted: dict[str, Retriever], window: Window, answers: Answers
-) -> dict[str, Retriever]:
-    """The sources without those that are left to the data and find next to nothing of what people turned to."""
+) -> tuple[dict[str, Retriever], dict[str, np.ndarray]]:
+    """The sources without those that are left to the data and find next to nothing of what people turned to; and
+    float64[U] NDCG@10 of everyone's list by each."""
     if not len(answers.users):
-        return fitted
+        return fitted, {}
     question = Question.of(window.state, answers.users, answers.wanted, 10)
-    figures = {name: float(question.ndcg(source).mean()) for name, source in fitted.items()}
+    each = {name: question.ndcg(source) for name, source in fitted.items()}
+    figures = {name: float(found.mean()) for name, found in each.items()}
     best = max(figures.values())
     out = {}
     for name, source in fitted.items():
@@ -147,15 +149,16 @@ def without_weak(
             job.note(f"source {name} is dropped: its list has NDCG@10 {figures[name]:.4f}, the best one {best:.4f}")
         else:
             out[name] = source
-    return out
+    return out, each
 
 
 def tune(
-    job: TrainingJob, fitted: dict[str, Retriever], window: Window, answers: Answers
+    job: TrainingJob, fitted: dict[str, Retriever], window: Window, answers: Answers, usual: dict[str, np.ndarray]
 ) -> dict[str, RetrieverConfig]:
     """Source → its settings with the weights of histories and what else was found better on the ranker's window.
 
-    What was chosen is kept under the artifacts for the same data, windows and settings.
+    usual: what `without_weak` found of each as it is. What was chosen is kept under the artifacts for the same data,
+    windows and settings.
     """
     config = job.settings.tuning
     if not config.enabled or not len(answers.users):
@@ -165,10 +168,10 @@ def tune(
     with job.progress.step("settings of sources", total=len(fitted)) as bar:
         for name, source in fitted.items():
             bar.describe(name)
-            start = time.perf_counter()
+            start = time.process_time()
             # in a feed co-occurrence is old news: other settings of such sources move nothing
-            found = _choose(source, window, answers, left if answers.unmet < MUCH else 0.0, job)
-            left = max(left - (time.perf_counter() - start), 0.0)
+            found = _choose(source, window, answers, left if answers.unmet < MUCH else 0.0, job, usual.get(name))
+            left = max(left - (time.process_time() - start), 0.0)
             _remember(job, source, found)
             out[name] = _config_of(source, found)
             if found.weightings or found.tried:
@@ -204,9 +207,11 @@ def _changed(before: RetrieverConfig, after: RetrieverConfig) -> dict:
     return {name: value for name, value in now.items() if value != was[name]}
 
 
-def _choose(source: Retriever, window: Window, answers: Answers, budget: float, job: TrainingJob) -> Chosen:
+def _choose(
+    source: Retriever, window: Window, answers: Answers, budget: float, job: TrainingJob, usual: np.ndarray | None
+) -> Chosen:
     config, weightings = choose_history_weighting(
-        source, window.state, answers.users, answers.wanted, ordered=job.whole.manifest.has_order
+        source, window.state, answers.users, answers.wanted, ordered=job.whole.manifest.has_order, usual=usual
     )
     given = _changed(type(source.config)(), source.config)
     options, tried = type(source).alternatives(config), []
@@ -215,10 +220,15 @@ def _choose(source: Retriever, window: Window, answers: Answers, budget: float, 
     if alternatives and budget > 0:
 
         def make(option: RetrieverConfig) -> Retriever:
+            if option == source.config:
+                return source
+            if option == config and weighting is not None:  # fitted already, whatever the weights of histories
+                return source.reweighted(weighting)
             fresh = type(source)(option)
             fresh.fit(window, job.progress)
             return fresh
 
+        weighting = getattr(config, "history_weighting", None)
         config, tried = tune_source(
             make, config, alternatives, window.state, answers.users, answers.wanted, budget
         )

@@ -27,6 +27,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import publish_bundle
+from recsys_cli.training.expected import Expected
 from recsys_cli.training.fitting import as_settled, blank_sources, fit_sources, fresh_sources, recall_of
 from recsys_cli.training.impressions import actions_to_learn, spec_of
 from recsys_cli.training.job import TrainingJob
@@ -83,7 +84,9 @@ def train(
     with _alone(job.work):
         for message in split.messages:
             job.progress.message(message)
-        return _run(job, resume, taken)
+        with job.progress.step("training", total=1.0) as bar:
+            job.expected = Expected.of_store(job.store, bar)
+            return _run(job, resume, taken)
 
 
 @contextmanager
@@ -133,15 +136,16 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
     spec = spec_of(job, early)
     if job.warm is not None:
         job.warm = replace(job.warm, now=category_names(spec, job.dataset.catalogue.names))
-    learned, late = None, None
+    learned, late, latest = None, None, early
     if job.unordered and not actions_to_learn(job):
         rankers = rankers_crosswise(job, spec, early)
     else:
-        rankers, learned = rankers_in_time(job, spec, early, fresh_sources(job, sources, early, answers))
+        latest = fresh_sources(job, sources, early, answers)
+        rankers, learned = rankers_in_time(job, spec, early, latest)
     if not job.final:
         with job.step("sources on everything before the test window"):
             window = job.window(job.dataset.log, job.windows.test_start)
-            late = fit_sources(job, sources, window, "checkpoints")
+            late = latest = fit_sources(job, sources, window, "checkpoints", latest)
         with job.step("bundle that is measured"):
             publish_bundle(job, spec, late, rankers, job.dataset if job.refit else job.whole,
                            "measured" if job.refit else "bundle")
@@ -150,7 +154,8 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
             rankers = learned_again(job, spec, late, rankers, learned)
         with job.step("sources on everything"):
             log = job.whole.log
-            served = fit_sources(job, sources, job.window(log, int(log.time[-1]) + 1, everybody=True), "served")
+            everything = job.window(log, int(log.time[-1]) + 1, everybody=True)
+            served = fit_sources(job, sources, everything, "served", latest)
         with job.step("bundle that is served"):
             publish_bundle(job, spec, served, rankers, job.whole, "bundle")
     job.durations["total"] = round(time.perf_counter() - started, 3)
@@ -172,8 +177,8 @@ def _early_sources(
         if not early:
             raise DataError("no candidate source can work on this data", "enable others under `retrieval`")
     with job.step("settings of sources"):
-        early = choice.without_weak(job, early, window, answers)
-        found = choice.tune(job, {n: s for n, s in early.items() if n not in settled}, window, answers)
+        early, figures = choice.without_weak(job, early, window, answers)
+        found = choice.tune(job, {n: s for n, s in early.items() if n not in settled}, window, answers, figures)
     with job.step("sources on the history window as settled"):
         return {n: as_settled(job, n, early[n], found.get(n), window) for n in sources if n in early}
 

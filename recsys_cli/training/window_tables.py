@@ -50,7 +50,7 @@ def window_tables(settings: Settings, dataset: Dataset, progress: Progress | Non
         early = fit_sources(job, sources, job.window(dataset.log, windows.history_end), "history")
         spec = spec_of(job, early)
         train, valid = tables_of(job, spec, early)
-        late = fit_sources(job, sources, job.window(dataset.log, windows.test_start), "checkpoints")
+        late = fit_sources(job, sources, job.window(dataset.log, windows.test_start), "checkpoints", early)
     test = dataset.log.window(windows.test_start, windows.end)
     return WindowTables(train, valid, _rows(job, dataset, spec, late, test, windows.test_start), test)
 

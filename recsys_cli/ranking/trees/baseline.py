@@ -27,7 +27,8 @@ def fit_baseline(
     """
     started = time.perf_counter()
     train = train.take(slice(max(len(train) - config.max_rows, 0), None))
-    trees = LightGbmConfig(**config.model_dump(include={"rounds", "learning_rate", "patience"}), dwell=False)
+    given = config.model_dump(include={"rounds", "learning_rate", "patience", "feature_share"})
+    trees = LightGbmConfig(**given, dwell=False)
     settings = tree_settings(trees, threads) | {"objective": "binary", "metric": "auc"}
     known = tuple(t for t in tasks if 0 < train.labels[t].sum() < len(train))
     binned, models = Binned(), {}

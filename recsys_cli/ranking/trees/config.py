@@ -65,5 +65,7 @@ class BaselineConfig(Section):
     """Weight of each tree."""
     patience: PositiveInt = 10
     """Trees without a better validation figure before an action's stop."""
+    feature_share: float = Field(0.2, gt=0, le=1)
+    """Share of the features that a tree may use."""
     max_rows: PositiveInt = 200_000
     """Training rows used at most, the latest ones."""

@@ -47,12 +47,17 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
         super().__init__(config)
         self._arrays: dict[str, np.ndarray] = {}
         self._meta: dict = {}
+        self._earlier: TwoTower | None = None
         self._inputs = np.zeros((0, config.dim), np.float32)
         self._profiles = np.zeros((0, config.dim), np.float32)
         self.index = ItemIndex(self._inputs, np.zeros(0, bool), config.max_age_days)
 
+    def begin_from(self, earlier: TwoTower) -> None:
+        self._earlier = earlier
+
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         from recsys_cli.retrieval.embeddings.two_tower_trainer import Examples, TowerTrainer
+        from recsys_cli.retrieval.epochs import digest
 
         catalogue = window.catalogue
         users, items, times = window.interactions
@@ -67,8 +72,16 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
             item_tokens.rows, user_tokens.rows, np.flatnonzero(candidates),
         )
         with torch_threads(1):
-            trainer.run(progress, resume, self._key(window))
+            earlier, fresh = self._earlier, slice(None)
+            if earlier is not None:
+                fresh = _not_learned(earlier._meta, users, items, times)
+            again = earlier is not None and trainer.begin_from(earlier._arrays, fresh)
+            trainer.run(progress, resume, f"{self._key(window)} {again}")
         self._export(trainer, item_tokens, user_tokens)
+        until = int(times[len(times) - len(trainer.held_rows)]) if len(trainer.held_rows) else window.end
+        before = times < until
+        learned = digest(users[before], items[before], times[before])
+        self._meta |= {"until": until, "learned": learned}
 
     def _key(self, window: Window) -> str:
         """Names what is being fitted: progress of anything else is not taken up."""
@@ -182,6 +195,16 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
         known = Ragged.group(rows.rows[held], rows.values[held], len(rows))
         shares = self.config.history_weighting.shares(known.rows, behind[held], None, len(rows))
         return self._user_tower(known, shares, self._profile(np.full(len(rows), -1)))
+
+
+def _not_learned(meta: dict, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> slice:
+    """Which of the interactions, in order of time, came after those that an earlier fit learned from; all of them where
+    the earlier ones are others."""
+    from recsys_cli.retrieval.epochs import digest
+
+    first = int(np.searchsorted(times, meta["until"]))
+    same = digest(users[:first], items[:first], times[:first]) == meta["learned"]
+    return slice(first, None) if same else slice(None)
 
 
 def _known_rows(places: np.ndarray, n: int) -> np.ndarray:

@@ -25,6 +25,9 @@ class TwoTowerConfig(RetrieverConfig):
     """Cosines are divided by it before the softmax."""
     epochs: PositiveInt = 8
     """Passes over the interactions at most."""
+    epochs_again: PositiveInt = 1
+    """Passes over what is new where training goes on from what an earlier part of the data taught; nothing is held
+    out then, and the step size is smaller."""
     patience: PositiveInt = 1
     """Passes without a better recall on the held-out slice before training stops."""
     holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.05

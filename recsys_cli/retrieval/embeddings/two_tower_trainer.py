@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
 
 
+FEWEST_HELD = 50
+"""Interactions, with fewer of which none are held out."""
+RATE_AGAIN = 0.3
+"""Share of the step size with which training goes on from earlier weights: whole steps undo what these know."""
+LAYERS = ("item_in", "item_out", "user_in", "user_out")
+
+
 class Towers(nn.Module):
     """x_i = id + Σ tokens, v_i = unit(x_i + MLP(x_i)); u = unit(h + p + MLP([h, p])) with h the decayed mean of
     x over the history and p = id + Σ tokens of the user. Row 0 of an id table stands for anybody unknown."""
@@ -90,17 +97,53 @@ class TowerTrainer:
             torch.manual_seed(seed)
             item_rows, user_rows = int(item_row.max(initial=0)) + 1, int(user_row.max(initial=0)) + 1
             self.model = Towers(config, item_rows, item_tokens, user_rows, user_tokens)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
-        rows = np.argsort(examples.time, kind="stable")
-        held = int(len(rows) * config.holdout)
-        held = held if held >= 50 else 0
-        self.train_rows, self.held_rows = np.sort(rows[: len(rows) - held]), rows[len(rows) - held :]
-        counts = np.bincount(examples.item[self.train_rows], minlength=len(item_row))
-        self.batch = min(config.batch_size, max(len(self.train_rows), 1))
-        self.correction = torch.from_numpy(log_q(counts, self.batch, config.uniform_negatives))
+        self._set_rate(config.learning_rate)
+        self._hold_out(config.holdout)
         self.touched = Ragged.group(examples.user, examples.item, len(user_row)).sorted_rows()
         self.epoch, self.step, self.best, self.best_epoch = 0, 0, -1.0, 0
+        self.epochs = config.epochs
         self.best_state = self._weights()
+
+    def _set_rate(self, rate: float) -> None:
+        self.rate = rate
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=rate)
+
+    def _hold_out(self, share: float) -> None:
+        rows = np.argsort(self.examples.time, kind="stable")
+        held = int(len(rows) * share)
+        held = held if held >= FEWEST_HELD else 0
+        self.train_rows, self.held_rows = np.sort(rows[: len(rows) - held]), rows[len(rows) - held :]
+        counts = np.bincount(self.examples.item[self.train_rows], minlength=len(self.item_row))
+        self.batch = min(self.config.batch_size, max(len(self.train_rows), 1))
+        self.correction = torch.from_numpy(log_q(counts, self.batch, self.config.uniform_negatives))
+
+    def begin_from(self, arrays: dict[str, np.ndarray], fresh: slice) -> bool:
+        """Take up the weights that `TwoTower` exported after an earlier fit, to learn from interactions that it had
+        not (fresh: which, in order of time); False where the catalogue or the settings were others, and nothing is
+        taken. Who or what was unknown then begins as the unknown do."""
+        model = self.model
+        tables = {name: getattr(model, name).weight for name in ("item_content", "user_content")}
+        tables |= {f"{n}.weight": getattr(model, n).weight for n in LAYERS}
+        tables |= {f"{n}.bias": getattr(model, n).bias for n in LAYERS}
+        if any(arrays[name].shape != tuple(tensor.shape) for name, tensor in tables.items()):
+            return False
+        sides = ("item", self.item_bags, self.item_row, "inputs"), ("user", self.user_bags, self.user_row, "profiles")
+        if any(len(arrays[whole]) != len(row) for _, _, row, whole in sides):
+            return False
+        with torch.no_grad():
+            for name, tensor in tables.items():
+                tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+            for side, bags, row, whole in sides:
+                own = arrays[whole] - bags.embed(np.asarray(arrays[f"{side}_content"]))
+                known = np.flatnonzero(row)
+                weight = getattr(model, f"{side}_id").weight
+                weight[0] = torch.from_numpy(np.array(arrays[f"unknown_{side}"]))
+                weight[torch.from_numpy(row[known])] = torch.from_numpy(own[known])
+        self.epochs = self.config.epochs_again
+        self._set_rate(self.config.learning_rate * RATE_AGAIN)
+        self._hold_out(0.0)
+        self.train_rows = np.sort(np.argsort(self.examples.time, kind="stable")[fresh])
+        return True
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """A copy of what serving needs, without the moments of the tables."""
@@ -110,9 +153,9 @@ class TowerTrainer:
         """Train to the end, going on from `resume` where it holds progress of the same `key`."""
         if resume is not None and resume.is_file():
             self._restore(resume, key)
-        with progress.step("two towers", self.config.epochs) as step:
+        with progress.step("two towers", self.epochs) as step:
             step.advance(self.epoch)
-            while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
+            while self.epoch < self.epochs and self.epoch - self.best_epoch < self.config.patience:
                 self._train_epoch()
                 self.epoch += 1
                 recall = self._recall() if len(self.held_rows) else float(self.epoch)
@@ -174,7 +217,7 @@ class TowerTrainer:
             self.optimiser.step()
             self.step += 1
             for table in self.model.tables:
-                table.update(self.config.learning_rate, self.step)
+                table.update(self.rate, self.step)
 
     def _mine(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """int64[len(rows), hard_negatives] items ranked high for each example that its user did not turn to."""
