@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
+
 from recsys_cli.errors import ConfigError, UsageError, did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS
 from recsys_cli.pipeline.bundle import Bundle
@@ -64,6 +66,15 @@ class Pipeline:
         """What the stages could not take as it was given."""
         return [note for stage in self.stages for note in stage.notes]
 
+    def require(self, *, adventure: float | None, served: np.ndarray | None) -> None:
+        """Raises UsageError where a request asks for what no stage here reads, or for what is out of bounds."""
+        if adventure is not None and not -1 <= adventure <= 1:
+            raise UsageError(f"adventure {adventure:g} is out of bounds", "from -1, familiar, to 1, adventurous")
+        for asked, value in (("adventure", adventure), ("served", served)):
+            if value is not None and not any(asked in stage.asks and not stage.aside for stage in self.stages):
+                hint = f"add one, as in pipeline.stages: {{{asked}: {{kind: {asked}}}}}"
+                raise UsageError(f"no stage of this pipeline reads {asked!r}", hint)
+
     def without(self, names: frozenset[str]) -> frozenset[str]:
         """The names of stages that a request leaves out; raises UsageError for one that is not here or is needed."""
         known = {stage.name: stage for stage in self.stages}
@@ -107,6 +118,9 @@ def build_pipeline(
             continue
         if name in added:
             stage.name = name
+            if lack := stage.prepare(bundle):
+                stage.aside = True
+                stage.notes = (*stage.notes, f"stage {name} steps aside: it {lack}")
         if isinstance(stage, Filter) and stage.again:
             setup.filters.append(stage)
     return Pipeline.of([stage for name in names if (stage := made[name]) is not None], setup.rules)

@@ -1,0 +1,125 @@
+"""Caps and distances within a slate, by any category of the items, kept together in one walk down the ranking."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.labels import check_attribute, labels_of, shares_of
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.rescale import chosen_first
+from recsys_cli.pipeline.stage import Selector, StageConfig
+from recsys_cli.retrieval.memo import PerState
+
+RESERVE = 10
+"""Further items put in order behind the slate."""
+
+
+class ConstraintsConfig(StageConfig):
+    """Caps and distances within a slate by author, topics, source and any category of the items, as media_type and
+    language."""
+
+    kind: Literal["constraints"] = "constraints"
+    max_count: dict[str, PositiveInt] = {}
+    """Attribute → items of a slate that may carry the same label, or twice its share of the catalogue where that is
+    more."""
+    max_share: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    """Attribute → share of a slate that may carry the same label (at least one item), or twice its share of the
+    catalogue where that is more."""
+    apart: dict[str, Annotated[int, Field(ge=2, le=1000)]] = {}
+    """Attribute → of so many items that follow each other no two carry the same label."""
+    adapt: bool = True
+    """Whether what makes up much of the catalogue may take up to twice its share of a slate; off: caps hold as
+    written."""
+
+
+class Constraints(Selector):
+    """Each slot goes to the first candidate that breaks no cap and no distance; where all break one, to the first
+    within the caps, and where none is, to the first: a slate is full even where they cannot hold."""
+
+    config_type = ConstraintsConfig
+    reads = ("utility",)
+
+    def __init__(self, config: ConstraintsConfig):
+        super().__init__(config)
+        self._named = tuple(dict.fromkeys((*config.max_count, *config.max_share, *config.apart)))
+        self._shares = PerState(lambda state: {a: shares_of(a, state.catalogue) for a in self._named})
+
+    def prepare(self, bundle) -> str | None:
+        place = f"pipeline.stages.{self.name}"
+        there = tuple(a for a in self._named if check_attribute(a, bundle.catalogue, place))
+        absent = [a for a in self._named if a not in there]
+        self._named = there
+        if absent and there:
+            self.notes = (f"stage {self.name} does without {', '.join(absent)}: the items have none",)
+        return f"needs items with {' or '.join(absent)}" if absent and not there else None
+
+    def enabled(self, query: Query) -> bool:
+        return bool(self._named)
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        length, config = query.size + RESERVE, self.config
+        columns, shares = {a: labels_of(a, query, candidates) for a in self._named}, self._shares(query.state)
+        most = {a: caps(shares[a], query.size, config, a) for a in self._named}
+        chosen = []
+        for row, slots in enumerate(map(np.flatnonzero, candidates.filled)):
+            rules = []
+            for attribute, labels in columns.items():
+                rules.append((*_places(labels[:, row, slots]), most[attribute], config.apart.get(attribute, 1)))
+            chosen.append(slots[walk(len(slots), min(length, len(slots)), rules)])
+        return chosen_first(candidates, chosen)
+
+
+def caps(shares: np.ndarray, size: int, config: ConstraintsConfig, attribute: str) -> np.ndarray | None:
+    """int64[labels + 1]: items of a slate of `size` that may carry each label; None without a cap."""
+    count, share = config.max_count.get(attribute), config.max_share.get(attribute)
+    if count is None and share is None:
+        return None
+    stated = min([size if count is None else count, size if share is None else max(1, int(share * size + 1e-9))])
+    usual = (2 * shares * size + 1e-9).astype(np.int64) if config.adapt else np.zeros(len(shares), np.int64)
+    return np.maximum(stated, usual)
+
+
+def _places(labels: np.ndarray) -> tuple[list[list[int]], dict[int, np.ndarray]]:
+    """(labels of each candidate, label → the candidates that carry it) of int32[T, n]."""
+    which, at = np.nonzero(labels >= 0)
+    codes = labels[which, at]
+    order = np.argsort(codes, kind="stable")
+    codes, at = codes[order], at[order]
+    first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]) if len(codes) else np.zeros(0, np.int64)
+    groups = dict(zip(codes[first].tolist(), np.split(at, first[1:]), strict=True)) if len(codes) else {}
+    rows = [[code for code in column if code >= 0] for column in labels.T.tolist()]
+    return rows, groups
+
+
+def walk(n: int, length: int, rules: list) -> np.ndarray:
+    """int64[length] places of n candidates in the order that the rules leave.
+
+    rules: (labels of each candidate, label → candidates, caps by label or None, least distance) of each attribute.
+    """
+    free, within = np.ones(n, bool), np.ones(n, bool)
+    near = np.zeros(n, np.int32)
+    """how many of the last items forbid a candidate for its distance"""
+    used = [dict.fromkeys(groups, 0) for _, groups, _, _ in rules]
+    out, leaving = np.empty(length, np.int64), {}
+    for slot in range(length):
+        for members in leaving.pop(slot, ()):
+            near[members] -= 1
+        allowed = within & (near == 0)
+        at = int(allowed.argmax())
+        if not allowed[at]:
+            at = int(within.argmax()) if within.any() else int(free.argmax())
+        out[slot] = at
+        free[at] = within[at] = False
+        for (labels, groups, most, apart), count in zip(rules, used, strict=True):
+            for code in labels[at]:
+                count[code] += 1
+                if most is not None and count[code] >= most[code]:
+                    within[groups[code]] = False
+                if apart > 1:
+                    near[groups[code]] += 1
+                    leaving.setdefault(slot + apart, []).append(groups[code])
+    return out
