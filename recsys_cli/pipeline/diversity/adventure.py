@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from recsys_cli.pipeline.candidates import Candidates
-from recsys_cli.pipeline.diversity.taste import taste, topic_shares
+from recsys_cli.pipeline.diversity.taste import taste
+from recsys_cli.pipeline.labels import TOPICS, labels_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
@@ -70,7 +71,7 @@ def familiarity(query: Query, candidates: Candidates) -> np.ndarray:
         return out
     own = taste(query.state, query.users, catalogue.n_topics)
     own /= np.maximum(own.max(axis=1, keepdims=True), 1e-12)
-    for row in range(len(items)):
-        held = topic_shares(catalogue.item_topics, catalogue.n_topics, items[row]) > 0
-        out[row] = np.maximum(out[row], np.where(held, own[row].astype(np.float32), 0).max(axis=1, initial=0))
-    return out
+    rows = np.arange(len(items))[:, None]
+    for code in labels_of(TOPICS, query, candidates):
+        out = np.maximum(out, np.where(code >= 0, own[rows, code], 0))
+    return out.astype(np.float32)

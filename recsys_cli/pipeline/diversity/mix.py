@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from recsys_cli.data.schema import HOUR
+from recsys_cli.data.state import State
 from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.pipeline.allocation import ANY, RESERVE, allot, in_shares
 from recsys_cli.pipeline.candidates import Candidates
@@ -15,6 +16,7 @@ from recsys_cli.pipeline.diversity.out_of_network import in_network
 from recsys_cli.pipeline.labels import AUTHOR, SOURCE, TOPICS, check_attribute
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector, StageConfig
+from recsys_cli.retrieval.memo import PerState
 
 NETWORK, FRESHNESS, SENTIMENT = "network", "freshness", "sentiment"
 LABELS = {
@@ -62,6 +64,10 @@ class Mix(Selector):
     before = "diversity"
     _names: tuple[str, ...] = ()
 
+    def __init__(self, config: MixConfig):
+        super().__init__(config)
+        self._own = PerState(own_shares)
+
     def prepare(self, bundle) -> str | None:
         catalogue, by = bundle.catalogue, self.config.by
         self._names = LABELS.get(by, ())
@@ -94,7 +100,8 @@ class Mix(Selector):
     def _targets(self, query: Query) -> np.ndarray:
         """float64[B, groups]"""
         if self.config.shares == "own":
-            return own_shares(query)
+            share = self._own(query.state)[query.users]
+            return np.stack([1 - share, share], axis=1)
         row = np.array([self.config.shares.get(name, 0.0) for name in self._names])
         return np.broadcast_to(row, (len(query), len(row)))
 
@@ -114,25 +121,22 @@ class Mix(Selector):
         return np.where(items >= 0, catalogue.item_codes[by][items], -1)
 
 
-def own_shares(query: Query) -> np.ndarray:
-    """float64[B, 2]: shares of out of network and in network among the interactions of each user's history, steadied
-    by those of all people of the batch's moment."""
-    state = query.state
+def own_shares(state: State) -> np.ndarray:
+    """float64[n_users + 1]: the share of in network among the interactions of each user, steadied by that of all
+    people; the last stands for somebody unknown."""
     author = state.catalogue.item_author[state.history.values]
-    users = state.history.rows
-    inside = _followed_pairs(state, users, author)
     counted = author >= 0
+    inside = _followed_pairs(state, state.history.rows, author)
     overall = float(inside[counted].mean()) if counted.any() else 0.5
-    known = np.maximum(query.users, 0)
-    edges, cumulated = state.history.offsets, np.r_[0.0, np.cumsum(inside & counted)]
-    n = np.r_[0.0, np.cumsum(counted)]
-    mine, total = (c[edges[known + 1]] - c[edges[known]] for c in (cumulated, n))
-    mine, total = np.where(query.users >= 0, mine, 0), np.where(query.users >= 0, total, 0)
-    share = (mine + PRIOR * overall) / (total + PRIOR)
-    return np.stack([1 - share, share], axis=1)
+    mine, total = (
+        np.add.reduceat(np.append(values, 0).astype(np.float64), np.append(state.history.offsets, 0)[:-1])[:-1]
+        * (state.history.lengths > 0)
+        for values in (inside, counted)
+    )
+    return np.append((mine + PRIOR * overall) / (total + PRIOR), overall)
 
 
-def _followed_pairs(state, users: np.ndarray, authors: np.ndarray) -> np.ndarray:
+def _followed_pairs(state: State, users: np.ndarray, authors: np.ndarray) -> np.ndarray:
     """bool[m]: whether each user follows the author beside it; -1 is followed by nobody."""
     width = np.int64(max(state.catalogue.n_authors, 1))
     keys = state.follows.rows.astype(np.int64) * width + state.follows.values  # ascending: rows and values are
