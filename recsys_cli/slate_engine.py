@@ -169,7 +169,8 @@ class SlateEngine:
         context: of the requests (rows as users). request: salt of exploration. hydrated: what goes into ranking, as an
         engine with the same sources and filters kept it for these users; the stages before it are not run again.
         without: names of stages to leave out. adventure: from -1, familiar, to 1, adventurous. served: int32 positions
-        of items that must not come again. Both need a stage that reads them. Users are served `pipeline.batch_size` at a time.
+        of items that must not come again. Both need a stage that reads them. Users are served `pipeline.batch_size` at
+        a time.
 
         keep_sourced: keep what was sourced, hydrated and ranked as well, for whoever measures. A source, hydrator or
         side effect that raises is left out and told in `SlateBatch.failures`, but raised where somebody measures.

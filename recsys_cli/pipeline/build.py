@@ -16,6 +16,7 @@ from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.order_scores import resolve_order
 from recsys_cli.pipeline.registry import STAGES, Setup
+from recsys_cli.pipeline.rules.stages import RULE_KINDS, rule_stages
 from recsys_cli.pipeline.sequence import check_sequence, usual_sequence
 from recsys_cli.pipeline.stage import Filter, Scorer, Source, Stage
 from recsys_cli.safety.policy import SafetyRules
@@ -101,10 +102,10 @@ def build_pipeline(
     setup = Setup(config, bundle, resolve_order(config, bundle) if order is None else order)
     make = {name: partial(entry.make, setup) for name, entry in STAGES.items()}
     added = {}
-    for name, settings in config.stages.items():
-        if name in STAGES:
+    for name, settings in (config.stages | rule_stages(config.rules)).items():
+        if name in STAGES or (name in config.stages and name in RULE_KINDS):
             raise ConfigError(f"pipeline.stages: there is a stage {name!r} already", "give it another name")
-        added[name] = kinds[settings.kind]
+        added[name] = RULE_KINDS.get(settings.kind) or kinds[settings.kind]
         make[name] = partial(added[name], settings)
     built_in = {name: entry.kind for name, entry in STAGES.items()}
     classes = built_in | added
@@ -118,7 +119,7 @@ def build_pipeline(
             continue
         if name in added:
             stage.name = name
-            if lack := stage.prepare(bundle):
+            if lack := stage.prepare(bundle):  # once its name is known, by which it is told
                 stage.aside = True
                 stage.notes = (*stage.notes, f"stage {name} steps aside: it {lack}")
         if isinstance(stage, Filter) and stage.again:

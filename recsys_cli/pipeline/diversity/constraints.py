@@ -64,6 +64,7 @@ class Constraints(Selector):
         length, config = query.size + RESERVE, self.config
         columns, shares = {a: labels_of(a, query, candidates) for a in self._named}, self._shares(query.state)
         most = {a: caps(shares[a], query.size, config, a) for a in self._named}
+        most = {a: None if limits is None else limits.tolist() for a, limits in most.items()}
         chosen = []
         for row, slots in enumerate(map(np.flatnonzero, candidates.filled)):
             rules = []
@@ -84,42 +85,47 @@ def caps(shares: np.ndarray, size: int, config: ConstraintsConfig, attribute: st
 
 
 def _places(labels: np.ndarray) -> tuple[list[list[int]], dict[int, np.ndarray]]:
-    """(labels of each candidate, label → the candidates that carry it) of int32[T, n]."""
+    """(labels of each candidate, -1 for none, label → the candidates that carry it where several do) of int32[T, n]."""
     which, at = np.nonzero(labels >= 0)
     codes = labels[which, at]
     order = np.argsort(codes, kind="stable")
     codes, at = codes[order], at[order]
-    first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]) if len(codes) else np.zeros(0, np.int64)
-    groups = dict(zip(codes[first].tolist(), np.split(at, first[1:]), strict=True)) if len(codes) else {}
-    rows = [[code for code in column if code >= 0] for column in labels.T.tolist()]
-    return rows, groups
+    first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]).tolist() if len(codes) else []
+    last = [*first[1:], len(codes)]
+    named = zip(codes[first].tolist(), first, last, strict=True) if first else ()
+    return labels.T.tolist(), {code: at[a:b] for code, a, b in named if b - a > 1}
 
 
 def walk(n: int, length: int, rules: list) -> np.ndarray:
     """int64[length] places of n candidates in the order that the rules leave.
 
-    rules: (labels of each candidate, label → candidates, caps by label or None, least distance) of each attribute.
+    rules: (labels of each candidate, label → candidates where several carry it, caps by label or None, least distance)
+    of each attribute.
     """
     free, within = np.ones(n, bool), np.ones(n, bool)
-    near = np.zeros(n, np.int32)
-    """how many of the last items forbid a candidate for its distance"""
-    used = [dict.fromkeys(groups, 0) for _, groups, _, _ in rules]
+    barred = np.zeros(n, np.int16)
+    """how many reasons there are for which a candidate cannot come next: caps, distances, that it stands already"""
+    rules = [(*rule, {}) for rule in rules]
     out, leaving = np.empty(length, np.int64), {}
     for slot in range(length):
         for members in leaving.pop(slot, ()):
-            near[members] -= 1
-        allowed = within & (near == 0)
-        at = int(allowed.argmax())
-        if not allowed[at]:
+            barred[members] -= 1
+        at = int(barred.argmin())
+        if barred[at]:
             at = int(within.argmax()) if within.any() else int(free.argmax())
         out[slot] = at
         free[at] = within[at] = False
-        for (labels, groups, most, apart), count in zip(rules, used, strict=True):
+        barred[at] += 1
+        for labels, groups, most, apart, used in rules:
             for code in labels[at]:
-                count[code] += 1
-                if most is not None and count[code] >= most[code]:
-                    within[groups[code]] = False
-                if apart > 1:
-                    near[groups[code]] += 1
-                    leaving.setdefault(slot + apart, []).append(groups[code])
+                members = groups.get(code)
+                if members is None:  # nobody else carries it
+                    continue
+                used[code] = count = used.get(code, 0) + 1
+                if most is not None and count == most[code]:
+                    within[members] = False
+                    barred[members] += 1
+                if apart > 1 and count < len(members):
+                    barred[members] += 1
+                    leaving.setdefault(slot + apart, []).append(members)
     return out

@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys_cli.pipeline.diversity.varied import Varied, VariedConfig
 
-SPANNED = 1e-6
+SPANNED = 1e-5
 """Share of an item's squared length outside the span of those above, below which it counts as wholly within."""
 
 
@@ -37,11 +37,12 @@ class Residuals:
     factorisation, O(n · (D + chosen)) a choice."""
 
     def __init__(self, vectors: np.ndarray, picks: int):
-        """vectors: float32[n, D]; those of length zero count as of length one and at a right angle to all others."""
+        """vectors: float[n, D], in whose precision all is done; those of length zero count as of length one and at a
+        right angle to all others."""
         self.vectors = vectors
-        self.left = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        self.left = np.einsum("nd,nd->n", vectors, vectors)
         self.left[self.left == 0] = 1
-        self._rows = np.empty((picks, len(vectors)))
+        self._rows = np.empty((picks, len(vectors)), vectors.dtype)
         self._taken = 0
 
     def take(self, at: int, within: float = SPANNED) -> None:
@@ -50,22 +51,23 @@ class Residuals:
             rows = self._rows[: self._taken]
             row = self.vectors @ self.vectors[at] - rows[:, at] @ rows
             row /= np.sqrt(self.left[at])
-            self._rows[self._taken] = row
+            self._rows[self._taken] = row  # copied: it is squared below
             self._taken += 1
-            self.left -= row * row
+            self.left -= np.multiply(row, row, out=row)
             np.maximum(self.left, within, out=self.left)
 
 
 def greedy_map(relevance: np.ndarray, vectors: np.ndarray, picks: int, diversity: float) -> np.ndarray:
     """int64[picks]; equal gains go to the earlier candidate. What lies within the span of those above comes behind
     what does not, by relevance."""
-    base = (1 - diversity) * relevance
+    # divided by the weight of diversity, the logarithm stands alone
+    base = ((1 - diversity) / diversity * relevance).astype(vectors.dtype)
     residuals = Residuals(vectors, picks)
-    chosen = np.empty(picks, np.int64)
-    gain = base + diversity * np.log(residuals.left)
+    chosen, gain = np.empty(picks, np.int64), np.empty_like(base)
     for slot in range(picks):
+        np.log(residuals.left, out=gain)
+        gain += base
         at = chosen[slot] = gain.argmax()
         base[at] = -np.inf
         residuals.take(at)
-        gain = base + diversity * np.log(residuals.left)
     return chosen

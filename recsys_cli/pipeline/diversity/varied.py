@@ -43,6 +43,8 @@ class Varied(Selector):
         return self.config.diversity > 0
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        if not self.config.diversity:
+            return candidates
         relevance, picks = slot_relevance(candidates), query.size + RESERVE
         draws = self.draws(query, candidates, picks)
         chosen = []

@@ -76,7 +76,8 @@ class Exposure(Selector):
             self._names = ("0", *map(str, config.bounds))
         else:
             if config.by not in catalogue.user_codes:
-                hint = did_you_mean(config.by, known := (FOLLOWERS, *catalogue.user_codes), f"known: {', '.join(known)}")
+                known = (FOLLOWERS, *catalogue.user_codes)
+                hint = did_you_mean(config.by, known, f"known: {', '.join(known)}")
                 raise ConfigError(f"{place}.by: users have no category {config.by!r}", hint)
             if not (catalogue.author_user >= 0).any():
                 return f"needs authors who are users, whose {config.by} is known"

@@ -14,8 +14,14 @@ from recsys_cli.pipeline.filtering.conversation import conversation_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
 
-HASHES = 64
-_SEEDS = mix(np.arange(1, HASHES + 1, dtype=np.uint64))
+FEW, MANY = 48, 128
+"""Hash functions by which pairs are found, and by which these are compared."""
+BAND = 4
+"""Hashes in a band, where only texts are looked for that are at least as alike as BANDED_FROM."""
+BANDED_FROM = 0.75
+_SEEDS = mix(np.arange(1, MANY + 1, dtype=np.uint64)) | np.uint64(1)
+_SHIFTS = mix(_SEEDS)
+_FACTORS, _SUMMANDS = _SEEDS.astype(np.uint32), _SHIFTS.astype(np.uint32)
 
 
 class NearDuplicatesConfig(StageConfig):
@@ -31,8 +37,12 @@ class NearDuplicatesConfig(StageConfig):
 
 
 class NearDuplicates(Filter):
-    """Compares the texts of the finished slate with its reserve by MinHash (Broder, SEQUENCES 1997): the share of 64
-    hash functions whose least value over the words of two texts agrees."""
+    """Compares the texts of the finished slate with its reserve by MinHash (Broder, SEQUENCES 1997): the share of 128
+    hash functions whose least value over the words of two texts agrees.
+
+    Only texts that share a band of such values are compared (Leskovec, Rajaraman and Ullman, Mining of Massive
+    Datasets, section 3.4); of pairs as alike as asked for hardly any share none.
+    """
 
     config_type = NearDuplicatesConfig
     again = False
@@ -51,34 +61,52 @@ class NearDuplicates(Filter):
             items = candidates.items[row, slots]
             same = np.zeros((len(items), len(items)), bool)
             if self._text:
-                same |= alike(signatures(catalogue.item_text, items, self.config.least_words), self.config.similarity)
+                one, other = alike(catalogue.item_text, items, self.config.least_words, self.config.similarity)
+                same[one, other] = same[other, one] = True
             if media is not None:
                 same |= (media[items][:, None] == media[items]) & (media[items] >= 0)
             out[row, slots[repeated(same)]] = False
         return out
 
 
-def signatures(words: Ragged, items: np.ndarray, least_words: int) -> np.ndarray:
-    """uint32[n, HASHES]: the least of each hash function over the words of each item; 0 throughout where there are
-    fewer words than `least_words`."""
-    out = np.zeros((len(items), HASHES), np.uint32)
-    lengths = words.offsets[items + 1] - words.offsets[items]
-    long = np.flatnonzero(lengths >= least_words)
-    if len(long):
-        place, word = words.take(items[long])
-        hashes = (mix(word.astype(np.uint64)[:, None] + _SEEDS) >> np.uint64(32)).astype(np.uint32)
-        first = np.flatnonzero(np.r_[True, place[1:] != place[:-1]])
-        out[long] = np.minimum.reduceat(hashes, first, axis=0)
-    return out
+def alike(words: Ragged, items: np.ndarray, least_words: int, similarity: float) -> np.ndarray:
+    """int64[2, pairs]: places of items, the earlier first, whose words are alike in so large a share.
+
+    Texts of fewer different words than `least_words` are like none.
+    """
+    long = np.flatnonzero(words.offsets[items + 1] - words.offsets[items] >= least_words)
+    if len(long) < 2:
+        return np.zeros((2, 0), np.int64)
+    pairs = _share_a_band(signatures(words, items[long], FEW), BAND if similarity >= BANDED_FROM else 1)
+    near, at = np.unique(pairs, return_inverse=True)
+    if not len(near):
+        return pairs
+    signs, (one, other) = signatures(words, items[long[near]], MANY), at.reshape(pairs.shape)
+    same = (signs[one] == signs[other]).sum(axis=1) >= similarity * MANY
+    return long[pairs[:, same]]
 
 
-def alike(signs: np.ndarray, similarity: float) -> np.ndarray:
-    """bool[n, n]: whether so large a share of two signatures agrees, neither being 0."""
-    told = signs.any(axis=1)
-    agreeing = np.zeros((len(signs), len(signs)), np.int16)
-    for column in signs.T:
-        agreeing += column[:, None] == column
-    return (agreeing >= similarity * HASHES) & told & told[:, None]
+def signatures(words: Ragged, items: np.ndarray, hashes: int) -> np.ndarray:
+    """uint32[n, hashes]: the least of each hash function over the words of each item, which has some."""
+    place, word = words.take(items)
+    # words are hashed evenly already, so that a product is as good as a better mixture
+    values = word.astype(np.uint32)[:, None] * _FACTORS[:hashes] + _SUMMANDS[:hashes]
+    return np.minimum.reduceat(values, np.flatnonzero(np.r_[True, place[1:] != place[:-1]]), axis=0)
+
+
+def _share_a_band(signs: np.ndarray, width: int) -> np.ndarray:
+    """int64[2, pairs] of items with `width` hashes that begin at a multiple of it in common."""
+    n = len(signs)
+    bands = signs.astype(np.uint64).reshape(n, -1, width)
+    keys = ((bands * _SEEDS[:width]).sum(axis=2) + _SHIFTS[: bands.shape[1]]).ravel()
+    order = np.argsort(keys)
+    flat, item, found = keys[order], order // bands.shape[1], [np.zeros(0, np.int64)]
+    for step in range(1, n):  # as far as the longest run of equal keys reaches
+        equal = np.flatnonzero(flat[step:] == flat[:-step])
+        if not len(equal):
+            break
+        found.append(np.minimum(item[equal], item[equal + step]) * n + np.maximum(item[equal], item[equal + step]))
+    return np.stack(np.divmod(np.unique(np.concatenate(found)), n))
 
 
 def repeated(same: np.ndarray) -> np.ndarray:

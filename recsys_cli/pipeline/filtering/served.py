@@ -28,6 +28,7 @@ class Served(Filter):
         return query.served is not None and len(query.served) > 0
 
     def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
-        if query.served is None:
+        served = query.served
+        if served is None or not len(served):
             return candidates.filled
-        return ~np.isin(candidates.items, query.served)
+        return served[np.minimum(np.searchsorted(served, candidates.items), len(served) - 1)] != candidates.items
