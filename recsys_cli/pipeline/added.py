@@ -19,6 +19,7 @@ from recsys_cli.pipeline.diversity.kdpp import KDpp
 from recsys_cli.pipeline.diversity.mix import Mix
 from recsys_cli.pipeline.diversity.mmr import Mmr
 from recsys_cli.pipeline.diversity.out_of_network import OutOfNetwork
+from recsys_cli.pipeline.diversity.source_weights import SourceWeights
 from recsys_cli.pipeline.fairness.exposure import Exposure
 from recsys_cli.pipeline.fairness.minimum_exposure import MinimumExposure
 from recsys_cli.pipeline.filtering.conversation import Conversation
@@ -34,7 +35,7 @@ from recsys_cli.pipeline.stage import Stage, StageConfig
 from recsys_cli.plugins import installed
 
 OWN: tuple[type[Stage], ...] = (
-    Mmr, Dpp, KDpp, Calibration, Constraints, Mix, AuthorDecay, OutOfNetwork, Adventure,
+    Mmr, Dpp, KDpp, Calibration, Constraints, Mix, AuthorDecay, OutOfNetwork, SourceWeights, Adventure,
     PopularityCorrection, LongTail, Exposure, MinimumExposure,
     Served, MutedKeywords, Language, Unavailable, Subscription, SeeLess, Holdout, Conversation, NearDuplicates,
 )
