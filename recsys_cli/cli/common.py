@@ -52,6 +52,7 @@ COMMANDS = (
     "benchmark",
     "safety",
     "config",
+    "presets",
     "runs",
     "doctor",
     "docs",
@@ -107,6 +108,10 @@ class Invocation:
             value = self.options[option]
             if value is not None:
                 put(layers[self._origins[option]], keys, str(value) if isinstance(value, Path) else value)
+        if self.options["preset"] is not None:
+            from recsys_cli.shipped import preset
+
+            layers = {"preset": preset(self.options["preset"]), **layers}
         resolved = resolve(Settings, file=self.config_file, layers=list(layers.items()))
         _limit_threads(resolved.config.threads)
         return resolved
@@ -247,6 +252,20 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
                     envvar="RECSYS_CONFIG",
                     help="YAML file  [default: recsys.yaml, else configs/default.yaml, if there]",
                     show_default=False,
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "preset",
+            Annotated[
+                str | None,
+                typer.Option(
+                    "--preset",
+                    envvar="RECSYS_PRESET",
+                    metavar="NAME",
+                    help="Settings of a kind of feed, over those of the file (`recsys presets` lists them)",
                     show_envvar=False,
                 ),
             ],
