@@ -8,20 +8,20 @@ import numpy as np
 
 from recsys_cli.pipeline.candidates import Candidates
 
-ANY = -1
-"""Group of a slot that is for whoever comes first, and of a candidate that is in none."""
+NONE, FIRST = -1, -2
+"""Group of a candidate that is in none, and of a slot that is for such; of a slot that is for whoever comes first."""
 RESERVE = 10
 """Further slots given out behind the slate, which move up where a later stage takes some out."""
 GOLDEN = (5**0.5 - 1) / 2
 Need = Callable[[int, np.ndarray], np.ndarray]
-"""(slot, counts int64[B, G] of the groups above it) → int[B] the group that the slot is for, or ANY"""
+"""(slot, counts int64[B, G] of the groups above it) → int[B] the group that the slot is for, NONE or FIRST"""
 
 
 def allot(candidates: Candidates, groups: np.ndarray, n_groups: int, length: int, need: Need) -> Candidates:
     """Slot after slot the first candidate of the group that it is for, the first of all where that has none left; what
     is not among the first `length` follows in its old order.
 
-    groups: int[B, K] in [0, n_groups), or ANY.
+    groups: int[B, K] in [0, n_groups), or NONE.
     """
     b, k = candidates.items.shape
     length = min(length, k)
@@ -48,14 +48,14 @@ def allot(candidates: Candidates, groups: np.ndarray, n_groups: int, length: int
 def in_shares(targets: np.ndarray) -> Need:
     """Each slot is for the group that is furthest behind its share of the slots so far.
 
-    targets: float64[B, G] that sum to at most one in each row; what is left of a row is for ANY.
+    targets: float64[B, G] that sum to at most one in each row; what is left of a row is for NONE.
     """
     targets = np.concatenate([targets, np.maximum(1 - targets.sum(axis=1, keepdims=True), 0)], axis=1)
 
     def need(slot: int, counts: np.ndarray) -> np.ndarray:
         given = np.concatenate([counts, slot - counts.sum(axis=1, keepdims=True)], axis=1)
         furthest = (targets * (slot + 1) - given + (targets > 0) * 1e-9).argmax(axis=1)
-        return np.where(furthest < counts.shape[1], furthest, ANY)
+        return np.where(furthest < counts.shape[1], furthest, NONE)
 
     return need
 
@@ -68,7 +68,7 @@ def at_least(shares: np.ndarray) -> Need:
 
     def need(slot: int, counts: np.ndarray) -> np.ndarray:
         behind = (shares * (slot + 1) + 1e-9).astype(np.int64) - counts
-        return np.where(behind.max(axis=1) > 0, behind.argmax(axis=1), ANY)
+        return np.where(behind.max(axis=1) > 0, behind.argmax(axis=1), FIRST)
 
     return need
 
@@ -79,13 +79,13 @@ def in_expectation(targets: np.ndarray, draws: np.ndarray) -> Need:
     The slots step through [0, 1) by the golden section from a point drawn for each request (a Kronecker sequence), so
     that over requests each group has its share of every position, and thus of exposure, however positions are weighed.
 
-    targets: float64[B, G] that sum to at most one in each row; what is left of a row is for ANY. draws: float64[B].
+    targets: float64[B, G] that sum to at most one in each row; what is left of a row is for NONE. draws: float64[B].
     """
     edges = np.cumsum(targets, axis=1)
 
     def need(slot: int, counts: np.ndarray) -> np.ndarray:
         point = (draws + slot * GOLDEN) % 1
         group = (point[:, None] >= edges).sum(axis=1)
-        return np.where(group < counts.shape[1], group, ANY)
+        return np.where(group < counts.shape[1], group, NONE)
 
     return need

@@ -42,8 +42,8 @@ def slot_relevance(candidates: Candidates) -> np.ndarray:
         return falling
     top, count = falling[:, :1], filled.sum(axis=1)
     bottom = np.take_along_axis(falling, np.maximum(count - 1, 0)[:, None], axis=1)
-    span = np.where(count[:, None] > 0, top - bottom, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
+        span = np.where(count[:, None] > 0, top - bottom, 0.0)
         out = (falling - bottom) / span
     return np.where(filled & (span > 0), out, 0.0)
 

@@ -1,4 +1,4 @@
-"""Stages of `pipeline.stages`: each keeps the contract, stands where it should, and steps aside where data is lacking."""
+"""Stages of `pipeline.stages`: each keeps the contract, stands where it should, and steps aside without its data."""
 
 from dataclasses import replace
 

@@ -77,11 +77,11 @@ class Constraints(Selector):
 def caps(shares: np.ndarray, size: int, config: ConstraintsConfig, attribute: str) -> np.ndarray | None:
     """int64[labels + 1]: items of a slate of `size` that may carry each label; None without a cap."""
     count, share = config.max_count.get(attribute), config.max_share.get(attribute)
-    if count is None and share is None:
+    named = [*([count] if count else []), *([max(1, int(share * size + 1e-9))] if share else [])]
+    if not named:
         return None
-    stated = min([size if count is None else count, size if share is None else max(1, int(share * size + 1e-9))])
     usual = (2 * shares * size + 1e-9).astype(np.int64) if config.adapt else np.zeros(len(shares), np.int64)
-    return np.maximum(stated, usual)
+    return np.maximum(min(named), usual)
 
 
 def _places(labels: np.ndarray) -> tuple[list[list[int]], dict[int, np.ndarray]]:

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from recsys_cli.data.schema import HOUR
 from recsys_cli.data.state import State
 from recsys_cli.errors import ConfigError, did_you_mean
-from recsys_cli.pipeline.allocation import ANY, RESERVE, allot, in_shares
+from recsys_cli.pipeline.allocation import NONE, RESERVE, allot, in_shares
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.diversity.out_of_network import in_network
 from recsys_cli.pipeline.labels import AUTHOR, SOURCE, TOPICS, check_attribute
@@ -36,7 +36,7 @@ class MixConfig(StageConfig):
     """"network" (in_network, out_of_network), "freshness" (fresh, old), "sentiment" (positive, neutral, negative; by a
     number `sentiment` of the items from −1 to 1), or a category of the items."""
     shares: dict[str, Annotated[float, Field(ge=0, le=1)]] | Literal["own"] = {"in_network": 0.5, "out_of_network": 0.5}
-    """Group → share of the slate, together at most 1; the rest goes to whatever comes first. "own" takes the shares of
+    """Group → share of the slate, together at most 1; the rest goes to the other groups. "own" takes the shares of
     in and out of network in each user's own interactions."""
     fresh_hours: PositiveFloat = 24.0
     """Age up to which an item is fresh."""
@@ -91,8 +91,10 @@ class Mix(Selector):
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         groups, targets = self._groups(query, candidates), self._targets(query)
-        listed = np.where(targets.max(axis=0, initial=0) > 0)[0]  # groups without a share are whatever comes first
-        place = np.full(len(self._names) + 1, ANY)
+        shares = self.config.shares
+        named = [g for g, name in enumerate(self._names) if shares == "own" or name in shares]
+        listed = np.array(named, np.int64)  # the others have what is left
+        place = np.full(len(self._names) + 1, NONE)
         place[listed] = np.arange(len(listed))
         need = in_shares(targets[:, listed])
         return allot(candidates, place[groups], len(listed), query.size + RESERVE, need)

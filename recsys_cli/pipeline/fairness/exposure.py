@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from recsys_cli.data.state import State
 from recsys_cli.errors import ConfigError, did_you_mean
-from recsys_cli.pipeline.allocation import RESERVE, allot, in_expectation
+from recsys_cli.pipeline.allocation import NONE, RESERVE, allot, in_expectation
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector, StageConfig
@@ -31,7 +31,7 @@ class ExposureConfig(StageConfig):
     bounds: list[PositiveInt] = [100, 1000]
     """Numbers of followers from which on the next group begins; a group is called by its lower bound, the first 0."""
     shares: dict[str, Annotated[float, Field(ge=0, le=1)]] | Literal["merit", "catalogue"] = "merit"
-    """Group → share of the exposure, together at most 1, the rest going to whatever comes first; "merit": in proportion
+    """Group → share of the exposure, together at most 1, the rest going to the other groups; "merit": in proportion
     to what items of the group are interacted with when they are shown, summed over its items; "catalogue": to their
     number."""
     horizon: NonNegativeInt = 0
@@ -104,7 +104,8 @@ class Exposure(Selector):
     def _of_state(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """(int64[n_items] group or -1, float64[groups] targets)"""
         groups = author_groups(state, self.config.by, self.config.bounds)
-        n, shares, known = len(self._names), self.config.shares, groups >= 0
+        n, shares = len(self._names), self.config.shares
+        known = groups >= 0
         if shares == "catalogue":
             wanted = np.bincount(groups[known], minlength=n) / max(known.sum(), 1)
         elif shares == "merit":
@@ -112,8 +113,11 @@ class Exposure(Selector):
             wanted = wanted / max(wanted.sum(), 1e-12)
         else:
             wanted = np.array([shares.get(name, 0.0) for name in self._names])
+            named = np.array([*(name in shares for name in self._names), False])
+            groups = np.where(named[groups], groups, NONE)  # the others have what is left
         if not self.config.horizon:
             return groups, wanted
+        known = groups >= 0
         shown = np.bincount(groups[known], weights=state.impressions[known], minlength=n)
         return groups, repaid(wanted, shown, float(state.impressions.sum()), self.config.horizon)
 
