@@ -100,7 +100,8 @@ def test_texts_of_users_and_items_are_compared_by_what_they_say(bundle):
     catalogue = replace(bundle.catalogue, names=names, user_codes={"speaks": speaks.astype(np.int32)})
     other = replace(bundle, catalogue=catalogue, state=replace(bundle.state, catalogue=catalogue))
     language, words = ["fr", "de"], ["de", "en", "fr"]
-    expected = by_hand(other, lambda u, i: u >= 0 and language[u % 2] == name(words, catalogue.item_codes["language"][i]))
+    written = catalogue.item_codes["language"]
+    expected = by_hand(other, lambda u, i: u >= 0 and language[u % 2] == name(words, written[i]))
     assert found(other, "item.language == user.speaks").tolist() == expected.tolist() and expected.any()
 
 
