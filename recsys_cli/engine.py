@@ -46,9 +46,16 @@ class RecommendationEngine(SlateEngine):
         fallback: bool = True,
         request: int = 0,
         without: Iterable[str] = (),
+        adventure: float | None = None,
+        served: Sequence[int | str] | None = None,
     ) -> Recommendations:
-        """Slate of one user with its explanation; see `Recommendations`. without: names of stages to leave out."""
-        asked = {"fallback": fallback, "request": request, "without": without}
+        """Slate of one user with its explanation; see `Recommendations`. without: names of stages to leave out.
+
+        adventure: from -1, familiar, to 1, adventurous. served: ids of items that must not come again, as of the page
+        before. Both need a stage that reads them in `pipeline.stages`.
+        """
+        asked = {"fallback": fallback, "request": request, "without": without, "adventure": adventure}
+        asked["served"] = served
         return next(self.recommend_many([user_id], num_results, context, **asked))
 
     def recommend_many(
@@ -60,10 +67,13 @@ class RecommendationEngine(SlateEngine):
         fallback: bool = True,
         request: int = 0,
         without: Iterable[str] = (),
+        adventure: float | None = None,
+        served: Sequence[int | str] | None = None,
     ) -> Iterator[Recommendations]:
         """Slates of several users, served in batches."""
         data, positions = self.answer_data, self._positions(user_ids, fallback)
-        for start, batch in self._batches(positions, num_results, context, request=request, without=without):
+        asked = {"request": request, "without": without, "adventure": adventure, "served": self._items(served)}
+        for start, batch in self._batches(positions, num_results, context, **asked):
             for row in range(len(batch.users)):
                 yield describe_slate(data, batch, row, user_ids[start + row])
 
@@ -93,6 +103,8 @@ class RecommendationEngine(SlateEngine):
         fallback: bool = True,
         explain: bool = False,
         without: Iterable[str] = (),
+        adventure: float | None = None,
+        served: Sequence[int | str] | None = None,
         progress: Progress,
     ) -> Written:
         """Write the slates of some users, or of all (None), a row an item; see `answers.export`.
@@ -109,8 +121,10 @@ class RecommendationEngine(SlateEngine):
             if any(isinstance(u, str) for u in ids):  # one text among the ids makes all text
                 ids = [str(u) for u in ids]
 
+        asked = {"without": without, "adventure": adventure, "served": self._items(served)}
+
         def serve(start: int, stop: int) -> Iterator[tuple[Sequence[int | str], SlateBatch]]:
-            for at, batch in self._batches(positions[start:stop], n, context, without=without):
+            for at, batch in self._batches(positions[start:stop], n, context, **asked):
                 rows = slice(start + at, start + at + len(batch.users))
                 yield everybody.external(positions[rows]) if ids is None else ids[rows], batch
 
@@ -129,6 +143,13 @@ class RecommendationEngine(SlateEngine):
         from recsys_cli.answers.similar import similar_users
 
         return similar_users(self.answer_data, user_id, n, source)
+
+    def _items(self, ids: Sequence[int | str] | None) -> np.ndarray | None:
+        """int32 positions of items, ascending, each once; unknown ones are left out."""
+        if ids is None:
+            return None
+        found = np.unique(self.bundle.item_ids.positions(list(ids)))
+        return found[found >= 0]
 
     def _positions(self, ids: Sequence[int | str], fallback: bool) -> np.ndarray:
         """int32[U]: -1 for unknown users, who raise UnknownIdError without `fallback`."""

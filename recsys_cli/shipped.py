@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recsys_cli.errors import UsageError, did_you_mean
+
 FOLDER = "configs"
+PRESETS = "presets"
 
 
 def configurations() -> Path:
@@ -26,3 +29,18 @@ def find(path: Path) -> Path:
         return path
     shipped = configurations().joinpath(*path.parts[1:])
     return shipped if shipped.is_file() else path
+
+
+def presets() -> dict[str, Path]:
+    """Name → file of every shipped preset, in the order of their names."""
+    return {path.stem: path for path in sorted((configurations() / PRESETS).glob("*.yaml"))}
+
+
+def preset(name: str) -> dict:
+    """The settings of a preset, to lay over those of a file; raises UsageError for a name that is none."""
+    from recsys_cli.yaml_reader import read_yaml
+
+    known = presets()
+    if name not in known:
+        raise UsageError(f"there is no preset {name!r}", did_you_mean(name, known, f"known are: {', '.join(known)}"))
+    return read_yaml(known[name])

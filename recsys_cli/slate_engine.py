@@ -161,12 +161,16 @@ class SlateEngine:
         request: int = 0,
         hydrated: Candidates | None = None,
         without: Iterable[str] = (),
+        adventure: float | None = None,
+        served: np.ndarray | None = None,
     ) -> SlateBatch:
         """Slates for a batch of user positions (int32[B], -1 for somebody unknown).
 
         context: of the requests (rows as users). request: salt of exploration. hydrated: what goes into ranking, as an
         engine with the same sources and filters kept it for these users; the stages before it are not run again.
-        without: names of stages to leave out. Users are served `pipeline.batch_size` at a time.
+        without: names of stages to leave out. adventure: from -1, familiar, to 1, adventurous. served: int32 positions
+        of items that must not come again. Both need a stage that reads them. Users are served `pipeline.batch_size` at
+        a time.
 
         keep_sourced: keep what was sourced, hydrated and ranked as well, for whoever measures. A source, hydrator or
         side effect that raises is left out and told in `SlateBatch.failures`, but raised where somebody measures.
@@ -178,6 +182,7 @@ class SlateEngine:
         n = min(n, max(self.state.catalogue.n_items, self.pipeline.slate_size))
         context = Context(now=self.state.now) if context is None else context
         left_out = self.stages.without(frozenset(without))
+        self.stages.require(adventure=adventure, served=served)
         size = self.pipeline.batch_size
 
         def serve(start: int) -> SlateBatch:
@@ -194,6 +199,8 @@ class SlateEngine:
                 salt=request,
                 journal=[] if self.trace.recording else None,
                 without=left_out,
+                adventure=adventure,
+                served=served,
                 failures=None if keep_sourced else [],
             )
             return self._serve(query, ready, keep_sourced)

@@ -53,6 +53,7 @@ COMMANDS = (
     "benchmark",
     "safety",
     "config",
+    "presets",
     "runs",
     "doctor",
     "docs",
@@ -108,6 +109,10 @@ class Invocation:
             value = self.options[option]
             if value is not None:
                 put(layers[self._origins[option]], keys, str(value) if isinstance(value, Path) else value)
+        if self.options["preset"] is not None:
+            from recsys_cli.shipped import preset
+
+            layers = {"preset": preset(self.options["preset"]), **layers}
         file, laid = self.config_file, list(layers.items())
         resolved = resolve(root_for(self._answers, file, laid), file=file, layers=laid)
         _limit_threads(resolved.config.threads)
@@ -249,6 +254,20 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
                     envvar="RECSYS_CONFIG",
                     help="YAML file  [default: recsys.yaml, else configs/default.yaml, if there]",
                     show_default=False,
+                    show_envvar=False,
+                ),
+            ],
+            None,
+        ),
+        (
+            "preset",
+            Annotated[
+                str | None,
+                typer.Option(
+                    "--preset",
+                    envvar="RECSYS_PRESET",
+                    metavar="NAME",
+                    help="Settings of a kind of feed, over those of the file (`recsys presets` lists them)",
                     show_envvar=False,
                 ),
             ],

@@ -42,6 +42,13 @@ def recommend(
         list[str] | None,
         typer.Option("--without", metavar="STAGE", help="Leave a stage out; --explain lists them (repeatable)"),
     ] = None,
+    adventure: Annotated[
+        float | None,
+        typer.Option("--adventure", metavar="NUMBER", help="From -1, familiar, to 1, adventurous", show_default=False),
+    ] = None,
+    served: Annotated[
+        str | None, typer.Option("--served", metavar="ID,ID,…", help="Items not to show again, as of the page before")
+    ] = None,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
     ] = True,
@@ -77,7 +84,8 @@ def recommend(
         ids = None
     else:
         ids = _owned(engine, list(user) if user else _read_ids(users_file))
-    asked = {"fallback": fallback, "without": without or ()}
+    asked = {"fallback": fallback, "without": without or (), "adventure": adventure}
+    asked["served"] = None if served is None else split_history(served, engine.bundle.item_ids)
     if as_rows:
         _emit_rows(call, engine, ids, shards, n=number, context=values, explain=explain, **asked)
         return

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
+
 from recsys_cli.errors import ConfigError, UsageError, did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS
 from recsys_cli.pipeline.bundle import Bundle
@@ -14,6 +16,7 @@ from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.order_scores import resolve_order
 from recsys_cli.pipeline.registry import STAGES, Setup
+from recsys_cli.pipeline.rules.stages import RULE_KINDS, rule_stages
 from recsys_cli.pipeline.sequence import check_sequence, usual_sequence
 from recsys_cli.pipeline.stage import Filter, Scorer, Source, Stage
 from recsys_cli.safety.policy import SafetyRules
@@ -64,6 +67,15 @@ class Pipeline:
         """What the stages could not take as it was given."""
         return [note for stage in self.stages for note in stage.notes]
 
+    def require(self, *, adventure: float | None, served: np.ndarray | None) -> None:
+        """Raises UsageError where a request asks for what no stage here reads, or for what is out of bounds."""
+        if adventure is not None and not -1 <= adventure <= 1:
+            raise UsageError(f"adventure {adventure:g} is out of bounds", "from -1, familiar, to 1, adventurous")
+        for asked, value in (("adventure", adventure), ("served", served)):
+            if value is not None and not any(asked in stage.asks and not stage.aside for stage in self.stages):
+                hint = f"add one, as in pipeline.stages: {{{asked}: {{kind: {asked}}}}}"
+                raise UsageError(f"no stage of this pipeline reads {asked!r}", hint)
+
     def without(self, names: frozenset[str]) -> frozenset[str]:
         """The names of stages that a request leaves out; raises UsageError for one that is not here or is needed."""
         known = {stage.name: stage for stage in self.stages}
@@ -90,10 +102,10 @@ def build_pipeline(
     setup = Setup(config, bundle, resolve_order(config, bundle) if order is None else order)
     make = {name: partial(entry.make, setup) for name, entry in STAGES.items()}
     added = {}
-    for name, settings in config.stages.items():
-        if name in STAGES:
+    for name, settings in (config.stages | rule_stages(config.rules)).items():
+        if name in STAGES or (name in config.stages and name in RULE_KINDS):
             raise ConfigError(f"pipeline.stages: there is a stage {name!r} already", "give it another name")
-        added[name] = kinds[settings.kind]
+        added[name] = RULE_KINDS.get(settings.kind) or kinds[settings.kind]
         make[name] = partial(added[name], settings)
     built_in = {name: entry.kind for name, entry in STAGES.items()}
     classes = built_in | added
@@ -107,6 +119,9 @@ def build_pipeline(
             continue
         if name in added:
             stage.name = name
+            if lack := stage.prepare(bundle):  # once its name is known, by which it is told
+                stage.aside = True
+                stage.notes = (*stage.notes, f"stage {name} steps aside: it {lack}")
         if isinstance(stage, Filter) and stage.again:
             setup.filters.append(stage)
     return Pipeline.of([stage for name in names if (stage := made[name]) is not None], setup.rules)

@@ -16,6 +16,7 @@ from recsys_cli.config import Section
 from recsys_cli.errors import did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS, AddedStage
 from recsys_cli.pipeline.rank_curves import KNOTS
+from recsys_cli.pipeline.rules.config import Rule
 from recsys_cli.safety.config import SafetyConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -217,7 +218,10 @@ class PipelineConfig(Section):
     reserve: Annotated[int, Field(ge=0, le=100_000)] = 10
     """Further items ranked behind the slate, from which it is refilled where the last checks take some out."""
     stages: dict[str, AddedStage] = {}
-    """Further stages by name, each of a `kind` that an installed package brings, with the settings of that kind."""
+    """Further stages by name, each of a `kind` with the settings of that kind: those below, and those that installed
+    packages bring."""
+    rules: dict[str, Rule] = {}
+    """Business rules by name: what happens to items that a condition on attributes holds for."""
     sequence: list[str] = []
     """Names of all stages in the order in which they run; empty takes the usual one, with added stages where stages
     of their kind belong. `recsys recommend --explain` shows the stages of a request."""

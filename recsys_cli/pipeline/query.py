@@ -53,6 +53,10 @@ class Query:
     """takes what the safety policy did (`safety.policy.Actions`); None where nobody will read it"""
     without: frozenset[str] = frozenset()
     """names of stages that this request leaves out"""
+    adventure: float | None = None
+    """what the users of this request asked for, from -1, familiar, to 1, adventurous; None where they did not"""
+    served: np.ndarray | None = None
+    """int32[S] ascending: items that this request must not bring again, as a page after another; None without"""
     failures: list[Failure] | None = None
     """takes what sources, hydrators and side effects raise; None lets them raise it"""
 

@@ -17,11 +17,12 @@ def usual_sequence(built_in: Kinds, added: Kinds) -> list[str]:
 
     A source stands behind the first source, a filter behind the filters before ranking, a hydrator before the first
     scorer, a scorer behind the last one, a selector before the last checks, what checks the finished slate before the
-    final cut, a side effect at the end.
+    final cut, a side effect at the end. Those that say before which stage they stand (`Stage.before`) stand there.
     """
     names, kinds = list(built_in), {**built_in, **added}
-    for name in added:
-        names.insert(_place(kinds[name], [kinds[n] for n in names]), name)
+    for name, kind in added.items():
+        place = names.index(kind.before) if kind.before in names else _place(kind, [kinds[n] for n in names])
+        names.insert(place, name)
     return names
 
 

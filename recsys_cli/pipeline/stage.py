@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from recsys_cli.config import Section
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 __all__ = [
     "Candidates", "Filter", "Hydrator", "Query", "Scorer", "Selector", "SideEffect", "Source", "Stage", "StageConfig",
@@ -40,11 +43,25 @@ class Stage:
     """Whether there is no slate without it, so that a request cannot leave it out."""
     may_fail: ClassVar[bool] = False
     """Whether a request goes on without it where it raises."""
+    asks: ClassVar[tuple[str, ...]] = ()
+    """What it reads of a request that a request need not have: "adventure", "served"."""
+    before: ClassVar[str] = ""
+    """The stage of the usual sequence before which it stands, where that is not the place of its kind."""
     notes: tuple[str, ...] = ()
     """What it could not take as it was given."""
+    aside: bool = False
+    """Whether the data lacks what it needs, so that it takes part in no request."""
 
     def __init__(self, config: StageConfig | None = None):
         self.config = config
+
+    def prepare(self, bundle: Bundle) -> str | None:
+        """Look up what its settings name, once, as a pipeline of `pipeline.stages` is built.
+
+        Returns what the data lacks for it, as "needs items with a language": it then steps aside, and its notes say
+        so. Raises ConfigError for a name that is not there.
+        """
+        return None
 
     def enabled(self, query: Query) -> bool:
         """Whether it takes part in a request."""
@@ -52,7 +69,7 @@ class Stage:
 
     def active(self, query: Query) -> bool:
         """Whether it takes part in a request and the request does not leave it out."""
-        return (self.needed or self.name not in query.without) and self.enabled(query)
+        return not self.aside and (self.needed or self.name not in query.without) and self.enabled(query)
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         raise NotImplementedError(f"{type(self).__name__} is none of the kinds of stages")

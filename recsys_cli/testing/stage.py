@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_cli.features.context import Context
 from recsys_cli.pipeline.build import Pipeline, build_pipeline
+from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.order import FUSION, Order
@@ -24,18 +25,19 @@ USERS = np.r_[-1, np.arange(40)].astype(np.int32)
 SIZE = 10
 
 
-def check_stage(stage: type[Stage], config: StageConfig | None = None) -> None:
+def check_stage(stage: type[Stage], config: StageConfig | None = None, bundle: Bundle | None = None) -> None:
     """Run a stage of `pipeline.stages` where its kind stands in a pipeline of a small world; AssertionError names the
     promise that it breaks.
 
-    config: settings, by default those of the kind. Users of the world click nine times of ten on items of their own
-    community; item neighbours and popularity propose, and their fusion orders the candidates.
+    config: settings, by default those of the kind. bundle: in place of the world's own, where its data lacks what the
+    stage needs: `planted_bundle()` with further columns. Users of the world click nine times of ten on items of their
+    own community; item neighbours and popularity propose, and their fusion orders the candidates.
     """
     config = stage.config_type() if config is None else config
     _check_settings(stage, config)
     held = [kind for kind in KINDS if issubclass(stage, kind)]
     assert len(held) == 1, f"a stage is of one of the kinds {', '.join(k.__name__ for k in KINDS)}"
-    bundle = planted_bundle()
+    bundle = planted_bundle() if bundle is None else bundle
     sourcing = {"shares": dict.fromkeys(PLANTED_SOURCES, 0.5), "fallback": ["popularity"]}
     settings = PipelineConfig.model_validate({"sourcing": sourcing}).model_copy(update={"stages": {NAME: config}})
     pipeline = build_pipeline(settings, bundle, Order(FUSION, FUSION), {config.kind: stage})
@@ -44,6 +46,7 @@ def check_stage(stage: type[Stage], config: StageConfig | None = None) -> None:
         context=Context(now=bundle.state.now), seed=1,
     )
     made = next(each for each in pipeline.stages if each.name == NAME)
+    assert not made.aside, f"the data here lacks what the stage needs: {'; '.join(made.notes)}"
     assert isinstance(made.enabled(query), bool), "enabled gives True or False"
     given = Runner(query).run(pipeline.stages[: pipeline.stages.index(made)])
     out = _called(made, query, given)

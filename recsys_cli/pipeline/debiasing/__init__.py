@@ -1,0 +1,1 @@
+"""Stages that keep popularity from feeding itself."""

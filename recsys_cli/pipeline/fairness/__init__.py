@@ -1,0 +1,1 @@
+"""Stages that share out exposure among those who make the items."""

@@ -1,0 +1,60 @@
+"""A guaranteed share of the slots for what has hardly been shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from recsys_cli.data.state import State
+from recsys_cli.pipeline.allocation import RESERVE, allot, at_least
+from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.stage import Selector, StageConfig
+from recsys_cli.retrieval.memo import PerState
+
+
+class MinimumExposureConfig(StageConfig):
+    """At least a share of a slate, rounded down, goes to items, or to authors, that were shown little so far."""
+
+    kind: Literal["minimum_exposure"] = "minimum_exposure"
+    of: Literal["items", "authors"] = "items"
+    """Whose impressions count: an item's own, or those of all items of its author."""
+    impressions: PositiveInt = 50
+    """What was shown less often than this is cold."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the slate that is guaranteed to it."""
+
+
+class MinimumExposure(Selector):
+    """Lifts the best of what is cold where a slate would have less than its share."""
+
+    config_type = MinimumExposureConfig
+    reads = ("utility",)
+    before = "diversity"
+
+    def __init__(self, config: MinimumExposureConfig):
+        super().__init__(config)
+        self._cold = PerState(lambda state: cold(state, config.of, config.impressions))
+
+    def prepare(self, bundle) -> str | None:
+        lack = self.config.of == "authors" and not (bundle.catalogue.item_author >= 0).any()
+        return "needs items with an author" if lack else None
+
+    def enabled(self, query: Query) -> bool:
+        return self.config.share > 0
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        groups = np.where(candidates.filled & self._cold(query.state)[candidates.items], 0, -1)
+        return allot(candidates, groups, 1, query.size + RESERVE, at_least(np.array([self.config.share])))
+
+
+def cold(state: State, of: str, impressions: int) -> np.ndarray:
+    """bool[n_items]; items without an author are not those of a cold one."""
+    if of == "items":
+        return state.impressions < impressions
+    author = state.catalogue.item_author
+    known = author >= 0
+    shown = np.bincount(author[known], weights=state.impressions[known], minlength=state.catalogue.n_authors + 1)
+    return known & (shown[author] < impressions)

@@ -1,0 +1,1 @@
+"""Business rules: conditions on attributes in YAML, and what they do to candidates."""
