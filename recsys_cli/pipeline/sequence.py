@@ -16,7 +16,7 @@ def usual_sequence(built_in: Kinds, added: Kinds) -> list[str]:
     """The built-in stages in the order given, with each added one where its kind belongs.
 
     A source stands behind the first source, a filter behind the filters before ranking, a hydrator before the first
-    scorer, a scorer behind the last one, a selector before the last checks, what checks the finished slate before the
+    scorer, a scorer behind the last one, a selector before exploration and the last checks, what checks the finished slate before the
     final cut, a side effect at the end.
     """
     names, kinds = list(built_in), {**built_in, **added}
@@ -36,7 +36,7 @@ def _place(kind: type[Stage], stages: list[type[Stage]]) -> int:
     if issubclass(kind, Scorer):
         return scorers[-1] + 1
     if issubclass(kind, Selector):
-        return next(i for i in range(scorers[-1], len(stages)) if _late(stages[i]))
+        return next(i for i in range(scorers[-1], len(stages)) if _late(stages[i]) or getattr(stages[i], "last", False))
     if issubclass(kind, Filter):
         return _where(stages, _final)[0]
     return len(stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -45,6 +46,9 @@ class Stage:
 
     def __init__(self, config: StageConfig | None = None):
         self.config = config
+
+    def followed_by(self, stages: Sequence[Stage]) -> None:
+        """Told once, when a pipeline is built: the stages behind this one."""
 
     def enabled(self, query: Query) -> bool:
         """Whether it takes part in a request."""
@@ -111,6 +115,8 @@ class Selector(Stage):
 
     final: ClassVar[bool] = False
     """Whether what it leaves is the slate."""
+    last: ClassVar[bool] = False
+    """Whether others that are added stand before it, unless the settings say otherwise."""
 
 
 class SideEffect(Stage):
