@@ -24,12 +24,14 @@ from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.exploration.rewards import with_feedback
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.order_scores import resolve_order
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_context import context_of
 from recsys_cli.pipeline.runner import Runner
+from recsys_cli.pipeline.utility import weights_of
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
 from recsys_cli.slate_batch import SlateBatch, concatenated
@@ -147,9 +149,23 @@ class SlateEngine:
         catalogue = self.bundle.catalogue if catalogue is None else catalogue
         authors = author_scores(catalogue, log, now, self.bundle.safety, follows, blocks)
         catalogue = replace(catalogue, author_safety=authors)
-        state = State.build(catalogue, log, now, follows, blocks)
+        state = replace(State.build(catalogue, log, now, follows, blocks), feedback=self.state.feedback)
         snapshot = Snapshot.build(self.bundle.spec, catalogue, log, now, follows, blocks)
         return replace(self, state=state, snapshot=snapshot)
+
+    def learn(self, batch: SlateBatch, actions: Mapping[str, np.ndarray], dwell: np.ndarray | None = None) -> Self:
+        """The same engine, whose exploration knows what came of slates that it served.
+
+        actions: name → bool[B, n] beside `batch.items`; dwell: float[B, n] seconds, NaN where unknown. The log is not
+        touched: histories and counts follow it by `as_of`, which keeps what was learned here.
+        """
+        spec = self.bundle.spec
+        weights = weights_of(self.pipeline.utility, self.bundle.proposed_weights)
+        state = with_feedback(
+            self.state, batch.users, batch.items, batch.scores["utility"], actions, dwell, weights, spec.positive,
+            self.bundle.negative_actions,
+        )
+        return replace(self, state=state)
 
     def slates(
         self,

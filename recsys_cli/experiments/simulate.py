@@ -26,6 +26,7 @@ from recsys_cli.experiments.analysis import ARMS
 from recsys_cli.experiments.assignment import OUTSIDE, assign
 from recsys_cli.experiments.second_process import SecondProcess
 from recsys_cli.progress import Progress, Step
+from recsys_cli.slate_batch import SlateBatch
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -196,11 +197,15 @@ class _Arm:
         now = self.world.end + day * DAY
         engine = self.engine.as_of(self.log, now, catalogue=self.catalogue, **self.edges)
         items = np.full((len(rows), engine.pipeline.slate_size), -1, np.int32)
+        scores = {name: np.full(items.shape, np.nan, np.float32) for name in ("utility", "propensity")}
         for number, places in enumerate(_rounds(visits.user[rows])):
             at = rows[places]
             context = self._context(engine, visits, at)
             batch = engine.slates(visits.user[at], context=context, request=day * 1000 + number)
             items[places] = batch.items
+            for name, column in scores.items():
+                if name in batch.scores:
+                    column[places] = batch.scores[name]
             for reason in batch.fallback:
                 if reason is not None:
                     self.fallback[reason] = self.fallback.get(reason, 0) + 1
@@ -214,7 +219,12 @@ class _Arm:
             visits.depth[rows],
             follows=self.follows,
         )
-        return self._learn(visits, rows, items, responses)
+        if engine.pipeline.exploration.enabled:
+            slates = SlateBatch(visits.user[rows], items, scores, np.zeros(items.shape, np.uint32), [], [])
+            done = {action: responses[action] for action in self.log.actions}
+            # features of the state are those of the start of the day, as the slates were served
+            self.engine = replace(self.engine, state=engine.learn(slates, done, responses["dwell"]).state)
+        return self._learn(visits, rows, items, responses, scores["propensity"])
 
     def _context(self, engine: RecommendationEngine, visits: Visits, at: np.ndarray):
         from recsys_cli.features.context import Context
@@ -228,12 +238,15 @@ class _Arm:
         moment = max(int(np.median(visits.time[at])), engine.state.now)
         return Context(now=moment, **codes)
 
-    def _learn(self, visits: Visits, rows: np.ndarray, items: np.ndarray, responses: dict) -> dict[str, Any]:
+    def _learn(
+        self, visits: Visits, rows: np.ndarray, items: np.ndarray, responses: dict, propensity: np.ndarray
+    ) -> dict[str, Any]:
         user = visits.user[rows]
         self.satisfaction = self.world.next_satisfaction(self.satisfaction, user, items, responses)
         place, column = np.nonzero(items >= 0)
         actions = {a: responses[a][place, column] for a in self.log.actions}
-        new = self._rows(visits, rows, items, place, column, actions, responses["dwell"][place, column])
+        told = responses["dwell"][place, column], propensity[place, column]
+        new = self._rows(visits, rows, items, place, column, actions, *told)
         if "follow" in actions:
             followed = actions["follow"]
             self.world.add_follows(self.follows, user[place][followed], items[place, column][followed])
@@ -250,7 +263,7 @@ class _Arm:
         totals = {n: float(v.sum()) if n == "dwell" else int(v.sum()) for n, v in day.items() if n != "days_active"}
         return {"requests": len(rows), "users": len(np.unique(user)), **totals}
 
-    def _rows(self, visits: Visits, rows, items, place, column, actions, dwell) -> Log:
+    def _rows(self, visits: Visits, rows, items, place, column, actions, dwell, propensity) -> Log:
         """The day's impressions as rows of a log, ordered by time."""
         at = rows[place]
         order = np.lexsort((column, visits.user[at], visits.time[at]))
@@ -270,7 +283,7 @@ class _Arm:
             position=None if base.position is None else column.astype(np.int16),
             request=None if base.request is None else visits.request[at] + _SESSIONS,
             session=None if base.session is None else visits.session[at] + _SESSIONS,
-            propensity=None if base.propensity is None else np.full(len(at), np.nan, np.float32),
+            propensity=None if base.propensity is None else propensity[order],
         )
 
 

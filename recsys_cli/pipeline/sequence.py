@@ -16,8 +16,8 @@ def usual_sequence(built_in: Kinds, added: Kinds) -> list[str]:
     """The built-in stages in the order given, with each added one where its kind belongs.
 
     A source stands behind the first source, a filter behind the filters before ranking, a hydrator before the first
-    scorer, a scorer behind the last one, a selector before exploration and the last checks, what checks the finished slate before the
-    final cut, a side effect at the end.
+    scorer, a scorer behind the last one, a selector before exploration and the last checks, what checks the finished
+    slate before the final cut, a side effect at the end.
     """
     names, kinds = list(built_in), {**built_in, **added}
     for name in added:
