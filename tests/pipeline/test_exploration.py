@@ -83,7 +83,8 @@ def test_the_probabilities_of_all_slates_sum_to_one_and_slates_are_drawn_by_them
     observed, foretold = counts[usual], expected[usual]
     if expected[~usual].sum() > 1:
         observed, foretold = np.append(observed, counts[~usual].sum()), np.append(foretold, expected[~usual].sum())
-    assert stats.chisquare(observed, foretold * observed.sum() / foretold.sum()).pvalue > 1e-4
+    if len(observed) > 1:
+        assert stats.chisquare(observed, foretold * observed.sum() / foretold.sum()).pvalue > 1e-4
     places = {slate: at for at, slate in enumerate(slates)}
     assert np.allclose(out.scores["slate_propensity"][:, 0], [told[places[slate]] for slate in drawn], rtol=1e-5)
 
@@ -275,7 +276,7 @@ def test_some_users_explore_more_than_others(make):
     query, candidates = asked(make, make.state(catalogue), [0, 1, -1, 4], 1)
     told = stage.propensities(query, candidates, np.zeros((4, 1), np.int64))[:, 0]
     assert told.tolist() == pytest.approx([0.5 + 0.125, 1.0, 0.625, 0.625])
-    with pytest.raises(ConfigError, match="pipeline.exploration.users: plan never is 'payed'"):
+    with pytest.raises(ConfigError, match="users: plan never is 'payed'"):
         Explore(ExplorationConfig(users={"attribute": "plan", "epsilon": {"payed": 0.0}}), catalogue)
 
 
