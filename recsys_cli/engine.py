@@ -15,7 +15,9 @@ from recsys_cli.slate_engine import GUEST, SlateEngine
 
 if TYPE_CHECKING:
     from recsys_cli.answers.export import RowFormat, Written
+    from recsys_cli.answers.reach import Reach
     from recsys_cli.answers.similar import Similar
+    from recsys_cli.answers.why_not import WhyNot
     from recsys_cli.progress import Progress
     from recsys_cli.slate_batch import SlateBatch
 
@@ -46,9 +48,11 @@ class RecommendationEngine(SlateEngine):
         fallback: bool = True,
         request: int = 0,
         without: Iterable[str] = (),
+        ranks: bool = False,
     ) -> Recommendations:
-        """Slate of one user with its explanation; see `Recommendations`. without: names of stages to leave out."""
-        asked = {"fallback": fallback, "request": request, "without": without}
+        """Slate of one user with its explanation; see `Recommendations`. without: names of stages to leave out. ranks:
+        whether to tell what each stage did to the place of each item."""
+        asked = {"fallback": fallback, "request": request, "without": without, "ranks": ranks}
         return next(self.recommend_many([user_id], num_results, context, **asked))
 
     def recommend_many(
@@ -60,10 +64,12 @@ class RecommendationEngine(SlateEngine):
         fallback: bool = True,
         request: int = 0,
         without: Iterable[str] = (),
+        ranks: bool = False,
     ) -> Iterator[Recommendations]:
         """Slates of several users, served in batches."""
         data, positions = self.answer_data, self._positions(user_ids, fallback)
-        for start, batch in self._batches(positions, num_results, context, request=request, without=without):
+        asked = {"request": request, "without": without, "ranks": ranks}
+        for start, batch in self._batches(positions, num_results, context, **asked):
             for row in range(len(batch.users)):
                 yield describe_slate(data, batch, row, user_ids[start + row])
 
@@ -129,6 +135,26 @@ class RecommendationEngine(SlateEngine):
         from recsys_cli.answers.similar import similar_users
 
         return similar_users(self.answer_data, user_id, n, source)
+
+    def why_not(
+        self, user_id: int | str, item_id: int | str, num_results: int | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> WhyNot:
+        """Why an item does not stand in the slate of a user; see `answers.why_not`."""
+        from recsys_cli.answers.why_not import why_not
+
+        return why_not(self, user_id, item_id, num_results, self.context(context))
+
+    def reach(
+        self, author_id: int | str, users: np.ndarray | None = None, num_results: int | None = None,
+        progress: Progress | None = None,
+    ) -> Reach:
+        """Where an author's items are lost over users (int32[U] positions, None: all); see `answers.reach`."""
+        from recsys_cli.answers.reach import reach
+        from recsys_cli.progress import Progress
+
+        everybody = np.arange(len(self.bundle.user_ids), dtype=np.int32)
+        return reach(self, author_id, everybody if users is None else users, num_results, progress or Progress())
 
     def _positions(self, ids: Sequence[int | str], fallback: bool) -> np.ndarray:
         """int32[U]: -1 for unknown users, who raise UnknownIdError without `fallback`."""

@@ -34,7 +34,7 @@ from recsys_cli.pipeline.runner import Runner
 from recsys_cli.pipeline.utility import weights_of
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
-from recsys_cli.slate_batch import SlateBatch, concatenated
+from recsys_cli.slate_batch import SlateBatch, concatenated, ranks_of
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -167,6 +167,27 @@ class SlateEngine:
         )
         return replace(self, state=state)
 
+    def query(
+        self, users: np.ndarray, n: int | None = None, context: Context | None = None, *, request: int = 0,
+        without: frozenset[str] = frozenset(),
+    ) -> Query:
+        """What stages are asked for a batch of user positions; failures are raised. Arguments as of `slates`."""
+        n = self.pipeline.slate_size if n is None else n
+        if n < 1:
+            raise UsageError(f"a slate of {n} items", "ask for at least one")
+        return Query(
+            users=np.asarray(users, np.int32),
+            size=min(n, max(self.state.catalogue.n_items, self.pipeline.slate_size)),
+            bundle=self.bundle,
+            state=self.state,
+            snapshot=self.snapshot,
+            context=Context(now=self.state.now) if context is None else context,
+            seed=self.seed,
+            salt=request,
+            journal=[] if self.trace.recording else None,
+            without=without,
+        )
+
     def slates(
         self,
         users: np.ndarray,
@@ -177,21 +198,19 @@ class SlateEngine:
         request: int = 0,
         hydrated: Candidates | None = None,
         without: Iterable[str] = (),
+        ranks: bool = False,
     ) -> SlateBatch:
         """Slates for a batch of user positions (int32[B], -1 for somebody unknown).
 
         context: of the requests (rows as users). request: salt of exploration. hydrated: what goes into ranking, as an
         engine with the same sources and filters kept it for these users; the stages before it are not run again.
-        without: names of stages to leave out. Users are served `pipeline.batch_size` at a time.
+        without: names of stages to leave out. ranks: whether to tell what each stage did to the place of each item
+        (`SlateBatch.ranks`). Users are served `pipeline.batch_size` at a time.
 
         keep_sourced: keep what was sourced, hydrated and ranked as well, for whoever measures. A source, hydrator or
         side effect that raises is left out and told in `SlateBatch.failures`, but raised where somebody measures.
         """
         users = np.asarray(users, np.int32)
-        n = self.pipeline.slate_size if n is None else n
-        if n < 1:
-            raise UsageError(f"a slate of {n} items", "ask for at least one")
-        n = min(n, max(self.state.catalogue.n_items, self.pipeline.slate_size))
         context = Context(now=self.state.now) if context is None else context
         left_out = self.stages.without(frozenset(without))
         size = self.pipeline.batch_size
@@ -199,20 +218,9 @@ class SlateEngine:
         def serve(start: int) -> SlateBatch:
             rows = slice(start, start + size)
             ready = None if hydrated is None else hydrated.rows(rows)
-            query = Query(
-                users=users[rows],
-                size=n,
-                bundle=self.bundle,
-                state=self.state,
-                snapshot=self.snapshot,
-                context=context.rows(rows),
-                seed=self.seed,
-                salt=request,
-                journal=[] if self.trace.recording else None,
-                without=left_out,
-                failures=None if keep_sourced else [],
-            )
-            return self._serve(query, ready, keep_sourced)
+            query = self.query(users[rows], n, context.rows(rows), request=request, without=left_out)
+            query = query if keep_sourced else replace(query, failures=[])
+            return self._serve(query, ready, keep_sourced, ranks)
 
         starts = range(0, max(len(users), 1), size)
         with one_blas_thread():
@@ -224,9 +232,9 @@ class SlateEngine:
                 parts = [serve(start) for start in starts]
         return parts[0] if len(parts) == 1 else concatenated(parts)
 
-    def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool) -> SlateBatch:
+    def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool, ranks: bool) -> SlateBatch:
         started = time.perf_counter()
-        runner = Runner(query, ready)
+        runner = Runner(query, ready, keep=ranks)
         if ready is None:
             sourced = runner.run(self.stages.sourcing)
             counts = runner.run(self.stages.filtering).counts
@@ -247,6 +255,7 @@ class SlateEngine:
             hydrated=ready if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
             failures=query.failures or [],
+            ranks=ranks_of(runner.kept, self.stages.ranking + self.stages.selection, final.items) if ranks else {},
         )
         self._log(batch, query, (time.perf_counter() - started) * 1e3)
         return batch
