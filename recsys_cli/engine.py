@@ -14,6 +14,7 @@ from recsys_cli.answers.slate import Recommendations, describe_slate
 from recsys_cli.slate_engine import GUEST, SlateEngine
 
 if TYPE_CHECKING:
+    from recsys_cli.answers.accounts import Accounts
     from recsys_cli.answers.export import RowFormat, Written
     from recsys_cli.answers.reach import Reach
     from recsys_cli.answers.similar import Similar
@@ -135,6 +136,12 @@ class RecommendationEngine(SlateEngine):
         from recsys_cli.answers.similar import similar_users
 
         return similar_users(self.answer_data, user_id, n, source)
+
+    def recommend_users(self, user_id: int | str, n: int = 10) -> Accounts:
+        """Accounts to follow; see `answers.accounts`."""
+        from recsys_cli.answers.accounts import recommend_users
+
+        return recommend_users(self.answer_data, user_id, n, self.seed)
 
     def why_not(
         self, user_id: int | str, item_id: int | str, num_results: int | None = None,
