@@ -14,8 +14,11 @@ from recsys_cli.answers.slate import Recommendations, describe_slate
 from recsys_cli.slate_engine import GUEST, SlateEngine
 
 if TYPE_CHECKING:
+    from recsys_cli.answers.accounts import Accounts
     from recsys_cli.answers.export import RowFormat, Written
+    from recsys_cli.answers.reach import Reach
     from recsys_cli.answers.similar import Similar
+    from recsys_cli.answers.why_not import WhyNot
     from recsys_cli.progress import Progress
     from recsys_cli.slate_batch import SlateBatch
 
@@ -48,14 +51,16 @@ class RecommendationEngine(SlateEngine):
         without: Iterable[str] = (),
         adventure: float | None = None,
         served: Sequence[int | str] | None = None,
+        ranks: bool = False,
     ) -> Recommendations:
         """Slate of one user with its explanation; see `Recommendations`. without: names of stages to leave out.
 
         adventure: from -1, familiar, to 1, adventurous. served: ids of items that must not come again, as of the page
-        before. Both need a stage that reads them in `pipeline.stages`.
+        before. Both need a stage that reads them in `pipeline.stages`. ranks: whether to tell what each stage did to
+        the place of each item.
         """
         asked = {"fallback": fallback, "request": request, "without": without, "adventure": adventure}
-        asked["served"] = served
+        asked |= {"served": served, "ranks": ranks}
         return next(self.recommend_many([user_id], num_results, context, **asked))
 
     def recommend_many(
@@ -69,10 +74,12 @@ class RecommendationEngine(SlateEngine):
         without: Iterable[str] = (),
         adventure: float | None = None,
         served: Sequence[int | str] | None = None,
+        ranks: bool = False,
     ) -> Iterator[Recommendations]:
         """Slates of several users, served in batches."""
         data, positions = self.answer_data, self._positions(user_ids, fallback)
         asked = {"request": request, "without": without, "adventure": adventure, "served": self._items(served)}
+        asked["ranks"] = ranks
         for start, batch in self._batches(positions, num_results, context, **asked):
             for row in range(len(batch.users)):
                 yield describe_slate(data, batch, row, user_ids[start + row])
@@ -143,6 +150,32 @@ class RecommendationEngine(SlateEngine):
         from recsys_cli.answers.similar import similar_users
 
         return similar_users(self.answer_data, user_id, n, source)
+
+    def recommend_users(self, user_id: int | str, n: int = 10) -> Accounts:
+        """Accounts to follow; see `answers.accounts`."""
+        from recsys_cli.answers.accounts import recommend_users
+
+        return recommend_users(self.answer_data, user_id, n, self.seed)
+
+    def why_not(
+        self, user_id: int | str, item_id: int | str, num_results: int | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> WhyNot:
+        """Why an item does not stand in the slate of a user; see `answers.why_not`."""
+        from recsys_cli.answers.why_not import why_not
+
+        return why_not(self, user_id, item_id, num_results, self.context(context))
+
+    def reach(
+        self, author_id: int | str, users: np.ndarray | None = None, num_results: int | None = None,
+        progress: Progress | None = None,
+    ) -> Reach:
+        """Where an author's items are lost over users (int32[U] positions, None: all); see `answers.reach`."""
+        from recsys_cli.answers.reach import reach
+        from recsys_cli.progress import Progress
+
+        everybody = np.arange(len(self.bundle.user_ids), dtype=np.int32)
+        return reach(self, author_id, everybody if users is None else users, num_results, progress or Progress())
 
     def _items(self, ids: Sequence[int | str] | None) -> np.ndarray | None:
         """int32 positions of items, ascending, each once; unknown ones are left out."""

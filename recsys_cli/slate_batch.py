@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Failure
 from recsys_cli.pipeline.runner import StageRecord
+from recsys_cli.pipeline.stage import Scorer, Selector, Stage
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class SlateBatch:
     items: np.ndarray
     """int32[B, n], -1 where a slate is short"""
     scores: dict[str, np.ndarray]
-    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "safety", "safety_factor",
-    "interstitial" → float32[B, n]"""
+    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "propensity", "slate_propensity",
+    "safety", "safety_factor", "interstitial" → float32[B, n]"""
     sources: np.ndarray
     """uint32[B, n], bit s is `SlateEngine.source_names[s]`"""
     fallback: list[str | None]
@@ -36,6 +38,28 @@ class SlateBatch:
     request: str = ""
     failures: list[Failure] = field(default_factory=list)
     """what these slates were made without: sources, hydrators and side effects that raised"""
+    ranks: dict[str, np.ndarray] = field(default_factory=dict)
+    """stage from the first scorer on → int32[B, n] place from 1 of each item of the slate behind it, 0 where it was not
+    there; those that change no order are left out. Empty unless asked for"""
+
+
+def ranks_of(kept: dict[str, Candidates], stages: Sequence[Stage], slate: np.ndarray) -> dict[str, np.ndarray]:
+    """Places of the items of slates int32[B, n] behind each of the stages that put candidates into another order."""
+    out, before, shown = {}, None, slate >= 0
+    for stage in stages:
+        candidates = kept.get(stage.name)
+        if candidates is None or not isinstance(stage, (Scorer, Selector)):
+            continue
+        if not {"light", "utility"} & candidates.scores.keys():
+            continue
+        places = np.zeros(slate.shape, np.int32)
+        for column in range(slate.shape[1]):
+            held = candidates.items == slate[:, column : column + 1]
+            places[:, column] = np.where(held.any(axis=1), held.argmax(axis=1) + 1, 0) if held.shape[1] else 0
+        places[~shown] = 0
+        if before is None or not np.array_equal(before, places):
+            out[stage.name] = before = places
+    return out
 
 
 def concatenated(parts: list[SlateBatch]) -> SlateBatch:
@@ -52,6 +76,10 @@ def concatenated(parts: list[SlateBatch]) -> SlateBatch:
         hydrated=_pad_together([p.hydrated for p in parts], scores=True) if parts[0].hydrated is not None else None,
         request=parts[0].request,
         failures=list(dict.fromkeys(f for p in parts for f in p.failures)),
+        ranks={
+            name: np.concatenate([p.ranks.get(name, np.zeros(p.items.shape, np.int32)) for p in parts])
+            for name in dict.fromkeys(n for p in parts for n in p.ranks)
+        },
     )
 
 

@@ -24,15 +24,17 @@ from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.exploration.rewards import with_feedback
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.order_scores import resolve_order
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_context import context_of
 from recsys_cli.pipeline.runner import Runner
+from recsys_cli.pipeline.utility import weights_of
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.safety.policy import Actions, SafetyRules, trace_fields
-from recsys_cli.slate_batch import SlateBatch, concatenated
+from recsys_cli.slate_batch import SlateBatch, concatenated, ranks_of
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -147,9 +149,44 @@ class SlateEngine:
         catalogue = self.bundle.catalogue if catalogue is None else catalogue
         authors = author_scores(catalogue, log, now, self.bundle.safety, follows, blocks)
         catalogue = replace(catalogue, author_safety=authors)
-        state = State.build(catalogue, log, now, follows, blocks)
+        state = replace(State.build(catalogue, log, now, follows, blocks), feedback=self.state.feedback)
         snapshot = Snapshot.build(self.bundle.spec, catalogue, log, now, follows, blocks)
         return replace(self, state=state, snapshot=snapshot)
+
+    def learn(self, batch: SlateBatch, actions: Mapping[str, np.ndarray], dwell: np.ndarray | None = None) -> Self:
+        """The same engine, whose exploration knows what came of slates that it served.
+
+        actions: name → bool[B, n] beside `batch.items`; dwell: float[B, n] seconds, NaN where unknown. The log is not
+        touched: histories and counts follow it by `as_of`, which keeps what was learned here.
+        """
+        spec = self.bundle.spec
+        weights = weights_of(self.pipeline.utility, self.bundle.proposed_weights)
+        state = with_feedback(
+            self.state, batch.users, batch.items, batch.scores["utility"], actions, dwell, weights, spec.positive,
+            self.bundle.negative_actions,
+        )
+        return replace(self, state=state)
+
+    def query(
+        self, users: np.ndarray, n: int | None = None, context: Context | None = None, *, request: int = 0,
+        without: frozenset[str] = frozenset(),
+    ) -> Query:
+        """What stages are asked for a batch of user positions; failures are raised. Arguments as of `slates`."""
+        n = self.pipeline.slate_size if n is None else n
+        if n < 1:
+            raise UsageError(f"a slate of {n} items", "ask for at least one")
+        return Query(
+            users=np.asarray(users, np.int32),
+            size=min(n, max(self.state.catalogue.n_items, self.pipeline.slate_size)),
+            bundle=self.bundle,
+            state=self.state,
+            snapshot=self.snapshot,
+            context=Context(now=self.state.now) if context is None else context,
+            seed=self.seed,
+            salt=request,
+            journal=[] if self.trace.recording else None,
+            without=without,
+        )
 
     def slates(
         self,
@@ -163,23 +200,20 @@ class SlateEngine:
         without: Iterable[str] = (),
         adventure: float | None = None,
         served: np.ndarray | None = None,
+        ranks: bool = False,
     ) -> SlateBatch:
         """Slates for a batch of user positions (int32[B], -1 for somebody unknown).
 
         context: of the requests (rows as users). request: salt of exploration. hydrated: what goes into ranking, as an
         engine with the same sources and filters kept it for these users; the stages before it are not run again.
         without: names of stages to leave out. adventure: from -1, familiar, to 1, adventurous. served: int32 positions
-        of items that must not come again. Both need a stage that reads them. Users are served `pipeline.batch_size` at
-        a time.
+        of items that must not come again. Both need a stage that reads them. ranks: whether to tell what each stage
+        did to the place of each item (`SlateBatch.ranks`). Users are served `pipeline.batch_size` at a time.
 
         keep_sourced: keep what was sourced, hydrated and ranked as well, for whoever measures. A source, hydrator or
         side effect that raises is left out and told in `SlateBatch.failures`, but raised where somebody measures.
         """
         users = np.asarray(users, np.int32)
-        n = self.pipeline.slate_size if n is None else n
-        if n < 1:
-            raise UsageError(f"a slate of {n} items", "ask for at least one")
-        n = min(n, max(self.state.catalogue.n_items, self.pipeline.slate_size))
         context = Context(now=self.state.now) if context is None else context
         left_out = self.stages.without(frozenset(without))
         self.stages.require(adventure=adventure, served=served)
@@ -188,22 +222,9 @@ class SlateEngine:
         def serve(start: int) -> SlateBatch:
             rows = slice(start, start + size)
             ready = None if hydrated is None else hydrated.rows(rows)
-            query = Query(
-                users=users[rows],
-                size=n,
-                bundle=self.bundle,
-                state=self.state,
-                snapshot=self.snapshot,
-                context=context.rows(rows),
-                seed=self.seed,
-                salt=request,
-                journal=[] if self.trace.recording else None,
-                without=left_out,
-                adventure=adventure,
-                served=served,
-                failures=None if keep_sourced else [],
-            )
-            return self._serve(query, ready, keep_sourced)
+            query = self.query(users[rows], n, context.rows(rows), request=request, without=left_out)
+            query = replace(query, adventure=adventure, served=served, failures=None if keep_sourced else [])
+            return self._serve(query, ready, keep_sourced, ranks)
 
         starts = range(0, max(len(users), 1), size)
         with one_blas_thread():
@@ -215,9 +236,9 @@ class SlateEngine:
                 parts = [serve(start) for start in starts]
         return parts[0] if len(parts) == 1 else concatenated(parts)
 
-    def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool) -> SlateBatch:
+    def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool, ranks: bool) -> SlateBatch:
         started = time.perf_counter()
-        runner = Runner(query, ready)
+        runner = Runner(query, ready, keep=ranks)
         if ready is None:
             sourced = runner.run(self.stages.sourcing)
             counts = runner.run(self.stages.filtering).counts
@@ -238,6 +259,7 @@ class SlateEngine:
             hydrated=ready if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
             failures=query.failures or [],
+            ranks=ranks_of(runner.kept, self.stages.ranking + self.stages.selection, final.items) if ranks else {},
         )
         self._log(batch, query, (time.perf_counter() - started) * 1e3)
         return batch

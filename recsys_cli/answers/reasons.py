@@ -50,7 +50,7 @@ def reasons_of(data: AnswerData, batch: SlateBatch, row: int, names: list[list[s
     explored = batch.scores.get("explored")
     drawn = np.zeros(len(items)) if explored is None else explored[row]
     return [
-        ("explored: drawn at random; " if drawn[i] else "")
+        ("explored; " if drawn[i] else "")
         + (f"proposed by {' and '.join(names[i])}" if reason is None else _sentence(data, reason))
         for i, reason in enumerate(best)
     ]

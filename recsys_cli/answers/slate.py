@@ -35,8 +35,12 @@ class Recommendation:
     interstitial: list[str]
     """rules of the safety policy that put a notice before it"""
     explored: bool
-    """drawn at random by exploration"""
+    """put there by exploration"""
     reason: str
+    propensity: float | None = None
+    """probability with which exploration put it there, given what stands above it; None where nothing is explored"""
+    ranks: dict[str, int] = field(default_factory=dict)
+    """stage → its place behind it; where asked for"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Recommendations:
     """source → share of the slate it proposed (an item of several sources counts for each)"""
     funnel: list[dict]
     """stage, candidates in, candidates out, ms"""
+    slate_propensity: float | None = None
+    """probability of the whole slate in its order; None where nothing is explored"""
     notes: list[str] = field(default_factory=list)
     """what could not be taken as it was given, what stepped aside in training, and what failed in this request"""
     failures: list[str] = field(default_factory=list)
@@ -94,6 +100,8 @@ def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int |
             interstitial=notices(data, int(scores["interstitial"][i])) if "interstitial" in scores else [],
             explored=bool(scores["explored"][i]) if "explored" in scores else False,
             reason=reasons[i],
+            propensity=_propensity(scores, i),
+            ranks={name: int(places[row][i]) for name, places in batch.ranks.items() if places[row][i]},
         )
         for i in range(len(items))
     ]
@@ -108,9 +116,20 @@ def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int |
         items=listed,
         mix={s: share for s, share in mix.items() if share > 0},
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
+        slate_propensity=_whole(scores),
         notes=[*data.notes, *failures],
         failures=failures,
     )
+
+
+def _propensity(scores: dict[str, np.ndarray], i: int) -> float | None:
+    told = scores.get("propensity")
+    return six_digits(told[i]) if told is not None and told[i] > 0 else None
+
+
+def _whole(scores: dict[str, np.ndarray]) -> float | None:
+    told = scores.get("slate_propensity")
+    return six_digits(told[0]) if told is not None and len(told) and told[0] > 0 else None
 
 
 def _safety(safety: dict[str, np.ndarray], item: int, combined: np.ndarray | None, slot: int) -> dict[str, float]:

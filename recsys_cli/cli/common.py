@@ -43,6 +43,7 @@ COMMANDS = (
     "train",
     "train_safety",
     "recommend",
+    "recommend_users",
     "similar",
     "features",
     "explain",

@@ -1,4 +1,4 @@
-"""`recsys explain`: why a user and an item got their score, feature by feature."""
+"""`recsys explain`: why a user and an item got their score, or why the item is not in the slate; an author's reach."""
 
 from __future__ import annotations
 
@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 @command(app, "explain")
 def explain(
     call: Invocation,
-    user: Annotated[str, typer.Option("--user", "-u", help="User id")],
-    item: Annotated[str, typer.Option("--item", "-i", help="Item id")],
+    user: Annotated[str | None, typer.Option("--user", "-u", help="User id", show_default=False)] = None,
+    item: Annotated[str | None, typer.Option("--item", "-i", help="Item id", show_default=False)] = None,
+    missing: Annotated[
+        bool, typer.Option("--why-not", help="Say which stage kept the item out of the user's slate, and by how much")
+    ] = False,
+    author: Annotated[str | None, typer.Option("--author", help="Author id, with --reach", show_default=False)] = None,
+    reach: Annotated[
+        bool, typer.Option("--reach", help="Say where the author's items are lost, stage by stage, over all users")
+    ] = False,
+    number: Annotated[
+        int | None,
+        typer.Option("--slate", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False),
+    ] = None,
     action: Annotated[
         str | None,
         typer.Option(
@@ -42,11 +53,20 @@ def explain(
         str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
     ] = None,
 ) -> None:
-    """Attribute a ranker's score of one user and one item to its features."""
+    """Attribute a ranker's score of one user and one item to its features; --why-not says which stage kept the item
+    out of the slate, --author with --reach where an author's items are lost over all users."""
+    if reach or author is not None:
+        _check_alone(reach and author is not None, user, item, missing)
+        _reach(call, author, number, run)
+        return
+    if user is None or item is None:
+        raise UsageError("explain needs --user and --item", "or --author with --reach")
+    if missing:
+        _why_not(call, user, item, number, context or [], run)
+        return
     from recsys_cli.cli.recommend import parse_context
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
-    from recsys_cli.errors import UsageError
     from recsys_cli.features.readings import reading
     from recsys_cli.inspection import inspect_user_item
 
@@ -89,6 +109,41 @@ def explain(
         "features": rows,
     }
     call.emit(document, lambda console: _render(console, document, top), rows)
+
+
+def _check_alone(both: bool, user: str | None, item: str | None, missing: bool) -> None:
+    if not both:
+        raise UsageError("--reach goes with --author", "for example: recsys explain --author 12 --reach")
+    if user is not None or item is not None or missing:
+        raise UsageError("--reach is over all users and all items of the author", "leave out --user and --item")
+
+
+def _engine(call: Invocation, run: str | None) -> RecommendationEngine:
+    from recsys_cli.engine import RecommendationEngine
+
+    config = call.config
+    return RecommendationEngine.load(
+        config.paths.artifacts, run, config.pipeline, threads=config.threads, trace=call.trace
+    )
+
+
+def _why_not(
+    call: Invocation, user: str, item: str, number: int | None, context: list[str], run: str | None
+) -> None:
+    from recsys_cli.cli.recommend import parse_context
+    from recsys_cli.cli.way_tables import render_why_not
+
+    answer = _engine(call, run).why_not(user, item, number, parse_context(context))
+    document = answer.to_dict()
+    call.emit(document, lambda console: render_why_not(console, answer), document["steps"])
+
+
+def _reach(call: Invocation, author: str, number: int | None, run: str | None) -> None:
+    from recsys_cli.cli.way_tables import render_reach
+
+    answer = _engine(call, run).reach(author, None, number, call.progress)
+    document = answer.to_dict()
+    call.emit(document, lambda console: render_reach(console, answer), document["steps"])
 
 
 def _light(engine: RecommendationEngine, case) -> Attribution:

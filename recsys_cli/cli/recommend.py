@@ -90,7 +90,7 @@ def recommend(
         _emit_rows(call, engine, ids, shards, n=number, context=values, explain=explain, **asked)
         return
     every = engine.bundle.user_ids.external(list(range(len(engine.bundle.user_ids)))) if ids is None else ids
-    answers = list(engine.recommend_many(every, number, values, **asked))
+    answers = list(engine.recommend_many(every, number, values, ranks=explain, **asked))
     _tell_fallback(call, engine, Counter(a.fallback for a in answers if a.fallback))
     _tell_failures(call, Counter(note for a in answers for note in a.failures))
     document = [a.to_dict() for a in answers]

@@ -56,7 +56,7 @@ class Column(NamedTuple):
 
 def render_slate(console: Console, answer: Recommendations, *, explain: bool) -> None:
     """What is recommended and why, the mix of sources and the funnel in a line each; with `explain` also the sources,
-    predictions, similarities and safety scores of each item, and every stage of the funnel."""
+    ranks, predictions, similarities and safety scores of each item, and every stage of the funnel."""
     note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
     when = f" · as of {answer.now[:19]}" if answer.now else ""
     head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id}{when}{note}"
@@ -147,6 +147,12 @@ def _render_details(console: Console, answer: Recommendations) -> None:
     for item in items:
         console.print(f"{item.rank:>3}  {', '.join(item.sources)}", highlight=False)
     safety = list(dict.fromkeys(name for item in items for name in item.safety))
+    stages = list(dict.fromkeys(name for item in items for name in item.ranks))
+    if stages:
+        console.print("\n[bold]Ranks[/] (place behind each stage that put candidates into another order)")
+        cells = [Column(n, [str(item.ranks.get(n, "–")) for item in items], right=True) for n in stages]
+        for part in _packed(cells, console.width, items):
+            _print(console, part)
     for title, held, names in (
         ("Predictions", [item.predictions for item in items], list(first.predictions)),
         ("Similarities", [item.similarities for item in items], list(first.similarities)),

@@ -58,6 +58,9 @@ class State:
     history_numbers: dict[str, np.ndarray] = field(default_factory=dict)
     """column of the log → float32 its number beside each of `history.values`, NaN where unknown: "dwell_seconds" and
     the numeric columns of `Log.context`"""
+    feedback: dict[str, np.ndarray] = field(default_factory=dict)
+    """counters of what came of served impressions (`pipeline.exploration.feedback`), by name; empty where nothing was
+    fed back"""
 
     @property
     def available(self) -> np.ndarray:
@@ -130,8 +133,9 @@ class State:
                 values[f.name] = Ragged(arrays[f"{f.name}.offsets"], arrays[f"{f.name}.values"])
             elif f.name in arrays:
                 values[f.name] = arrays[f.name]
-        inside = "history_numbers/"
-        values["history_numbers"] = {n.removeprefix(inside): a for n, a in arrays.items() if n.startswith(inside)}
+        for inside in ("history_numbers", "feedback"):
+            start = f"{inside}/"
+            values[inside] = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
         return cls(**values)
 
 

@@ -21,6 +21,7 @@ from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import DAY
 from recsys_cli.files import write_bytes
 from recsys_cli.progress import Step
+from recsys_cli.slate_batch import SlateBatch
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _SESSIONS = 2**40
 """Offset of simulated session and request ids, beyond those of any dataset."""
+SCORES = ("utility", "propensity")
+"""Scores of what is served that a variant learns from; NaN where the pipeline gives none."""
 SMALL_AUTHORS = 0.9
 """Share of the authors, those with the fewest followers, whose part of the impressions is counted."""
 FLAGGED = 0.5
@@ -111,7 +114,7 @@ class ArmLife:
         visits = self.world.visits(day, self.life.satisfaction)
         first = self.first_day[visits.user]
         rows = np.flatnonzero((first >= 0) & (first <= day))
-        items = self._served(day, visits, rows)
+        items, scores = self._served(day, visits, rows)
         responses = self.world.respond(
             visits.user[rows],
             items,
@@ -121,45 +124,64 @@ class ArmLife:
             visits.depth[rows],
             follows=self.life.follows,
         )
-        self.daily.append(self._learn(visits, rows, items, responses))
+        if self.engine.pipeline.exploration.enabled:
+            slates = SlateBatch(visits.user[rows], items, scores, np.zeros(items.shape, np.uint32), [], [])
+            done = {action: responses[action] for action in self.life.log.actions}
+            # features of the state are those of the start of the day, as the slates were served
+            now = self._engine_of(day)
+            self.engine = replace(self.engine, state=now.learn(slates, done, responses["dwell"]).state)
+        self.daily.append(self._learn(visits, rows, items, responses, scores["propensity"]))
 
-    def _served(self, day: int, visits: Visits, rows: np.ndarray) -> np.ndarray:
-        """int32[R, S] slates of the day's requests, from the folder where they are kept."""
+    def _engine_of(self, day: int) -> RecommendationEngine:
+        """The engine as of the start of a day."""
+        now = self.world.end + day * DAY
+        return self.engine.as_of(self.life.log, now, catalogue=self.catalogue, **self.edges)
+
+    def _served(self, day: int, visits: Visits, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """int32[R, S] slates of the day's requests, from the folder where they are kept, and float32[R, S] of each of
+        SCORES."""
         kept = self.slates and self.slates.with_name(f"{self.slates.name}-day-{day + 1}.npz")
         if kept is not None and kept.is_file():
             with np.load(kept, allow_pickle=False) as stored:
                 items, told = stored["items"], json.loads(stored["fallback"].tobytes())
+                scores = {name: stored[name] for name in SCORES}
             if len(items) == len(rows):
                 self._count_fallback(told)
-                return items
-        items, fallback = self._serve(day, visits, rows)
+                return items, scores
+        items, scores, fallback = self._serve(day, visits, rows)
         self._count_fallback(fallback)
         if kept is not None:
             buffer = io.BytesIO()
-            np.savez(buffer, items=items, fallback=np.frombuffer(json.dumps(fallback).encode(), np.uint8))
+            told = np.frombuffer(json.dumps(fallback).encode(), np.uint8)
+            np.savez(buffer, items=items, fallback=told, **scores)
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(kept, buffer.getvalue())
-        return items
+        return items, scores
 
     def _count_fallback(self, told: dict[str, int]) -> None:
         for reason, times in told.items():
             self.fallback[reason] = self.fallback.get(reason, 0) + times
 
-    def _serve(self, day: int, visits: Visits, rows: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    def _serve(
+        self, day: int, visits: Visits, rows: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, int]]:
         fallback: dict[str, int] = {}
-        now = self.world.end + day * DAY
-        engine = self.engine.as_of(self.life.log, now, catalogue=self.catalogue, **self.edges)
+        engine = self._engine_of(day)
         items = np.full((len(rows), engine.pipeline.slate_size), -1, np.int32)
+        scores = {name: np.full(items.shape, np.nan, np.float32) for name in SCORES}
         for number, places in enumerate(_rounds(visits.user[rows])):
             at = rows[places]
             context = self._context(engine, visits, at)
             batch = engine.slates(visits.user[at], context=context, request=day * 1000 + number)
             items[places] = batch.items
+            for name, column in scores.items():
+                if name in batch.scores:
+                    column[places] = batch.scores[name]
             for reason in batch.fallback:
                 if reason is not None:
                     fallback[reason] = fallback.get(reason, 0) + 1
             engine = replace(engine, state=with_seen(engine.state, visits.user[at], batch.items))
-        return items, fallback
+        return items, scores, fallback
 
     def _context(self, engine: RecommendationEngine, visits: Visits, at: np.ndarray):
         from recsys_cli.features.context import Context
@@ -173,13 +195,16 @@ class ArmLife:
         moment = max(int(np.median(visits.time[at])), engine.state.now)
         return Context(now=moment, **codes)
 
-    def _learn(self, visits: Visits, rows: np.ndarray, items: np.ndarray, responses: dict) -> dict[str, Any]:
+    def _learn(
+        self, visits: Visits, rows: np.ndarray, items: np.ndarray, responses: dict, propensity: np.ndarray
+    ) -> dict[str, Any]:
         user = visits.user[rows]
         n = len(self.first_day)
         self.life.satisfaction = self.world.next_satisfaction(self.life.satisfaction, user, items, responses)
         place, column = np.nonzero(items >= 0)
         actions = {a: responses[a][place, column] for a in self.life.log.actions}
-        new = self._rows(visits, rows, items, place, column, actions, responses["dwell"][place, column])
+        told = responses["dwell"][place, column], propensity[place, column]
+        new = self._rows(visits, rows, items, place, column, actions, *told)
         if "follow" in actions:
             followed = actions["follow"]
             self.world.add_follows(self.life.follows, user[place][followed], items[place, column][followed])
@@ -209,7 +234,7 @@ class ArmLife:
             out["flagged"] = np.bincount(new.user, weights=flagged, minlength=n)
         return out
 
-    def _rows(self, visits: Visits, rows, items, place, column, actions, dwell) -> Log:
+    def _rows(self, visits: Visits, rows, items, place, column, actions, dwell, propensity) -> Log:
         """The day's impressions as rows of a log, ordered by time."""
         at = rows[place]
         order = np.lexsort((column, visits.user[at], visits.time[at]))
@@ -229,7 +254,7 @@ class ArmLife:
             position=None if base.position is None else column.astype(np.int16),
             request=None if base.request is None else visits.request[at] + _SESSIONS,
             session=None if base.session is None else visits.session[at] + _SESSIONS,
-            propensity=None if base.propensity is None else np.full(len(at), np.nan, np.float32),
+            propensity=None if base.propensity is None else propensity[order],
         )
 
 

@@ -124,4 +124,7 @@ def build_pipeline(
                 stage.notes = (*stage.notes, f"stage {name} steps aside: it {lack}")
         if isinstance(stage, Filter) and stage.again:
             setup.filters.append(stage)
-    return Pipeline.of([stage for name in names if (stage := made[name]) is not None], setup.rules)
+    stages = [stage for name in names if (stage := made[name]) is not None]
+    for place, stage in enumerate(stages):
+        stage.followed_by(stages[place + 1 :])
+    return Pipeline.of(stages, setup.rules)

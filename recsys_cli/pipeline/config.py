@@ -15,6 +15,7 @@ from pydantic import (
 from recsys_cli.config import Section
 from recsys_cli.errors import did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS, AddedStage
+from recsys_cli.pipeline.exploration.config import ExplorationConfig
 from recsys_cli.pipeline.rank_curves import KNOTS
 from recsys_cli.pipeline.rules.config import Rule
 from recsys_cli.safety.config import SafetyConfig
@@ -167,16 +168,6 @@ class OrderConfig(Section):
     """For people with a history."""
     new: str = "chosen"
     """For people without one."""
-
-
-class ExplorationConfig(Section):
-    """ε-greedy exploration: a slot is given, with probability epsilon, to a uniformly drawn candidate."""
-
-    enabled: bool = False
-    """Whether to explore at all. It belongs where what is shown is logged and learned from: a random item costs the
-    list that holds it, and only a log pays it back."""
-    epsilon: Share = 0.1
-    """Probability of exploring, for each slot of the slate."""
 
 
 class DiversityConfig(Section):

@@ -70,13 +70,13 @@ class Fresh(Filter):
     name = "fresh"
 
     def __init__(self, max_age_days: float | Literal["auto"]):
-        self._days = max_age_days
+        self.days = max_age_days
 
     def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
-        days = age_limit(query.state, self._days)
+        days = age_limit(query.state, self.days)
         if days is None:
             return candidates.filled
-        limit = int((max(days, LEAST_AGE_DAYS) if self._days == "auto" else days) * DAY)
+        limit = int((max(days, LEAST_AGE_DAYS) if self.days == "auto" else days) * DAY)
         created = query.state.catalogue.item_created[candidates.items]
         return (created == 0) | (query.state.now - created <= limit)
 

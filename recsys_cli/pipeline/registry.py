@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from recsys_cli.pipeline.bundle import Bundle
 from recsys_cli.pipeline.config import PipelineConfig, SourcingConfig
+from recsys_cli.pipeline.exploration.explore import Explore
+from recsys_cli.pipeline.exploration.newcomers import BoostNewcomers
 from recsys_cli.pipeline.filters import Blocked, Fresh, LastChecks, Own, Policy, Published, Seen, prefilters
 from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.scoring import HeavyRanking, Hydrate, LightRanking, Predictions, RelevanceRanking, Utility
-from recsys_cli.pipeline.selection import Caps, Explore, Select
+from recsys_cli.pipeline.selection import Caps, Select
 from recsys_cli.pipeline.sourcing import Fallback, Sourcing
 from recsys_cli.pipeline.stage import Filter, Stage
 from recsys_cli.pipeline.utility import multipliers
@@ -48,6 +50,13 @@ class Setup:
         return SafetyRules.of(self.config.safety, self.bundle.catalogue, self.bundle.safety)
 
     @property
+    def explores(self) -> bool:
+        """Whether slots of the slate are explored."""
+        exploration = self.config.exploration
+        rates = [exploration.epsilon, *(exploration.users.epsilon.values() if exploration.users else ())]
+        return exploration.enabled and (any(rates) or exploration.cold_start.enabled)
+
+    @property
     def capped(self) -> bool:
         """Whether the caps of the slate are kept."""
         diversity = self.config.diversity
@@ -72,8 +81,13 @@ def _utility(s: Setup) -> Utility:
 
 
 def _explore(s: Setup) -> Explore | None:
+    return Explore(s.config.exploration, s.bundle.catalogue) if s.explores else None
+
+
+def _newcomers(s: Setup) -> BoostNewcomers | None:
     exploration = s.config.exploration
-    return Explore(exploration) if exploration.enabled and exploration.epsilon > 0 else None
+    boosted = exploration.boost.items > 1 or exploration.boost.authors > 1
+    return BoostNewcomers(exploration.boost) if exploration.enabled and boosted else None
 
 
 def _predictions(s: Setup) -> Predictions | None:
@@ -94,8 +108,9 @@ STAGES: dict[str, Entry] = {
         Entry(HeavyRanking, lambda s: HeavyRanking(s.config.heavy) if HEAVY in s.order.orders else None),
         Entry(Policy, lambda s: None if s.rules is None else Policy(s.rules)),
         Entry(Utility, _utility),
+        Entry(BoostNewcomers, _newcomers),
+        Entry(Caps, lambda s: Caps(s.config.diversity, s.config.reserve, s.explores) if s.capped else None),
         Entry(Explore, _explore),
-        Entry(Caps, lambda s: Caps(s.config.diversity, s.config.reserve) if s.capped else None),
         Entry(LastChecks, lambda s: LastChecks(s.filters, s.rules)),
         Entry(Select, lambda s: Select()),
         Entry(Predictions, _predictions),

@@ -28,9 +28,11 @@ class StageRecord:
 class Runner:
     """One query on its way through the stages."""
 
-    def __init__(self, query: Query, start: Candidates | None = None):
-        """start: what the first stage is given; nothing by default."""
+    def __init__(self, query: Query, start: Candidates | None = None, *, keep: bool = False):
+        """start: what the first stage is given; nothing by default. keep: whether to keep what each stage gave."""
         self.query = query
+        self.kept: dict[str, Candidates] | None = {} if keep else None
+        """name of a stage → what it gave, where asked to keep it"""
         self.candidates = Candidates.empty(len(query)) if start is None else start
         self.records: list[StageRecord] = []
         self._count = self._mean_count()
@@ -51,6 +53,8 @@ class Runner:
                 out = stage(self.query, self.candidates)
             ms = (time.perf_counter() - start) * 1e3
             self.candidates = self.candidates if out is None else out
+            if self.kept is not None:
+                self.kept[stage.name] = self.candidates
             before, self._count = self._count, self._mean_count()
             self.records.append(StageRecord(stage.name, before, self._count, ms))
         return self.candidates

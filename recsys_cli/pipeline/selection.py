@@ -1,4 +1,4 @@
-"""From a ranking to a slate: exploration, caps, selection. These loop over slots, never over candidates."""
+"""From a ranking to a slate: caps and selection. These loop over slots, never over candidates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.pipeline.candidates import Candidates
-from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
+from recsys_cli.pipeline.config import DiversityConfig
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector
 from recsys_cli.retrieval.memo import PerState
@@ -18,49 +18,6 @@ if TYPE_CHECKING:
 
 TOPICS_COUNTED = 4
 """Topics of an item that the topic cap looks at."""
-
-
-class Explore(Selector):
-    """ε-greedy: each slot of the slate goes, with probability ε, to a uniform draw among the candidates not
-    yet placed (Sutton and Barto, 2018, section 2.2).
-
-    Scores: "explored" is 1 where a slot was drawn at random.
-    """
-
-    name = "explore"
-    reads = ("utility",)
-    gives = ("explored",)
-
-    def __init__(self, config: ExplorationConfig):
-        self._epsilon = config.epsilon
-
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        b, k = candidates.items.shape
-        slots = min(query.size, k)
-        explored = np.zeros((b, k), np.float32)
-        order = np.broadcast_to(np.arange(k), (b, k)).copy()
-        draws = query.uniform(2 * max(slots, 1), purpose=1)
-        counts = candidates.counts
-        rows = np.arange(b)
-        for slot in range(slots):
-            explore = (draws[:, 2 * slot] < self._epsilon) & (slot < counts)
-            if not explore.any():
-                continue
-            left = np.maximum(counts - slot, 1)
-            chosen = slot + (draws[:, 2 * slot + 1] * left).astype(np.int64)
-            chosen = np.where(explore, np.minimum(chosen, k - 1), slot)
-            order = _move(order, rows, chosen, slot)
-            explored[rows, slot] = explore
-        return candidates.take(np.where(np.arange(k) < counts[:, None], order, -1)).with_scores(explored=explored)
-
-
-def _move(order: np.ndarray, rows: np.ndarray, source: np.ndarray, target: int) -> np.ndarray:
-    """Move the entry at column source[row] to column `target` ≤ source, those between step back by one."""
-    columns = np.arange(order.shape[1])
-    shifted = (columns > target) & (columns <= source[:, None])
-    at = np.where(shifted, columns - 1, columns)
-    at[:, target] = source
-    return np.take_along_axis(order, at, axis=1)
 
 
 class Caps(Selector):
@@ -74,8 +31,9 @@ class Caps(Selector):
     name = "diversity"
     reads = ("utility",)
 
-    def __init__(self, config: DiversityConfig, reserve: int):
-        self._config, self._reserve = config, reserve
+    def __init__(self, config: DiversityConfig, reserve: int, keep_rest: bool = False):
+        """keep_rest: whether all other candidates stand behind, for a stage that may pick any of them."""
+        self._config, self._reserve, self._keep_rest = config, reserve, keep_rest
         self._shares = PerState(lambda state: catalogue_shares(state.catalogue))
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
@@ -105,6 +63,10 @@ class Caps(Selector):
                 for picked in topics[:, rows, first]:
                     topic_used += (topics == picked[:, None]) & (picked >= 0)[:, None] & some[:, None]
                 within &= (topic_used < per_topic).all(axis=0)
+        if self._keep_rest:
+            rest = np.argsort(~free, axis=1, kind="stable")[:, : k - length]
+            rest = np.where(np.take_along_axis(free, rest, axis=1), rest, -1)
+            order = np.concatenate([order, rest], axis=1)
         return candidates.take(order)
 
     def _limits(

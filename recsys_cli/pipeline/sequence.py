@@ -16,8 +16,9 @@ def usual_sequence(built_in: Kinds, added: Kinds) -> list[str]:
     """The built-in stages in the order given, with each added one where its kind belongs.
 
     A source stands behind the first source, a filter behind the filters before ranking, a hydrator before the first
-    scorer, a scorer behind the last one, a selector before the last checks, what checks the finished slate before the
-    final cut, a side effect at the end. Those that say before which stage they stand (`Stage.before`) stand there.
+    scorer, a scorer behind the last one, a selector before exploration and the last checks, what checks the finished
+    slate before the final cut, a side effect at the end. Those that say before which stage they stand (`Stage.before`)
+    stand there.
     """
     names, kinds = list(built_in), {**built_in, **added}
     for name, kind in added.items():
@@ -37,7 +38,7 @@ def _place(kind: type[Stage], stages: list[type[Stage]]) -> int:
     if issubclass(kind, Scorer):
         return scorers[-1] + 1
     if issubclass(kind, Selector):
-        return next(i for i in range(scorers[-1], len(stages)) if _late(stages[i]))
+        return next(i for i in range(scorers[-1], len(stages)) if _late(stages[i]) or getattr(stages[i], "last", False))
     if issubclass(kind, Filter):
         return _where(stages, _final)[0]
     return len(stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -62,6 +63,9 @@ class Stage:
         so. Raises ConfigError for a name that is not there.
         """
         return None
+
+    def followed_by(self, stages: Sequence[Stage]) -> None:
+        """Told once, when a pipeline is built: the stages behind this one."""
 
     def enabled(self, query: Query) -> bool:
         """Whether it takes part in a request."""
@@ -128,6 +132,8 @@ class Selector(Stage):
 
     final: ClassVar[bool] = False
     """Whether what it leaves is the slate."""
+    last: ClassVar[bool] = False
+    """Whether others that are added stand before it, unless the settings say otherwise."""
 
 
 class SideEffect(Stage):

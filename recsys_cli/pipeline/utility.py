@@ -117,7 +117,7 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     for segment in config.segments:
         where = f"pipeline.utility.segments: {segment.attribute}"
         for value, actions in segment.multiply.items():
-            rows = _users_with(catalogue, segment.attribute, value)
+            rows = users_with(catalogue, segment.attribute, value, "pipeline.utility.segments")
             for action, factor in actions.items():
                 if action not in known:
                     raise ConfigError(f"{where}: no action {action!r}", _hint(action, known))
@@ -131,9 +131,9 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     return Multipliers(columns, notes)
 
 
-def _users_with(catalogue, attribute: str, value: str) -> np.ndarray:
-    """bool[n_users]: whose attribute has the value."""
-    where = f"pipeline.utility.segments: {attribute}"
+def users_with(catalogue, attribute: str, value: str, key: str) -> np.ndarray:
+    """bool[n_users]: whose attribute has the value; ConfigError of the setting `key` where there is no such thing."""
+    where = f"{key}: {attribute}"
     if attribute in catalogue.user_codes:
         names = catalogue.names.get(f"user.{attribute}", [])
         if str(value) not in names:
@@ -145,7 +145,7 @@ def _users_with(catalogue, attribute: str, value: str) -> np.ndarray:
         except ValueError:
             raise ConfigError(f"{where} is a number, {value!r} is none") from None
     known = [*catalogue.user_codes, *catalogue.user_numbers]
-    raise ConfigError(f"pipeline.utility.segments: users have no {attribute!r}", _hint(attribute, known))
+    raise ConfigError(f"{key}: users have no {attribute!r}", _hint(attribute, known))
 
 
 def _hint(word: object, known) -> str:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from recsys_cli.pipeline.candidates import significant
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
-from recsys_cli.pipeline.selection import Caps, Explore, Select
+from recsys_cli.pipeline.exploration.explore import Explore
+from recsys_cli.pipeline.selection import Caps, Select
 
 
 def greedy(order, author, topics, size, length, least_author, least_topic):

@@ -114,19 +114,22 @@ def test_every_order_that_passes_keeps_what_slates_rest_on(swaps):
 def test_the_settings_may_change_the_order_and_the_slates_follow_it(engine):
     usual = engine(diversity={"enabled": True}, exploration={"enabled": True, "epsilon": 0.5})
     sequence = moved("not_seen", "published")
-    sequence.remove("diversity")
-    sequence.insert(sequence.index("explore"), "diversity")
+    sequence.remove("explore")
+    sequence.insert(sequence.index("diversity"), "explore")
     changed = usual.with_pipeline(usual.pipeline.model_copy(update={"sequence": sequence}))
     first, second = usual.slates(USERS), changed.slates(USERS)
     assert [r.name for r in second.funnel] == [n for n in sequence if n in {r.name for r in first.funnel}]
     assert not np.array_equal(first.items, second.items)  # caps after exploration are not exploration after caps
+    assert (first.scores["propensity"] > 0).all()
+    assert not second.scores["propensity"].any()  # what stands behind changes slates: nobody knows their probability
+    assert any("diversity stands behind explore" in note for note in changed.notes)
 
 
 @pytest.mark.parametrize(
     ("kind", "behind", "before"),
     [
         (Source, "sources", "published"), (Filter, "not_seen", "fallback"), (Hydrator, "hydrate", "light"),
-        (Scorer, "utility", "explore"), (Selector, "diversity", "safety"), (SideEffect, "predictions", None),
+        (Scorer, "newcomers", "diversity"), (Selector, "diversity", "explore"), (SideEffect, "predictions", None),
     ],
 )
 def test_an_added_stage_stands_where_its_kind_belongs(kind, behind, before):
