@@ -246,8 +246,12 @@ def with_events(call: Invocation, log: Path, target: Path | None, *, emit: bool 
     target: paths.data with -events behind where None. emit: the outcome is the result of the command.
     """
     from recsys_cli.data.dataset import Dataset
-    from recsys_cli.errors import UsageError
-    from recsys_cli.serving.export import export_events
+    from recsys_cli.errors import RecsysError, UsageError
+
+    try:
+        from recsys_cli.serving.export import export_events
+    except ModuleNotFoundError as error:
+        raise RecsysError(f"events need {error.name}, which is not installed", "pip install 'recsys-cli[serve]'") from None
 
     base = Path(call.config.paths.data)
     target = target or base.with_name(f"{base.name}-events")
