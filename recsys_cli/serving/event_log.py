@@ -224,7 +224,7 @@ class EventLog:
                 cursor.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_LAST, str(self._last)))
                 count = cursor.execute("DELETE FROM events WHERE offset <= ?", (up_to,)).rowcount
                 cursor.execute("COMMIT")
-                cursor.execute("PRAGMA incremental_vacuum").fetchall()
+                cursor.executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
                 cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.Error as problem:
                 with contextlib.suppress(sqlite3.Error):
