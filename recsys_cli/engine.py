@@ -112,6 +112,7 @@ class RecommendationEngine(SlateEngine):
         without: Iterable[str] = (),
         adventure: float | None = None,
         served: Sequence[int | str] | None = None,
+        raw: bool = False,
         progress: Progress,
     ) -> Written:
         """Write the slates of some users, or of all (None), a row an item; see `answers.export`.
@@ -136,7 +137,8 @@ class RecommendationEngine(SlateEngine):
                 yield everybody.external(positions[rows]) if ids is None else ids[rows], batch
 
         return write_slates(
-            self.answer_data, serve, len(positions), target, kind, shards=shards, explain=explain, progress=progress
+            self.answer_data, serve, len(positions), target, kind, shards=shards, explain=explain, raw=raw,
+            progress=progress,
         )
 
     def similar_items(self, item_id: int | str, n: int = 10, source: str | None = None) -> Similar:

@@ -19,6 +19,10 @@ class RecsysError(Exception):
         return self.message if self.hint is None else f"{self.message}\n{self.hint}"
 
 
+class Terminated(BaseException):
+    """SIGTERM was received: everything is tidied up on the way out, as after Ctrl-C."""
+
+
 class UsageError(RecsysError):
     """The command was called in a way that has no meaning."""
 

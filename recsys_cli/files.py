@@ -20,8 +20,40 @@ PLACEHOLDERS = (".gitkeep",)
 """Files that keep an empty folder in a repository: nobody minds a dataset beside them, and they stay."""
 
 
+_HERE = hashlib.blake2b(os.uname().nodename.encode(), digest_size=2).hexdigest()
+"""Stands for this machine in the names of temporaries: elsewhere its process ids say nothing."""
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{4})-(\d+)-[0-9a-f]{8}\.tmp")
+_swept: set[Path] = set()
+
+
 def _beside(path: Path) -> Path:
-    return path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    _sweep(path.parent)
+    return path.parent / f".{path.name[:200]}.{_HERE}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are dead left behind in a folder; once a process and folder."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and found[1] == _HERE and not _alive(int(found[2])):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another's
+        pass
+    return True
 
 
 @contextlib.contextmanager

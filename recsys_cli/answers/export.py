@@ -151,13 +151,15 @@ def write_slates(
     *,
     shards: int = 1,
     explain: bool = False,
+    raw: bool = False,
     progress: Progress,
 ) -> Written:
     """Write the slates of so many users as the rows of `slate_table`.
 
     target: a file, whole or not at all; a folder of several files `part-*` with `shards` above 1, in the
     place of an earlier one (UsageError where it holds anything else); or a stream. In CSV
-    the sources stand in one cell, separated by semicolons.
+    the sources stand in one cell, separated by semicolons, and unless `raw` texts that begin like a formula have an
+    apostrophe in front.
     """
     written = Written()
 
@@ -171,24 +173,24 @@ def write_slates(
 
     with progress.step(f"recommend to {users:,} users", total=users) as bar:
         if not isinstance(target, Path):
-            written.rows = _write(target, tables(0, users), kind)
+            written.rows = _write(target, tables(0, users), kind, raw)
         elif shards == 1:
             with atomic_file(target) as temporary, open(temporary, "wb") as stream:
-                written.rows = _write(stream, tables(0, users), kind)
+                written.rows = _write(stream, tables(0, users), kind, raw)
         else:
             bounds = np.linspace(0, users, shards + 1).astype(int)
             with atomic_dir(target, ours=exported_files) as folder:
                 for s in range(shards):
                     with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
-                        written.rows += _write(stream, tables(bounds[s], bounds[s + 1]), kind)
+                        written.rows += _write(stream, tables(bounds[s], bounds[s + 1]), kind, raw)
                 sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
                 (folder / MANIFEST_FILE).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
     return written
 
 
-def _write(stream: BinaryIO, tables: Iterator[pa.Table], kind: RowFormat) -> int:
+def _write(stream: BinaryIO, tables: Iterator[pa.Table], kind: RowFormat, raw: bool) -> int:
     rows = 0
-    with _writer(stream, kind) as write:
+    with _writer(stream, kind, raw) as write:
         for table in tables:
             write(table)
             rows += table.num_rows
@@ -196,7 +198,7 @@ def _write(stream: BinaryIO, tables: Iterator[pa.Table], kind: RowFormat) -> int
 
 
 @contextmanager
-def _writer(stream: BinaryIO, kind: RowFormat):
+def _writer(stream: BinaryIO, kind: RowFormat, raw: bool):
     """A function that appends a table to the stream."""
     if kind == "parquet":
         import pyarrow.parquet as pq
@@ -216,6 +218,8 @@ def _writer(stream: BinaryIO, kind: RowFormat):
         return
     import polars as pl
 
+    from recsys_cli.spreadsheets import without_formulas
+
     header = True
 
     def add(table: pa.Table) -> None:
@@ -225,7 +229,8 @@ def _writer(stream: BinaryIO, kind: RowFormat):
         if kind == "jsonl":
             frame.write_ndjson(stream)
             return
-        frame.with_columns(pl.col("sources").list.join(";")).write_csv(stream, include_header=header)
+        frame = frame.with_columns(pl.col("sources").list.join(";"))
+        (frame if raw else without_formulas(frame)).write_csv(stream, include_header=header)
         header = False
 
     yield add

@@ -19,8 +19,9 @@ def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
     """
     import torch
 
-    with atomic_file(path) as temporary:
-        torch.save({"checkpoint_version": CHECKPOINT_VERSION, "content": content}, temporary)
+    with atomic_file(path) as temporary, open(temporary, "wb") as stream:
+        # into a stream: an archive that torch opens by its name holds that name, which is another each time
+        torch.save({"checkpoint_version": CHECKPOINT_VERSION, "content": content}, stream)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

@@ -139,7 +139,9 @@ class RunStore:
         """All published runs, oldest first."""
         runs = self.folder / "runs"
         there = runs.iterdir() if runs.is_dir() else ()
-        return sorted(p.name for p in there if is_name(p.name) and (p / "manifest.json").is_file())
+        return sorted(
+            p.name for p in there if is_name(p.name) and inside(runs, p.name) and (p / "manifest.json").exists()
+        )
 
     def open(self, run: str | None = None, *, verify: bool = True) -> Run:
         """Open a run (the current one by default); raises ArtifactError where it is unusable."""
@@ -211,11 +213,16 @@ class RunStore:
         write_bytes(self.folder / "current", f"{opened.id}\n".encode())
 
     def delete(self, run: str) -> None:
-        """Remove a run; the current one is refused."""
-        opened = self.open(run, verify=False)
-        if opened.id == self.current():
+        """Remove a run, be it readable or not; the current one is refused."""
+        if run not in self.ids():
+            self.open(run, verify=False)  # tells why it is none
+        if run == self.current():
             raise ArtifactError(f"run {run} is the one in use", "switch with `recsys runs use ID` first")
+        folder = self.folder / "runs" / run
         # renamed first: a half-removed folder must never be found among the runs
-        trash = opened.folder.with_name(f".{opened.id}.deleted")
-        os.replace(opened.folder, trash)
-        shutil.rmtree(trash)
+        os.replace(folder, folder.with_name(f".{run}.deleted"))
+        for trash in folder.parent.glob(".*.deleted"):  # others too, whose removal was interrupted
+            if trash.is_symlink():
+                trash.unlink()
+            else:
+                shutil.rmtree(trash)

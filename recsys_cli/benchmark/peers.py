@@ -138,7 +138,7 @@ def _call(command: list[str], seconds: int, told: str) -> None:
     # what this process was told of threads and modules is not for another environment
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "OMP_", "OPENBLAS_"))}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env)  # noqa: S603 - our own scripts
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RecsysError(f"{told}: {error}") from None
     if done.returncode:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from recsys_cli.errors import RecsysError, UsageError
+from recsys_cli.cli.options import GLOBAL_OPTIONS
+from recsys_cli.errors import RecsysError, Terminated, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,7 @@ class Invocation:
         self.format: Format = options["format"] or _format_from(options["output"]) or "table"
         self.output: Path | None = options["output"]
         self.quiet: bool = options["quiet"]
+        self.raw: bool = options["raw"]
         self.verbose: bool = options["verbose"]
 
     @property
@@ -147,54 +149,12 @@ class Invocation:
         document: anything orjson writes. rows: the table form, by default `document` if it is a list.
         Goes to --output (whole or not at all), else to stdout.
         """
-        if self.format == "table":
-            self._emit_table(render)
+        from recsys_cli.cli.output import result_bytes, show
+
+        if self.format == "table" and self.output is None:
+            show(render)
             return
-        if self.format == "json":
-            self._write(json_bytes(document, indent=self.output is None))
-            return
-        rows = document if rows is None else rows
-        if not isinstance(rows, list):
-            rows = list(rows)
-        if self.format == "jsonl":
-            self._write(b"".join(json_bytes(row) for row in rows))
-            return
-        self._emit_rows(rows)
-
-    def _emit_rows(self, rows: list[dict]) -> None:
-        import io
-
-        import polars as pl
-
-        frame = pl.DataFrame(rows, infer_schema_length=None)
-        buffer = io.BytesIO()
-        if self.format == "csv":
-            nested = [c for c, t in frame.schema.items() if t.is_nested()]
-            frame = frame.with_columns(
-                pl.col(c).map_elements(lambda v: ";".join(map(str, v)), return_dtype=pl.String) for c in nested
-            )
-            frame.write_csv(buffer)
-        else:
-            if self.output is None and sys.stdout.isatty():
-                raise UsageError(
-                    "Parquet does not belong on a terminal", "name a file with --output, or redirect stdout"
-                )
-            frame.write_parquet(buffer)
-        self._write(buffer.getvalue())
-
-    def _emit_table(self, render: Callable[[Console], None]) -> None:
-        from recsys_cli.terminal import console
-
-        if self.output is None:
-            render(console(width=None if sys.stdout.isatty() else _columns()))
-            return
-        import io
-
-        text = io.StringIO()
-        render(console(file=text, width=_columns()))
-        self._write(text.getvalue().encode())
-
-    def _write(self, content: bytes) -> None:
+        content = result_bytes(self.format, document, render, rows, raw=self.raw, terminal=self.output is None)
         if self.output is None:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
@@ -205,34 +165,9 @@ class Invocation:
             self.say(f"wrote {self.output}")
 
 
-def _columns() -> int:
-    return int(os.environ.get("COLUMNS", "100"))
-
-
 def _format_from(output: Path | None) -> Format | None:
     known = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
     return known.get(output.suffix.lower()) if output is not None else None
-
-
-def json_bytes(document: Any, *, indent: bool = False) -> bytes:
-    """A document as JSON with a final newline; numpy is welcome, NaN and infinities become null."""
-    import orjson
-
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
-    if indent:
-        options |= orjson.OPT_INDENT_2
-    return orjson.dumps(_finite(document), option=options, default=str)
-
-
-def _finite(value):
-    """NaN and infinities have no place in JSON: they become null."""
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
 
 
 def _limit_threads(threads: int) -> None:
@@ -240,142 +175,6 @@ def _limit_threads(threads: int) -> None:
     if threads:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             os.environ.setdefault(name, str(threads))
-
-
-GLOBAL_OPTIONS: list[inspect.Parameter] = [
-    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-    for name, annotation, default in (
-        (
-            "config",
-            Annotated[
-                Path | None,
-                typer.Option(
-                    "--config",
-                    "-c",
-                    envvar="RECSYS_CONFIG",
-                    help="YAML file  [default: recsys.yaml, else configs/default.yaml, if there]",
-                    show_default=False,
-                    show_envvar=False,
-                ),
-            ],
-            None,
-        ),
-        (
-            "preset",
-            Annotated[
-                str | None,
-                typer.Option(
-                    "--preset",
-                    envvar="RECSYS_PRESET",
-                    metavar="NAME",
-                    help="Settings of a kind of feed, over those of the file (`recsys presets` lists them)",
-                    show_envvar=False,
-                ),
-            ],
-            None,
-        ),
-        (
-            "set",
-            Annotated[
-                list[str] | None,
-                typer.Option(
-                    "--set",
-                    envvar="RECSYS_SET",
-                    metavar="KEY=VALUE",
-                    help="Override one value, e.g. ranking.heavy.epochs=3 (repeatable)",
-                    show_envvar=False,
-                ),
-            ],
-            None,
-        ),
-        (
-            "data_dir",
-            Annotated[
-                Path | None,
-                typer.Option("--data-dir", envvar="RECSYS_DATA_DIR", help="Dataset folder", show_envvar=False),
-            ],
-            None,
-        ),
-        (
-            "artifacts_dir",
-            Annotated[
-                Path | None,
-                typer.Option(
-                    "--artifacts-dir", envvar="RECSYS_ARTIFACTS_DIR", help="Folder of runs and logs", show_envvar=False
-                ),
-            ],
-            None,
-        ),
-        (
-            "seed",
-            Annotated[
-                int | None,
-                typer.Option("--seed", envvar="RECSYS_SEED", help="Seed of everything random", show_envvar=False),
-            ],
-            None,
-        ),
-        (
-            "threads",
-            Annotated[
-                int | None,
-                typer.Option(
-                    "--threads",
-                    envvar="RECSYS_THREADS",
-                    min=0,
-                    help="Threads to use, 0 for all cores",
-                    show_envvar=False,
-                ),
-            ],
-            None,
-        ),
-        (
-            "format",
-            Annotated[
-                str | None,
-                typer.Option(
-                    "--format",
-                    envvar="RECSYS_FORMAT",
-                    help="table, json, jsonl (a row a line), csv or parquet",
-                    metavar="FORMAT",
-                    show_envvar=False,
-                ),
-            ],
-            None,
-        ),
-        (
-            "output",
-            Annotated[
-                Path | None,
-                typer.Option(
-                    "--output",
-                    "-o",
-                    envvar="RECSYS_OUTPUT",
-                    help="Write the result to a file instead of stdout",
-                    show_envvar=False,
-                ),
-            ],
-            None,
-        ),
-        (
-            "quiet",
-            Annotated[
-                bool,
-                typer.Option("--quiet", "-q", envvar="RECSYS_QUIET", help="No progress or messages", show_envvar=False),
-            ],
-            False,
-        ),
-        (
-            "verbose",
-            Annotated[
-                bool,
-                typer.Option(
-                    "--verbose", "-v", envvar="RECSYS_VERBOSE", help="Tracebacks and details", show_envvar=False
-                ),
-            ],
-            False,
-        ),
-    )
-]
 
 
 def command(group: typer.Typer, name: str, *, dashed_ids: bool = False, answers: bool = False) -> Callable:
@@ -438,7 +237,10 @@ def run(arguments: list[str]) -> int:
     for module in _modules(arguments):
         importlib.import_module(f"recsys_cli.cli.{module}")
     try:
-        code = app(arguments, prog_name="recsys", standalone_mode=True)
+        try:
+            code = app(arguments, prog_name="recsys", standalone_mode=True)
+        finally:
+            sys.stdout.flush()
         return code or 0
     except RecsysError as error:
         return _fail(error, str(error), error.exit_code)
@@ -448,6 +250,12 @@ def run(arguments: list[str]) -> int:
         # the reader of our stdout went away (`| head`): not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Terminated as error:
+        return _fail(error, "terminated; nothing half-written was left behind", 143)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "check the place, its rights and the room on the disk"
+        return _fail(error, f"{where}{error.strerror or error}\n{hint}", 1)
     except MemoryError as error:
         return _fail(error, "out of memory", 1)
     except SystemExit as exit_:

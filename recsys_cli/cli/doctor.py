@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from recsys_cli.cli.common import Invocation, app, command
 
 PACKAGES = (
@@ -101,4 +103,25 @@ def _project(call: Invocation) -> list[dict]:
         out.append(_check("run in use", RunStore(config.paths.artifacts).open().id))
     except RecsysError as error:
         out.append(_check("run in use", error.message, "note"))
+    return [*out, *_rights(Path(config.paths.artifacts), Path(config.paths.data))]
+
+
+def _rights(*folders: Path) -> list[dict]:
+    """What others may write, or have made, among artifacts and data: bundles hold graphs that are executed."""
+    import os
+    import stat
+
+    out = []
+    for folder in folders:
+        places = [folder, *(folder / "runs").glob("*")] if folder.is_dir() else []
+        for place in places:
+            try:
+                found = place.stat()
+            except OSError:
+                continue
+            if found.st_mode & stat.S_IWOTH:
+                out.append(_check("rights", f"{place} can be written by everybody: chmod o-w {place}", "note"))
+            if found.st_uid not in (os.geteuid(), 0):
+                out.append(_check("owner", f"{place} was made by user {found.st_uid}; open it only if you trust them",
+                                  "note"))
     return out

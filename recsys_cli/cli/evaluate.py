@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from recsys_cli.cli.common import Invocation, app, command, json_bytes
+from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.output import json_bytes
 from recsys_cli.errors import UsageError
 
 SlateFiles = Annotated[

@@ -115,7 +115,9 @@ def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None,
     if call.output is None and call.format == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet does not belong on a terminal", "name a file with --output, or redirect stdout")
     target = sys.stdout.buffer if call.output is None else call.output
-    written = engine.write_slates(ids, target, call.format, shards=shards, progress=call.progress, **options)
+    written = engine.write_slates(
+        ids, target, call.format, shards=shards, raw=call.raw, progress=call.progress, **options
+    )
     _tell_fallback(call, engine, written.fallback)
     _tell_failures(call, written.failures)
     if call.output is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.errors import ArtifactError
 from recsys_cli.pipeline.order import order_in_words
 
 group = typer.Typer(no_args_is_help=True, help="List, show, compare, switch and delete runs.", rich_markup_mode=None)
@@ -26,18 +27,19 @@ def list_(call: Invocation) -> None:
     current = store.current()
     rows = []
     for run_id in store.ids():
-        manifest = store.open(run_id, verify=False).manifest
-        rows.append(
-            {
-                "run": run_id,
-                "in_use": run_id == current,
-                "created_at": manifest.created_at,
-                "dataset": manifest.dataset.name,
-                "final": manifest.final,
-                "seconds": round(manifest.durations.get("total", 0.0), 1),
-                **_headline(manifest),
-            }
-        )
+        row = dict.fromkeys(("run", "in_use", "created_at", "dataset", "final", "seconds", "mean_auc"))
+        row |= {"run": run_id, "in_use": run_id == current}
+        try:
+            manifest = store.open(run_id, verify=False).manifest
+        except ArtifactError as error:
+            call.say(f"unreadable: {error.message}; `recsys runs delete {run_id}` removes it")
+            rows.append(row | {"dataset": "unreadable"})
+            continue
+        row |= {
+            "created_at": manifest.created_at, "dataset": manifest.dataset.name, "final": manifest.final,
+            "seconds": round(manifest.durations.get("total", 0.0), 1),
+        }
+        rows.append(row | _headline(manifest))
 
     def render(console) -> None:
         from rich.table import Table

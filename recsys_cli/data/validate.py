@@ -53,12 +53,7 @@ def validate_dataset(folder: str | os.PathLike, progress: Progress | None = None
     checks: list[Check] = []
 
     def check(table: str, name: str, test: Callable[[], str | None]) -> bool:
-        try:
-            checks.append(Check(table, name, True, test() or ""))
-        except _Fault as fault:
-            checks.append(Check(table, name, False, str(fault)))
-        except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-            checks.append(Check(table, name, False, str(error).splitlines()[0]))
+        checks.append(_checked(table, name, test))
         return checks[-1].ok
 
     readable: dict[str, list[Path]] = {}
@@ -81,6 +76,35 @@ def validate_dataset(folder: str | os.PathLike, progress: Progress | None = None
         for table, what, test in _references(readable, manifest):
             check(table, what, test)
     return checks
+
+
+def digest_checks(folder: str | os.PathLike, progress: Progress | None = None) -> list[Check]:
+    """Whether the content of every table is what its manifest tells by rows and digest; see `validate_dataset`."""
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    tests = [("dataset", lambda: _dataset_digest(manifest))]
+    for name, info in manifest.tables.items():
+        files = table_files(folder, name)
+        tests.append((name, lambda f=files, n=name: _readable(f, folder / f"{n}.parquet")))
+        tests.append((name, lambda f=files, i=info: _rows(f, i.rows)))
+        tests.append((name, lambda f=files, i=info, n=name: _digest(f, n, i.digest)))
+    checks: list[Check] = []
+    with (progress or Progress()).step("check data", len(tests)) as step:
+        for table, test in tests:
+            checks.append(_checked(table, "digest", test))
+            if not checks[-1].ok:
+                break
+            step.advance()
+    return checks
+
+
+def _checked(table: str, name: str, test: Callable[[], str | None]) -> Check:
+    try:
+        return Check(table, name, True, test() or "")
+    except _Fault as fault:
+        return Check(table, name, False, str(fault))
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        return Check(table, name, False, str(error).splitlines()[0])
 
 
 def _required_tables(manifest: DatasetManifest) -> str:

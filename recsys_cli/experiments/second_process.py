@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -64,6 +65,8 @@ def _work(sender, work: Callable[[], Any]) -> None:
     # Ctrl-C reaches the whole group; the parent ends this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        sender.send((True, work()))
+        answer = (True, work())
     except Exception as error:
-        sender.send((False, error))
+        answer = (False, error)
+    with contextlib.suppress(BrokenPipeError):  # the parent has ended: nobody is there to be told
+        sender.send(answer)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from recsys_cli.artifacts.runs import Run
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import require_intact
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.pipeline.order import check_named
@@ -60,6 +61,7 @@ def train(
     earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
+    require_intact(dataset, Path(settings.paths.artifacts) / "work" / "intact.json", progress)
     if not dataset.log.positive.any():
         raise DataError(
             f"{dataset.path}: no impression carries a positive action",

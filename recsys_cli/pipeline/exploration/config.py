@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from recsys_cli.config import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
 class UserRates(Section):
@@ -25,13 +27,13 @@ class ColdStartConfig(Section):
 
     enabled: bool = False
     """Whether a place is kept for them."""
-    position: PositiveInt = 4
+    position: Annotated[int, Field(ge=1, le=100_000)] = 4
     """The place, counted from 1; a slate that is shorter has none."""
-    target: PositiveInt = 50
+    target: Count = 50
     """Impressions below which an item may take the place; the further it is from it, the likelier it is drawn."""
     max_age_days: PositiveFloat = 7.0
     """Items published longer ago are not new; items of unknown age never are."""
-    max_followers: PositiveInt | None = 1000
+    max_followers: Count | None = 1000
     """Only items of authors with fewer followers, and those without an author; null takes all."""
 
 
@@ -42,9 +44,9 @@ class BoostConfig(Section):
     """Factor for items below `target` impressions; 1 changes nothing."""
     authors: Annotated[float, Field(ge=1, le=100)] = 1.0
     """Factor for items of authors all of whose items together have fewer than `target_of_author` impressions."""
-    target: PositiveInt = 50
+    target: Count = 50
     """Impressions from which an item is boosted no more."""
-    target_of_author: PositiveInt = 200
+    target_of_author: Count = 200
     """Impressions from which an author is boosted no more."""
     max_age_days: PositiveFloat = 7.0
     """Items published longer ago are not new; items of unknown age never are."""
