@@ -274,7 +274,9 @@ class Fold:
             pair = (c["user"][row], c["item"][row])
             if self._by_pair.get(pair) == row:
                 del self._by_pair[pair]
-            self._by_request.pop((c["request"][row], *pair), None)
+            key = (c["request"][row], *pair)
+            if self._by_request.get(key) == row:
+                del self._by_request[key]
 
     def to_bytes(self) -> bytes:
         """All of it, for `from_bytes`."""
