@@ -18,6 +18,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -285,15 +286,20 @@ class Fold:
             row += 1
         self._settled = row
 
-    def to_bytes(self) -> bytes:
-        """All of it, for `from_bytes`."""
-        return msgspec.msgpack.encode({
+    def copy(self) -> Copied:
+        """All of it as it is now, cheaply: what is made of it does not hold up whoever folds."""
+        return Copied({
             "actions": self.actions, "start": self.start, "offset": self.offset, "latest": self.latest,
             "columns": {name: column.tobytes() for name, column in self.columns.items()},
-            "names": {name: held.listed for name, held in self.names.items()},
-            "edges": self.edges, "users": self.users, "items": self.items, "deleted": self.deleted,
-            "erased": self.erased, "described": self.described, "settled": self._settled, "answers": self._answers,
+            "names": {name: list(held.listed) for name, held in self.names.items()},
+            "edges": list(self.edges), "users": dict(self.users), "items": dict(self.items),
+            "deleted": dict(self.deleted), "erased": list(self.erased), "described": self.described,
+            "settled": self._settled, "answers": dict(self._answers),
         })
+
+    def to_bytes(self) -> bytes:
+        """All of it, for `from_bytes`."""
+        return self.copy().to_bytes()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Fold:
@@ -319,6 +325,22 @@ class Fold:
     def arrays(self, first: int = 0, end: int | None = None) -> dict[str, np.ndarray]:
         """The rows from `first` to `end` (exclusive) as arrays, copied."""
         return {name: np.array(column[first:end]) for name, column in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A fold as it was."""
+
+    held: dict[str, Any]
+
+    @property
+    def offset(self) -> int:
+        """up to which it is"""
+        return self.held["offset"]
+
+    def to_bytes(self) -> bytes:
+        """For `Fold.from_bytes`."""
+        return _encode(self.held)
 
 
 class _Held(msgspec.Struct):

@@ -7,7 +7,7 @@ from law_world import END, some_events
 
 from recsys_cli.serving.erasure import mark
 from recsys_cli.serving.events import Entry, Event, Served
-from recsys_cli.serving.memory import SEEN_KEPT, SERVED_FOR, SESSION_GAP, SESSION_KEPT, Memory, MemoryStore
+from recsys_cli.serving.memory import SEEN_KEPT, SERVED_FOR, SESSION_GAP, SESSION_KEPT, Memory, MemoryStore, decoded
 
 MINUTE = 60_000_000
 
@@ -72,7 +72,11 @@ def test_entries_count_once_and_the_store_comes_back_as_it_was():
     once.take(entries)
     twice.take(entries[:200])
     twice.take(entries[100:])
-    back = MemoryStore.from_bytes(twice.to_bytes())
+    changes = twice.changes()
+    back = decoded(changes.items(), twice.offset())
+    assert twice.changes() == {}
+    twice.unsaved(["105"])
+    assert set(twice.changes()) == {"105"}
     for user in {e.event.user_id for e in entries if e.event.user_id}:
         assert once.of(user) == twice.of(user) == back.of(user)
     assert back.offset() == 300
