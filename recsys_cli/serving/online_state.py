@@ -99,7 +99,7 @@ class OnlineState:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         base = _base_of(folder, engine, dataset)
-        actions, start = shape_of(engine, base).actions, 0 if base is None else base.offset
+        actions, start = shape_of(engine, base).actions, _start_of(engine, base)
         file = StateFile(folder / "state.db")
         kept = file.read()
         rebuilt = kept is None and file.path.exists()
@@ -313,6 +313,13 @@ def shape_of(engine: SlateEngine, base: BaseLog | None) -> LogShape:
     """The columns that rows of events have beside those that a run was trained on."""
     spec = engine.bundle.spec
     return LogShape.plain(spec.positive, spec.negative) if base is None else LogShape.of(base.log)
+
+
+def _start_of(engine: SlateEngine, base: BaseLog | None) -> int:
+    """Offset up to which events are among the rows that a run was trained on."""
+    if engine.manifest is not None:
+        return engine.manifest.dataset.events
+    return 0 if base is None else base.offset
 
 
 def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> BaseLog | None:

@@ -248,6 +248,7 @@ def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
     assert state.impressions.sum() == seen + described
     log.trim(online.base.offset)  # and the log needs to hold no more than what came since
     again = OnlineState.open(tmp_path / "fresh", merged.engine, log, dataset=merged.dataset)
+    assert again.offset == log.last_offset and again.fold.start == merged.dataset.manifest.events
     same_states(again.live(NOW).state, state)
     log.close()
 
