@@ -195,8 +195,8 @@ class OnlineState:
     def erase(self, user_id: str) -> int:
         """Forget a person: their events, their memory, their rows and segments; how many events there were."""
         with self._build:
+            count = self.log.erase(user_id)
             with self._lock:
-                count = self.log.erase(user_id)
                 self.memories.forget(user_id)
                 self.catch_up()
                 self._engine = self._features = None
