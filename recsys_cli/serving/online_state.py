@@ -9,6 +9,7 @@ a replay of the whole log gives (`tests/serving/test_law.py`).
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State, newest_by_author
-from recsys_cli.errors import ArtifactError, DataError
+from recsys_cli.errors import ArtifactError, DataError, RecsysError
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.serving.base_log import BaseLog
@@ -32,7 +33,8 @@ from recsys_cli.serving.growth import Growth, grown
 from recsys_cli.serving.live_snapshot import LiveSnapshot
 from recsys_cli.serving.memory import Memories, Memory, MemoryStore
 from recsys_cli.serving.rows import EdgeTables, LogShape, edge_tables, joined, rows_as_log
-from recsys_cli.serving.state_file import StateFile, load_state
+from recsys_cli.serving.segments import Sealed, Segments
+from recsys_cli.serving.state_file import StateFile
 from recsys_cli.serving.state_merge import bring_forward
 from recsys_cli.slate_engine import SlateEngine
 
@@ -59,7 +61,7 @@ class OnlineState:
 
     Use `OnlineState.open`. Then `catch_up` whenever something was appended, which waits for no engine that is being
     made; `memory` in every request; `live` for the engine that makes slates; `refresh` every now and then in the
-    background; `save` every now and then and at the end.
+    background; `save` and `seal` every now and then, `save` at the end.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class OnlineState:
         self.rebuilt = False
         """the state file could not be used, and the state was made again from the log"""
         self._lock, self._build, self._saving = threading.RLock(), threading.RLock(), threading.Lock()
+        self._sealing = threading.Lock()
         self._file = StateFile(folder / "state.db")
+        self.segments = Segments(log.folder)
         self._shape = shape_of(engine, base)
         self._forgotten: tuple[int, np.ndarray] = (0, np.zeros(0, np.int32))
         self._described = 0
@@ -95,17 +99,17 @@ class OnlineState:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         base = _base_of(folder, engine, dataset)
-        actions, start = shape_of(engine, base).actions, 0 if base is None else base.offset
+        actions, start = shape_of(engine, base).actions, _start_of(engine, base)
         file = StateFile(folder / "state.db")
-        kept = load_state(file, actions, start)
+        kept = file.read()
         rebuilt = kept is None and file.path.exists()
-        if rebuilt:
+        if kept is not None and max(kept[0].offset, kept[1].offset()) > log.last_offset:
+            kept = None  # of another log
+        if kept is None:
             file.put_aside()
-        fold, own = kept or (None, MemoryStore())
-        if fold is None or fold.offset > log.last_offset:  # of another run, or of another log
+        fold, own = kept or (Fold(actions, start), MemoryStore())
+        if (fold.actions, fold.start) != (actions, start):  # of another run
             fold = Fold(actions, start)
-        if own.offset() > log.last_offset:
-            own = MemoryStore()
         out = cls(folder, engine, log, base, fold, own if memories is None else memories)
         out.rebuilt = rebuilt
         out.catch_up()
@@ -189,25 +193,36 @@ class OnlineState:
         return self.live(moment if now is not None else None)
 
     def erase(self, user_id: str) -> int:
-        """Forget a person: their events, their memory and their rows; how many events there were."""
+        """Forget a person: their events, their memory, their rows and segments; how many events there were."""
         with self._build:
+            count = self.log.erase(user_id)
             with self._lock:
-                count = self.log.erase(user_id)
                 self.memories.forget(user_id)
                 self.catch_up()
                 self._engine = self._features = None
+            self._file.drop_damaged()
             self.save()
+        if self.segments.paths():
+            self.seal()
         return count
+
+    def seal(self) -> Sealed:
+        """Write the segments that are due, and those that are damaged anew. Holds nobody up: what is settled stays."""
+        with self._sealing:
+            return self.segments.seal(self.fold)
 
     def save(self) -> None:
         """Keep the state for the next start: the offset and all it stands for in one transaction."""
         with self._saving:
+            own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
             with self._lock:
-                own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
-                parts = {
-                    "fold": (self.fold.offset, self.fold.to_bytes()), "memories": (own.offset(), own.to_bytes())
-                }
-            self._file.write(parts)
+                fold, changes, offset = self.fold.copy(), own.changes(), own.offset()
+            try:
+                self._file.write(fold, changes, offset)
+            except sqlite3.Error as error:
+                with self._lock:
+                    own.unsaved(changes)
+                raise RecsysError(f"{self._file.path} cannot be written: {error}", "the log holds everything") from None
 
     def _moment(self, now: int | None) -> int:
         """`now`, or the clock; never before what the state holds already."""
@@ -298,6 +313,13 @@ def shape_of(engine: SlateEngine, base: BaseLog | None) -> LogShape:
     """The columns that rows of events have beside those that a run was trained on."""
     spec = engine.bundle.spec
     return LogShape.plain(spec.positive, spec.negative) if base is None else LogShape.of(base.log)
+
+
+def _start_of(engine: SlateEngine, base: BaseLog | None) -> int:
+    """Offset up to which events are among the rows that a run was trained on."""
+    if engine.manifest is not None:
+        return engine.manifest.dataset.events
+    return 0 if base is None else base.offset
 
 
 def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> BaseLog | None:

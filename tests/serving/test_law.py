@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from law_world import END, HOUR, PIPELINE, RULES, USERS, make_world, some_events, world_of
 
@@ -22,8 +23,10 @@ from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.serving import fold as folding
 from recsys_cli.serving import online_state
 from recsys_cli.serving.event_log import EventLog
+from recsys_cli.serving.events import Event
 from recsys_cli.serving.export import export_events
 from recsys_cli.serving.online_state import OnlineState
+from recsys_cli.serving.segments import Segments
 
 NOW = END + 7 * HOUR
 
@@ -98,7 +101,7 @@ def replayed(folder, world, tmp_path) -> tuple[Dataset, State, Snapshot]:
     return dataset, state, Snapshot.build(world.engine.bundle.spec, dataset.catalogue, dataset.log, NOW, *edges)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(n, marks=pytest.mark.slow) for n in range(4, 24))])
 def test_state_features_and_slates_are_those_of_a_replay(seed, world, tmp_path):
     rng = np.random.default_rng(seed)
     log, online = lived(tmp_path / "log", world, rng, some_events(rng, 400))
@@ -147,8 +150,6 @@ def test_events_of_requests_make_the_same_rows_in_any_order(world, tmp_path):
 def test_an_edge_that_is_taken_back_is_gone_at_once(world, tmp_path):
     rng = np.random.default_rng(8)
     log, online = lived(tmp_path / "log", world, rng, some_events(rng, 200, undo=True))
-    from recsys_cli.serving.events import Event
-
     log.append([Event("follow", "100", author_id="120"), Event("block", "100", author_id="121")])
     online.catch_up()
     engine = online.live(NOW)
@@ -167,7 +168,11 @@ def test_whoever_is_erased_is_in_neither_log_state_nor_dataset(world, tmp_path):
     rng = np.random.default_rng(9)
     log, online = lived(tmp_path / "log", world, rng, some_events(rng, 300))
     assert len(online.live(NOW).state.seen[3]) > 0
+    online.segments = Segments(log.folder, size=50)
+    assert online.seal().new > 2
+    assert pl.concat(pl.read_parquet(p) for p in online.segments.paths()).filter(user_id="103").height
     assert online.erase("103") > 0 and online.erase("132") > 0
+    assert not pl.concat(pl.read_parquet(p) for p in online.segments.paths()).filter(user_id="103").height
     for engine in (online.live(NOW), online.refresh(NOW)):
         assert not len(engine.state.seen[3]) and not len(engine.state.history[3]) and not len(engine.state.follows[3])
         assert engine.position("132") == -1
@@ -204,8 +209,6 @@ def test_a_damaged_state_is_made_again_from_the_log(world, tmp_path):
 
 
 def test_new_users_and_items_are_recommendable_at_once(world, tmp_path):
-    from recsys_cli.serving.events import Event
-
     log, online = opened(tmp_path / "log", world)
     log.append([Event("item", item_id="5000", attributes={"author_id": 104, "topics": ["art"], "text": "cat #sun"})])
     online.catch_up()
@@ -246,6 +249,7 @@ def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
     assert state.impressions.sum() == seen + described
     log.trim(online.base.offset)  # and the log needs to hold no more than what came since
     again = OnlineState.open(tmp_path / "fresh", merged.engine, log, dataset=merged.dataset)
+    assert again.offset == log.last_offset and again.fold.start == merged.dataset.manifest.events
     same_states(again.live(NOW).state, state)
     log.close()
 
@@ -296,3 +300,16 @@ def test_after_kill_9_under_load_the_state_is_that_of_a_replay(world, tmp_path):
     log.close()
     _, state, _ = replayed(tmp_path / "log", world, tmp_path)
     same_states(engine.state, state)
+
+
+def test_sources_take_note_of_new_items_and_those_of_the_run_stay_as_they_are(world, tmp_path, monkeypatch):
+    fitted = world.engine.bundle.retrievers["popularity"]
+    monkeypatch.setattr(type(fitted), "adapt", lambda self, catalogue: setattr(self, "noted", catalogue.n_items))
+    log, online = opened(tmp_path / "log", world)
+    assert online.live(NOW).bundle.retrievers["popularity"] is fitted
+    log.append([Event("item", item_id="5000", attributes={"author_id": 104})])
+    online.catch_up()
+    engine = online.live(NOW)
+    assert engine.bundle.retrievers["popularity"].noted == engine.bundle.catalogue.n_items == 61
+    assert not hasattr(fitted, "noted")
+    log.close()
