@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 from recsys_cli.config import Section
 from recsys_cli.pipeline.candidates import Candidates
@@ -21,6 +22,7 @@ __all__ = [
 class StageConfig(Section):
     """Settings of a stage that `pipeline.stages` adds; each kind has its own."""
 
+    model_config = ConfigDict(defer_build=True)  # built once, within the settings of the pipeline
     kind: str
 
 
