@@ -87,7 +87,7 @@ def small_world(tmp_path_factory):
 
 QUICK = [
     "ranking.heavy.epochs=1", "retrieval.two_tower.epochs=1", "ranking.relevance.enabled=false",
-    "ranking.baseline.enabled=false", "evaluation.resamples=50",
+    "ranking.baseline.enabled=false", "evaluation.resamples=100",
 ]  # fmt: skip
 
 

@@ -75,7 +75,8 @@ def main(data: str, artifacts: str, users: int = 400, only: tuple[str, ...] = tu
         topics = intra_list_diversity(items, K, catalogue.item_topics)
         author = np.where(items >= 0, catalogue.item_author[items], -1)
         authors = np.mean([len(set(row[row >= 0].tolist())) for row in author])
-        rows[name] = accurate, worth, np.nanmean(topics), authors, len(np.unique(items)) / catalogue.n_items
+        varied = float(np.nanmean(topics)) if np.isfinite(topics).any() else 0.0
+        rows[name] = accurate, worth, varied, authors, len(np.unique(items)) / catalogue.n_items
     show(rows)
 
 
