@@ -85,6 +85,14 @@ def small_world(tmp_path_factory):
     return folder
 
 
+def test_a_rule_that_this_data_cannot_decide_stops_training_before_anything_is_fitted(small_world, capsys):
+    where = ["--data-dir", str(small_world / "world"), "--artifacts-dir", str(small_world / "none"), "--quiet"]
+    rule = ["--set", "pipeline.rules.sale.if=item.promotoin == 1", "--set", "pipeline.rules.sale.then=filter"]
+    code, _, err = answer(capsys, "train", *where, *rule)
+    assert code == 3 and err.startswith("recsys: pipeline.rules.sale.if: items have no attribute 'promotoin'")
+    assert not list((small_world / "none").glob("**/checkpoints"))
+
+
 QUICK = [
     "ranking.heavy.epochs=1", "retrieval.two_tower.epochs=1", "ranking.relevance.enabled=false",
     "ranking.baseline.enabled=false", "evaluation.resamples=100",

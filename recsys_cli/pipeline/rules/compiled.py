@@ -11,7 +11,7 @@ import numpy as np
 from recsys_cli.errors import ConfigError
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
-from recsys_cli.pipeline.rules.attributes import attributes_of
+from recsys_cli.pipeline.rules.attributes import Named, attributes_of
 from recsys_cli.pipeline.rules.condition import Node, Scope, compile_condition, holds
 from recsys_cli.pipeline.rules.config import Rule, Then
 from recsys_cli.pipeline.rules.syntax import ConditionError
@@ -64,10 +64,10 @@ class RuleStage(Stage):
         return bool(self.rules)
 
 
-def compiled(rules: dict[str, Rule], bundle: Bundle) -> list[Compiled]:
+def compiled(rules: dict[str, Rule], data: Named) -> list[Compiled]:
     """The rules with their conditions; raises ConfigError that names the rule whose condition this data cannot
     decide."""
-    attributes, out = attributes_of(bundle) if rules else {}, []
+    attributes, out = attributes_of(data) if rules else {}, []
     for name, rule in rules.items():
         try:
             out.append(Compiled(name, rule, compile_condition(rule.condition, attributes)))
