@@ -363,6 +363,8 @@ def json_schema(model: type[BaseModel]) -> dict:
     for name, definition in [(model.__name__, schema), *schema.get("$defs", {}).items()]:
         if name in classes:
             for field, text in field_docs(classes[name]).items():
+                known = classes[name].model_fields.get(field)  # class variables have a sentence too
+                field = known.alias or field if known else field
                 if field in definition.get("properties", {}):
                     definition["properties"][field]["description"] = text
     return schema

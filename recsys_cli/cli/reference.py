@@ -248,7 +248,8 @@ def _table(model: type[BaseModel], path: str, names: list[str] | None = None) ->
     lines = ["| key | takes | default | |", "|---|---|---|---|"]
     for name in model.model_fields if names is None else names:
         field = model.model_fields[name]
-        key = f"{path}.{name}" if path else name
+        shown = field.alias or name
+        key = f"{path}.{shown}" if path else shown
         models = _models(field.annotation)
         text = told.get(name) or (" ".join(_about(models[0])) if len(models) == 1 else "")
         takes = _cell(_type(field.annotation) + _bounds(field))

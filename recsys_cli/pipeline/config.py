@@ -17,7 +17,7 @@ from recsys_cli.errors import did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS, AddedStage
 from recsys_cli.pipeline.exploration.config import ExplorationConfig
 from recsys_cli.pipeline.rank_curves import KNOTS
-from recsys_cli.pipeline.rules.config import Rule
+from recsys_cli.pipeline.rules.config import BusinessRule
 from recsys_cli.safety.config import SafetyConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -211,7 +211,7 @@ class PipelineConfig(Section):
     stages: dict[str, AddedStage] = {}
     """Further stages by name, each of a `kind` with the settings of that kind: those below, and those that installed
     packages bring."""
-    rules: dict[str, Rule] = {}
+    rules: dict[str, BusinessRule] = {}
     """Business rules by name: what happens to items that a condition on attributes holds for."""
     sequence: list[str] = []
     """Names of all stages in the order in which they run; empty takes the usual one, with added stages where stages
@@ -223,6 +223,6 @@ class PipelineConfig(Section):
         for entry in given.values() if isinstance(given, dict) else ():
             kind = entry.get("kind") if isinstance(entry, dict) else getattr(entry, "kind", None)
             if kind not in STAGE_KINDS:
-                known = did_you_mean(str(kind), STAGE_KINDS, f"installed are: {', '.join(STAGE_KINDS) or 'none'}")
+                known = did_you_mean(str(kind), STAGE_KINDS, f"known are: {', '.join(STAGE_KINDS)}")
                 raise ValueError(f"no kind of stage {kind!r}; {known}")
         return given

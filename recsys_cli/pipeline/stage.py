@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 from recsys_cli.config import Section
 from recsys_cli.pipeline.candidates import Candidates
@@ -22,6 +23,7 @@ __all__ = [
 class StageConfig(Section):
     """Settings of a stage that `pipeline.stages` adds; each kind has its own."""
 
+    model_config = ConfigDict(defer_build=True)  # built once, within the settings of the pipeline
     kind: str
 
 

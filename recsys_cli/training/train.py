@@ -18,6 +18,7 @@ from recsys_cli.data.intact import require_intact
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError, RecsysError
 from recsys_cli.pipeline.order import check_named
+from recsys_cli.pipeline.rules.compiled import compiled
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.registry import RANKERS
 from recsys_cli.retrieval.base import Retriever, Window
@@ -75,6 +76,7 @@ def train(
     check_named(settings.ranking.choose, settings.retrieval)
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
+    compiled(settings.pipeline.rules, dataset)  # what it cannot decide is refused before anything is fitted
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
     job = TrainingJob(
         settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,

@@ -278,5 +278,5 @@ def test_candidates_are_gathered_up_to_hydration_and_no_further(bundle):
 
 
 def test_settings_of_a_stage_that_nobody_installed_are_refused():
-    with pytest.raises(ValueError, match="no kind of stage 'bost'; installed are: mmr, dpp"):
+    with pytest.raises(ValueError, match="no kind of stage 'bost'; known are: mmr, dpp"):
         PipelineConfig.model_validate({"stages": {"mine": {"kind": "bost", "factor": 2}}})

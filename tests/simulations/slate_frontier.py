@@ -20,7 +20,10 @@ from recsys_cli.evaluation.offline import sample_users
 from recsys_cli.evaluation.oracle import Oracle
 from recsys_cli.evaluation.period import truth_of_test
 from recsys_cli.evaluation.ranking_metrics import hits, intra_list_diversity, ndcg
+from recsys_cli.features.context import Context
 from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.runner import Runner
 
 K = 10
 OFF = {"diversity": {"enabled": False}}
@@ -53,7 +56,9 @@ def main(data: str, artifacts: str, users: int = 400, only: tuple[str, ...] = tu
     settings = base.pipeline.model_dump(mode="json")
     truth = sample_users(truth_of_test(past, dataset, split, past.state, EvaluationConfig()), users, 0)
     oracle, catalogue = Oracle.of(dataset, past), past.state.catalogue
-    hydrated, rows = past.slates(truth.users, K, keep_sourced=True).hydrated, {}
+    # one batch, whose ranking is then handed to the selection of every setting
+    whole = past.with_pipeline(past.pipeline.model_copy(update={"batch_size": max(len(truth.users), 1)}))
+    ranked, rows = whole.slates(truth.users, K, keep_sourced=True).ranked, {}
     print(f"{dataset.manifest.name}: {len(truth.users):,} users, ordered by {past.order.known}")
     for name in only:
         changed = {**settings, "exploration": {"enabled": False}, "stages": {}, **SETTINGS[name]}
@@ -61,13 +66,17 @@ def main(data: str, artifacts: str, users: int = 400, only: tuple[str, ...] = tu
         if engine.notes:
             print(f"{name}: {engine.notes[0]}")
             continue
-        items = engine.slates(truth.users, K, hydrated=hydrated).items
+        query = Query(
+            truth.users, K, past.bundle, past.state, past.snapshot, Context(now=past.state.now), base.manifest.seed
+        )
+        items = Runner(query, ranked).run(engine.stages.selection).items
         accurate = ndcg(hits(items, truth.relevant), truth.relevant.lengths, K)
         worth = np.zeros(len(items)) if oracle is None else oracle.utility(truth.users, items).mean(axis=1)
         topics = intra_list_diversity(items, K, catalogue.item_topics)
         author = np.where(items >= 0, catalogue.item_author[items], -1)
         authors = np.mean([len(set(row[row >= 0].tolist())) for row in author])
-        rows[name] = accurate, worth, np.nanmean(topics), authors, len(np.unique(items)) / catalogue.n_items
+        varied = float(np.nanmean(topics)) if np.isfinite(topics).any() else 0.0
+        rows[name] = accurate, worth, varied, authors, len(np.unique(items)) / catalogue.n_items
     show(rows)
 
 

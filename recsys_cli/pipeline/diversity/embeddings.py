@@ -22,7 +22,7 @@ Vectors = Callable[["Query", np.ndarray], np.ndarray]
 
 def item_vectors(name: str, bundle: Bundle, key: str) -> Vectors | None:
     """Vectors by the name of a source or of a column of items, "topics", or "auto": the first source that has any,
-    else topics. None where "auto" finds none.
+    else topics. None where "auto" finds none, and for topics where no item has any.
 
     key: of the setting, for the ConfigError that a name raises which has no vectors.
     """
@@ -39,8 +39,8 @@ def item_vectors(name: str, bundle: Bundle, key: str) -> Vectors | None:
         return lambda query, items: _unit(_known_rows(index.vectors, index.known, items))
     if name in columns:
         return lambda query, items: _unit(_of_column(query.state.catalogue, name, items))
-    if name == TOPICS and topics:
-        return lambda query, items: _unit(_of_topics(query.state.catalogue, items))
+    if name == TOPICS:
+        return (lambda query, items: _unit(_of_topics(query.state.catalogue, items))) if topics else None
     raise ConfigError(
         f"{key}: {name!r} has no vectors of items here",
         did_you_mean(name, known, f"some have: {', '.join(known) or 'none in this run'}"),

@@ -31,9 +31,12 @@ class SourceWeights(Rescaler):
     _weights = np.ones(0, np.float32)
 
     def prepare(self, bundle) -> str | None:
+        from recsys_cli.retrieval.registry import default_retrieval
+
+        known = {*bundle.bits, *default_retrieval()}  # one that this run was trained without is no mistake
         for name in self.config.weights:
-            if name not in bundle.bits:
-                hint = did_you_mean(name, bundle.bits, f"there are: {', '.join(bundle.bits)}")
+            if name not in known:
+                hint = did_you_mean(name, known, f"there are: {', '.join(bundle.bits)}")
                 raise ConfigError(f"pipeline.stages.{self.name}.weights: there is no source {name!r}", hint)
         weights = [self.config.weights.get(name, self.config.others) for name in bundle.bits]
         self._weights = np.array(weights, np.float32)

@@ -20,8 +20,9 @@ RESERVE = 10
 class VariedConfig(StageConfig):
     """Settings of stages that weigh how relevant an item is against how like it is to the others of the slate."""
 
-    diversity: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Weight of diversity, that of relevance being the rest; 0 leaves the order as it is."""
+    diversity: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Weight of diversity, that of relevance being the rest; 0 leaves the order as it is. How far a weight goes depends
+    on how far apart the utilities are: measure it."""
     embeddings: str = "auto"
     """What tells how alike items are: a source with vectors of items, a column of vectors, "topics", or "auto": the
     first source that has any, else topics."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.pipeline.labels import TOPICS
 
 if TYPE_CHECKING:
+    from recsys_cli.data.catalogue import Catalogue
     from recsys_cli.data.ragged import Ragged
     from recsys_cli.data.state import State
     from recsys_cli.data.vocabulary import Vocabulary
     from recsys_cli.features.context import Context
-    from recsys_cli.pipeline.bundle import Bundle
 
 Kind = Literal["number", "truth", "text", "list"]
 """A truth is a number of which only 0 and 1 occur."""
@@ -37,21 +37,37 @@ class Attribute:
     """the texts by their codes, where they are few enough to be listed"""
 
 
-def attributes_of(bundle: Bundle) -> dict[str, dict[str, Attribute]]:
+class Named(Protocol):
+    """What attributes are looked up in: a Bundle, or a Dataset before anything is trained."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+
+    @property
+    def user_ids(self) -> Vocabulary: ...
+
+    @property
+    def item_ids(self) -> Vocabulary: ...
+
+    @property
+    def author_ids(self) -> Vocabulary: ...
+
+
+def attributes_of(data: Named) -> dict[str, dict[str, Attribute]]:
     """"item", "user" and "request" → name → attribute, of all that a run knows."""
-    return {"item": _items(bundle), "user": _users(bundle), "request": _request(bundle)}
+    return {"item": _items(data), "user": _users(data), "request": _request(data)}
 
 
-def _items(bundle: Bundle) -> dict[str, Attribute]:
-    catalogue = bundle.catalogue
+def _items(data: Named) -> dict[str, Attribute]:
+    catalogue = data.catalogue
     out = {
         "age_days": Attribute("number", lambda s, c: _age(s, s.catalogue.item_created, DAY)),
         "age_hours": Attribute("number", lambda s, c: _age(s, s.catalogue.item_created, HOUR)),
         "impressions": Attribute("number", lambda s, c: s.impressions),
         "interactions": Attribute("number", lambda s, c: s.interactions),
         "followers": Attribute("number", lambda s, c: _of_author(s, s.author_followers)),
-        "id": _ids(bundle.item_ids, lambda s, c: np.arange(s.catalogue.n_items)),
-        "author": _ids(bundle.author_ids, lambda s, c: s.catalogue.item_author),
+        "id": _ids(data.item_ids, lambda s, c: np.arange(s.catalogue.n_items)),
+        "author": _ids(data.author_ids, lambda s, c: s.catalogue.item_author),
     }
     if names := catalogue.names.get("topics"):
         out[TOPICS] = Attribute("list", lambda s, c: s.catalogue.item_topics, _place_in(names), tuple(names))
@@ -61,28 +77,28 @@ def _items(bundle: Bundle) -> dict[str, Attribute]:
     )
 
 
-def _users(bundle: Bundle) -> dict[str, Attribute]:
-    catalogue = bundle.catalogue
+def _users(data: Named) -> dict[str, Attribute]:
+    catalogue = data.catalogue
     out = {
         "is_returning": Attribute("truth", lambda s, c: s.history.lengths > 0),
         "is_new": Attribute("truth", lambda s, c: s.history.lengths == 0),
         "interactions": Attribute("number", lambda s, c: s.history.lengths),
         "follows": Attribute("number", lambda s, c: s.follows.lengths),
         "account_days": Attribute("number", lambda s, c: _age(s, s.catalogue.user_created, DAY)),
-        "id": _ids(bundle.user_ids, lambda s, c: np.arange(s.catalogue.n_users)),
+        "id": _ids(data.user_ids, lambda s, c: np.arange(s.catalogue.n_users)),
     }
     return out | _columns(
         catalogue, "user", catalogue.user_codes, catalogue.user_numbers, catalogue.user_columns.lists
     )
 
 
-def _request(bundle: Bundle) -> dict[str, Attribute]:
+def _request(data: Named) -> dict[str, Attribute]:
     out = {
         "hour": Attribute("number", lambda s, c: (c.now // HOUR) % 24),
         "weekday": Attribute("number", lambda s, c: (c.now // DAY + 3) % WEEK + 1),
     }
     for name in ("surface", "device"):
-        if names := bundle.catalogue.names.get(name):
+        if names := data.catalogue.names.get(name):
             column = _of_context(name)
             out[name] = Attribute("text", column, _place_in(names), tuple(names))
     return out

@@ -11,9 +11,9 @@ import numpy as np
 from recsys_cli.errors import ConfigError
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
-from recsys_cli.pipeline.rules.attributes import attributes_of
+from recsys_cli.pipeline.rules.attributes import Named, attributes_of
 from recsys_cli.pipeline.rules.condition import Node, Scope, compile_condition, holds
-from recsys_cli.pipeline.rules.config import Rule, Then
+from recsys_cli.pipeline.rules.config import BusinessRule, Then
 from recsys_cli.pipeline.rules.syntax import ConditionError
 from recsys_cli.pipeline.stage import Stage, StageConfig
 
@@ -30,7 +30,7 @@ DOES = {
 class RulesConfig(StageConfig):
     """Rules by name, of which a stage takes those whose `then` it carries out."""
 
-    rules: dict[str, Rule] = {}
+    rules: dict[str, BusinessRule] = {}
     """Name → rule."""
 
 
@@ -39,7 +39,7 @@ class Compiled:
     """A rule and its condition."""
 
     name: str
-    rule: Rule
+    rule: BusinessRule
     condition: Node
 
     def holds(self, query: Query, candidates: Candidates) -> np.ndarray:
@@ -64,10 +64,10 @@ class RuleStage(Stage):
         return bool(self.rules)
 
 
-def compiled(rules: dict[str, Rule], bundle: Bundle) -> list[Compiled]:
+def compiled(rules: dict[str, BusinessRule], data: Named) -> list[Compiled]:
     """The rules with their conditions; raises ConfigError that names the rule whose condition this data cannot
     decide."""
-    attributes, out = attributes_of(bundle) if rules else {}, []
+    attributes, out = attributes_of(data) if rules else {}, []
     for name, rule in rules.items():
         try:
             out.append(Compiled(name, rule, compile_condition(rule.condition, attributes)))

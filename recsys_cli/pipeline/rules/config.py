@@ -12,7 +12,7 @@ from recsys_cli.pipeline.rules.syntax import parse
 Then = Literal["filter", "boost", "bury", "promote", "pin"]
 
 
-class Rule(Section):
+class BusinessRule(Section):
     """What happens to the items, or to the items for some users, that a condition holds for."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -36,7 +36,7 @@ class Rule(Section):
         return text
 
     @model_validator(mode="after")
-    def _complete(self) -> Rule:
+    def _complete(self) -> BusinessRule:
         for name, action in (("by", "boost"), ("position", "pin"), ("at_most", "promote")):
             if getattr(self, name) is not None and self.then != action:
                 raise ValueError(f"`{name}` belongs to `then: {action}`, and to no other")

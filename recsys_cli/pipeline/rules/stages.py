@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys_cli.pipeline.rules.boost import RuleBoost, RuleBoostConfig
-from recsys_cli.pipeline.rules.config import Rule
+from recsys_cli.pipeline.rules.config import BusinessRule
 from recsys_cli.pipeline.rules.filter import RuleFilter, RuleFilterConfig
 from recsys_cli.pipeline.rules.place import RulePlace, RulePlaceConfig
 from recsys_cli.pipeline.stage import Stage, StageConfig
@@ -13,7 +13,7 @@ RULE_KINDS: dict[str, type[Stage]] = {
 }
 
 
-def rule_stages(rules: dict[str, Rule]) -> dict[str, StageConfig]:
+def rule_stages(rules: dict[str, BusinessRule]) -> dict[str, StageConfig]:
     """Name of a stage → its settings, of those that some rule needs."""
     configs = (RuleFilterConfig(rules=rules), RuleBoostConfig(rules=rules), RulePlaceConfig(rules=rules))
     needed = {c.kind: {rule.then for rule in rules.values()} & set(RULE_KINDS[c.kind].does) for c in configs}
