@@ -131,6 +131,12 @@ class RecommendationEngine(SlateEngine):
 
         return similar_items(self.answer_data, item_id, n, source)
 
+    def items_together(self, item_id: int | str, n: int = 10) -> Similar:
+        """Items taken together with one; see `answers.similar.items_together`."""
+        from recsys_cli.answers.similar import items_together
+
+        return items_together(self.answer_data, item_id, n)
+
     def similar_users(self, user_id: int | str, n: int = 10, source: str | None = None) -> Similar:
         """Users most like one; see `answers.similar`."""
         from recsys_cli.answers.similar import similar_users

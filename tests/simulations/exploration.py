@@ -27,10 +27,10 @@ ARMS = {
     "none": {"enabled": False},
     "epsilon_greedy": {"epsilon": 0.1},
     "ucb1": {"strategy": "ucb1", "epsilon": 1.0, "confidence": 0.1},
-    "thompson": {"strategy": "thompson", "epsilon": 1.0},
-    "gaussian_thompson": {"strategy": "gaussian_thompson", "epsilon": 1.0},
-    "lin_ucb": {"strategy": "lin_ucb", "epsilon": 1.0},
-    "linear_thompson": {"strategy": "linear_thompson", "epsilon": 1.0},
+    "thompson": {"strategy": "thompson", "epsilon": 1.0, "confidence": 0.2},
+    "gaussian_thompson": {"strategy": "gaussian_thompson", "epsilon": 1.0, "confidence": 0.2},
+    "lin_ucb": {"strategy": "lin_ucb", "epsilon": 1.0, "confidence": 0.2},
+    "linear_thompson": {"strategy": "linear_thompson", "epsilon": 1.0, "confidence": 0.2},
 }
 
 
