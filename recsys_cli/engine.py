@@ -72,7 +72,7 @@ class RecommendationEngine(SlateEngine):
         asked = {"request": request, "without": without, "ranks": ranks}
         for start, batch in self._batches(positions, num_results, context, **asked):
             for row in range(len(batch.users)):
-                yield describe_slate(data, batch, row, user_ids[start + row])
+                yield describe_slate(data, batch, row, user_ids[start + row], self.path(int(batch.users[row])))
 
     def recommend_from(
         self,
@@ -81,12 +81,16 @@ class RecommendationEngine(SlateEngine):
         context: Mapping[str, Any] | None = None,
         *,
         request: int = 0,
+        topics: Sequence[str] = (),
+        attributes: Mapping[str, str] | None = None,
     ) -> Recommendations:
-        """Slate for somebody who is not in the data, from the ids of items they engaged with, oldest first.
+        """Slate for somebody who is not in the data, from the ids of items they engaged with, oldest first; without any
+        from the topics that they chose, or their attributes.
 
         Ids that the run does not know are ignored; the notes of the answer say how many.
         """
-        return self.with_guest(history).recommend(GUEST, num_results, context, request=request)
+        guest = self.with_guest(history, topics, attributes)
+        return guest.recommend(GUEST, num_results, context, request=request)
 
     def write_slates(
         self,

@@ -51,9 +51,14 @@ def reasons_of(data: AnswerData, batch: SlateBatch, row: int, names: list[list[s
     drawn = np.zeros(len(items)) if explored is None else explored[row]
     return [
         ("explored; " if drawn[i] else "")
-        + (f"proposed by {' and '.join(names[i])}" if reason is None else _sentence(data, reason))
+        + (_proposed(names[i]) if reason is None else _sentence(data, reason))
         for i, reason in enumerate(best)
     ]
+
+
+def _proposed(names: list[str]) -> str:
+    """What is said where no source gives a reason; what none proposed comes of topics that somebody new chose."""
+    return f"proposed by {' and '.join(names)}" if names else "on a topic that you chose"
 
 
 def _silent(data: AnswerData, user: int) -> tuple[str, ...]:

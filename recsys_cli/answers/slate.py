@@ -59,6 +59,8 @@ class Recommendations:
     """source → share of the slate it proposed (an item of several sources counts for each)"""
     funnel: list[dict]
     """stage, candidates in, candidates out, ms"""
+    path: str = "history"
+    """what the answer stands on; see `SlateEngine.path`"""
     slate_propensity: float | None = None
     """probability of the whole slate in its order; None where nothing is explored"""
     notes: list[str] = field(default_factory=list)
@@ -71,8 +73,10 @@ class Recommendations:
         return asdict(self)
 
 
-def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int | str) -> Recommendations:
-    """Row `row` of a batch with the owner's ids and a reason for each item."""
+def describe_slate(
+    data: AnswerData, batch: SlateBatch, row: int, user_id: int | str, path: str = "history"
+) -> Recommendations:
+    """Row `row` of a batch with the owner's ids and a reason for each item. path: what the answer stands on."""
     bundle, state = data.bundle, data.state
     items = batch.items[row][batch.items[row] >= 0]
     authors = state.catalogue.item_author[items]
@@ -116,6 +120,7 @@ def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int |
         items=listed,
         mix={s: share for s, share in mix.items() if share > 0},
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
+        path=path,
         slate_propensity=_whole(scores),
         notes=[*data.notes, *failures],
         failures=failures,

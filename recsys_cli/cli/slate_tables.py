@@ -57,7 +57,8 @@ class Column(NamedTuple):
 def render_slate(console: Console, answer: Recommendations, *, explain: bool) -> None:
     """What is recommended and why, the mix of sources and the funnel in a line each; with `explain` also the sources,
     ranks, predictions, similarities and safety scores of each item, and every stage of the funnel."""
-    note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
+    on = f" · by {answer.path}" if answer.path != "history" else ""
+    note = f" · {answer.fallback}: trending and popular items" if answer.fallback and answer.path != "topics" else on
     when = f" · as of {answer.now[:19]}" if answer.now else ""
     head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id}{when}{note}"
     console.print(head, highlight=False)
@@ -196,7 +197,8 @@ def _short(value: float) -> str:
 def _render_mix_and_funnel(console: Console, answer: Recommendations, *, explain: bool) -> None:
     console.print("")
     mix = " · ".join(f"{name} {share:.0%}" for name, share in sorted(answer.mix.items(), key=lambda m: -m[1]))
-    console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
+    if mix:
+        console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
     if not explain:
         steps = [r for n, r in enumerate(answer.funnel) if n in (0, len(answer.funnel) - 1) or r["out"] < r["in"]]
         counts = " → ".join(f"{row['out']:,.0f} {row['stage']}" for row in steps)

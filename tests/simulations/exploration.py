@@ -27,7 +27,7 @@ ARMS = {
     "none": {"enabled": False},
     "epsilon_greedy": {"epsilon": 0.1},
     "ucb1": {"strategy": "ucb1", "epsilon": 1.0, "confidence": 0.1},
-    "thompson": {"strategy": "thompson", "epsilon": 1.0, "confidence": 0.2},
+    "thompson": {"strategy": "thompson", "epsilon": 1.0},
     "gaussian_thompson": {"strategy": "gaussian_thompson", "epsilon": 1.0, "confidence": 0.2},
     "lin_ucb": {"strategy": "lin_ucb", "epsilon": 1.0, "confidence": 0.2},
     "linear_thompson": {"strategy": "linear_thompson", "epsilon": 1.0, "confidence": 0.2},
@@ -86,6 +86,9 @@ def main() -> None:
         arms[name] = arm
         new = np.arange(dataset.catalogue.n_items, catalogue.n_items)
         old_enough = new[catalogue.item_created[new] < world.end + (asked.days - SETTLED) * 86_400_000_000]
+        drops = arm.engine.safety_rules.verdicts(catalogue).drops if arm.engine.safety_rules else None
+        if drops is not None:  # what the safety policy hides has no claim
+            old_enough = old_enough[~drops[0][old_enough]]
         reached = (arm.shown_times[old_enough] >= asked.target).mean()
         total, each = arm.true.sum(), arm.true.sum() / arm.slots.sum()
         print(
