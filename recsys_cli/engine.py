@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recsys_cli.answers.accounts import Accounts
     from recsys_cli.answers.export import RowFormat, Written
     from recsys_cli.answers.reach import Reach
+    from recsys_cli.answers.rows import Page
     from recsys_cli.answers.similar import Similar
     from recsys_cli.answers.why_not import WhyNot
     from recsys_cli.progress import Progress
@@ -146,6 +147,14 @@ class RecommendationEngine(SlateEngine):
         from recsys_cli.answers.similar import similar_users
 
         return similar_users(self.answer_data, user_id, n, source)
+
+    def recommend_rows(
+        self, user_id: int | str, num_results: int | None = None, *, without: Iterable[str] = ()
+    ) -> Page:
+        """A page of rows for one user; see `answers.rows`."""
+        from recsys_cli.answers.rows import page_for
+
+        return page_for(self, user_id, num_results, frozenset(without))
 
     def recommend_users(self, user_id: int | str, n: int = 10) -> Accounts:
         """Accounts to follow; see `answers.accounts`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -50,6 +50,10 @@ def recommend(
         list[str] | None,
         typer.Option("--without", metavar="STAGE", help="Leave a stage out; --explain lists them (repeatable)"),
     ] = None,
+    layout: Annotated[
+        Literal["list", "rows"],
+        typer.Option("--layout", help="rows: top picks, because you liked, trending, new, topics, who to follow"),
+    ] = "list",
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
     ] = True,
@@ -87,6 +91,9 @@ def recommend(
     else:
         ids = _owned(engine, list(user) if user else _read_ids(users_file))
     asked = {"fallback": fallback, "without": without or ()}
+    if layout == "rows":
+        _emit_pages(call, engine, ids, number, without or (), values, fallback)
+        return
     if as_rows:
         _emit_rows(call, engine, ids, shards, n=number, context=values, explain=explain, **asked)
         return
@@ -114,6 +121,30 @@ def _guest(
     for note in engine.told:
         call.say(note)
     return engine, [GUEST]
+
+
+def _emit_pages(
+    call: Invocation, engine: RecommendationEngine, ids: list | None, number: int | None, without, context, fallback
+) -> None:
+    """A page of rows for each of some users."""
+    if ids is None or context:
+        raise UsageError("a page of rows is for named users as of now", "leave out --all and --context")
+    for user in ids:
+        engine.position(user, fallback=fallback)
+    pages = [engine.recommend_rows(user, number, without=without) for user in ids]
+    document = [page.to_dict() for page in pages]
+    rows = [
+        {"user_id": page.user_id, "row": number, "kind": row.kind, "title": row.title, "rank": rank, "id": item.id}
+        for page in pages for number, row in enumerate(page.rows, 1) for rank, item in enumerate(row.items, 1)
+    ]
+    call.emit(document[0] if len(document) == 1 else document, lambda console: _render_pages(console, pages), rows)
+
+
+def _render_pages(console, pages: list) -> None:
+    from recsys_cli.cli.slate_tables import render_page
+
+    for page in pages:
+        render_page(console, page)
 
 
 def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None, shards: int, **options) -> None:
