@@ -154,7 +154,7 @@ class RecommendationEngine(SlateEngine):
         """A page of rows for one user; see `answers.rows`."""
         from recsys_cli.answers.rows import page_for
 
-        return page_for(self, user_id, num_results, frozenset(without))
+        return page_for(self, self.answer_data, user_id, num_results, frozenset(without))
 
     def recommend_users(self, user_id: int | str, n: int = 10) -> Accounts:
         """Accounts to follow; see `answers.accounts`."""

@@ -20,7 +20,8 @@ from recsys_cli.pipeline.onboarding import topic_candidates
 from recsys_cli.pipeline.runner import Runner
 
 if TYPE_CHECKING:
-    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.answers.data import AnswerData
+    from recsys_cli.slate_engine import SlateEngine
 
 LIKED_ROWS = 2
 """Rows that begin with something liked, at most."""
@@ -65,16 +66,20 @@ class Page:
         return asdict(self)
 
 
-def page_for(engine: RecommendationEngine, user_id: int | str, n: int | None, without: frozenset[str]) -> Page:
+def page_for(
+    engine: SlateEngine, data: AnswerData, user_id: int | str, n: int | None, without: frozenset[str]
+) -> Page:
     """A page of rows of `n` items for one user; an unknown user gets the rows that need no history."""
-    return _PageMaker(engine, user_id, n, without).page()
+    return _PageMaker(engine, data, user_id, n, without).page()
 
 
 class _PageMaker:
     """Fills the rows one after the other, and knows what stands on the page already."""
 
-    def __init__(self, engine: RecommendationEngine, user_id: int | str, n: int | None, without: frozenset[str]):
-        self._engine, self._id = engine, user_id
+    def __init__(
+        self, engine: SlateEngine, data: AnswerData, user_id: int | str, n: int | None, without: frozenset[str]
+    ):
+        self._engine, self._data, self._id = engine, data, user_id
         self._user = engine.position(user_id)
         self._query = engine.query(np.array([self._user], np.int32), n, without=engine.stages.without(without))
         self._checks = next(stage for stage in engine.stages.selection if isinstance(stage, LastChecks))
@@ -168,7 +173,7 @@ class _PageMaker:
         known = 0 <= self._user < len(self._engine.bundle.user_ids)
         if not known or not len(self._engine.state.follows.values):
             return
-        found = recommend_users(self._engine.answer_data, self._id, self._query.size, self._engine.seed)
+        found = recommend_users(self._data, self._id, self._query.size, self._engine.seed)
         rows = [RowItem(account.author_id, account.reason) for account in found.accounts]
         if rows:
             self._rows.append(Row("who_to_follow", "Who to follow", rows))

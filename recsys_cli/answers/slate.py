@@ -39,6 +39,8 @@ class Recommendation:
     reason: str
     propensity: float | None = None
     """probability with which exploration put it there, given what stands above it; None where nothing is explored"""
+    promoted: bool = False
+    """stands in a place kept for promoted items"""
     ranks: dict[str, int] = field(default_factory=dict)
     """stage → its place behind it; where asked for"""
 
@@ -105,6 +107,7 @@ def describe_slate(
             explored=bool(scores["explored"][i]) if "explored" in scores else False,
             reason=reasons[i],
             propensity=_propensity(scores, i),
+            promoted=bool(scores["promoted"][i]) if "promoted" in scores else False,
             ranks={name: int(places[row][i]) for name, places in batch.ranks.items() if places[row][i]},
         )
         for i in range(len(items))
