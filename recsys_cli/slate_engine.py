@@ -237,7 +237,7 @@ class SlateEngine:
 
     def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool, ranks: bool) -> SlateBatch:
         started = time.perf_counter()
-        chosen = None if ready is not None or not self.topics else self._of_topics(query)
+        chosen = None if ready is not None or not self.topics else self.of_topics(query)
         runner = Runner(query, chosen if ready is None else ready, keep=ranks)
         if ready is None:
             # what somebody chose is not diluted with what is popular elsewhere
@@ -265,7 +265,7 @@ class SlateEngine:
         self._log(batch, query, (time.perf_counter() - started) * 1e3)
         return batch
 
-    def _of_topics(self, query: Query) -> Candidates | None:
+    def of_topics(self, query: Query) -> Candidates | None:
         """Candidates of the topics that the guest chose; None where a history, or nothing on the topics, says more."""
         if len(query) != 1 or query.users[0] != self.guest or query.known[0]:
             return None

@@ -87,8 +87,9 @@ class _PageMaker:
         self._rows: list[Row] = []
 
     def page(self) -> Page:
-        runner = Runner(self._query, keep=True)
-        slate = runner.run(self._engine.stages.stages)
+        chosen, stages = self._engine.of_topics(self._query), self._engine.stages
+        runner = Runner(self._query, chosen, keep=True)
+        slate = runner.run(stages.stages if chosen is None else stages.stages[len(stages.sourcing) :])
         self._add("top_picks", "Top picks for you", slate.items[0])
         self._because_liked()
         self._source_row("trending", "Trending now")
@@ -157,12 +158,14 @@ class _PageMaker:
         self._add("new", "New", items[: DEEP * self._query.size + len(self._used)])
 
     def _topics(self) -> None:
-        """The topics that most of the user's interactions are on."""
+        """The topics that most of the user's interactions are on, or that somebody new chose."""
         catalogue = self._engine.state.catalogue
-        history = self._engine.state.history[self._user] if self._user >= 0 else []
-        if not len(history) or not catalogue.n_topics:
+        history = self._engine.state.history[self._user] if self._user >= 0 else np.zeros(0, np.int32)
+        if not catalogue.n_topics:
             return
         counts = np.bincount(catalogue.item_topics.take(history)[1], minlength=catalogue.n_topics)
+        if self._user >= 0 and self._user == self._engine.guest and not len(history):
+            counts[list(self._engine.topics)] = 1
         for topic in np.argsort(-counts, kind="stable")[:TOPIC_ROWS].tolist():
             if counts[topic]:
                 found = topic_candidates(self._engine.state, np.array([topic], np.int32), ("topic",))

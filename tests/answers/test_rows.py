@@ -70,3 +70,11 @@ def test_somebody_unknown_gets_rows_that_need_no_history(bundle):
     assert page.path == "popularity"
     assert {row.kind for row in page.rows} <= {"top_picks", "trending", "new"}
     assert page.rows[0].kind == "top_picks"
+
+
+def test_topics_that_somebody_new_chose_fill_the_page(bundle):
+    guest = engine(bundle).with_guest([], ["t1", "t4"])
+    page = guest.recommend_rows("guest", 4)
+    on = {row.kind: {int(t) for i in row.items for t in bundle.catalogue.item_topics[i.id]} for row in page.rows}
+    assert page.path == "topics" and on["top_picks"] <= {1, 4}
+    assert {row.title for row in page.rows if row.kind == "topic"} == {"In t1", "In t4"}

@@ -1,6 +1,9 @@
 """What exploration is worth: strategies on a generated world over two weeks in which new items appear daily.
 
-    recsys generate-data --set world.items=6000 && recsys train --set … && python tests/simulations/exploration.py
+    recsys generate-data --set world.users=400 --set world.items=2000 --set world.days=21
+    recsys train --set retrieval.fresh.enabled=true --set retrieval.fresh.max_age_days=7 --set ranking.choose=heavy \\
+      --set pipeline.sourcing.candidates=200 --set pipeline.sourcing.shares.fresh=0.15 --set pipeline.heavy.keep=200
+    python tests/simulations/exploration.py --arms none epsilon_greedy thompson
 
 Every arm serves all visits of all people, from the same run, and learns from its own log alone; visits and reactions
 are the same in all arms (common random numbers). What is compared is the true engagement: the sum of the probabilities
