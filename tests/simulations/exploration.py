@@ -2,6 +2,7 @@
 
     recsys generate-data --set world.users=400 --set world.items=2000 --set world.days=21
     recsys train --set retrieval.fresh.enabled=true --set retrieval.fresh.max_age_days=7 --set ranking.choose=heavy \\
+      --set ranking.heavy.kind=shared_bottom --set ranking.heavy.epochs=3 --set "ranking.heavy.hidden=[64]" \\
       --set pipeline.sourcing.candidates=200 --set pipeline.sourcing.shares.fresh=0.15 --set pipeline.heavy.keep=200
     python tests/simulations/exploration.py --arms none epsilon_greedy thompson
 
