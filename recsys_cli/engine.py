@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recsys_cli.answers.accounts import Accounts
     from recsys_cli.answers.export import RowFormat, Written
     from recsys_cli.answers.reach import Reach
+    from recsys_cli.answers.rows import Page
     from recsys_cli.answers.similar import Similar
     from recsys_cli.answers.why_not import WhyNot
     from recsys_cli.progress import Progress
@@ -82,7 +83,7 @@ class RecommendationEngine(SlateEngine):
         asked["ranks"] = ranks
         for start, batch in self._batches(positions, num_results, context, **asked):
             for row in range(len(batch.users)):
-                yield describe_slate(data, batch, row, user_ids[start + row])
+                yield describe_slate(data, batch, row, user_ids[start + row], self.path(int(batch.users[row])))
 
     def recommend_from(
         self,
@@ -91,12 +92,16 @@ class RecommendationEngine(SlateEngine):
         context: Mapping[str, Any] | None = None,
         *,
         request: int = 0,
+        topics: Sequence[str] = (),
+        attributes: Mapping[str, str] | None = None,
     ) -> Recommendations:
-        """Slate for somebody who is not in the data, from the ids of items they engaged with, oldest first.
+        """Slate for somebody who is not in the data, from the ids of items they engaged with, oldest first; without any
+        from the topics that they chose, or their attributes.
 
         Ids that the run does not know are ignored; the notes of the answer say how many.
         """
-        return self.with_guest(history).recommend(GUEST, num_results, context, request=request)
+        guest = self.with_guest(history, topics, attributes)
+        return guest.recommend(GUEST, num_results, context, request=request)
 
     def write_slates(
         self,
@@ -147,11 +152,25 @@ class RecommendationEngine(SlateEngine):
 
         return similar_items(self.answer_data, item_id, n, source)
 
+    def items_together(self, item_id: int | str, n: int = 10) -> Similar:
+        """Items taken together with one; see `answers.similar.items_together`."""
+        from recsys_cli.answers.similar import items_together
+
+        return items_together(self.answer_data, item_id, n)
+
     def similar_users(self, user_id: int | str, n: int = 10, source: str | None = None) -> Similar:
         """Users most like one; see `answers.similar`."""
         from recsys_cli.answers.similar import similar_users
 
         return similar_users(self.answer_data, user_id, n, source)
+
+    def recommend_rows(
+        self, user_id: int | str, num_results: int | None = None, *, without: Iterable[str] = ()
+    ) -> Page:
+        """A page of rows for one user; see `answers.rows`."""
+        from recsys_cli.answers.rows import page_for
+
+        return page_for(self, self.answer_data, user_id, num_results, frozenset(without))
 
     def recommend_users(self, user_id: int | str, n: int = 10) -> Accounts:
         """Accounts to follow; see `answers.accounts`."""

@@ -22,8 +22,8 @@ class SlateBatch:
     items: np.ndarray
     """int32[B, n], -1 where a slate is short"""
     scores: dict[str, np.ndarray]
-    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "propensity", "slate_propensity",
-    "safety", "safety_factor", "interstitial" → float32[B, n]"""
+    """"utility", "light", "p_<action>", "dwell", "sim_<source>", "explored", "promoted", "propensity",
+    "slate_propensity", "safety", "safety_factor", "interstitial" → float32[B, n]"""
     sources: np.ndarray
     """uint32[B, n], bit s is `SlateEngine.source_names[s]`"""
     fallback: list[str | None]

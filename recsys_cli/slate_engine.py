@@ -26,6 +26,7 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.pipeline.exploration.rewards import with_feedback
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
+from recsys_cli.pipeline.onboarding import attribute_codes, topic_candidates, topic_codes
 from recsys_cli.pipeline.order import Order
 from recsys_cli.pipeline.order_scores import resolve_order
 from recsys_cli.pipeline.query import Query
@@ -67,6 +68,8 @@ class SlateEngine:
     """batches served at once where there are several"""
     guest: int | None = None
     """position of the user `GUEST` where there is one (`with_guest`)"""
+    topics: tuple[int, ...] = ()
+    """codes of the topics that the user `GUEST` chose; they bring candidates where there is no history"""
     told: tuple[str, ...] = ()
     """notes for the answers of this engine alone"""
     trace: TraceLog = field(default=SILENT, compare=False, repr=False)
@@ -238,9 +241,11 @@ class SlateEngine:
 
     def _serve(self, query: Query, ready: Candidates | None, keep_sourced: bool, ranks: bool) -> SlateBatch:
         started = time.perf_counter()
-        runner = Runner(query, ready, keep=ranks)
+        chosen = None if ready is not None or not self.topics else self.of_topics(query)
+        runner = Runner(query, chosen if ready is None else ready, keep=ranks)
         if ready is None:
-            sourced = runner.run(self.stages.sourcing)
+            # what somebody chose is not diluted with what is popular elsewhere
+            sourced = runner.candidates if chosen is not None else runner.run(self.stages.sourcing)
             counts = runner.run(self.stages.filtering).counts
             ready = runner.run(self.stages.completion)
         else:
@@ -263,6 +268,13 @@ class SlateEngine:
         )
         self._log(batch, query, (time.perf_counter() - started) * 1e3)
         return batch
+
+    def of_topics(self, query: Query) -> Candidates | None:
+        """Candidates of the topics that the guest chose; None where a history, or nothing on the topics, says more."""
+        if len(query) != 1 or query.users[0] != self.guest or query.known[0]:
+            return None
+        found = topic_candidates(self.state, np.array(self.topics, np.int32), self.source_names)
+        return found if found.items.size else None
 
     def _log(self, batch: SlateBatch, query: Query, ms: float) -> None:
         if not self.trace.recording:
@@ -322,14 +334,34 @@ class SlateEngine:
         spec, names = self.bundle.spec, self.bundle.catalogue.names
         return context_of(values, spec.context_columns, names, self.state.now, rows)
 
-    def with_guest(self, history: Sequence[int | str]) -> Self:
-        """The same engine that also knows the user `GUEST`, by the ids of items they engaged with, oldest first."""
+    def with_guest(
+        self, history: Sequence[int | str], topics: Sequence[str] = (), attributes: Mapping[str, str] | None = None
+    ) -> Self:
+        """The same engine that also knows the user `GUEST`, by the ids of items they engaged with, oldest first, by the
+        topics that they chose, and by values of attributes that users have."""
         items = self.bundle.item_ids.positions(list(history))
         known = items[items >= 0]
-        people = self.state.catalogue.n_users
-        ignored = len(items) - len(known)
+        catalogue = self.state.catalogue
+        people, ignored = catalogue.n_users, len(items) - len(known)
         told = (f"{ignored} of {len(items)} ids of the history are unknown and ignored",) if ignored else ()
+        state = with_guest(self.state, known, attribute_codes(catalogue, attributes or {}))
+        chosen = tuple(topic_codes(catalogue, topics).tolist()) if topics else ()
         return replace(
-            self, state=with_guest(self.state, known), snapshot=GuestSnapshot(self.snapshot, people), guest=people,
-            told=told,
+            self, state=state, snapshot=GuestSnapshot(self.snapshot, people), guest=people, topics=chosen, told=told,
         )
+
+    def path(self, user: int) -> str:
+        """What an answer for a user position stands on: "history", "fold-in of n items", "topics", "follows",
+        "attributes" or "popularity"."""
+        if user < 0:
+            return "popularity"
+        state, length = self.state, len(self.state.history[user])
+        if length:
+            return f"fold-in of {length} item{'s' if length > 1 else ''}" if user == self.guest else "history"
+        if user == self.guest and self.topics:
+            return "topics"
+        if len(state.follows[user]):
+            return "follows"
+        segments = any(source.config.kind == "segment_trending" for source in self.bundle.retrievers.values())
+        known = any(codes[user] >= 0 for codes in state.catalogue.user_codes.values())
+        return "attributes" if segments and known else "popularity"

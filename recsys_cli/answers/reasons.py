@@ -49,11 +49,22 @@ def reasons_of(data: AnswerData, batch: SlateBatch, row: int, names: list[list[s
                 best[i], rank[i] = reason, place
     explored = batch.scores.get("explored")
     drawn = np.zeros(len(items)) if explored is None else explored[row]
+    promoted = batch.scores.get("promoted")
+    paid = np.zeros(len(items)) if promoted is None else promoted[row]
+    guest = user >= len(data.bundle.user_ids)
     return [
-        ("explored; " if drawn[i] else "")
-        + (f"proposed by {' and '.join(names[i])}" if reason is None else _sentence(data, reason))
+        ("promoted" if paid[i] else "explored; " if drawn[i] else "")
+        + ("" if paid[i] else _proposed(names[i], guest) if reason is None else _sentence(data, reason))
         for i, reason in enumerate(best)
     ]
+
+
+def _proposed(names: list[str], guest: bool) -> str:
+    """What is said where no source gives a reason; what none proposed comes of topics that somebody new chose, or is
+    promoted."""
+    if names:
+        return f"proposed by {' and '.join(names)}"
+    return "on a topic that you chose" if guest else "promoted"
 
 
 def _silent(data: AnswerData, user: int) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.answers.data import AnswerData, six_digits
+from recsys_cli.answers.together import together_with
 from recsys_cli.errors import UnknownIdError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Neighbour:
     """of an item"""
     interactions: int = 0
     """with an item, or of a user (those kept in the history)"""
+    together: int = 0
+    """baskets that it shares with the item, where that was asked for"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Similar:
     kind: str
     """"item" or "user" """
     source: str
-    """the source that measured"""
+    """the source that measured; "visit" or "history" where the lift within one did"""
     nearest: list[Neighbour]
     text: str = ""
 
@@ -50,12 +53,27 @@ class Similar:
 
 def similar_items(data: AnswerData, item_id: int | str, n: int = 10, source: str | None = None) -> Similar:
     """Items most like one; see `_nearest` for `source` and errors."""
-    ids, catalogue = data.bundle.item_ids, data.state.catalogue
+    ids = data.bundle.item_ids
     position = _position(ids, item_id, "item")
     name, found, scores = _nearest(data, "item", position, n, source)
+    return Similar(ids.external([position])[0], "item", name, _items(data, found, scores), data.bundle.labels[position])
+
+
+def items_together(data: AnswerData, item_id: int | str, n: int = 10) -> Similar:
+    """Items that are taken together with one; scores are lifts. See `together.together_with`."""
+    ids = data.bundle.item_ids
+    position = _position(ids, item_id, "item")
+    found = together_with(data.state, position, n)
+    listed = _items(data, found.items, found.lift)
+    listed = [replace(row, together=int(shared)) for row, shared in zip(listed, found.shared, strict=True)]
+    return Similar(ids.external([position])[0], "item", found.by, listed, data.bundle.labels[position])
+
+
+def _items(data: AnswerData, found: np.ndarray, scores: np.ndarray) -> list[Neighbour]:
+    ids, catalogue = data.bundle.item_ids, data.state.catalogue
     authors = data.bundle.author_ids.external(catalogue.item_author[found])
     topics = catalogue.names.get("topics", [])
-    listed = [
+    return [
         Neighbour(
             rank=i + 1,
             id=ids.external([item])[0],
@@ -67,7 +85,6 @@ def similar_items(data: AnswerData, item_id: int | str, n: int = 10, source: str
         )
         for i, item in enumerate(found.tolist())
     ]
-    return Similar(ids.external([position])[0], "item", name, listed, data.bundle.labels[position])
 
 
 def similar_users(data: AnswerData, user_id: int | str, n: int = 10, source: str | None = None) -> Similar:

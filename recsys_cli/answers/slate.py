@@ -39,6 +39,8 @@ class Recommendation:
     reason: str
     propensity: float | None = None
     """probability with which exploration put it there, given what stands above it; None where nothing is explored"""
+    promoted: bool = False
+    """stands in a place kept for promoted items"""
     ranks: dict[str, int] = field(default_factory=dict)
     """stage → its place behind it; where asked for"""
 
@@ -59,6 +61,8 @@ class Recommendations:
     """source → share of the slate it proposed (an item of several sources counts for each)"""
     funnel: list[dict]
     """stage, candidates in, candidates out, ms"""
+    path: str = "history"
+    """what the answer stands on; see `SlateEngine.path`"""
     slate_propensity: float | None = None
     """probability of the whole slate in its order; None where nothing is explored"""
     notes: list[str] = field(default_factory=list)
@@ -71,8 +75,10 @@ class Recommendations:
         return asdict(self)
 
 
-def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int | str) -> Recommendations:
-    """Row `row` of a batch with the owner's ids and a reason for each item."""
+def describe_slate(
+    data: AnswerData, batch: SlateBatch, row: int, user_id: int | str, path: str = "history"
+) -> Recommendations:
+    """Row `row` of a batch with the owner's ids and a reason for each item. path: what the answer stands on."""
     bundle, state = data.bundle, data.state
     items = batch.items[row][batch.items[row] >= 0]
     authors = state.catalogue.item_author[items]
@@ -101,6 +107,7 @@ def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int |
             explored=bool(scores["explored"][i]) if "explored" in scores else False,
             reason=reasons[i],
             propensity=_propensity(scores, i),
+            promoted=bool(scores["promoted"][i]) if "promoted" in scores else False,
             ranks={name: int(places[row][i]) for name, places in batch.ranks.items() if places[row][i]},
         )
         for i in range(len(items))
@@ -116,6 +123,7 @@ def describe_slate(data: AnswerData, batch: SlateBatch, row: int, user_id: int |
         items=listed,
         mix={s: share for s, share in mix.items() if share > 0},
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
+        path=path,
         slate_propensity=_whole(scores),
         notes=[*data.notes, *failures],
         failures=failures,

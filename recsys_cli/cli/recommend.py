@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,14 @@ def recommend(
     history: Annotated[
         str | None,
         typer.Option("--history", metavar="ID,ID,…", help="Items of somebody who is not in the data, oldest first"),
+    ] = None,
+    topics: Annotated[
+        str | None,
+        typer.Option("--topics", metavar="TOPIC,TOPIC,…", help="Topics that somebody new chose", show_default=False),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", metavar="KEY=VALUE", help="What is known of somebody new (repeatable)"),
     ] = None,
     number: Annotated[
         int | None, typer.Option("-n", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False)
@@ -49,6 +57,10 @@ def recommend(
     served: Annotated[
         str | None, typer.Option("--served", metavar="ID,ID,…", help="Items not to show again, as of the page before")
     ] = None,
+    layout: Annotated[
+        Literal["list", "rows"],
+        typer.Option("--layout", help="rows: top picks, because you liked, trending, new, topics, who to follow"),
+    ] = "list",
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
     ] = True,
@@ -60,9 +72,10 @@ def recommend(
 
     As CSV, Parquet or JSON lines: a row an item, whoever was asked for (`recsys docs slate` lists the columns).
     """
-    if sum((bool(user), users_file is not None, everybody, history is not None)) != 1:
+    guest = history is not None or topics is not None or bool(attribute)
+    if sum((bool(user), users_file is not None, everybody, guest)) != 1:
         raise UsageError(
-            "name users with --user, --users-file or --all, or items with --history",
+            "name users with --user, --users-file or --all, or items with --history (topics with --topics)",
             "exactly one of them, e.g. --user 1",
         )
     as_rows = call.format in ("csv", "parquet", "jsonl")
@@ -78,14 +91,17 @@ def recommend(
         call.say(f"note: {note}")
     values = parse_context(context or [])
     ids: list | None
-    if history is not None:
-        engine, ids = _guest(call, engine, history)
+    if guest:
+        engine, ids = _guest(call, engine, history, topics, parse_context(attribute or [], "--attribute"))
     elif everybody:
         ids = None
     else:
         ids = _owned(engine, list(user) if user else _read_ids(users_file))
     asked = {"fallback": fallback, "without": without or (), "adventure": adventure}
     asked["served"] = None if served is None else split_history(served, engine.bundle.item_ids)
+    if layout == "rows":
+        _emit_pages(call, engine, ids, number, without or (), values, fallback)
+        return
     if as_rows:
         _emit_rows(call, engine, ids, shards, n=number, context=values, explain=explain, **asked)
         return
@@ -98,16 +114,45 @@ def recommend(
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
 
 
-def _guest(call: Invocation, engine: RecommendationEngine, history: str) -> tuple[RecommendationEngine, list[str]]:
+def _guest(
+    call: Invocation, engine: RecommendationEngine, history: str | None, topics: str | None, attributes: dict[str, str]
+) -> tuple[RecommendationEngine, list[str]]:
     from recsys_cli.slate_engine import GUEST
 
-    ids = split_history(history, engine.bundle.item_ids)
-    if not ids:
+    ids = [] if history is None else split_history(history, engine.bundle.item_ids)
+    if history is not None and not ids:
         raise UsageError("--history names no item", "give item ids separated by commas, e.g. --history 12,48,7")
-    engine = engine.with_guest(ids)
+    chosen = [topic.strip() for topic in (topics or "").split(",") if topic.strip()]
+    if topics is not None and not chosen:
+        raise UsageError("--topics names no topic", "give topics separated by commas")
+    engine = engine.with_guest(ids, chosen, attributes)
     for note in engine.told:
         call.say(note)
     return engine, [GUEST]
+
+
+def _emit_pages(
+    call: Invocation, engine: RecommendationEngine, ids: list | None, number: int | None, without, context, fallback
+) -> None:
+    """A page of rows for each of some users."""
+    if ids is None or context:
+        raise UsageError("a page of rows is for named users as of now", "leave out --all and --context")
+    for user in ids:
+        engine.position(user, fallback=fallback)
+    pages = [engine.recommend_rows(user, number, without=without) for user in ids]
+    document = [page.to_dict() for page in pages]
+    rows = [
+        {"user_id": page.user_id, "row": number, "kind": row.kind, "title": row.title, "rank": rank, "id": item.id}
+        for page in pages for number, row in enumerate(page.rows, 1) for rank, item in enumerate(row.items, 1)
+    ]
+    call.emit(document[0] if len(document) == 1 else document, lambda console: _render_pages(console, pages), rows)
+
+
+def _render_pages(console, pages: list) -> None:
+    from recsys_cli.cli.slate_tables import render_page
+
+    for page in pages:
+        render_page(console, page)
 
 
 def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None, shards: int, **options) -> None:
@@ -125,6 +170,8 @@ def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None,
 
 
 def _tell_fallback(call: Invocation, engine: RecommendationEngine, reasons: Counter[str]) -> None:
+    if engine.topics:
+        return
     helpers = " and ".join(engine.pipeline.sourcing.fallback)
     for reason, users in reasons.items():
         call.say(f"{users:,} user{'s' if users > 1 else ''}: {reason}; filled from {helpers}")
@@ -166,13 +213,14 @@ def _read_ids(path: Path) -> list[str]:
     return ids
 
 
-def parse_context(pairs: list[str]) -> dict[str, str]:
+def parse_context(pairs: list[str], option: str = "--context") -> dict[str, str]:
     """KEY=VALUE pairs of the command line; raises UsageError for anything else."""
     out = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"--context {pair!r} is not of the form key=value", "for example --context surface=home")
+            example = "surface=home" if option == "--context" else "country=de"
+            raise UsageError(f"{option} {pair!r} is not of the form key=value", f"for example {option} {example}")
         out[key] = value
     return out
 

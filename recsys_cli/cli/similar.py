@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.errors import UsageError
 
 Source = Annotated[
     str | None,
@@ -23,8 +24,17 @@ def similar_items(
     source: Source = None,
     number: Number = 10,
     run: Run = None,
+    kind: Annotated[
+        Literal["alike", "together"],
+        typer.Option("--kind", help="alike: what could stand in its place; together: what is taken along with it"),
+    ] = "alike",
 ) -> None:
-    """Items most like one: by shared engagement, by vectors or by content."""
+    """Items most like one, by shared engagement, by vectors or by content; or those taken together with it, by lift."""
+    if kind == "together":
+        if source is not None:
+            raise UsageError("what is taken together is counted, not measured by a source", "leave out --source")
+        _emit(call, _engine(call, run).items_together(item, number))
+        return
     _emit(call, _engine(call, run).similar_items(item, number, source))
 
 
@@ -61,19 +71,24 @@ def _render(console, answer) -> None:
     from rich.table import Table
 
     title = f"{answer.kind} {answer.id}" + (f": {_cut(answer.text, 50)}" if answer.text else "")
-    console.print(f"[bold]Like {escape(title)}[/] · by {answer.source}", highlight=False)
+    together = answer.source in ("visit", "history")
+    told = "Together with" if together else "Like"
+    by = f"lift within a {answer.source}" if together else answer.source
+    console.print(f"[bold]{told} {escape(title)}[/] · by {by}", highlight=False)
     if not answer.nearest:
-        console.print(f"nothing is near: {answer.source} knows too little of this {answer.kind}")
+        near = f"is near: {by} knows too little of this {answer.kind}"
+        console.print(f"nothing {'goes with it oftener than by chance' if together else near}")
         return
     items = answer.kind == "item"
     more = ("author", "topics", "text") if items else ()
-    table = Table("#", answer.kind, "score", "interactions", *more, box=None, header_style="bold", pad_edge=False)
+    numbers = ("lift", "together") if together else ("score", "interactions")
+    table = Table("#", answer.kind, *numbers, *more, box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:4]:
         column.justify = "right"
     for row in answer.nearest:
         author = str(row.author_id) if row.author_id is not None else "–"
         told = (_cut(author, 12), _cut(", ".join(row.topics), 22), _cut(row.text, 30)) if items else ()
-        shown = (str(row.id), f"{row.score:.4f}", f"{row.interactions:,}", *told)
+        shown = (str(row.id), f"{row.score:.4f}", f"{row.together if together else row.interactions:,}", *told)
         table.add_row(str(row.rank), *(escape(text) for text in shown))
     console.print(table)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.table import Table
 
 from recsys_cli.answers.reasons import label_of
 from recsys_cli.answers.slate import Recommendation, Recommendations
+
+if TYPE_CHECKING:
+    from recsys_cli.answers.rows import Page
 
 _SHORT = {
     "in_network": "net",
@@ -57,7 +60,8 @@ class Column(NamedTuple):
 def render_slate(console: Console, answer: Recommendations, *, explain: bool) -> None:
     """What is recommended and why, the mix of sources and the funnel in a line each; with `explain` also the sources,
     ranks, predictions, similarities and safety scores of each item, and every stage of the funnel."""
-    note = f" · {answer.fallback}: trending and popular items" if answer.fallback else ""
+    on = f" · by {answer.path}" if answer.path != "history" else ""
+    note = f" · {answer.fallback}: trending and popular items" if answer.fallback and answer.path != "topics" else on
     when = f" · as of {answer.now[:19]}" if answer.now else ""
     head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id}{when}{note}"
     console.print(head, highlight=False)
@@ -68,6 +72,24 @@ def render_slate(console: Console, answer: Recommendations, *, explain: bool) ->
     if explain:
         _render_details(console, answer)
     _render_mix_and_funnel(console, answer, explain=explain)
+
+
+def render_page(console: Console, page: Page) -> None:
+    """The rows of a page, a table each."""
+    on = "" if page.path == "history" else f" · by {page.path}"
+    console.print(f"[bold]User {escape(str(page.user_id))}[/] · run {page.run_id}{on}", highlight=False)
+    for row in page.rows:
+        console.print(f"\n[bold]{escape(row.title)}[/]", highlight=False)
+        account = row.kind == "who_to_follow"
+        columns = [
+            Column("#", [str(n) for n in range(1, len(row.items) + 1)]),
+            Column("account" if account else "item", [str(item.id) for item in row.items], longest=LONGEST_ID),
+        ]
+        texts = [item.text if account else label_of(item.text) for item in row.items]
+        if any(texts):
+            left = max(console.width - sum(c.width + GAP for c in columns), NARROW)
+            columns.append(Column("reason" if account else "title", texts, longest=left))
+        _print(console, columns)
 
 
 def _print(console: Console, columns: list[Column]) -> None:
@@ -196,7 +218,8 @@ def _short(value: float) -> str:
 def _render_mix_and_funnel(console: Console, answer: Recommendations, *, explain: bool) -> None:
     console.print("")
     mix = " · ".join(f"{name} {share:.0%}" for name, share in sorted(answer.mix.items(), key=lambda m: -m[1]))
-    console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
+    if mix:
+        console.print(f"[bold]Sources of the slate[/] (an item of several counts for each): {mix}", highlight=False)
     if not explain:
         steps = [r for n, r in enumerate(answer.funnel) if n in (0, len(answer.funnel) - 1) or r["out"] < r["in"]]
         counts = " → ".join(f"{row['out']:,.0f} {row['stage']}" for row in steps)

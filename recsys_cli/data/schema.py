@@ -20,7 +20,7 @@ NEGATIVE_ACTIONS = ("hide", "mute", "block", "report")
 """Words of the house for what a user does with an item; a dataset may bring others in its manifest."""
 
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1e-3}
-SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
+SECOND, MINUTE, HOUR, DAY = 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000
 """Lengths of time in the unit of every timestamp in the program: int64 microseconds since 1970 in UTC."""
 
 ColumnKind = Literal["id", "timestamp", "bool", "float", "int", "text", "list", "category", "vector"]

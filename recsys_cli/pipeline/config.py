@@ -16,6 +16,7 @@ from recsys_cli.config import Section
 from recsys_cli.errors import did_you_mean
 from recsys_cli.pipeline.added import STAGE_KINDS, AddedStage
 from recsys_cli.pipeline.exploration.config import ExplorationConfig
+from recsys_cli.pipeline.promoted_config import PromotedConfig
 from recsys_cli.pipeline.rank_curves import KNOTS
 from recsys_cli.pipeline.rules.config import BusinessRule
 from recsys_cli.safety.config import SafetyConfig
@@ -205,6 +206,7 @@ class PipelineConfig(Section):
     utility: UtilityConfig = UtilityConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     diversity: DiversityConfig = DiversityConfig()
+    promoted: PromotedConfig = PromotedConfig()
     safety: SafetyConfig = SafetyConfig()
     reserve: Annotated[int, Field(ge=0, le=100_000)] = 10
     """Further items ranked behind the slate, from which it is refilled where the last checks take some out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,19 +17,22 @@ SPACING = 60_000_000
 """µs between the interactions of a history that comes without times."""
 
 
-def with_guest(state: State, items: np.ndarray) -> State:
+def with_guest(state: State, items: np.ndarray, codes: Mapping[str, int] | None = None) -> State:
     """The state with one more user, at position `catalogue.n_users`, who has interacted with `items`.
 
-    items: int32[m] positions, oldest first; they count as seen, a minute apart, the last a minute ago. Counts of
-    items and the graph stay as they are.
+    items: int32[m] positions, oldest first; they count as seen, a minute apart, the last a minute ago. codes: attribute
+    → code of its value, of those that are known of them. Counts of items and the graph stay as they are.
     """
+    codes = codes or {}
     items = np.asarray(items, np.int32)
     catalogue = state.catalogue
     guest = replace(
         catalogue,
         n_users=catalogue.n_users + 1,
         user_created=np.append(catalogue.user_created, 0),
-        user_codes={name: np.append(codes, np.int32(-1)) for name, codes in catalogue.user_codes.items()},
+        user_codes={
+            name: np.append(held, np.int32(codes.get(name, -1))) for name, held in catalogue.user_codes.items()
+        },
         user_numbers={name: np.append(v, np.float32(np.nan)) for name, v in catalogue.user_numbers.items()},
         user_columns=catalogue.user_columns.append(Columns(), 1),
     )

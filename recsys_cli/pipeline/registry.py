@@ -13,6 +13,7 @@ from recsys_cli.pipeline.exploration.explore import Explore
 from recsys_cli.pipeline.exploration.newcomers import BoostNewcomers
 from recsys_cli.pipeline.filters import Blocked, Fresh, LastChecks, Own, Policy, Published, Seen, prefilters
 from recsys_cli.pipeline.order import HEAVY, Order
+from recsys_cli.pipeline.promoted import Promote, PromotedItems
 from recsys_cli.pipeline.scoring import HeavyRanking, Hydrate, LightRanking, Predictions, RelevanceRanking, Utility
 from recsys_cli.pipeline.selection import Caps, Select
 from recsys_cli.pipeline.sourcing import Fallback, Sourcing
@@ -57,6 +58,11 @@ class Setup:
         return exploration.enabled and (any(rates) or exploration.cold_start.enabled)
 
     @property
+    def picks_deep(self) -> bool:
+        """Whether a stage behind the caps picks from all candidates, and not only from slate and reserve."""
+        return self.explores or self.config.promoted.attribute is not None
+
+    @property
     def capped(self) -> bool:
         """Whether the caps of the slate are kept."""
         diversity = self.config.diversity
@@ -84,6 +90,10 @@ def _explore(s: Setup) -> Explore | None:
     return Explore(s.config.exploration, s.bundle.catalogue) if s.explores else None
 
 
+def _promoted(s: Setup, kind: type[PromotedItems] | type[Promote]) -> PromotedItems | Promote | None:
+    return None if s.config.promoted.attribute is None else kind(s.config.promoted, s.bundle.catalogue)
+
+
 def _newcomers(s: Setup) -> BoostNewcomers | None:
     exploration = s.config.exploration
     boosted = exploration.boost.items > 1 or exploration.boost.authors > 1
@@ -100,6 +110,7 @@ STAGES: dict[str, Entry] = {
     entry.kind.name: entry
     for entry in (
         Entry(Sourcing, lambda s: Sourcing(s.sourcing, s.bundle.retrievers, s.bundle.bits, s.bundle.configured)),
+        Entry(PromotedItems, lambda s: _promoted(s, PromotedItems)),
         *map(_filter, (Published, Fresh, Own, Blocked, Seen)),
         Entry(Fallback, lambda s: Fallback(s.sourcing, s.bundle.retrievers, s.bundle.bits, s.filters)),
         Entry(Hydrate, lambda s: Hydrate()),
@@ -109,8 +120,9 @@ STAGES: dict[str, Entry] = {
         Entry(Policy, lambda s: None if s.rules is None else Policy(s.rules)),
         Entry(Utility, _utility),
         Entry(BoostNewcomers, _newcomers),
-        Entry(Caps, lambda s: Caps(s.config.diversity, s.config.reserve, s.explores) if s.capped else None),
+        Entry(Caps, lambda s: Caps(s.config.diversity, s.config.reserve, s.picks_deep) if s.capped else None),
         Entry(Explore, _explore),
+        Entry(Promote, lambda s: _promoted(s, Promote)),
         Entry(LastChecks, lambda s: LastChecks(s.filters, s.rules)),
         Entry(Select, lambda s: Select()),
         Entry(Predictions, _predictions),

@@ -196,26 +196,27 @@ def test_the_ranking_is_calibrated_by_least_squares_once_enough_was_fed_back():
 
 
 def test_the_linear_posterior_is_that_of_ridge_regression(make):
-    state = taught(arms(make), rounds=100)
+    state = taught(taught(arms(make), rounds=100), rounds=100, seed=1)  # the second time the ranking is calibrated
     model, l2 = LinearModel.of(Learned(state), 3.0), 3.0
-    line, prior = Learned(state).line("reward"), np.zeros(WIDTH)
-    if line is None:
-        prior[NUMBERS.index("utility")] = 1
-    else:
-        prior[NUMBERS.index("one")], prior[NUMBERS.index("utility")] = line.base, line.slope
-    gram, moment = state.feedback["gram"], state.feedback["moment"]
-    inverse = np.linalg.inv(gram + l2 * np.eye(WIDTH))
-    assert np.allclose(model.mean, inverse @ (moment + l2 * prior))
-    x = linear_features(state, np.array([3]), np.array([[2]]), np.array([[0.2]]))[0, 0]
-    rest = state.feedback["moments"][7] - 2 * model.mean @ moment + model.mean @ gram @ model.mean
-    assert np.linalg.norm(x @ model.root) == pytest.approx(np.sqrt(x @ inverse @ x * rest / 400))
+    users, items = np.arange(100) % 40, np.tile(np.arange(4, dtype=np.int32), (100, 1))
+    first = Learned(taught(arms(make), rounds=100))
+    expected = first.expected("taken", np.tile(np.float32([0.4, 0.3, 0.2, 0.1]), (100, 1)), items >= 0)
+    x = linear_features(first.state, users, items, expected).reshape(400, WIDTH)
+    y = (np.random.default_rng(1).random(items.shape) < RATES).ravel()
+    prior = np.zeros(WIDTH)
+    prior[NUMBERS.index("expected")] = 1
+    inverse = np.linalg.inv(x.T @ x + l2 * np.eye(WIDTH))
+    mean = inverse @ (x.T @ y + l2 * prior)
+    assert np.allclose(model.mean, mean)
+    noise = ((y - x @ mean) ** 2).mean()
+    assert np.linalg.norm(x[7] @ model.root) == pytest.approx(np.sqrt(x[7] @ inverse @ x[7] * noise))
 
 
 def test_features_of_the_linear_models_say_what_they_are_called(make):
     state = make.state(arms(make).catalogue, [(0, 1, True), (0, 1, False), (1, 2, False)])
     x = linear_features(state, np.array([0, -1]), np.array([[1, 3], [1, 3]]), np.array([[0.7, 0.2]] * 2))
     at = {name: x[..., i] for i, name in enumerate(NUMBERS)}
-    assert at["utility"].tolist() == [[0.7, 0.2]] * 2 and (at["one"] == 1).all()
+    assert at["expected"].tolist() == [[0.7, 0.2]] * 2 and (at["one"] == 1).all()
     assert at["item_shown"][0] == pytest.approx([np.log1p(2) / 5, 0]) and at["item_rate"][0, 0] > at["item_rate"][0, 1]
     assert at["tie"][0, 0] > 0 and at["tie"][1, 0] == 0 and at["activity"][:, 0].tolist() == [np.log1p(1) / 5, 0]
     assert at["new_author"].tolist() == [[0, 1]] * 2 and at["freshness"][0] == pytest.approx([2**-0.5] * 2)

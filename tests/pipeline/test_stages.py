@@ -128,7 +128,7 @@ def test_the_settings_may_change_the_order_and_the_slates_follow_it(engine):
 @pytest.mark.parametrize(
     ("kind", "behind", "before"),
     [
-        (Source, "sources", "published"), (Filter, "not_seen", "fallback"), (Hydrator, "hydrate", "light"),
+        (Source, "sources", "promoted_items"), (Filter, "not_seen", "fallback"), (Hydrator, "hydrate", "light"),
         (Scorer, "newcomers", "diversity"), (Selector, "diversity", "explore"), (SideEffect, "predictions", None),
     ],
 )

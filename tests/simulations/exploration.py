@@ -1,6 +1,10 @@
 """What exploration is worth: strategies on a generated world over two weeks in which new items appear daily.
 
-    recsys generate-data --set world.items=6000 && recsys train --set … && python tests/simulations/exploration.py
+    recsys generate-data --set world.users=400 --set world.items=2000 --set world.days=21
+    recsys train --set retrieval.fresh.enabled=true --set retrieval.fresh.max_age_days=7 --set ranking.choose=heavy \\
+      --set ranking.heavy.kind=shared_bottom --set ranking.heavy.epochs=3 --set "ranking.heavy.hidden=[64]" \\
+      --set pipeline.sourcing.candidates=200 --set pipeline.sourcing.shares.fresh=0.15 --set pipeline.heavy.keep=200
+    python tests/simulations/exploration.py --arms none epsilon_greedy thompson
 
 Every arm serves all visits of all people, from the same run, and learns from its own log alone; visits and reactions
 are the same in all arms (common random numbers). What is compared is the true engagement: the sum of the probabilities
@@ -28,9 +32,9 @@ ARMS = {
     "epsilon_greedy": {"epsilon": 0.1},
     "ucb1": {"strategy": "ucb1", "epsilon": 1.0, "confidence": 0.1},
     "thompson": {"strategy": "thompson", "epsilon": 1.0},
-    "gaussian_thompson": {"strategy": "gaussian_thompson", "epsilon": 1.0},
-    "lin_ucb": {"strategy": "lin_ucb", "epsilon": 1.0},
-    "linear_thompson": {"strategy": "linear_thompson", "epsilon": 1.0},
+    "gaussian_thompson": {"strategy": "gaussian_thompson", "epsilon": 1.0, "confidence": 0.2},
+    "lin_ucb": {"strategy": "lin_ucb", "epsilon": 1.0, "confidence": 0.2},
+    "linear_thompson": {"strategy": "linear_thompson", "epsilon": 1.0, "confidence": 0.2},
 }
 
 
@@ -86,6 +90,9 @@ def main() -> None:
         arms[name] = arm
         new = np.arange(dataset.catalogue.n_items, catalogue.n_items)
         old_enough = new[catalogue.item_created[new] < world.end + (asked.days - SETTLED) * 86_400_000_000]
+        drops = arm.engine.safety_rules.verdicts(catalogue).drops if arm.engine.safety_rules else None
+        if drops is not None:  # what the safety policy hides has no claim
+            old_enough = old_enough[~drops[0][old_enough]]
         reached = (arm.shown_times[old_enough] >= asked.target).mean()
         total, each = arm.true.sum(), arm.true.sum() / arm.slots.sum()
         print(

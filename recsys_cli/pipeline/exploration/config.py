@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from recsys_cli.config import Section
 
@@ -68,9 +68,10 @@ class ExplorationConfig(Section):
     pool: Annotated[int, Field(ge=2, le=10_000)] = 64
     """Candidates that strategies other than epsilon_greedy choose from: those that promise most, uncertainty
     included."""
-    confidence: NonNegativeFloat = 1.0
-    """Width of the bounds of "ucb1" and "lin_ucb", in the unit of their papers."""
-    l2: PositiveFloat = 10.0
-    """Weight of the prior of "lin_ucb" and "linear_thompson", which says that the ranking is right."""
+    confidence: PositiveFloat = 1.0
+    """Factor of what is unknown: of the bounds of "ucb1" and "lin_ucb", and of the standard deviations from which the
+    others draw. Below 1 less is tried, which the papers found to pay."""
+    l2: PositiveFloat = 100.0
+    """Weight of the prior of "lin_ucb" and "linear_thompson", which says that the ranking is right, in impressions."""
     cold_start: ColdStartConfig = ColdStartConfig()
     boost: BoostConfig = BoostConfig()

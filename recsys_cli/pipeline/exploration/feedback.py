@@ -25,13 +25,13 @@ LEAST_RATE, MOST_RATE = 1e-4, 0.999
 
 def learned(
     feedback: dict[str, np.ndarray], items: np.ndarray, utility: np.ndarray, taken: np.ndarray, reward: np.ndarray,
-    features: np.ndarray, n_items: int,
+    features: np.ndarray | None, n_items: int,
 ) -> dict[str, np.ndarray]:
     """The counters with m further impressions; those given stay as they are.
 
     items: int32[m]. utility: float[m] by which each was ranked. taken: bool[m] any positive action. reward: float[m]
-    what the actions were worth. features: float[m, WIDTH] as `linear_features` gave them when the item was shown.
-    n_items: items of the catalogue, which may have grown.
+    what the actions were worth. features: float[m, WIDTH] as `linear_features` gave them when the item was shown; None
+    where the ranking was not calibrated yet. n_items: items of the catalogue, which may have grown.
     """
     out = {}
     values = {"shown": np.ones(len(items)), "taken": taken, "reward": reward, "utility": utility}
@@ -42,10 +42,11 @@ def learned(
     u, t, r = (np.asarray(v, np.float64) for v in (utility, taken, reward))
     sums = [len(items), u.sum(), u @ u, t.sum(), u @ t, r.sum(), u @ r, r @ r]
     out["moments"] = feedback.get("moments", np.zeros(len(MOMENTS))) + np.array(sums, np.float64)
-    x = np.asarray(features, np.float64)
-    out["gram"] = feedback.get("gram", np.zeros((WIDTH, WIDTH))) + x.T @ x
-    out["moment"] = feedback.get("moment", np.zeros(WIDTH)) + x.T @ r
-    return out
+    gram, moment = feedback.get("gram", np.zeros((WIDTH, WIDTH))), feedback.get("moment", np.zeros(WIDTH))
+    if features is not None:
+        x = np.asarray(features, np.float64)
+        gram, moment = gram + x.T @ x, moment + x.T @ t
+    return out | {"gram": gram, "moment": moment}
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,16 @@ class Learned:
 
     def line(self, target: str) -> Line | None:
         """`target` ("taken" or "reward") as a linear function of the utility, by least squares over all impressions
-        with feedback; None below ENOUGH of them, or where a higher utility brought less."""
+        with feedback; None below ENOUGH of them. Where a higher utility brought no more it says nothing."""
         m = self.moments
         n = m["n"]
-        spread = m["utility2"] - m["utility"] ** 2 / n if n >= ENOUGH else 0.0
-        if n < ENOUGH or spread <= 1e-9 * max(m["utility2"], 1e-12):
+        if n < ENOUGH:
             return None
-        slope = (m[f"utility_{target}"] - m["utility"] * m[target] / n) / spread
-        return Line((m[target] - slope * m["utility"]) / n, slope) if slope > 0 else None
+        spread = m["utility2"] - m["utility"] ** 2 / n
+        slope = 0.0
+        if spread > 1e-9 * max(m["utility2"], 1e-12):
+            slope = max((m[f"utility_{target}"] - m["utility"] * m[target] / n) / spread, 0.0)
+        return Line((m[target] - slope * m["utility"]) / n, slope)
 
     def expected(self, target: str, utility: np.ndarray, filled: np.ndarray) -> np.ndarray:
         """float64[B, K] what the ranking expects of each candidate, in the unit of `target`: by `line`, and before

@@ -58,6 +58,6 @@ class GaussianThompson(Strategy):
     def chances(self, query: Query, candidates: Candidates) -> Chances:
         worth, filled = self._worth(query.state), candidates.filled
         expected = self.learned(query.state).expected("reward", candidates.scores["utility"], filled)
-        mean, sd = expected + worth.mean[candidates.items], worth.sd[candidates.items]
+        mean, sd = expected + worth.mean[candidates.items], self.config.confidence * worth.sd[candidates.items]
         columns = self.pool(mean + 2 * sd, filled)
         return normal_draws(columns, picked(mean, columns), picked(sd, columns))

@@ -20,7 +20,7 @@ class LinUcb(Strategy):
         self._model = PerState(lambda state: LinearModel.of(self.learned(state), config.l2))
 
     def chances(self, query: Query, candidates: Candidates) -> Chances:
-        mean, sd = beliefs(self._model(query.state), query, candidates)
+        mean, sd = beliefs(self._model(query.state), self.learned(query.state), query, candidates)
         index = mean + self.config.confidence * sd
         columns = self.pool(index, candidates.filled)
         return Best(columns, picked(index, columns))

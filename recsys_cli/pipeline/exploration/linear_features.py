@@ -10,7 +10,7 @@ from recsys_cli.hashing import mix
 from recsys_cli.retrieval.memo import PerState
 
 NUMBERS = (
-    "one", "utility", "item_shown", "item_rate", "author_shown", "author_rate", "freshness", "follows", "tie",
+    "one", "expected", "item_shown", "item_rate", "author_shown", "author_rate", "freshness", "follows", "tie",
     "activity", "new_author",
 )
 """The first columns; rates are relative to the catalogue's, counts logarithmic, freshness halves in two days."""
@@ -40,10 +40,10 @@ def _counts(state: State) -> tuple[np.ndarray, ...]:
 _counted = PerState(_counts)
 
 
-def linear_features(state: State, users: np.ndarray, items: np.ndarray, utility: np.ndarray) -> np.ndarray:
+def linear_features(state: State, users: np.ndarray, items: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """float64[B, K, WIDTH] of users int32[B] (-1 unknown) and items int32[B, K]; rows of empty slots mean nothing.
 
-    utility: float[B, K] by which the items are ranked.
+    expected: float[B, K] rate at which the ranking expects each to be taken.
     """
     catalogue, shape = state.catalogue, items.shape
     out = np.zeros((*shape, WIDTH))
@@ -58,7 +58,7 @@ def linear_features(state: State, users: np.ndarray, items: np.ndarray, utility:
     tie = _tie(state, users, author)
     shown, rate, author_shown, author_rate = (values[item] for values in _counted(state))
     columns = (
-        1.0, utility, shown, rate, author_shown, author_rate, np.exp2(-np.minimum(days, 100) / 2),
+        1.0, expected, shown, rate, author_shown, author_rate, np.exp2(-np.minimum(days, 100) / 2),
         state.follows.contains(users, author), tie, activity[:, None], (author >= 0) & (author_shown == 0),
     )
     for at, column in enumerate(columns):

@@ -21,6 +21,7 @@ class LinearThompson(Strategy):
         self._model = PerState(lambda state: LinearModel.of(self.learned(state), config.l2))
 
     def chances(self, query: Query, candidates: Candidates) -> Chances:
-        mean, sd = beliefs(self._model(query.state), query, candidates)
+        mean, sd = beliefs(self._model(query.state), self.learned(query.state), query, candidates)
+        sd = self.config.confidence * sd
         columns = self.pool(mean + 2 * sd, candidates.filled)
         return normal_draws(columns, picked(mean, columns), picked(sd, columns))

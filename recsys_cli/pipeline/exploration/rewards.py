@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from recsys_cli.data.state import State
-from recsys_cli.pipeline.exploration.feedback import learned
+from recsys_cli.pipeline.exploration.feedback import Learned, learned
 from recsys_cli.pipeline.exploration.linear_features import linear_features
 
 
@@ -38,9 +38,11 @@ def with_feedback(
     taken = np.zeros(items.shape, bool)
     for action in positive:
         taken |= actions.get(action, False)
-    features = linear_features(state, np.asarray(users), items, utility)
+    known, features = Learned(state), None
+    if known.line("taken") is not None:
+        expected = known.expected("taken", utility, shown)
+        features = linear_features(state, np.asarray(users), items, expected)[shown]
     counters = learned(
-        state.feedback, items[shown], utility[shown], taken[shown], reward[shown], features[shown],
-        state.catalogue.n_items,
+        state.feedback, items[shown], utility[shown], taken[shown], reward[shown], features, state.catalogue.n_items
     )
     return replace(state, feedback=counters)

@@ -30,10 +30,12 @@ class Thompson(Strategy):
         items = candidates.items
         scale = rates / lift.expected[items]
         mean = lift.taken[items] / lift.shown[items]
-        sd = np.sqrt(mean * (1 - mean) / (lift.shown[items] + 1))
+        # a narrower posterior stands on more impressions
+        shown = lift.shown[items] / self.config.confidence**2
+        sd = np.sqrt(mean * (1 - mean) / (shown + 1))
         columns = self.pool(scale * (mean + 2 * sd), filled)
-        scale, mean, sd = (picked(values, columns) for values in (scale, mean, sd))
-        a, b = (picked(values[items], columns) for values in (lift.taken, lift.passed))
+        scale, mean, sd, shown = (picked(values, columns) for values in (scale, mean, sd, shown))
+        a, b = mean * shown, (1 - mean) * shown
         held = columns >= 0
         top = np.where(held, scale * np.minimum(mean + 6 * sd, 1), 0).max(axis=1, initial=1e-9)
 
