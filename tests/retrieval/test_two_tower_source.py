@@ -39,7 +39,7 @@ def test_log_q_is_the_expected_count_among_the_candidates():
 def test_sampled_softmax_by_hand():
     users = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     candidates = torch.tensor([[1.0, 0.0], [0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
-    items = torch.tensor([4, 7, 4, 9])
+    items = np.array([4, 7, 4, 9])
     correction = torch.log(torch.tensor([0.5, 0.25, 0.5, 0.1]))
     loss = sampled_softmax(users, candidates, items, correction, 0.5)
     logits = np.array([[1.0, 0.6, 1.0, 0.0], [0.0, 0.8, 0.0, 1.0]]) / 0.5 - np.log([0.5, 0.25, 0.5, 0.1])
@@ -53,7 +53,7 @@ def test_hard_negatives_stand_beside_their_own_user_alone():
     users = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     candidates = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     hard = torch.tensor([[[0.8, 0.6]], [[1.0, 0.0]]])
-    loss = sampled_softmax(users, candidates, torch.tensor([4, 7]), torch.zeros(2), 0.5, hard)
+    loss = sampled_softmax(users, candidates, np.array([4, 7]), torch.zeros(2), 0.5, hard)
     logits = np.array([[1.0, 0.6, 0.8], [0.0, 0.8, 0.0]]) / 0.5
     own = logits[0, 0] + logits[1, 1]
     assert loss.item() == pytest.approx(-(own - np.log(np.exp(logits).sum(axis=1)).sum()) / 2, rel=1e-5)
