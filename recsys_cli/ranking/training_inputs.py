@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.parallel import Device
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.warm_start import WarmStart
 
@@ -32,6 +33,8 @@ class TrainingInputs:
     """of everything that the training depends on; progress with another one is not continued"""
     threads: int = 0
     """0 takes what the library takes"""
+    device: Device = "auto"
+    """where networks are trained"""
     warm: WarmStart | None = None
     """what an earlier run leaves to begin with"""
 
