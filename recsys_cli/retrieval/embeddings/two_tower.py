@@ -207,6 +207,8 @@ def _not_learned(meta: dict, users: np.ndarray, items: np.ndarray, times: np.nda
     the earlier ones are others."""
     from recsys_cli.retrieval.epochs import digest
 
+    if "until" not in meta:  # of an older run
+        return slice(None)
     first = int(np.searchsorted(times, meta["until"]))
     same = digest(users[:first], items[:first], times[:first]) == meta["learned"]
     return slice(first, None) if same else slice(None)
