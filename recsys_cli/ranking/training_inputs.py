@@ -33,10 +33,10 @@ class TrainingInputs:
     """of everything that the training depends on; progress with another one is not continued"""
     threads: int = 0
     """0 takes what the library takes"""
-    device: Device = "auto"
-    """where networks are trained"""
     warm: WarmStart | None = None
     """what an earlier run leaves to begin with"""
+    device: Device = "auto"
+    """where networks are trained"""
 
     def aside(self, name: str) -> TrainingInputs:
         """The same with a progress file of its own, beside this one."""
