@@ -1,11 +1,10 @@
-"""What is asked for twice is answered once, and whom halves are compared on."""
+"""What is asked for twice is answered once."""
 
 import numpy as np
 
 from recsys_cli.pipeline import requests
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.requests import Kept
-from recsys_cli.training.folds import evenly
 
 
 def answer(size):
@@ -22,10 +21,3 @@ def test_answers_are_kept_for_their_moment_alone_and_within_the_budget(monkeypat
     assert kept.get(moment, 0) is first and kept.get(moment, 128) is None and kept.get(other, 0) is None
     kept.put(moment, 128, second)  # one number too many
     assert kept.get(moment, 128) is None and kept.get(moment, 0) is first
-
-
-def test_a_part_of_the_users_is_drawn_from_all_over_them():
-    assert evenly(np.arange(10), 20).tolist() == list(range(10))
-    some = evenly(np.arange(0, 1000, 2), 100)
-    assert len(np.unique(some)) == 100 and some[0] == 0 and some[-1] == 998
-    assert np.abs(np.diff(some) - 10).max() <= 2
