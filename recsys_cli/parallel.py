@@ -1,10 +1,20 @@
-"""How many threads a piece of work gets."""
+"""How many threads a piece of work gets, and on which device networks are trained."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from recsys_cli.errors import ConfigError
+from recsys_cli.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda"]
+Made = TypeVar("Made")
 
 
 @contextlib.contextmanager
@@ -23,6 +33,43 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def training_device(wanted: Device) -> torch.device:
+    """Where networks are trained: on a GPU where one is wanted or, with "auto", there.
+
+    Raises ConfigError where one is wanted and torch has none that it can use.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise ConfigError("device is cuda and torch finds no GPU that it can use here", "set device to auto or cpu")
+    if wanted == "cpu" or not there:
+        return torch.device("cpu")
+    torch.set_float32_matmul_precision("high")  # products of single precision on the units for mixed precision
+    return torch.device("cuda")
+
+
+def train_on(
+    wanted: Device, what: str, progress: Progress, train: Callable[[torch.device, int], Made]
+) -> Made:
+    """What train(device, parts) makes on the device wanted, with batches of 1 / parts of their size.
+
+    Where the memory of a GPU does not suffice, batches of half the size are tried once, then the CPU takes over; both
+    are said. what: is trained, in words.
+    """
+    import torch
+
+    device = training_device(wanted)
+    for parts in (1, 2) if device.type == "cuda" else ():
+        try:
+            return train(device, parts)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            then = "batches of half the size" if parts == 1 else "the CPU"
+            progress.message(f"{what}: the GPU's memory does not suffice, going on with {then}")
+    return train(torch.device("cpu"), 1)
 
 
 @functools.cache

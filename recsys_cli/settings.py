@@ -6,6 +6,7 @@ from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
+from recsys_cli.parallel import Device
 from recsys_cli.pipeline.answer_settings import Paths, Seed, Threads
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
@@ -24,6 +25,8 @@ class Settings(Section):
     """Seed of everything random."""
     threads: Threads = 0
     """Threads to use; 0 takes all cores."""
+    device: Device = "auto"
+    """Where networks of sources and of the heavy ranker are trained; auto takes a GPU where torch can use one."""
     paths: Paths = Paths()
     world: WorldConfig = WorldConfig()
     windows: WindowsConfig = WindowsConfig()

@@ -14,6 +14,7 @@ import torch
 from recsys_cli.errors import DataError, RecsysError
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.metrics import expected_calibration_error, log_loss, roc_auc, summarise
+from recsys_cli.parallel import Device
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.calibration import SEGMENT_ROWS, by_segment, fit_calibration
 from recsys_cli.ranking.constant_heads import constant_heads
@@ -35,6 +36,7 @@ SURFACE = "surface"
 def fit_heavy(
     config: HeavyConfig, train: FeatureTable, valid: FeatureTable, *, seed: int, progress: Progress | None = None,
     resume: Path | None = None, threads: int = 0, warm: WarmStart | None = None, kind: RankerKind | None = None,
+    device: Device = "auto",
 ) -> TrainedRanker:
     """Train, calibrate and measure a heavy ranker.
 
@@ -44,7 +46,8 @@ def fit_heavy(
     and ends with the same weights. threads: of the library that trains, 0 leaves them as they are; a network that
     is small runs on one, so that the same seed gives the same weights whatever the number of cores.
     warm: what an earlier run leaves; networks begin with its weights, trees are added to its trees. kind: of the
-    ranker, by default the registry's entry of `config.kind`.
+    ranker, by default the registry's entry of `config.kind`. device: where networks
+    are trained, with "auto" on a GPU where there is one.
 
     The result's `metrics` hold, per task, the figures of `metrics.summarise` on the validation rows after
     calibration (cross-fitted over users, so that the correction is not measured on the rows it was fitted on),
@@ -78,7 +81,7 @@ def fit_heavy(
         told = ", ".join(constant[:5]) + (f" and {len(constant) - 5} more" if len(constant) > 5 else "")
         progress.message(f"constant in the training rows, so that they teach nothing: {told}")
     fingerprint = _fingerprint(config, train, valid, seed) + ("" if warm is None else warm.digest)
-    inputs = TrainingInputs(train, valid, tasks, seed, dropped, progress, resume, fingerprint, threads, warm)
+    inputs = TrainingInputs(train, valid, tasks, seed, dropped, progress, resume, fingerprint, threads, warm, device)
     ranker = kind.fit(config, inputs)
     _check_alive(ranker, valid if len(valid) else train)
     _measure(ranker, valid)

@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.errors import ArtifactError
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.parallel import Device
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.warm_start import WarmStart
 
@@ -34,6 +35,8 @@ class TrainingInputs:
     """0 takes what the library takes"""
     warm: WarmStart | None = None
     """what an earlier run leaves to begin with"""
+    device: Device = "auto"
+    """where networks are trained"""
 
     def aside(self, name: str) -> TrainingInputs:
         """The same with a progress file of its own, beside this one."""

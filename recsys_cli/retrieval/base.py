@@ -12,6 +12,7 @@ import numpy as np
 
 from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.errors import ArtifactError
+from recsys_cli.parallel import Device
 from recsys_cli.retrieval.config import RetrieverConfig
 from recsys_cli.retrieval.memo import LastAnswer
 from recsys_cli.retrieval.reason import Reason
@@ -39,6 +40,8 @@ class Window:
     state: State
     """as of `end`"""
     seed: int = 0
+    device: Device = "auto"
+    """where networks are trained"""
 
     @cached_property
     def interactions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

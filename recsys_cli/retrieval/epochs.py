@@ -35,7 +35,7 @@ def run_epochs(
     done = 0
     if resume is not None and resume.is_file():
         try:
-            kept = torch.load(resume, weights_only=True)
+            kept = torch.load(resume, weights_only=True, map_location="cpu")
         except Exception:
             # a file that is no progress of ours only costs the time to start afresh
             kept = None

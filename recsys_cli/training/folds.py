@@ -82,13 +82,6 @@ def crosswise(
     return parts
 
 
-def evenly(places: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the places, from all over them: the first to come are the oldest users."""
-    if len(places) <= most:
-        return places
-    return places[np.linspace(0, len(places) - 1, most).astype(np.int64)]
-
-
 def rows_of_side(folds: list[Fold], which: int) -> RequestRows:
     """Rows of the requests of every other user: to learn from, where the rest is what orders are compared on."""
     return joined(*(some_of(fold.rows, fold.rows.table.user % 2 == which) for fold in folds))

@@ -88,6 +88,7 @@ def fit_heavy_ranker(job: TrainingJob, train_table: FeatureTable, valid_table: F
         resume=job.work / "progress" / "heavy.pt",
         threads=job.settings.threads,
         warm=job.warm,
+        device=job.settings.device,
     )
     save_checkpoint(path, heavy.checkpoint())
     job.metrics["heavy"] = heavy.metrics

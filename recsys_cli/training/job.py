@@ -108,7 +108,7 @@ class TrainingJob:
         if not everybody:
             log = self.split.fitting(log)
         state = State.build(self.dataset.catalogue, log, end, **self.edges)
-        return Window(self.dataset, self.dataset.catalogue, log, end, state, self.settings.seed)
+        return Window(self.dataset, self.dataset.catalogue, log, end, state, self.settings.seed, self.settings.device)
 
     def note(self, text: str) -> None:
         """Keep a note with the run, and say it once."""

@@ -13,7 +13,7 @@ from recsys_cli.pipeline.requests import Kept
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.training import requests
 from recsys_cli.training.bundles import Rankers, draft_bundle
-from recsys_cli.training.folds import crosswise, evenly, rows_of_side
+from recsys_cli.training.folds import crosswise, rows_of_side
 from recsys_cli.training.impressions import actions_to_learn, fit_baseline_ranker, fit_heavy_ranker, heads_of, tables_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retr
         for side in (0, 1):
             half = rankers_of(job, folds[0].bundle, rows_of_side(folds, 1 - side))
             for fold in folds:
-                places = evenly(fold.side(side), requests.CHOICE_USERS // len(folds))
+                places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
                 judge.append((half.serving(fold.bundle), fold.moment.take(places)))
     with job.step("order"), job.progress.step("order of the lists"):
         order, job.metrics["order"] = requests.choose_order(job, judge)

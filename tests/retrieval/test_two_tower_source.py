@@ -39,7 +39,7 @@ def test_log_q_is_the_expected_count_among_the_candidates():
 def test_sampled_softmax_by_hand():
     users = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     candidates = torch.tensor([[1.0, 0.0], [0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
-    items = torch.tensor([4, 7, 4, 9])
+    items = np.array([4, 7, 4, 9])
     correction = torch.log(torch.tensor([0.5, 0.25, 0.5, 0.1]))
     loss = sampled_softmax(users, candidates, items, correction, 0.5)
     logits = np.array([[1.0, 0.6, 1.0, 0.0], [0.0, 0.8, 0.0, 1.0]]) / 0.5 - np.log([0.5, 0.25, 0.5, 0.1])
@@ -53,7 +53,7 @@ def test_hard_negatives_stand_beside_their_own_user_alone():
     users = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     candidates = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     hard = torch.tensor([[[0.8, 0.6]], [[1.0, 0.0]]])
-    loss = sampled_softmax(users, candidates, torch.tensor([4, 7]), torch.zeros(2), 0.5, hard)
+    loss = sampled_softmax(users, candidates, np.array([4, 7]), torch.zeros(2), 0.5, hard)
     logits = np.array([[1.0, 0.6, 0.8], [0.0, 0.8, 0.0]]) / 0.5
     own = logits[0, 0] + logits[1, 1]
     assert loss.item() == pytest.approx(-(own - np.log(np.exp(logits).sum(axis=1)).sum()) / 2, rel=1e-5)
@@ -232,3 +232,50 @@ def test_one_interaction_is_enough_to_fit():
     source = TwoTower(SMALL.model_copy(update={"exclude_seen": False}))
     source.fit(window, Progress())
     assert source.retrieve(window.state, np.array([0, -1]), 3)[0].tolist() == [[0, -1, -1], [-1, -1, -1]]
+
+
+def test_a_later_fit_goes_on_from_an_earlier_one_and_learns_what_is_new_alone(window):
+    cut = NOW - 5 * DAY
+    early_window = dataclasses.replace(window, log=window.log.window(end=cut), end=cut)
+    early = TwoTower(SMALL)
+    early.fit(early_window, Progress())
+    begun, run = [], TowerTrainer.run
+    with pytest.MonkeyPatch.context() as patch:
+
+        def watched(trainer, *args):
+            begun.extend((trainer.item_inputs().detach().clone(), trainer))
+            run(trainer, *args)
+
+        patch.setattr(TowerTrainer, "run", watched)
+        later = TwoTower(SMALL)
+        later.begin_from(early)
+        later.fit(window, Progress())
+    inputs, trainer = begun
+    np.testing.assert_allclose(inputs.numpy(), early._arrays["inputs"], atol=1e-6)
+    # nothing is held out, and what the earlier fit held out is new too
+    assert not len(trainer.held_rows) and trainer.epoch == SMALL.epochs_again
+    learned = trainer.examples.time[trainer.train_rows]
+    assert learned.min() >= early._meta["until"] and len(learned) < len(trainer.examples.time) / 2
+    assert set(window.interactions[2][window.interactions[2] >= early._meta["until"]]) == set(learned)
+    assert not np.array_equal(later._arrays["vectors"], early._arrays["vectors"])
+
+
+def test_going_on_is_the_same_from_a_checkpoint_and_is_a_fresh_fit_where_the_settings_are_others(window):
+    cut = NOW - 5 * DAY
+    early_window = dataclasses.replace(window, log=window.log.window(end=cut), end=cut)
+    early, restored = TwoTower(SMALL), TwoTower(SMALL)
+    early.fit(early_window, Progress())
+    restored.restore(early.checkpoint())
+    found = []
+    for earlier in (early, restored):
+        source = TwoTower(SMALL)
+        source.begin_from(earlier)
+        source.fit(window, Progress())
+        found.append(source._arrays["vectors"])
+    np.testing.assert_array_equal(*found)
+    narrow = SMALL.model_copy(update={"dim": 16})
+    other, plain = TwoTower(narrow), TwoTower(narrow)
+    other.begin_from(early)
+    other.fit(window, Progress())
+    plain.fit(window, Progress())
+    np.testing.assert_array_equal(other._arrays["vectors"], plain._arrays["vectors"])

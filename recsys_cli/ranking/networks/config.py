@@ -60,8 +60,6 @@ class HeavyNetworkConfig(HeavyConfig):
     """Decay of that average, a step."""
     members: PositiveInt = 1
     """Networks trained from different seeds whose logits are averaged."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU where there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the products in training; weights, losses and what is served stay float32."""
     ids: list[Literal["user", "item", "author"]] = []

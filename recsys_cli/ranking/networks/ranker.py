@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from recsys_cli.data.behaviour import Entities
-from recsys_cli.errors import RecsysError
-from recsys_cli.parallel import torch_threads
+from recsys_cli.parallel import torch_threads, train_on
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.heavy_config import with_common
 from recsys_cli.ranking.logistic import sigmoid
@@ -122,7 +121,7 @@ class NetworkRanker(TrainedRanker):
 
 def fit_network(config: HeavyNetworkConfig, inputs: TrainingInputs) -> NetworkRanker:
     """The network of a configuration, trained and not yet calibrated."""
-    device, train, valid, tasks = _device(config), inputs.train, inputs.valid, inputs.tasks
+    train, valid, tasks = inputs.train, inputs.valid, inputs.tasks
     spec = complete_spec(config, input_spec(train), train, tasks, inputs.progress)
     if inputs.warm is not None:
         spec = earlier_input_spec(inputs.warm, spec, train.names)
@@ -131,19 +130,20 @@ def fit_network(config: HeavyNetworkConfig, inputs: TrainingInputs) -> NetworkRa
     if config.teacher is not None:
         settings = with_common(config.teacher, config, dwell=False)
         teaching = sigmoid(fit_trees(settings, replace(inputs.aside("teacher"), warm=None)).logits(train.values)[0])
-    data = training_rows(config, spec, train, tasks, dwell, device, inputs.progress, teaching)
-    loop = TrainingLoop(config, spec, data, inputs, valid_place=place_codes(valid) if spec.places else None)
-    with torch_threads(inputs.threads if loop.multiplications >= PARALLEL_STEP else 1):
-        members, history = loop.run()
-    network = ServedNetwork(members, float(np.nanmax(train.dwell)) if dwell else 0.0).to(device).eval()
+
+    def run(device: torch.device, parts: int) -> tuple[ServedNetwork, list[dict]]:
+        cut = config.model_copy(update={"batch_size": -(-config.batch_size // parts)})
+        asked = inputs if parts == 1 else inputs.aside(f"batches-{parts}")
+        data = training_rows(cut, spec, train, tasks, dwell, device, inputs.progress, teaching)
+        loop = TrainingLoop(cut, spec, data, asked, valid_place=place_codes(valid) if spec.places else None)
+        with torch_threads(inputs.threads if loop.multiplications >= PARALLEL_STEP else 1):
+            members, history = loop.run()
+        longest = float(np.nanmax(train.dwell)) if dwell else 0.0
+        return ServedNetwork(members, longest).to(device).eval(), history
+
+    network, history = train_on(inputs.device, "heavy ranker", inputs.progress, run)
     return NetworkRanker(
         config=config, names=train.names, tasks=tasks, spec=spec, network=network, dwell=dwell,
         dropped=inputs.dropped, history=history,
     )
 
-
-def _device(config: HeavyNetworkConfig) -> torch.device:
-    available = torch.cuda.is_available()
-    if config.device == "cuda" and not available:
-        raise RecsysError("ranking.heavy.device is cuda and this machine has no usable GPU", "set it to auto or cpu")
-    return torch.device("cuda" if available and config.device != "cpu" else "cpu")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
+from recsys_cli.parallel import train_on
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import ArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks
@@ -16,6 +17,9 @@ from recsys_cli.retrieval.embeddings.lightgcn_config import LightGcnConfig
 from recsys_cli.retrieval.history_weighting import WeightedHistories
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
+
+if TYPE_CHECKING:
+    import torch
 
 ROWS_AT_ONCE = 200_000
 
@@ -60,9 +64,15 @@ class LightGcn(ArrayRetriever, VectorRetriever):
         users, items, _ = window.interactions
         edges = Ragged.group(users, items, n_users).sorted_rows()
         users, items = edges.rows.astype(np.int64), edges.values.astype(np.int64)
-        trainer = LightGcnTrainer(self.config, window.seed, users, items, n_users, n_items)
         key = f"{self.config.model_dump_json()} {window.seed} {window.end} {digest(users, items)}"
-        run_epochs(trainer, "lightgcn", self.config.epochs, window.seed, progress, resume, key)
+
+        def train(device: torch.device, parts: int) -> LightGcnTrainer:
+            config = self.config.model_copy(update={"batch_size": -(-self.config.batch_size // parts)})
+            trainer = LightGcnTrainer(config, window.seed, users, items, n_users, n_items, device)
+            run_epochs(trainer, "lightgcn", config.epochs, window.seed, progress, resume, f"{key} {parts}")
+            return trainer
+
+        trainer = train_on(window.device, "lightgcn", progress, train)
         final, adds, own = trainer.export()
         known = np.bincount(items, minlength=n_items) > 0
         final[~known] = adds[~known] = 0

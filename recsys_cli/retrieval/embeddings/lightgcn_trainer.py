@@ -12,12 +12,13 @@ from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.retrieval.batches import chunks
-from recsys_cli.retrieval.embeddings.sampled_softmax import log_q, sampled_softmax
+from recsys_cli.retrieval.embeddings.sampled_softmax import log_q, on, sampled_softmax
 from recsys_cli.retrieval.linear.item_filter import leading_space
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.embeddings.lightgcn_config import LightGcnConfig
 
+CPU = torch.device("cpu")
 GROUP = 512
 """Interactions of a step are softmaxed in groups of so many, which share their negatives."""
 ROWS_AT_ONCE = 256
@@ -71,10 +72,11 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, users: torch.Tensor, items: torch.Tensor, rows: Ragged, temperature: float) -> torch.Tensor:
-        kind = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        quick = users.is_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        kind = torch.bfloat16 if quick else torch.float32
         scaled, table = (users / temperature).to(kind), items.to(kind)
-        lengths = torch.from_numpy(rows.lengths.astype(np.float32))
-        at = torch.from_numpy(rows.rows.astype(np.int64)), torch.from_numpy(rows.values.astype(np.int64))
+        lengths = on(users.device, rows.lengths.astype(np.float32))
+        at = tuple(on(users.device, a.astype(np.int64)) for a in (rows.rows, rows.values))
         to_users, to_items = torch.empty_like(users), torch.zeros_like(items)
         loss = -(users[at[0]] * items[at[1]]).sum() / temperature
         for start in range(0, len(users), ROWS_AT_ONCE):
@@ -100,22 +102,23 @@ class LightGcnTrainer:
     """users, items: int64[m] distinct edges."""
 
     def __init__(
-        self, config: LightGcnConfig, seed: int, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
+        self, config: LightGcnConfig, seed: int, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int,
+        device: torch.device = CPU,
     ):
+        self.device = device
         self.config, self.users, self.items, self.n_users, self.n_items = config, users, items, n_users, n_items
-        self.adjacency = adjacency(users, items, n_users, n_items)
+        self.adjacency = adjacency(users, items, n_users, n_items).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.weight = torch.randn(n_users + n_items, config.dim) * START
         if config.initial == "spectral":
             self.weight = self._spectral(seed)
-        self.weight.requires_grad_()
+        self.weight = self.weight.to(device).requires_grad_()
         self.optimiser = torch.optim.Adam([self.weight], lr=config.learning_rate)
         self.touched = Ragged.group(users, items, n_users).sorted_rows()
-        self.correction = torch.from_numpy(
-            log_q(np.bincount(items, minlength=n_items), min(GROUP, len(users)), config.uniform_negatives)
+        self.correction = log_q(
+            np.bincount(items, minlength=n_items), min(GROUP, len(users)), config.uniform_negatives
         )
-
         self.done = 0
 
     def _spectral(self, seed: int) -> torch.Tensor:
@@ -137,6 +140,9 @@ class LightGcnTrainer:
             size = found.norm(dim=1).mean().clamp(min=1e-12)
             out[rows, : found.shape[1]] = found * (START * math.sqrt(found.shape[1]) / size)
         return out
+
+    def _on(self, array: np.ndarray) -> torch.Tensor:
+        return on(self.device, array)
 
     def layers(self) -> list[torch.Tensor]:
         """The embeddings and what they become after each spread, [U + I, D] each."""
@@ -176,18 +182,19 @@ class LightGcnTrainer:
         final = F.normalize(final, dim=-1)
         places, items = self.touched.take(people)
         rows = Ragged.group(places, items, len(people))
-        users, table = final[torch.from_numpy(people)], final[self.n_users :]
+        users, table = final[self._on(people)], final[self.n_users :]
         loss = _FullSoftmax.apply(users, table, rows, self.config.temperature) / len(items)
         return loss + self._penalty_of(people, np.unique(items), len(items))
 
     def _softmax(self, rows: np.ndarray, final: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Sampled softmax of cosines, corrected for sampling (Wu et al., TOIS 2024), by groups of GROUP edges."""
-        final, total = F.normalize(final, dim=-1), torch.zeros(())
+        final, total = F.normalize(final, dim=-1), torch.zeros((), device=self.device)
         for part in np.array_split(rows, -(-len(rows) // GROUP)):
             negatives = rng.integers(0, self.n_items, self.config.uniform_negatives)
-            candidates = torch.from_numpy(np.concatenate([self.items[part], negatives]))
-            users, items = final[torch.from_numpy(self.users[part])], final[candidates + self.n_users]
-            loss = sampled_softmax(users, items, candidates, self.correction[candidates], self.config.temperature)
+            candidates = np.concatenate([self.items[part], negatives])
+            users, items = final[self._on(self.users[part])], final[self._on(candidates + self.n_users)]
+            correction = self._on(self.correction[candidates])
+            loss = sampled_softmax(users, items, candidates, correction, self.config.temperature)
             total = total + (loss + self._penalty(part, candidates)) * (len(part) / len(rows))
         return total
 
@@ -198,20 +205,20 @@ class LightGcnTrainer:
         for _ in range(3):
             clash = self.touched.contains(users, negatives[:, None])[:, 0]
             negatives[clash] = rng.integers(0, self.n_items, int(clash.sum()))
-        mine = final[torch.from_numpy(users)]
-        candidates = torch.from_numpy(np.concatenate([items, negatives]))
-        good, bad = final[candidates + self.n_users].chunk(2)
+        mine = final[self._on(users)]
+        candidates = np.concatenate([items, negatives])
+        good, bad = final[self._on(candidates + self.n_users)].chunk(2)
         return F.softplus(((bad - good) * mine).sum(dim=-1)).mean() + self._penalty(rows, candidates)
 
-    def _penalty(self, rows: np.ndarray, candidates: torch.Tensor) -> torch.Tensor:
-        return self._penalty_of(self.users[rows], candidates.numpy(), len(rows))
+    def _penalty(self, rows: np.ndarray, candidates: np.ndarray) -> torch.Tensor:
+        return self._penalty_of(self.users[rows], candidates, len(rows))
 
     def _penalty_of(self, users: np.ndarray, items: np.ndarray, edges: int) -> torch.Tensor:
         """Squared norm of the embeddings of the batch before any spread, per edge."""
         if not self.config.l2:
-            return torch.zeros(())
-        mine = self.weight[torch.from_numpy(users)]
-        theirs = self.weight[torch.from_numpy(items.astype(np.int64)) + self.n_users]
+            return torch.zeros((), device=self.device)
+        mine = self.weight[self._on(users)]
+        theirs = self.weight[self._on(items.astype(np.int64) + self.n_users)]
         return self.config.l2 * (mine.square().sum() + theirs.square().sum()) / (2 * edges)
 
     def state(self) -> dict:
@@ -230,7 +237,7 @@ class LightGcnTrainer:
         which is the neighbours' mean of the layer before.
         """
         with torch.no_grad():
-            layers = self.layers()
+            layers = [layer.cpu() for layer in self.layers()]
             count = len(layers)
             final = (torch.stack(layers).mean(dim=0))[self.n_users :]
             degree = np.maximum(np.bincount(self.items, minlength=self.n_items), 1)

@@ -10,6 +10,11 @@ from torch.nn import functional as F
 from recsys_cli.data.ragged import expand
 
 
+def on(device: torch.device, array: np.ndarray) -> torch.Tensor:
+    """The array as a tensor of the device."""
+    return torch.from_numpy(array).to(device)
+
+
 class Table(nn.Module):
     """Rows of embeddings of which a step touches few: only those are gathered, given gradients and updated.
 
@@ -27,12 +32,12 @@ class Table(nn.Module):
         """(the rows asked for, each once; int64 place of each request among them)."""
         mark = np.zeros(len(self.weight), bool)
         mark[rows] = True
-        touched, place = torch.from_numpy(np.flatnonzero(mark)), np.cumsum(mark) - 1
+        touched, place = on(self.weight.device, np.flatnonzero(mark)), np.cumsum(mark) - 1
         values = self.weight[touched]
         if torch.is_grad_enabled():
             values.requires_grad_()
             self._touched = touched, values
-        return values, torch.from_numpy(place[rows])
+        return values, on(self.weight.device, place[rows])
 
     def update(self, learning_rate: float, step: int, beta1: float = 0.9, beta2: float = 0.999) -> None:
         rows, values = self._touched
@@ -56,24 +61,24 @@ def log_q(counts: np.ndarray, batch: int, uniform: int) -> np.ndarray:
 
 
 def sampled_softmax(
-    users: torch.Tensor, candidates: torch.Tensor, candidate_items: torch.Tensor, correction: torch.Tensor,
+    users: torch.Tensor, candidates: torch.Tensor, candidate_items: np.ndarray, correction: torch.Tensor,
     temperature: float, hard: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean −log softmax of each user's own item among the candidates, corrected for sampling.
 
-    users: [B, D]; candidates: [B + M, D], row b < B being what user b engaged with; candidate_items: [B + M]
+    users: [B, D]; candidates: [B + M, D], row b < B being what user b engaged with; candidate_items: int[B + M]
     item positions; correction: [B + M] log expected count (`log_q`), taken off every logit (Bengio and
     Senécal, IEEE TNN 2008; Yi et al., RecSys 2019). Further copies of a user's own item are left out.
     hard: [B, H, D] negatives of each user alone; they are there for certain, so nothing is taken off their logits.
     """
     # the correction rides along as one more dimension, which saves a pass over the whole matrix
-    left = torch.cat([users / temperature, torch.ones(len(users), 1)], dim=1)
+    left = torch.cat([users / temperature, torch.ones(len(users), 1, device=users.device)], dim=1)
     logits = left @ torch.cat([candidates, -correction[:, None]], dim=1).T
-    row, column = _copies(candidate_items.numpy(), len(users))
-    logits = logits.index_put((torch.from_numpy(row), torch.from_numpy(column)), torch.tensor(-torch.inf))
+    row, column = (on(users.device, at) for at in _copies(candidate_items, len(users)))
+    logits = logits.index_put((row, column), torch.tensor(-torch.inf, device=users.device))
     if hard is not None:
         logits = torch.cat([logits, torch.einsum("bd,bhd->bh", users, hard) / temperature], dim=1)
-    return F.cross_entropy(logits, torch.arange(len(users)))
+    return F.cross_entropy(logits, torch.arange(len(users), device=users.device))
 
 
 def _copies(items: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, ragged_of
 from recsys_cli.data.state import State
+from recsys_cli.parallel import train_on
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import ArrayRetriever, Window
 from recsys_cli.retrieval.embeddings.twhin_config import TwhinConfig
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.products import unit
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
+
+if TYPE_CHECKING:
+    import torch
 
 _ARRAYS = ("items", "item_known", "users", "user_known", "authors", "author_known")
 
@@ -52,10 +56,16 @@ class Twhin(ArrayRetriever, VectorRetriever):
         author_row = np.where(catalogue.author_user >= 0, catalogue.author_user, n_users + extra).astype(np.int64)
         first_item = n_users + int((catalogue.author_user < 0).sum())
         relations = self._relations(window, author_row, first_item)
-        trainer = TwhinTrainer(self.config, window.seed, first_item + catalogue.n_items, relations)
         edges = [digest(r.source, r.target) for r in relations]
         key = f"{self.config.model_dump_json()} {window.seed} {window.end} {edges}"
-        run_epochs(trainer, "twhin", self.config.epochs, window.seed, progress, resume, key)
+
+        def train(device: torch.device, parts: int) -> TwhinTrainer:
+            config = self.config.model_copy(update={"batch_size": -(-self.config.batch_size // parts)})
+            trainer = TwhinTrainer(config, window.seed, first_item + catalogue.n_items, relations, device)
+            run_epochs(trainer, "twhin", config.epochs, window.seed, progress, resume, f"{key} {parts}")
+            return trainer
+
+        trainer = train_on(window.device, "twhin", progress, train)
         entities, actions = trainer.entities(), [r.name for r in relations if r.name not in ("follow", "writes")]
         touched = np.zeros(len(entities), bool)
         for r in relations:

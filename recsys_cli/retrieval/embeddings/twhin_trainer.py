@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, sampled_softmax
+from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.embeddings.twhin_config import TwhinConfig
@@ -36,21 +36,22 @@ class TwhinTrainer:
     off (log-q correction). A batch holds edges of one relation.
     """
 
-    def __init__(self, config: TwhinConfig, seed: int, entities: int, relations: list[Relation]):
-        self.config, self.relations = config, relations
+    def __init__(
+        self, config: TwhinConfig, seed: int, entities: int, relations: list[Relation],
+        device: torch.device = torch.device("cpu"),
+    ):
+        self.config, self.relations, self.device = config, relations, device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.table = Table(entities, config.dim, config.dim**-0.5)
-            self.translations = torch.zeros(len(relations), config.dim, requires_grad=True)
+            self.table = Table(entities, config.dim, config.dim**-0.5).to(device)
+            self.translations = torch.zeros(len(relations), config.dim, requires_grad=True, device=device)
         self.optimiser = torch.optim.Adam([self.translations], lr=config.learning_rate)
         self.step = 0
         self.correction = [
-            torch.from_numpy(
-                log_q(
-                    np.bincount(r.target - r.low, minlength=r.high - r.low),
-                    min(config.batch_size, len(r.target)),
-                    config.uniform_negatives,
-                )
+            log_q(
+                np.bincount(r.target - r.low, minlength=r.high - r.low),
+                min(config.batch_size, len(r.target)),
+                config.uniform_negatives,
             )
             for r in relations
         ]
@@ -72,10 +73,9 @@ class TwhinTrainer:
         values, place = self.table.take(np.concatenate([relation.source[rows], candidates]))
         sources = F.embedding(place[: len(rows)], values) + self.translations[number]
         targets = F.normalize(F.embedding(place[len(rows) :], values), dim=-1)
-        local = torch.from_numpy(candidates - relation.low)
-        loss = sampled_softmax(
-            F.normalize(sources, dim=-1), targets, local, self.correction[number][local], config.temperature
-        )
+        local = candidates - relation.low
+        correction = on(self.device, self.correction[number][local])
+        loss = sampled_softmax(F.normalize(sources, dim=-1), targets, local, correction, config.temperature)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -100,11 +100,11 @@ class TwhinTrainer:
 
     def entities(self) -> np.ndarray:
         """float32[entities, D]"""
-        return self.table.weight.numpy().copy()
+        return self.table.weight.cpu().numpy().copy()
 
     def translation(self, name: str) -> np.ndarray:
         """float32[D] of a relation, 0 where there is none of this name."""
         for number, relation in enumerate(self.relations):
             if relation.name == name:
-                return self.translations[number].detach().numpy().copy()
+                return self.translations[number].detach().cpu().numpy().copy()
         return np.zeros(self.config.dim, np.float32)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import Ragged, expand, ragged_of
 from recsys_cli.data.state import State
-from recsys_cli.parallel import torch_threads
+from recsys_cli.parallel import torch_threads, train_on
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks
@@ -21,6 +21,9 @@ from recsys_cli.retrieval.memo import LastAnswer
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.products import product, unit
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
+
+if TYPE_CHECKING:
+    import torch
 
 ROWS_AT_ONCE = 100_000
 _ARRAYS = (
@@ -65,18 +68,24 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
         # recall is measured among what would be proposed: old items would flatter whatever tells old from new
         candidates = eligible(window.state, self.config.max_age_days)
         candidates &= np.bincount(items, minlength=catalogue.n_items) > 0
-        trainer = TowerTrainer(
-            self.config, window.seed, Examples.of(users, items, times, self.config.history),
-            item_tokens.item_bags(catalogue), _known_rows(items, catalogue.n_items),
-            user_tokens.user_bags(catalogue), _known_rows(users, catalogue.n_users),
-            item_tokens.rows, user_tokens.rows, np.flatnonzero(candidates),
-        )
+        item_bags, user_bags = item_tokens.item_bags(catalogue), user_tokens.user_bags(catalogue)
+        examples, earlier = Examples.of(users, items, times, self.config.history), self._earlier
+
+        def train(device: torch.device, parts: int) -> TowerTrainer:
+            config = self.config.model_copy(update={"batch_size": -(-self.config.batch_size // parts)})
+            trainer = TowerTrainer(
+                config, window.seed, examples, item_bags, _known_rows(items, catalogue.n_items), user_bags,
+                _known_rows(users, catalogue.n_users), item_tokens.rows, user_tokens.rows,
+                np.flatnonzero(candidates), device,
+            )
+            again = earlier is not None and trainer.begin_from(
+                earlier._arrays, _not_learned(earlier._meta, users, items, times)
+            )
+            trainer.run(progress, resume, f"{self._key(window)} {again} {parts}")
+            return trainer
+
         with torch_threads(1):
-            earlier, fresh = self._earlier, slice(None)
-            if earlier is not None:
-                fresh = _not_learned(earlier._meta, users, items, times)
-            again = earlier is not None and trainer.begin_from(earlier._arrays, fresh)
-            trainer.run(progress, resume, f"{self._key(window)} {again}")
+            trainer = train_on(window.device, "two towers", progress, train)
         self._export(trainer, item_tokens, user_tokens)
         until = int(times[len(times) - len(trainer.held_rows)]) if len(trainer.held_rows) else window.end
         before = times < until
@@ -202,6 +211,8 @@ def _not_learned(meta: dict, users: np.ndarray, items: np.ndarray, times: np.nda
     the earlier ones are others."""
     from recsys_cli.retrieval.epochs import digest
 
+    if "until" not in meta:  # of an older run
+        return slice(None)
     first = int(np.searchsorted(times, meta["until"]))
     same = digest(users[:first], items[:first], times[:first]) == meta["learned"]
     return slice(first, None) if same else slice(None)

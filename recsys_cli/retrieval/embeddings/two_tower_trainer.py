@@ -15,12 +15,13 @@ from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.files import atomic_file
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.content.tokens import Bags
-from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, sampled_softmax
+from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
 
 
+CPU = torch.device("cpu")
 FEWEST_HELD = 50
 """Interactions, with fewer of which none are held out."""
 RATE_AGAIN = 0.3
@@ -89,14 +90,15 @@ class TowerTrainer:
     def __init__(
         self, config: TwoTowerConfig, seed: int, examples: Examples, item_bags: Bags, item_row: np.ndarray,
         user_bags: Bags, user_row: np.ndarray, item_tokens: int, user_tokens: int, candidates: np.ndarray,
+        device: torch.device = CPU,
     ):
-        self.config, self.seed, self.examples = config, seed, examples
+        self.config, self.seed, self.examples, self.device = config, seed, examples, device
         self.item_bags, self.item_row, self.user_bags, self.user_row = item_bags, item_row, user_bags, user_row
         self.candidates = candidates
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             item_rows, user_rows = int(item_row.max(initial=0)) + 1, int(user_row.max(initial=0)) + 1
-            self.model = Towers(config, item_rows, item_tokens, user_rows, user_tokens)
+            self.model = Towers(config, item_rows, item_tokens, user_rows, user_tokens).to(device)
         self._set_rate(config.learning_rate)
         self._hold_out(config.holdout)
         self.touched = Ragged.group(examples.user, examples.item, len(user_row)).sorted_rows()
@@ -115,7 +117,7 @@ class TowerTrainer:
         self.train_rows, self.held_rows = np.sort(rows[: len(rows) - held]), rows[len(rows) - held :]
         counts = np.bincount(self.examples.item[self.train_rows], minlength=len(self.item_row))
         self.batch = min(self.config.batch_size, max(len(self.train_rows), 1))
-        self.correction = torch.from_numpy(log_q(counts, self.batch, self.config.uniform_negatives))
+        self.correction = log_q(counts, self.batch, self.config.uniform_negatives)
 
     def begin_from(self, arrays: dict[str, np.ndarray], fresh: slice) -> bool:
         """Take up the weights that `TwoTower` exported after an earlier fit, to learn from interactions that it had
@@ -168,6 +170,8 @@ class TowerTrainer:
                 if resume is not None:
                     self._keep(resume, key)
         self.model.load_state_dict(self.best_state, strict=False)
+        self.device = CPU
+        self.model.to(CPU)
 
     def _keep(self, path: Path, key: str) -> None:
         state = {
@@ -179,7 +183,7 @@ class TowerTrainer:
 
     def _restore(self, path: Path, key: str) -> None:
         try:
-            kept = torch.load(path, weights_only=True)
+            kept = torch.load(path, weights_only=True, map_location=CPU)
         except Exception:
             # a file that is no progress of ours only costs the time to start afresh
             return
@@ -207,10 +211,10 @@ class TowerTrainer:
             keep_item = rng.random(len(items)) >= self.config.id_dropout
             keep_user = rng.random(len(part)) >= self.config.id_dropout
             users, vectors = self._forward(part, items, keep_item, keep_user)
-            at = torch.from_numpy(items[:shared])
+            at = items[:shared]
             hard = None if mined is None else vectors[shared:].view(len(part), -1, self.config.dim)
             loss = sampled_softmax(
-                users, vectors[:shared], at, self.correction[at], self.config.temperature, hard
+                users, vectors[:shared], at, on(self.device, self.correction[at]), self.config.temperature, hard
             )
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -226,12 +230,12 @@ class TowerTrainer:
         out = rng.choice(self.candidates, (len(rows), self.config.hard_negatives))
         self.model.eval()
         with torch.no_grad():
-            vectors = self.model.item_tower(self.item_inputs())[torch.from_numpy(self.candidates)]
+            vectors = self.model.item_tower(self.item_inputs())[on(self.device, self.candidates)]
             for start in range(0, len(rows), self.batch):
                 part = rows[start : start + self.batch]
                 shown = np.ones(len(part), bool)
                 users, _ = self._forward(part, self.examples.item[part], shown, shown)
-                high = self.candidates[(users @ vectors.T).topk(depth, sorted=False).indices.numpy()]
+                high = self.candidates[(users @ vectors.T).topk(depth, sorted=False).indices.cpu().numpy()]
                 high = high[:, rng.permutation(depth)]
                 theirs = self.touched.contains(self.examples.user[part], high)
                 first = np.argsort(theirs, axis=1, kind="stable")[:, : out.shape[1]]
@@ -246,7 +250,7 @@ class TowerTrainer:
         places, past = expand(ex.start[rows], ex.stop[rows] - ex.start[rows], np.arange(len(ex.item)))
         unique, at = np.unique(np.concatenate([items, ex.item[past]]), return_inverse=True)
         content = self._bag(self.item_bags, unique, model.item_content)
-        own, before = torch.from_numpy(at[: len(items)]), torch.from_numpy(at[len(items) :])
+        own, before = on(self.device, at[: len(items)]), on(self.device, at[len(items) :])
         # in the tower some ids are hidden; in the histories all are shown
         shown = np.where(keep_item, self.item_row[items], 0)
         ids, id_at = model.item_id.take(np.concatenate([shown, self.item_row[unique]]))
@@ -285,8 +289,8 @@ class TowerTrainer:
             users, _ = self._forward(rows, self.examples.item[rows], np.ones(len(rows), bool), np.ones(len(rows), bool))
             target = self.examples.item[rows]
             scores = users @ vectors.T
-            own = scores[torch.arange(len(rows)), torch.from_numpy(target.astype(np.int64))]
-            ahead = (scores[:, torch.from_numpy(self.candidates)] > own[:, None]).sum(dim=1)
+            own = scores[torch.arange(len(rows), device=self.device), on(self.device, target.astype(np.int64))]
+            ahead = (scores[:, on(self.device, self.candidates)] > own[:, None]).sum(dim=1)
         return float((ahead < k).float().mean())
 
     def item_inputs(self) -> torch.Tensor:
@@ -304,7 +308,7 @@ class TowerTrainer:
 def _sum(table: torch.Tensor, rows: torch.Tensor, places: np.ndarray, weights: np.ndarray, batch: int) -> torch.Tensor:
     """[batch, D] weighted sums of table rows by place (ascending)."""
     if not len(rows):
-        return torch.zeros(batch, table.shape[1])
-    offsets = torch.from_numpy(np.searchsorted(places, np.arange(batch)))
-    return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=torch.from_numpy(weights))
+        return torch.zeros(batch, table.shape[1], device=table.device)
+    offsets = on(table.device, np.searchsorted(places, np.arange(batch)))
+    return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=on(table.device, weights))
 

@@ -52,7 +52,7 @@ class _Softmax(torch.autograd.Function):
             if repeats is not None:
                 _lift(logits, repeats.part(start, len(rows)))
             p = torch.softmax(logits, dim=1)
-            at = torch.arange(len(rows))
+            at = torch.arange(len(rows), device=h.device)
             right = p[at, chosen].float()
             total -= float(right.clamp_min(1e-12).log().sum())
             p[at, chosen] = (right - 1).to(p.dtype)
@@ -60,7 +60,7 @@ class _Softmax(torch.autograd.Function):
             to_items += p.T @ rows
         ctx.save_for_backward(to_hidden, to_items.to(items.dtype))
         ctx.count = len(h)
-        return torch.tensor(total / max(len(h), 1))
+        return torch.tensor(total / max(len(h), 1), device=h.device)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -72,7 +72,7 @@ class _Softmax(torch.autograd.Function):
 def _lift(logits: torch.Tensor, repeats: Repeats) -> None:
     """Add the bias to the logits of the items of the rows' histories, once each."""
     row = np.repeat(np.arange(len(logits)) * logits.shape[1], np.diff(repeats.offsets))
-    at = torch.from_numpy(row + repeats.items)
+    at = torch.from_numpy(row + repeats.items).to(logits.device)
     flat = logits.view(-1)
     flat[at] = flat[at] + repeats.bias
 
@@ -133,12 +133,13 @@ def _sampled_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """float32[N] logits of the targets and float32[N, K] of one draw of items; a target is no negative."""
     drawn = np.sort(rng.choice(len(items), negatives, replace=False))
+    at = torch.from_numpy(drawn).to(items.device)
     positive = (hidden.float() * items[targets]).sum(dim=1)
-    negative = (hidden @ items[torch.from_numpy(drawn)].to(hidden.dtype).T).float()
+    negative = (hidden @ items[at].to(hidden.dtype).T).float()
     if repeats is not None:
-        up, across = _sampled_repeats(repeats, targets.numpy(), drawn)
+        up, across = (x.to(items.device) for x in _sampled_repeats(repeats, targets.cpu().numpy(), drawn))
         positive, negative = positive + up * repeats.bias, negative + across * repeats.bias
-    return positive, negative.masked_fill(targets[:, None] == torch.from_numpy(drawn), BARRED)
+    return positive, negative.masked_fill(targets[:, None] == at, BARRED)
 
 
 def _sampled_repeats(repeats: Repeats, targets: np.ndarray, drawn: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,7 +40,7 @@ class Noise:
             return x
         count = x.numel()
         words = self._rng.integers(0, 2**64 - 1, -(-count // 8), dtype=np.uint64, endpoint=True)
-        keep = torch.from_numpy(words.view(np.uint8)[:count] >= dropped).view(x.shape)
+        keep = torch.from_numpy(words.view(np.uint8)[:count] >= dropped).view(x.shape).to(x.device)
         return x * keep * (256 / (256 - dropped))
 
 
@@ -134,7 +134,7 @@ class Transformer(SequenceNetwork):
     def encode(
         self, events: torch.Tensor, actions: torch.Tensor, gaps: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
-        places = torch.arange(events.shape[1])
+        places = torch.arange(events.shape[1], device=events.device)
         if self.causal:
             numbers = places
             mask = (places[:, None] < places).float()[None, None] * BARRED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from recsys_cli.retrieval.sequential.networks.encoder import SequenceEncoder, ac
 from recsys_cli.retrieval.topk import topk
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
+
+if TYPE_CHECKING:
+    import torch
 
 USERS_AT_ONCE = 256
 
@@ -66,7 +69,7 @@ class Sequential(DescribedArrayRetriever, VectorRetriever):
         if not len(items):
             self._set({**arrays, "known": known}, self._meta)
             return
-        from recsys_cli.parallel import torch_threads
+        from recsys_cli.parallel import torch_threads, train_on
         from recsys_cli.retrieval.epochs import digest, run_epochs
         from recsys_cli.retrieval.sequential.networks.trainer import MembersTrainer, Sequences
 
@@ -77,10 +80,18 @@ class Sequential(DescribedArrayRetriever, VectorRetriever):
             Ragged.group(users, (np.cumsum(known) * known)[items], window.catalogue.n_users), times[order], flags,
             len(window.log.positive_actions), self.config,
         )
-        trainer = MembersTrainer(self.config, window.seed, data)
         key = f"{self.config.model_dump_json()} {window.seed} {window.end} {digest(users, items, times)}"
+
+        def train(device: torch.device, parts: int) -> MembersTrainer:
+            config = self.config.model_copy(update={"batch_size": -(-self.config.batch_size // parts)})
+            trainer = MembersTrainer(config, window.seed, data, device)
+            run_epochs(
+                trainer, config.kind, trainer.epochs, window.seed, progress, resume, f"{key} {parts}"
+            )
+            return trainer
+
         with torch_threads(1):
-            run_epochs(trainer, self.config.kind, trainer.epochs, window.seed, progress, resume, key)
+            trainer = train_on(window.device, self.config.kind, progress, train)
             vectors, hidden_item, graph = trainer.export()
         arrays["items"][known] = vectors
         meta = {"actions": data.actions.shape[1], "gaps": data.gaps is not None, "repeats": data.repeats}

@@ -18,6 +18,7 @@ from recsys_cli.retrieval.sequential.networks.modules import Served, network
 if TYPE_CHECKING:
     from recsys_cli.retrieval.sequential.networks.config import SequentialConfig
 
+CPU = torch.device("cpu")
 SHORTEST_MIX = 16
 """Pieces whose lengths differ by less may share a batch however they fall."""
 BARE = 0.1
@@ -101,11 +102,11 @@ def batches(
 class SequenceTrainer:
     """One member: learns the next event of every event (causal networks), or hidden events (BERT4Rec)."""
 
-    def __init__(self, config: SequentialConfig, seed: int, data: Sequences):
-        self.config, self.data, self.done = config, data, 0
+    def __init__(self, config: SequentialConfig, seed: int, data: Sequences, device: torch.device = CPU):
+        self.config, self.data, self.done, self.device = config, data, 0, device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = network(config, data.items, data.actions.shape[1], data.gaps is not None)
+            self.model = network(config, data.items, data.actions.shape[1], data.gaps is not None).to(device)
         wide = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": wide, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -155,18 +156,19 @@ class SequenceTrainer:
         if data.gaps is not None:
             gaps[place] = torch.from_numpy(np.where((column > 0) & ~bare, data.gaps[at], 0))
         shape = len(starts), width
-        return tokens.view(shape), actions.view(*shape, -1), gaps.view(shape), place, at
+        found = tokens.view(shape), actions.view(*shape, -1), gaps.view(shape), place
+        return *(tensor.to(self.device) for tensor in found), at
 
     def _encode(self, tokens, actions, gaps, lengths, places) -> torch.Tensor:
         """[n, D] after the events at `places` of the flat batch."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            return self.model(tokens, actions, gaps, torch.from_numpy(lengths)).flatten(0, 1)[places]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            return self.model(tokens, actions, gaps, torch.from_numpy(lengths).to(self.device)).flatten(0, 1)[places]
 
     def _next(self, starts: np.ndarray, lengths: np.ndarray, rng: np.random.Generator):
         """Loss of the next event after every event but the last, and their number."""
         tokens, actions, gaps, place, at = self._rows(starts, lengths - 1, rng)
         hidden = self._encode(tokens, actions, gaps, lengths - 1, place)
-        targets = torch.from_numpy(self.data.tokens[at + 1] - 1)
+        targets = torch.from_numpy(self.data.tokens[at + 1] - 1).to(self.device)
         repeats = self._repeats(self._first(at), at + 1) if self.data.repeats else None
         return next_item_loss(self.config, hidden, self.model.items, targets, repeats, rng), len(at)
 
@@ -180,7 +182,7 @@ class SequenceTrainer:
         chosen[np.repeat(alone, lengths)] = False
         alone |= ~np.logical_or.reduceat(chosen, first)
         chosen[(first + lengths - 1)[alone]] = True
-        places = place[torch.from_numpy(chosen)]
+        places = place[torch.from_numpy(chosen).to(self.device)]
         targets = tokens.view(-1)[places] - 1
         tokens.view(-1)[places] = self.data.items + 1
         actions.flatten(0, 1)[places] = 0
@@ -219,8 +221,8 @@ class SequenceTrainer:
 class MembersTrainer:
     """All members, one after the other."""
 
-    def __init__(self, config: SequentialConfig, seed: int, data: Sequences):
-        self.config, self.seed, self.data = config, seed, data
+    def __init__(self, config: SequentialConfig, seed: int, data: Sequences, device: torch.device = CPU):
+        self.config, self.seed, self.data, self.device = config, seed, data, device
         self.members = [self._new(0)]
 
     @property
@@ -228,7 +230,7 @@ class MembersTrainer:
         return self.config.epochs * self.config.members
 
     def _new(self, number: int) -> SequenceTrainer:
-        return SequenceTrainer(self.config, (self.seed + 7919 * number) % 2**63, self.data)
+        return SequenceTrainer(self.config, (self.seed + 7919 * number) % 2**63, self.data, self.device)
 
     def epoch(self, rng: np.random.Generator) -> float:
         if self.members[-1].done == self.config.epochs:
@@ -248,7 +250,7 @@ class MembersTrainer:
     def export(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Embeddings of the items float32[V, D] and of a hidden one float32[D] (empty where the network needs none),
         and the bytes uint8[m] of the graph that encodes; D is that of all members together."""
-        models = [m.model.eval() for m in self.members]
+        models = [m.model.cpu().eval() for m in self.members]
         items = torch.cat([m.items for m in models], dim=1).detach().numpy().copy()
         hidden = torch.cat([m.item.weight[-1] for m in models]).detach().numpy().copy()
         wide = 4
