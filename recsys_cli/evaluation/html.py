@@ -293,25 +293,7 @@ def _impressions(impressions: dict) -> str:
             }
             for a in view["actions"]
         ]
-        columns = {
-            "action": "action",
-            "positives": "positives",
-            "rate": "rate",
-            "roc_auc": "ROC-AUC",
-            **({"baseline_roc_auc": "ROC-AUC of LightGBM"} if any(r["baseline_roc_auc"] for r in rows) else {}),
-            **(
-                {"oracle_roc_auc": "ROC-AUC of the oracle", "oracle_share": "share of it"}
-                if any(r["oracle_roc_auc"] for r in rows)
-                else {}
-            ),
-            "grouped_auc": "AUC within users",
-            "pr_auc": "PR-AUC",
-            "p_at_r": "P at 90 % R",
-            "log_loss": "log loss",
-            "brier": "Brier",
-            "rce": "RCE, %",
-            "ece": "ECE",
-        }
+        columns = _columns_of_actions(rows)
         parts.append(report.paragraph(f"{view['view']}: {view['rows']:,} rows"))
         parts.append(report.html_table(rows, columns, {"rate": _share, "oracle_share": _share}))
         if view["dwell"]:
@@ -330,6 +312,29 @@ def _impressions(impressions: dict) -> str:
     )
     truth = any(a["oracle_roc_auc"] is not None for a in first)
     return report.section("Predictions on logged test impressions", *parts, note=note if truth else "")
+
+
+def _columns_of_actions(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Column → heading, without those of LightGBM and the oracle where there are none."""
+    return {
+        "action": "action",
+        "positives": "positives",
+        "rate": "rate",
+        "roc_auc": "ROC-AUC",
+        **({"baseline_roc_auc": "ROC-AUC of LightGBM"} if any(r["baseline_roc_auc"] for r in rows) else {}),
+        **(
+            {"oracle_roc_auc": "ROC-AUC of the oracle", "oracle_share": "share of it"}
+            if any(r["oracle_roc_auc"] for r in rows)
+            else {}
+        ),
+        "grouped_auc": "AUC within users",
+        "pr_auc": "PR-AUC",
+        "p_at_r": "P at 90 % R",
+        "log_loss": "log loss",
+        "brier": "Brier",
+        "rce": "RCE, %",
+        "ece": "ECE",
+    }
 
 
 def _calibration(impressions: dict) -> str:
