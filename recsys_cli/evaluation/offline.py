@@ -13,6 +13,7 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
+from recsys_cli.evaluation.examples import examples
 from recsys_cli.evaluation.figures import Figures, headline, others_of
 from recsys_cli.evaluation.growth import Growth
 from recsys_cli.evaluation.impressions import measure_impressions
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.truth import Truth
     from recsys_cli.ranking.serving.served import ServedRanker
+
+SHOWN_FROM = 200
+"""Test users, drawn with the seed, of whom a few are shown with their lists."""
 
 
 def evaluate(
@@ -84,6 +88,7 @@ def evaluate(
         "users": len(truth.users),
         "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         **rankings,
+        "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
         "growth": _curve(curve, config, progress, left_out),
         "impressions": impressions,
         "left_out": left_out,

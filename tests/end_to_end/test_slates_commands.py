@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -102,3 +103,41 @@ def test_runs_of_other_data_and_parts_that_are_not_there_are_refused(trained):
     told = trained.refused(2, "evaluate", "--ablate", "diversty")
     assert "did you mean 'diversity'" in told
     assert "no run" in trained.refused(5, "compare", "20200101-000000", "20200102-000000").lower()
+
+
+@pytest.mark.slow
+def test_a_source_planted_as_useless_earns_nothing_and_the_best_one_does(trained):
+    """Beside the source of whom people follow and of what is popular stands one that repeats the latter's list."""
+    from recsys_cli.config import resolve
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.evaluation.slates.of_dataset import evaluate_on_dataset
+    from recsys_cli.settings import Settings
+
+    class Echo:
+        """Takes the place of a source and says what another says; what it is asked about itself the source answers."""
+
+        def __init__(self, inner, other):
+            self.inner, self.other = inner, other
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def retrieve(self, state, users, k):
+            return self.other.retrieve(state, users, k)
+
+    settings = resolve(Settings, file=trained.folder / "tiny.yaml", layers=[]).config
+    paths = {name: str(trained.folder / getattr(settings.paths, name)) for name in ("data", "artifacts")}
+    settings = settings.model_copy(update={"paths": settings.paths.model_copy(update=paths)})
+    engine = RecommendationEngine.load(paths["artifacts"], measured=True)
+    held = engine.bundle.retrievers
+    kept = {name: held[name] for name in ("in_network", "popularity")}
+    planted = replace(engine.bundle, retrievers=kept | {"als": Echo(held["als"], held["popularity"])})
+    # few candidates, so that one source alone cannot propose the whole of a small catalogue
+    sourcing = engine.pipeline.sourcing.model_copy(update={"candidates": 60})
+    engine = replace(engine, bundle=planted).with_pipeline(engine.pipeline.model_copy(update={"sourcing": sourcing}))
+    report = evaluate_on_dataset({}, settings, engines={"whole": engine}, ablate=["sources"], k=[10])
+    tests = {c["second"]: c["metrics"]["ndcg@10"] for c in report.document["comparisons"]}
+    useless, best = tests["without als"], tests["without in_network"]
+    assert useless["verdict"] in ("tie", "too few differ")
+    assert useless["low"] != useless["low"] or useless["low"] <= 0 <= useless["high"]
+    assert best["verdict"] == "lower" and best["high"] < 0
