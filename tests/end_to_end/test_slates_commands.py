@@ -54,8 +54,9 @@ def test_what_has_no_meaning_is_refused_in_words(files):
     assert "no attributes of users are known" in told
 
 
-def test_the_served_lists_of_a_run_are_measured_alike_from_files_and_by_the_run(trained):
-    """What `recommend --all` writes, judged on the test window, is a slate file like any other."""
+@pytest.mark.slow
+def test_a_run_beside_others_has_the_figures_of_its_own_report(trained):
+    """The figures of a run beside others are those of its own report."""
     document = json.loads(
         trained.ok("evaluate", "--segments", "activity", "--ablate", "diversity", "-k", "5,10", "--format", "json",
                    "--per-user", "people.parquet")
@@ -83,6 +84,7 @@ def test_the_served_lists_of_a_run_are_measured_alike_from_files_and_by_the_run(
     assert sum(s["users"] for s in document["segments"][0]["segments"]) == document["users"]
 
 
+@pytest.mark.slow
 def test_where_positives_are_lost_adds_up_and_agrees_with_recall(trained):
     report = json.loads(trained.ok("evaluate", "-k", "10", "--growth", "--format", "json"))
     lost = {row["fate"]: row["value"] for row in report["lost"]}
