@@ -58,7 +58,7 @@ def test_what_has_no_meaning_is_refused_in_words(files):
 def test_a_run_beside_others_has_the_figures_of_its_own_report(trained):
     """The figures of a run beside others are those of its own report."""
     document = json.loads(
-        trained.ok("evaluate", "--segments", "activity", "--ablate", "diversity", "-k", "5,10", "--format", "json",
+        trained.ok("evaluate", "--segments", "activity", "--ablate", "heavy", "-k", "5,10", "--format", "json",
                    "--per-user", "people.parquet")
     )  # fmt: skip
     report = json.loads(trained.ok("evaluate", "-k", "5,10", "--format", "json"))
@@ -75,8 +75,8 @@ def test_a_run_beside_others_has_the_figures_of_its_own_report(trained):
             "coverage",
         ):
             assert ours[metric]["value"] == pytest.approx(figure["value"]), metric
-    assert document["systems"][1]["name"] == "without diversity"
-    assert ours["diversity@10"]["value"] > document["systems"][1]["metrics"]["diversity@10"]["value"]
+    assert document["systems"][1]["name"] == "without heavy"
+    assert document["comparisons"][0]["overlap"]["value"] < 1
     per_user = pl.read_parquet(trained.folder / "people.parquet").filter(
         pl.col("system") == document["systems"][0]["name"]
     )
@@ -102,8 +102,8 @@ def test_where_positives_are_lost_adds_up_and_agrees_with_recall(trained):
 
 
 def test_runs_of_other_data_and_parts_that_are_not_there_are_refused(trained):
-    told = trained.refused(2, "evaluate", "--ablate", "diversty")
-    assert "did you mean 'diversity'" in told
+    told = trained.refused(2, "evaluate", "--ablate", "hevy")
+    assert "did you mean 'heavy'" in told
     assert "no run" in trained.refused(5, "compare", "20200101-000000", "20200102-000000").lower()
 
 
