@@ -197,7 +197,6 @@ def line_chart(
     title: str,
     note: str = "",
     x_label: str,
-    y_label: str = "",
     leading: Sequence[str] = (),
     log_x: bool = False,
     names: Sequence[str] | None = None,
@@ -217,20 +216,13 @@ def line_chart(
         return ""
     series = list(dict.fromkeys(r["series"] for r in data))
     first = [s for s in (leading or series) if s in series][:SERIES]
-    colour = {"field": "series", "type": "nominal", "legend": {"values": first} if len(first) > 1 else None,
+    legend = {"values": first, "symbolOpacity": 1} if len(first) > 1 else None
+    colour = {"field": "series", "type": "nominal", "legend": legend,
               "scale": {"domain": [*first, *(s for s in series if s not in first)],
                         "range": [*(f"var(--s{n})" for n in range(len(first))),
                                   *(GREY for s in series if s not in first)]}}  # fmt: skip
-    x: dict[str, Any] = {"field": "x", "title": x_label}
-    if names is not None:
-        x |= {"type": "ordinal", "sort": list(names), "axis": {"labelAngle": 0}}
-    else:
-        numbers = sorted({float(r["x"]) for r in data})
-        ticks = {"values": numbers} if len(numbers) < 9 else {}
-        x |= {"type": "quantitative", "axis": {**ticks, "grid": False},
-              "scale": {"domain": [numbers[0], numbers[-1]], "nice": False,
-                        "type": "log" if log_x else "linear"}}  # fmt: skip
-    y = {"field": "y", "type": "quantitative", "title": y_label or None, "scale": {"zero": True}}
+    x = {"field": "x", "title": x_label, **_x_axis(data, log_x, names)}
+    y = {"field": "y", "type": "quantitative", "title": None, "scale": {"zero": True}}
     tips = [{"field": "series", "title": "of"}, {"field": "x", "title": x_label},
             {"field": "y", "format": form, "title": title}]  # fmt: skip
     on = {"condition": {"param": "on", "value": 1}, "value": 0.12}
@@ -250,13 +242,32 @@ def line_chart(
          "encoding": {"y": y, "tooltip": tips, "opacity": on}}
     )  # fmt: skip
     if len(first) <= NAMED_AT_END:
-        last = {r["series"]: r for r in data if r["series"] in first}  # rows come in the order of x
         layers.append(
-            {"data": {"values": list(last.values())}, "mark": {"type": "text", "align": "right", "dy": -9},
+            {"data": {"values": _ends(data, first)}, "mark": {"type": "text", "align": "right", "dy": -9, "dx": -4},
              "encoding": {"y": {"field": "y", "type": "quantitative"}, "text": {"field": "series"}, "opacity": on}}
         )  # fmt: skip
     spec = {"height": LINES, "data": {"values": data}, "encoding": {"x": x, "color": colour}, "layer": layers}
     return _chart(title, spec, note)
+
+
+def _x_axis(data: Sequence[Mapping[str, Any]], log: bool, names: Sequence[str] | None) -> dict[str, Any]:
+    """An order of words, or numbers from the first to the last of the data."""
+    if names is not None:
+        return {"type": "ordinal", "sort": list(names), "axis": {"labelAngle": 0}}
+    numbers = sorted({float(r["x"]) for r in data})
+    ticks = {"values": numbers} if len(numbers) < 9 else {}
+    scale = {"domain": [numbers[0], numbers[-1]], "nice": False, "type": "log" if log else "linear"}
+    return {"type": "quantitative", "axis": {**ticks, "grid": False}, "scale": scale}
+
+
+def _ends(data: Sequence[Mapping[str, Any]], series: Sequence[str]) -> list[dict[str, Any]]:
+    """Where the names at the ends of lines stand: at the last point of each, pushed up where two would meet."""
+    last = {r["series"]: dict(r) for r in data if r["series"] in series}  # rows come in the order of x
+    tall = max((max(r["y"], r["high"] or 0.0) for r in data), default=0.0) or 1.0
+    apart, below = 15 / LINES * tall, -math.inf
+    for row in sorted(last.values(), key=lambda r: r["y"]):
+        row["y"] = below = max(row["y"], below + apart)
+    return list(last.values())
 
 
 def reliability_chart(

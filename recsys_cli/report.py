@@ -23,7 +23,8 @@ MANY_COLUMNS = 12
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2330;--soft:#5c6575;--line:#d9dde5;--paper:#fff;--card:#f6f7f9;
 --s0:#2563c9;--s1:#d9730d;--s2:#16876b;--s3:#b3379b;--s4:#8a6d00;--s5:#0d8bb5;--s6:#c43c3c;--s7:#6a5acd}
-@media(prefers-color-scheme:dark){:root{--ink:#e7eaf0;--soft:#9aa4b5;--line:#3a4252;--paper:#14181f;--card:#1c222c;
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e7eaf0;--soft:#9aa4b5;--line:#3a4252;--paper:#14181f;
+--card:#1c222c;
 --s0:#6ea8ff;--s1:#ffa552;--s2:#4fd1a9;--s3:#ea85d3;--s4:#d9bd4a;--s5:#5cc8ea;--s6:#ff8a8a;--s7:#aa9cff}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:1160px;padding:24px 20px 64px;background:var(--paper);
 color:var(--ink);font:15px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:0 0 2px}h2{font-size:1.15rem;

@@ -45,12 +45,12 @@ def compare(
 
     Runs and files may be mixed as long as they are measured on the test window of the dataset (no --truth).
     """
+    if first == second:
+        raise UsageError("A and B are the same", "name two runs or two files")
     runs = [name for name in (first, second) if _is_run(name)]
     files = named_files([name for name in (first, second) if name not in runs])
     if truth is not None and runs:
         raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
-    if first == second:
-        raise UsageError("A and B are the same", "name two runs or two files")
     tables = {"users": user_table, "items": item_table, "history": history}
     order = [name if name in runs else next(iter(named_files([name]))) for name in (first, second)]
     measure_slates(

@@ -7,14 +7,15 @@ from typing import Any
 
 from recsys_cli import charts, report
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.html_predictions import calibration, predictions, share
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
-from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, lost_in_words, number, of_oracle
+from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, lost_in_words
 
 ACCURATE = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "precision", "map", "mrr", "hit_rate", "r_precision")
 """Metrics of the first table; the others have one of their own, so that neither is wider than the page."""
-CURVES = 6
-"""Actions whose reliability is drawn, those with most positives."""
+LONGEST = 90
+"""Letters of an item's text that are shown."""
 
 
 def evaluation_page(document: dict[str, Any]) -> str:
@@ -33,8 +34,8 @@ def evaluation_page(document: dict[str, Any]) -> str:
         _growth(document),
     ]
     if document["impressions"] is not None:
-        sections += [_impressions(document["impressions"]), _calibration(document["impressions"])]
-    sections += [_funnel(document), _method(document)]
+        sections += [predictions(document["impressions"]), calibration(document["impressions"])]
+    sections += [_examples(document), _funnel(document), _method(document)]
     window = document["window"]
     subtitle = f"run {document['run']} · {document['dataset']['name']} · {window_text(window)}"
     return report.page(
@@ -166,8 +167,9 @@ def _every_k(document: dict) -> str:
     if len(ks) < 2:
         return ""
 
-    first = [s["name"] for s in leading(document)]
     funnel = document["systems"][0]["name"]
+    # few enough to have their names at their ends; the others are grey
+    first = [funnel, *(row["against"] for row in document["against"])]
 
     def chart(metric: str) -> str:
         rows = [
@@ -193,7 +195,7 @@ def _by_source(document: dict) -> str:
         "share_of_hits": "share of hits",
         "precision": "precision",
     }
-    formats = dict.fromkeys(("share", "alone", "share_of_hits"), _share)
+    formats = dict.fromkeys(("share", "alone", "share_of_hits"), share)
     names = [r["source"] for r in rows]
     return report.section(
         "What each source brings to the slates",
@@ -266,95 +268,29 @@ def _growth(document: dict) -> str:
     )  # fmt: skip
 
 
-def _impressions(impressions: dict) -> str:
+def _examples(document: dict) -> str:
+    """Lists beside what their people took."""
     parts = []
-    first = impressions["views"][0]["actions"]
-    names = [a["action"] for a in first]
-    aucs = [
-        {"name": a["action"], "series": view["view"], **a["roc_auc"]}
-        for view in impressions["views"]
-        for a in view["actions"]
-    ]
-    parts.append(
-        report.grid(
-            charts.interval_chart(aucs, title="ROC-AUC", note="95 % interval over users"),
-            charts.bar_chart(
-                names, [a["rce"] for a in first], title="RCE, %", note="above 0: better than the base rate", form=".2f"
-            ),
-        )
-    )
-    for view in impressions["views"]:
-        rows = [
-            {
-                **{c: a[c] for c in ("action", "positives", "rate", "pr_auc", "log_loss", "brier", "rce", "ece")},
-                "grouped_auc": number(a["grouped_auc"], 4), "p_at_r": number(a["precision_at_recall_90"], 4),
-                "roc_auc": half_width(a["roc_auc"], 4),
-                **{c: a[c] for c in ("baseline_roc_auc", "oracle_roc_auc", "oracle_share")},
-            }
-            for a in view["actions"]
+    for person in document["examples"]:
+        listed = [
+            {"": row["rank"], "shown": _named(row), "reason": row["reason"], "taken": "✓" if row["taken"] else ""}
+            for row in person["items"]
         ]
-        columns = {
-            "action": "action",
-            "positives": "positives",
-            "rate": "rate",
-            "roc_auc": "ROC-AUC",
-            **({"baseline_roc_auc": "ROC-AUC of LightGBM"} if any(r["baseline_roc_auc"] for r in rows) else {}),
-            **(
-                {"oracle_roc_auc": "ROC-AUC of the oracle", "oracle_share": "share of it"}
-                if any(r["oracle_roc_auc"] for r in rows)
-                else {}
+        took = [{"took": _named(row), "shown": "✓" if row["shown"] else ""} for row in person["took"]]
+        parts += [
+            report.paragraph(
+                f"User {person['user']}: {person['known']:,} known interactions, NDCG {person['ndcg']:.3f}."
             ),
-            "grouped_auc": "AUC within users",
-            "pr_auc": "PR-AUC",
-            "p_at_r": "P at 90 % R",
-            "log_loss": "log loss",
-            "brier": "Brier",
-            "rce": "RCE, %",
-            "ece": "ECE",
-        }
-        parts.append(report.paragraph(f"{view['view']}: {view['rows']:,} rows"))
-        parts.append(report.html_table(rows, columns, {"rate": _share, "oracle_share": _share}))
-        if view["dwell"]:
-            d = view["dwell"]
-            parts.append(
-                report.paragraph(
-                    f"Dwell: mean absolute error {d['mae']:.2f} s, {d['mae_of_median']:.2f} s for always saying the "
-                    f"median; root mean square {d['rmse']:.2f} s, {d['rmse_of_mean']:.2f} s for the mean; "
-                    f"Spearman {number(d['spearman'])}{of_oracle(d)}; mean {d['mean']:.2f} s, "
-                    f"predicted {d['mean_prediction']:.2f} s."
-                )
-            )
-    note = (
-        "The oracle is the true probability of each response; the share is how much of the way from 0.5 to its ROC-AUC "
-        "the ranker goes."
-    )
-    truth = any(a["oracle_roc_auc"] is not None for a in first)
-    return report.section("Predictions on logged test impressions", *parts, note=note if truth else "")
+            report.grid(f"<div>{report.html_table(listed)}</div>", f"<div>{report.html_table(took)}</div>"),
+        ]
+    note = "From the best to the worst of a draw of test users: what they would have been shown, and what they took."
+    return report.section("Some lists", *parts, note=note) if parts else ""
 
 
-def _calibration(impressions: dict) -> str:
-    view = impressions["views"][0]
-    # of an action that every row has, or that is predicted the same for all, a curve says nothing
-    actions = [
-        a
-        for a in view["actions"]
-        if 0 < a["positives"] < view["rows"] and len(set(a["reliability"]["predicted"])) > 1
-    ]
-    if not actions:
-        return ""
-    charts_ = []
-    for action in sorted(actions, key=lambda a: -a["positives"])[:CURVES]:
-        points = action["reliability"]
-        charts_.append(
-            charts.reliability_chart(
-                *(points[side] for side in ("predicted", "observed", "low", "high")), title=action["action"],
-                note=f"ECE {action['ece']:.4f}",
-            )
-        )  # fmt: skip
-    return report.section(
-        "Calibration", report.grid(*charts_),
-        note="Bins of equal count: mean prediction against share of positives, with its 95 % interval.",
-    )
+def _named(row: dict[str, Any]) -> str:
+    """An item by its text, shortened, or else by its id."""
+    text = " ".join(row["text"].split())
+    return f"{row['item']}" if not text else text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _funnel(document: dict) -> str:
@@ -422,7 +358,3 @@ def _of_truth(document: dict) -> list[str]:
 def best_first(rows: Iterable[dict[str, Any]], by: str) -> list[dict[str, Any]]:
     """Rows by a figure, the highest first, those without one last."""
     return sorted(rows, key=lambda row: -row[by] if row[by] is not None and row[by] == row[by] else float("inf"))
-
-
-def _share(value: Any) -> str:
-    return "–" if value is None or value != value else f"{value:.1%}"

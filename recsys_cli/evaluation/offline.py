@@ -13,6 +13,7 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
+from recsys_cli.evaluation.examples import examples
 from recsys_cli.evaluation.figures import Figures, headline, others_of
 from recsys_cli.evaluation.growth import Growth
 from recsys_cli.evaluation.impressions import measure_impressions
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.truth import Truth
     from recsys_cli.ranking.serving.served import ServedRanker
+
+SHOWN_FROM = 200
+"""Test users, drawn with the seed, of whom a few are shown with their lists."""
 
 
 def evaluate(
@@ -60,49 +64,63 @@ def evaluate(
         past = engine.as_of(log, windows.test_start, **edges)
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth = truth_of_test(past, dataset, split, past.state, config)
-    others = others_of(
-        log.window(windows.test_start, windows.end), truth, (config.users or np.inf) / len(truth.users), seed
-    )
+    share = (config.users or np.inf) / len(truth.users)
+    others = others_of(log.window(windows.test_start, windows.end), truth, share, seed)
     truth = sample_users(truth, config.users, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
         figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
-        oracle = Oracle.of(dataset, past)
-        rankings = Rankings(past, truth, config, seed, progress, figures, oracle).measure()
+        rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
     left_out = _left_out(past, dataset)
-    curve = None
-    if growth:
-        k = headline(config.k, past.pipeline.slate_size)
-        curve = Growth(past, log, edges, truth, seed, config.resamples).measure(k, progress)
-        if curve is None:
-            left_out["growth curve"] = "too few test users have a history long enough to leave some of it out"
+    curve = Growth(past, log, edges, truth, seed, config.resamples) if growth else None
     impressions = None
     if "predictions" not in left_out:
         with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-            responses = logged_responses(dataset, windows.test_start, windows.end, split.order)
-            impressions = measure_impressions(past, dataset, edges, config, seed, baseline, responses)
+            known = logged_responses(dataset, windows.test_start, windows.end, split.order)
+            impressions = measure_impressions(past, dataset, edges, config, seed, baseline, known)
     document = {
-        "run": engine.manifest.id,
-        "dataset": {"name": engine.manifest.dataset.name, "digest": engine.manifest.dataset.digest},
+        **_of_run(past),
         "window": test_window(split),
         "remarks": remarks(truth, past.state),
         "seed": seed,
         "k": list(config.k),
-        "slate_size": past.pipeline.slate_size,
         "truths": config.truths,
         "truth": truth.summary,
         "users": len(truth.users),
         "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
-        "catalogue": {"items": past.state.catalogue.n_items, "available": int(past.state.available.sum())},
         **rankings,
-        "growth": curve,
+        "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
+        "growth": _curve(curve, config, progress, left_out),
         "impressions": impressions,
         "left_out": left_out,
-        "order": engine.manifest.metrics.get("order", {}),
-        "notes": list(engine.manifest.notes),
     }
     document["targets"] = check_targets(document)
     document["seconds"] = round(time.perf_counter() - started, 3)
     return document
+
+
+def _of_run(engine: RecommendationEngine) -> dict[str, Any]:
+    """What the manifest of the run says, and what could be listed at the moment of the engine."""
+    manifest, state = engine.manifest, engine.state
+    return {
+        "run": manifest.id,
+        "dataset": {"name": manifest.dataset.name, "digest": manifest.dataset.digest},
+        "slate_size": engine.pipeline.slate_size,
+        "catalogue": {"items": state.catalogue.n_items, "available": int(state.available.sum())},
+        "order": manifest.metrics.get("order", {}),
+        "notes": list(manifest.notes),
+    }
+
+
+def _curve(
+    growth: Growth | None, config: EvaluationConfig, progress: Progress, left_out: dict[str, str]
+) -> dict[str, Any] | None:
+    """The growth curve where it is asked for, or why there is none in `left_out`."""
+    if growth is None:
+        return None
+    curve = growth.measure(headline(config.k, growth.engine.pipeline.slate_size), progress)
+    if curve is None:
+        left_out["growth curve"] = "too few test users have a history long enough to leave some of it out"
+    return curve
 
 
 def _left_out(engine: RecommendationEngine, dataset: Dataset) -> dict[str, str]:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from ir_measures import AP, RR, P, R, Rprec, Success, nDCG
 from polars.testing import assert_frame_equal
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_ind, ttest_rel
 
 import recsys_cli
 from recsys_cli.errors import DataError, UsageError
@@ -275,6 +275,10 @@ def test_a_segment_of_five_is_shown_and_gets_no_verdict_and_a_planted_gap_is_fou
     few = next(r for r in rows if r["segment"] == "few")
     assert few["users"] == 5 and few["gap"]["ndcg@10"]["p"] is None and few["metrics"]["ndcg@10"]["high"] > 0.4
     lowest = worst(rows, "ndcg@10")
+    low, others = values[labels == "low", 0], values[labels != "low", 0]
+    test = ttest_ind(others, low, equal_var=False)
+    assert (lowest["low"], lowest["high"]) == pytest.approx(tuple(test.confidence_interval()))
+    assert lowest["p"] == pytest.approx(2 * test.pvalue)  # the lower of two by Holm
     assert lowest["segment"] == "low" and lowest["beyond_noise"] and 0.2 < lowest["low"] < lowest["high"] < 0.4
 
 

@@ -90,17 +90,20 @@ def by_segment(
 
 def _gap(mine: np.ndarray, others: np.ndarray) -> dict[str, float | None]:
     """Mean of the others less mine by Welch's interval; no interval and no p where either side is too few."""
-    from scipy.stats import ttest_ind
+    from scipy.stats import t as student
 
     mine, others = mine[np.isfinite(mine)], others[np.isfinite(others)]
     if not len(mine) or not len(others):
         return {"value": None, "low": None, "high": None, "p": None}
     value = float(others.mean() - mine.mean())
-    if min(len(mine), len(others)) < FEWEST or not (mine.var() + others.var()):
+    if min(len(mine), len(others)) < FEWEST or (mine.min() == mine.max() and others.min() == others.max()):
         return {"value": value, "low": None, "high": None, "p": None}
-    test = ttest_ind(others, mine, equal_var=False)
-    span = test.confidence_interval()
-    return {"value": value, "low": float(span.low), "high": float(span.high), "p": float(test.pvalue)}
+    parts = [side.var(ddof=1) / len(side) for side in (mine, others)]
+    error, n = np.sqrt(sum(parts)), [len(mine) - 1, len(others) - 1]
+    freedom = sum(parts) ** 2 / sum(p**2 / m for p, m in zip(parts, n, strict=True))
+    reach = student.ppf(0.975, freedom) * error
+    p = 2 * student.sf(abs(value) / error, freedom)
+    return {"value": value, "low": value - reach, "high": value + reach, "p": float(p)}
 
 
 def worst(segments: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
