@@ -16,7 +16,6 @@ PACKAGES = (
     "faiss-cpu",
     "onnx",
     "onnxruntime",
-    "tea-tasting",
     "pydantic",
     "PyYAML",
     "rich",
