@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from recsys_cli.experiments.assignment import traffic_of
-from recsys_cli.experiments.compare import metric_columns
+from recsys_cli.experiments.compare import UNITS, averaged, metric_columns
 from recsys_cli.experiments.statistics import confidence_sequence
 from recsys_cli.experiments.statistics.boundaries import boundaries
 from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Moments, estimate
@@ -128,11 +127,13 @@ def _effect(
 ) -> Effect | None:
     if any(c not in columns for c in metric.outcomes):
         columns = columns | {c: np.zeros(len(arm)) for c in metric.outcomes if c not in columns}
-    masks = [(arm == side) & present for side in (0, treatment)]
+    there = np.flatnonzero(present & ((arm == 0) | (arm == treatment)))
+    masks = [arm[there] == side for side in (0, treatment)]
     if min(int(m.sum()) for m in masks) < max(least, FEW):
         return None
+    needed = {*metric.outcomes, *metric.covariates, *map(averaged, metric.covariates), UNITS}
     with np.errstate(divide="ignore", invalid="ignore"):
-        whole = metric_columns(metric, columns)
+        whole = metric_columns(metric, {c: columns[c][there] for c in needed if c in columns})
         sides = [Moments.of(whole.values[:, m]) for m in masks]
         if not all(side.mean[1] for side in sides):
             return None
@@ -191,7 +192,7 @@ def _alpha_of_variant(config: ExperimentConfig) -> float:
 
 def information_at(config: ExperimentConfig, day: int) -> float:
     """Share of the planned information that the end of a day has, by days and the ramp's shares of the users."""
-    shares = np.cumsum([traffic_of(config, d) for d in range(1, max(day, config.days) + 1)])
+    shares = np.cumsum([config.traffic_of(d) for d in range(1, max(day, config.days) + 1)])
     planned = shares[config.days - 1]
     return float(shares[day - 1] / planned) if planned > 0 else day / config.days
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def baseline_of_log(path: Path, config: ExperimentConfig) -> Baseline:
     """The primary metric in a log with `timestamp` or `day`; variants, if it has any, are taken together."""
-    metric = next(m for m in config.measured if m.name == config.deciding)
+    metric = next(m for m in config.metrics if m.name == config.deciding)
     unit = "cluster_id" if config.unit == "cluster" else "user_id"
     frame = read_log(path, {unit, "timestamp", "day", *metric.outcomes, *metric.covariates})
     require(frame.columns, unit, str(path))
@@ -48,7 +48,7 @@ def baseline_of_dataset(dataset: Dataset, config: ExperimentConfig) -> Baseline:
 
     Raises DataError where the dataset does not hold what the metric counts, or no days before.
     """
-    metric = next(m for m in config.measured if m.name == config.deciding)
+    metric = next(m for m in config.metrics if m.name == config.deciding)
     log, days = dataset.log, config.days
     end = int(log.time[-1]) + 1
     start = end - days * MICROSECONDS_A_DAY

@@ -92,7 +92,11 @@ def _statistics(columns: np.ndarray, treated: int, adjustment: Adjustment, permu
     small = n - treated if flip else treated
     for picks in _deals(n, small, permutations):
         sums = np.zeros((len(picks), 20))
-        sums[:, used] = products[used].T[picks].sum(axis=1) if small * 4 < n else _by_mask(picks, products[used], n)
+        if small * 4 < n:
+            for column in used:
+                sums[:, column] = products[column][picks].sum(axis=1)
+        else:
+            sums[:, used] = _by_mask(picks, products[used], n)
         first = _estimate_of_sums(sums, small, centre, adjustment)
         rest = _estimate_of_sums(total - sums, n - small, centre, adjustment)
         control, treatment = (first, rest) if flip else (rest, first)
