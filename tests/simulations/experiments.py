@@ -1,8 +1,8 @@
 """Error rates, coverage and power of `recsys ab-test`, by the functions that the command calls.
 
-    python tests/simulations/experiments.py [aa] [quantiles] [hard] [sequential] [power] [cluster]
+    python tests/simulations/experiments.py [aa] [quantiles] [hard] [sequential] [power] [cluster] [TIMES]
 
-Prints a row a case; takes some minutes of one processor in all.
+Prints a row a case; takes some minutes of one processor in all. TIMES: runs a case instead of thousands.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ METHODS = {
     "90th percentile": MetricConfig(name="m", numerator="time", quantile=0.9),
 }
 HARD = {
-    "normal": lambda rng, n: rng.normal(10, 2, n),
-    "lognormal": lambda rng, n: rng.lognormal(0, 1, n),
-    "zero-inflated": lambda rng, n: rng.lognormal(0, 1, n) * (rng.random(n) < 0.1),
     "2 % binary": lambda rng, n: (rng.random(n) < 0.02).astype(float),
     "10 % binary": lambda rng, n: (rng.random(n) < 0.1).astype(float),
+    "lognormal": lambda rng, n: rng.lognormal(0, 1, n),
+    "zero-inflated": lambda rng, n: rng.lognormal(0, 1, n) * (rng.random(n) < 0.1),
+    "normal": lambda rng, n: rng.normal(10, 2, n),
     "rare counts": lambda rng, n: rng.poisson(0.05, n).astype(float),
 }
 
@@ -107,7 +107,7 @@ def arrivals(rng: np.random.Generator, days: int, a_day: int, lift: float) -> tu
     return DailyOutcomes(np.arange(n), day, {"y": y}, day), arm
 
 
-def sequential(times: int = 2000, days: int = 60, effect: float = 0.2) -> None:
+def sequential(times: int = 2000, days: int = 60, effect: float = 0.3) -> None:
     """Both rules see the same A/A experiments; each has users of its own plan for the effect."""
     settings = {
         stop: ExperimentConfig(name="e", metrics=(MEAN,), days=days, stop=stop, planned_effect=effect)
@@ -190,5 +190,6 @@ def show(case: str, told: str) -> None:
 
 if __name__ == "__main__":
     parts = {part.__name__: part for part in (aa, quantiles, hard, sequential, power, cluster)}
-    for name in sys.argv[1:] or parts:
-        parts[name]()
+    times = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    for name in [word for word in sys.argv[1:] if not word.isdigit()] or parts:
+        parts[name](*times)

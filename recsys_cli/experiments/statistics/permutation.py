@@ -15,7 +15,7 @@ import numpy as np
 from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Moments, estimate
 from recsys_cli.experiments.statistics.welch import Interval, TestResult, ratio_interval
 
-PERMUTATIONS = 4999
+PERMUTATIONS = 2499
 LARGEST = 100_000
 """Users beyond which the permutations would take minutes."""
 _CACHED = 10_000_000
