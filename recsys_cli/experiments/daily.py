@@ -15,6 +15,7 @@ from recsys_cli.experiments.statistics import confidence_sequence
 from recsys_cli.experiments.statistics.boundaries import boundaries
 from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Moments, estimate
 from recsys_cli.experiments.statistics.shrinkage import shrink
+from recsys_cli.experiments.statistics.welch import ratio_interval
 
 if TYPE_CHECKING:
     from recsys_cli.experiments.config import ExperimentConfig
@@ -84,16 +85,29 @@ class Effect:
 
     value: float
     error: float
+    """standard error"""
+    null_error: float
+    """standard error if there were no effect: what a test of that takes"""
     relative: bool
+    control: Estimate
+    treatment: Estimate
+
+    def interval(self, reach: float) -> tuple[float, float]:
+        """Everything that is not further than `reach` standard errors away: it leaves out zero where the test does."""
+        if self.relative:
+            found = ratio_interval(self.control, self.treatment, -reach, reach)
+            if np.isfinite(found.low):
+                return found.low, found.high
+        return self.value - reach * self.null_error, self.value + reach * self.null_error
 
 
 def effect_of(control: Estimate, treatment: Estimate) -> Effect:
     """The effect with its standard error, by the delta method where it is relative."""
     c, t = float(control.value), float(treatment.value)
-    if c > 0:
-        ratio = t / c
-        return Effect(ratio - 1, float(np.sqrt(treatment.variance + ratio**2 * control.variance) / c), True)
-    return Effect(t - c, float(np.sqrt(treatment.variance + control.variance)), False)
+    scale, ratio = (c, t / c) if c > 0 else (1.0, 1.0)
+    error = float(np.sqrt(treatment.variance + ratio**2 * control.variance) / scale)
+    null_error = float(np.sqrt(treatment.variance + control.variance) / scale)
+    return Effect((t - c) / scale, error, null_error, c > 0, control, treatment)
 
 
 def follow(
@@ -151,21 +165,23 @@ def _bands(rows: list[dict[str, Any]], config: ExperimentConfig) -> list[dict[st
         return []
     days = np.array([row["day"] for row in rows])
     values = np.array([row["effect"].value for row in rows])
-    errors = np.array([row["effect"].error for row in rows])
+    errors = np.array([row["effect"].null_error for row in rows])
     planned = planned_error(config, errors[0], information_at(config, int(days[0])))
-    always = confidence_sequence.reach(errors, planned, _alpha_of_variant(config))
+    always = confidence_sequence.reach(errors, planned, _alpha_of_variant(config)) / errors
     p_always = confidence_sequence.p_value(values, errors, planned)
     bound = _bounds(config, days)
     z = float(ndtri(1 - config.alpha / 2))
+    once = [row["effect"].interval(z) for row in rows]
+    ever = [row["effect"].interval(float(k)) for row, k in zip(rows, always, strict=True)]
     return [
         {
             "day": int(days[i]),
             "relative": relative,
             "value": float(values[i]),
-            "low": float(values[i] - z * errors[i]),
-            "high": float(values[i] + z * errors[i]),
-            "always_low": float(values[i] - always[i]),
-            "always_high": float(values[i] + always[i]),
+            "low": once[i][0],
+            "high": once[i][1],
+            "always_low": ever[i][0],
+            "always_high": ever[i][1],
             "p_value": float(2 * ndtr(-abs(values[i] / errors[i]))),
             "always_p_value": float(p_always[i]),
             "z": float(values[i] / errors[i]),

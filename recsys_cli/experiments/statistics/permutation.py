@@ -74,9 +74,11 @@ def permutation_test(
     p = min(1.0, 2 * (1 + min(above, below)) / (permutations + 1))
     # the largest rank whose tail is still significant
     rank = max(int(np.ceil(alpha / 2 * (permutations + 1) - 1e-9)) - 1, 1)
-    low, high = float(dealt[rank - 1]), float(dealt[permutations - rank])
+    low, high = float(dealt[rank - 1]) - margin, float(dealt[permutations - rank]) + margin
     difference = Interval(gap, gap - high * error, gap - low * error)
-    lift = ratio_interval(control, treatment, low, high)
+    # an arm without variance bounds no ratio
+    varies = control.variance > 0 and treatment.variance > 0
+    lift = ratio_interval(control, treatment, low, high) if varies else Interval()
     return TestResult("permutation", difference, lift, float(p), error)
 
 
