@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.errors import DataError
+from recsys_cli.experiments.clusters import clusters_of
 from recsys_cli.experiments.compare import UNITS, require
 from recsys_cli.experiments.daily import DailyOutcomes
 from recsys_cli.experiments.log_file import MICROSECONDS_A_DAY, moments_of, numbers, read_log
@@ -55,14 +56,14 @@ def baseline_of_dataset(dataset: Dataset, config: ExperimentConfig) -> Baseline:
     if start <= int(log.time[0]):
         raise DataError(f"{dataset.path} holds fewer than {days} days", "lower `days`, or plan with --mean and --sd")
     now, past = log.window(start, end), log.window(start - 14 * MICROSECONDS_A_DAY, start)
-    needed = [c for c in metric.outcomes if c != UNITS]
-    rows = _counted(now, needed, str(dataset.path))
-    user, inverse = np.unique(now.user, return_inverse=True)
+    rows = _counted(now, list(metric.outcomes), str(dataset.path))
+    unit_of = clusters_of(dataset) if config.unit == "cluster" else np.arange(len(dataset.user_ids))
+    user, inverse = np.unique(unit_of[now.user], return_inverse=True)
     daily = DailyOutcomes.of(inverse, (now.time - start) // MICROSECONDS_A_DAY + 1, rows, len(user))
-    fixed = {}
+    fixed = {UNITS: np.bincount(unit_of)[user].astype(float)} if config.unit == "cluster" else {}
     names = {c: c.removeprefix("before_") for c in metric.covariates}
     for column, values in _counted(past, list(names.values()), str(dataset.path)).items():
-        sums = np.bincount(past.user, weights=values, minlength=int(user[-1]) + 1)
+        sums = np.bincount(unit_of[past.user], weights=values, minlength=int(unit_of.max()) + 1)
         fixed |= {before: sums[user] for before, name in names.items() if name == column}
     return Baseline.of_daily(metric, daily, fixed, str(dataset.path))
 
