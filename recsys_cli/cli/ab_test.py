@@ -136,16 +136,20 @@ def run(
             resume=resume,
         )
     if save_log is not None:
-        import polars as pl
-
-        from recsys_cli.files import atomic_file
-
-        names = [arm.called for arm in loaded.config.arms]
-        rows = exposures(simulated, dataset.user_ids.external(simulated.users), names)
-        with atomic_file(save_log) as temporary:
-            pl.DataFrame(rows).write_parquet(temporary)
-        call.say(f"wrote {save_log}")
+        whole = loaded.config.unit == "cluster"
+        ids = simulated.users.tolist() if whole else dataset.user_ids.external(simulated.users)
+        _save(call, exposures(simulated, ids, [arm.called for arm in loaded.config.arms]), save_log)
     _show(call, document, html)
+
+
+def _save(call: Invocation, rows: list[dict[str, Any]], path: Path) -> None:
+    import polars as pl
+
+    from recsys_cli.files import atomic_file
+
+    with atomic_file(path) as temporary:
+        pl.DataFrame(rows).write_parquet(temporary)
+    call.say(f"wrote {path}")
 
 
 @command(group, "analyze")

@@ -18,7 +18,6 @@ PACKAGES = (
     "faiss-cpu",
     "onnx",
     "onnxruntime",
-    "tea-tasting",
     "pydantic",
     "PyYAML",
     "rich",

@@ -66,7 +66,7 @@ def analyse(
             )
     rows = [
         {"variant": name, **compare(metric, users, arm, config.alpha, config.power, k)}
-        for metric in config.measured
+        for metric in config.metrics
         for k, name in enumerate(names[1:], 1)
     ]
     day_rows = _followed(users, arm, config, evidence)
@@ -100,7 +100,7 @@ def analyse(
 
 
 def _primary(config: ExperimentConfig) -> MetricConfig:
-    return next(m for m in config.measured if m.name == config.deciding)
+    return next(m for m in config.metrics if m.name == config.deciding)
 
 
 def _followed(
@@ -112,7 +112,7 @@ def _followed(
     summed = set(evidence.daily.columns)
     fixed = {name: values for name, values in users.items() if name not in summed}
     out = {}
-    for metric in config.measured:
+    for metric in config.metrics:
         if metric.name != config.deciding and metric.name not in config.guardrails:
             continue
         if any(c not in summed and c not in fixed for c in metric.outcomes):

@@ -87,7 +87,7 @@ def assign_units(
         raise DataError(f"experiment {config.name} assigns clusters", "give each user's cluster_id")
     ids = hashed_ids(user_ids if config.unit == "user" else clusters)
     shares = [arm.share for arm in config.arms]
-    arm = assign((), config.key, shares, traffic=traffic_of(config, day), salt=config.salt, hashed=ids)
+    arm = assign((), config.key, shares, traffic=config.traffic_of(day), salt=config.salt, hashed=ids)
     if config.layer is not None:
         place = buckets((), f"layer {config.layer.name}", purpose="place", hashed=ids)
         arm[(place < config.layer.start) | (place >= config.layer.end)] = OUTSIDE
@@ -103,9 +103,3 @@ def assign_units(
         arm[[str(value) not in wanted for value in attributes[column]]] = OUTSIDE
     return arm
 
-
-def traffic_of(config: ExperimentConfig, day: int | None = None) -> float:
-    """Share of users who take part on a day from 1 on; that of the end by default. Before the ramp nobody does."""
-    if day is None or not config.ramp:
-        return config.traffic * (max(config.ramp.values()) if config.ramp else 1.0)
-    return config.traffic * max((share for start, share in config.ramp.items() if start <= day), default=0.0)

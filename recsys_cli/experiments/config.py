@@ -48,6 +48,15 @@ def _as_variant(value: Any) -> Any:
     return {"called": str(value)} if isinstance(value, str | bool | int) else value
 
 
+def _by_name(value: Any) -> Any:
+    """A built-in metric for its name."""
+    if not isinstance(value, str):
+        return value
+    if value not in METRICS:
+        raise ValueError(f"no metric {value!r}; " + did_you_mean(value, METRICS, f"there are {', '.join(METRICS)}"))
+    return METRICS[value]
+
+
 class LayerConfig(Section):
     """Experiments of one layer share its users out among them and so never meet; layers are independent."""
 
@@ -100,7 +109,7 @@ class ExperimentConfig(Section):
     """Changes the assignment without changing the name."""
     days: PositiveInt = 7
     """Days that the experiment lasts."""
-    metrics: Annotated[tuple[str | MetricConfig, ...], Field(min_length=1)] = (
+    metrics: Annotated[tuple[Annotated[MetricConfig, BeforeValidator(_by_name)], ...], Field(min_length=1)] = (
         "ctr",
         "like_rate",
         "engagement_per_user",
@@ -146,20 +155,15 @@ class ExperimentConfig(Section):
 
     @field_validator("metrics")
     @classmethod
-    def _known(cls, value: tuple) -> tuple:
-        for metric in value:
-            if isinstance(metric, str) and metric not in METRICS:
-                raise ValueError(
-                    f"no metric {metric!r}; " + did_you_mean(metric, METRICS, f"there are {', '.join(METRICS)}")
-                )
-        names = [m if isinstance(m, str) else m.name for m in value]
+    def _different(cls, value: tuple) -> tuple:
+        names = [m.name for m in value]
         if len(set(names)) < len(names):
             raise ValueError("two metrics have the same name")
         return value
 
     @model_validator(mode="after")
     def _named_metrics(self) -> ExperimentConfig:
-        names = [m.name for m in self.measured]
+        names = [m.name for m in self.metrics]
         for key, wanted in [("primary", [self.primary] if self.primary else []), ("guardrails", [*self.guardrails])]:
             for name in wanted:
                 if name not in names:
@@ -212,13 +216,14 @@ class ExperimentConfig(Section):
         )
 
     @property
-    def measured(self) -> tuple[MetricConfig, ...]:
-        """The metrics, built-in ones looked up, in the order of reports."""
-        return tuple(METRICS[m] if isinstance(m, str) else m for m in self.metrics)
-
-    @property
     def deciding(self) -> str:
-        return self.primary or self.measured[0].name
+        return self.primary or self.metrics[0].name
+
+    def traffic_of(self, day: int | None = None) -> float:
+        """Share of users who take part on a day from 1 on; that of the end by default. Before the ramp nobody does."""
+        if day is None or not self.ramp:
+            return self.traffic * (max(self.ramp.values()) if self.ramp else 1.0)
+        return self.traffic * max((share for start, share in self.ramp.items() if start <= day), default=0.0)
 
     @property
     def key(self) -> str:

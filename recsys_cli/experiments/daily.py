@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from recsys_cli.experiments.assignment import traffic_of
-from recsys_cli.experiments.compare import metric_columns
+from recsys_cli.experiments.compare import UNITS, averaged, metric_columns
 from recsys_cli.experiments.statistics import confidence_sequence
 from recsys_cli.experiments.statistics.boundaries import boundaries
 from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Moments, estimate
 from recsys_cli.experiments.statistics.shrinkage import shrink
+from recsys_cli.experiments.statistics.welch import ratio_interval
 
 if TYPE_CHECKING:
     from recsys_cli.experiments.config import ExperimentConfig
@@ -85,16 +85,29 @@ class Effect:
 
     value: float
     error: float
+    """standard error"""
+    null_error: float
+    """standard error if there were no effect: what a test of that takes"""
     relative: bool
+    control: Estimate
+    treatment: Estimate
+
+    def interval(self, reach: float) -> tuple[float, float]:
+        """Everything that is not further than `reach` standard errors away: it leaves out zero where the test does."""
+        if self.relative:
+            found = ratio_interval(self.control, self.treatment, -reach, reach)
+            if np.isfinite(found.low):
+                return found.low, found.high
+        return self.value - reach * self.null_error, self.value + reach * self.null_error
 
 
 def effect_of(control: Estimate, treatment: Estimate) -> Effect:
     """The effect with its standard error, by the delta method where it is relative."""
     c, t = float(control.value), float(treatment.value)
-    if c > 0:
-        ratio = t / c
-        return Effect(ratio - 1, float(np.sqrt(treatment.variance + ratio**2 * control.variance) / c), True)
-    return Effect(t - c, float(np.sqrt(treatment.variance + control.variance)), False)
+    scale, ratio = (c, t / c) if c > 0 else (1.0, 1.0)
+    error = float(np.sqrt(treatment.variance + ratio**2 * control.variance) / scale)
+    null_error = float(np.sqrt(treatment.variance + control.variance) / scale)
+    return Effect((t - c) / scale, error, null_error, c > 0, control, treatment)
 
 
 def follow(
@@ -128,11 +141,13 @@ def _effect(
 ) -> Effect | None:
     if any(c not in columns for c in metric.outcomes):
         columns = columns | {c: np.zeros(len(arm)) for c in metric.outcomes if c not in columns}
-    masks = [(arm == side) & present for side in (0, treatment)]
+    there = np.flatnonzero(present & ((arm == 0) | (arm == treatment)))
+    masks = [arm[there] == side for side in (0, treatment)]
     if min(int(m.sum()) for m in masks) < max(least, FEW):
         return None
+    needed = {*metric.outcomes, *metric.covariates, *map(averaged, metric.covariates), UNITS}
     with np.errstate(divide="ignore", invalid="ignore"):
-        whole = metric_columns(metric, columns)
+        whole = metric_columns(metric, {c: columns[c][there] for c in needed if c in columns})
         sides = [Moments.of(whole.values[:, m]) for m in masks]
         if not all(side.mean[1] for side in sides):
             return None
@@ -150,21 +165,23 @@ def _bands(rows: list[dict[str, Any]], config: ExperimentConfig) -> list[dict[st
         return []
     days = np.array([row["day"] for row in rows])
     values = np.array([row["effect"].value for row in rows])
-    errors = np.array([row["effect"].error for row in rows])
+    errors = np.array([row["effect"].null_error for row in rows])
     planned = planned_error(config, errors[0], information_at(config, int(days[0])))
-    always = confidence_sequence.reach(errors, planned, _alpha_of_variant(config))
+    always = confidence_sequence.reach(errors, planned, _alpha_of_variant(config)) / errors
     p_always = confidence_sequence.p_value(values, errors, planned)
     bound = _bounds(config, days)
     z = float(ndtri(1 - config.alpha / 2))
+    once = [row["effect"].interval(z) for row in rows]
+    ever = [row["effect"].interval(float(k)) for row, k in zip(rows, always, strict=True)]
     return [
         {
             "day": int(days[i]),
             "relative": relative,
             "value": float(values[i]),
-            "low": float(values[i] - z * errors[i]),
-            "high": float(values[i] + z * errors[i]),
-            "always_low": float(values[i] - always[i]),
-            "always_high": float(values[i] + always[i]),
+            "low": once[i][0],
+            "high": once[i][1],
+            "always_low": ever[i][0],
+            "always_high": ever[i][1],
             "p_value": float(2 * ndtr(-abs(values[i] / errors[i]))),
             "always_p_value": float(p_always[i]),
             "z": float(values[i] / errors[i]),
@@ -191,7 +208,7 @@ def _alpha_of_variant(config: ExperimentConfig) -> float:
 
 def information_at(config: ExperimentConfig, day: int) -> float:
     """Share of the planned information that the end of a day has, by days and the ramp's shares of the users."""
-    shares = np.cumsum([traffic_of(config, d) for d in range(1, max(day, config.days) + 1)])
+    shares = np.cumsum([config.traffic_of(d) for d in range(1, max(day, config.days) + 1)])
     planned = shares[config.days - 1]
     return float(shares[day - 1] / planned) if planned > 0 else day / config.days
 

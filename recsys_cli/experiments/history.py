@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.errors import DataError
+from recsys_cli.experiments.clusters import clusters_of
 from recsys_cli.experiments.compare import UNITS, require
 from recsys_cli.experiments.daily import DailyOutcomes
 from recsys_cli.experiments.log_file import MICROSECONDS_A_DAY, moments_of, numbers, read_log
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def baseline_of_log(path: Path, config: ExperimentConfig) -> Baseline:
     """The primary metric in a log with `timestamp` or `day`; variants, if it has any, are taken together."""
-    metric = next(m for m in config.measured if m.name == config.deciding)
+    metric = next(m for m in config.metrics if m.name == config.deciding)
     unit = "cluster_id" if config.unit == "cluster" else "user_id"
     frame = read_log(path, {unit, "timestamp", "day", *metric.outcomes, *metric.covariates})
     require(frame.columns, unit, str(path))
@@ -48,21 +49,21 @@ def baseline_of_dataset(dataset: Dataset, config: ExperimentConfig) -> Baseline:
 
     Raises DataError where the dataset does not hold what the metric counts, or no days before.
     """
-    metric = next(m for m in config.measured if m.name == config.deciding)
+    metric = next(m for m in config.metrics if m.name == config.deciding)
     log, days = dataset.log, config.days
     end = int(log.time[-1]) + 1
     start = end - days * MICROSECONDS_A_DAY
     if start <= int(log.time[0]):
         raise DataError(f"{dataset.path} holds fewer than {days} days", "lower `days`, or plan with --mean and --sd")
     now, past = log.window(start, end), log.window(start - 14 * MICROSECONDS_A_DAY, start)
-    needed = [c for c in metric.outcomes if c != UNITS]
-    rows = _counted(now, needed, str(dataset.path))
-    user, inverse = np.unique(now.user, return_inverse=True)
+    rows = _counted(now, list(metric.outcomes), str(dataset.path))
+    unit_of = clusters_of(dataset) if config.unit == "cluster" else np.arange(len(dataset.user_ids))
+    user, inverse = np.unique(unit_of[now.user], return_inverse=True)
     daily = DailyOutcomes.of(inverse, (now.time - start) // MICROSECONDS_A_DAY + 1, rows, len(user))
-    fixed = {}
+    fixed = {UNITS: np.bincount(unit_of)[user].astype(float)} if config.unit == "cluster" else {}
     names = {c: c.removeprefix("before_") for c in metric.covariates}
     for column, values in _counted(past, list(names.values()), str(dataset.path)).items():
-        sums = np.bincount(past.user, weights=values, minlength=int(user[-1]) + 1)
+        sums = np.bincount(unit_of[past.user], weights=values, minlength=int(unit_of.max()) + 1)
         fixed |= {before: sums[user] for before, name in names.items() if name == column}
     return Baseline.of_daily(metric, daily, fixed, str(dataset.path))
 

@@ -117,6 +117,6 @@ def read_started(started: Started, path: Path):
             f"nothing was recorded for {started.config.name} yet", "record exposures and outcomes, or name a --log"
         )
     frame = pl.read_ndjson(path, infer_schema_length=None)
-    wanted = {c for metric in started.config.measured for c in metric.outcomes} & set(frame.columns)
+    wanted = {c for metric in started.config.metrics for c in metric.outcomes} & set(frame.columns)
     frame = frame.with_columns(pl.col(c).fill_null(0) for c in wanted)
     return outcomes_of(frame, started.config, str(path))

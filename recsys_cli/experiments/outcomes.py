@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.errors import DataError, did_you_mean
-from recsys_cli.experiments.assignment import OUTSIDE, assign_units
 from recsys_cli.experiments.compare import UNITS, averaged, require
 from recsys_cli.experiments.daily import DailyOutcomes
 from recsys_cli.experiments.log_file import MICROSECONDS_A_DAY, has_calendar, moments_of, numbers, read_log
@@ -65,7 +64,7 @@ def read_outcomes(
 
 def _used(config: ExperimentConfig) -> set[str]:
     columns = {"user_id", "variant", "experiment", "timestamp", "day", "exposed", "cluster_id"}
-    columns |= {c for m in config.measured for c in (*m.outcomes, *m.covariates)}
+    columns |= {c for m in config.metrics for c in (*m.outcomes, *m.covariates)}
     return columns | set(config.segments) | set(config.targeting)
 
 
@@ -86,12 +85,13 @@ def outcomes_of(
     values |= {name: numbers(frame, name, where, unknown=True) for name in covariates if name not in values}
     time = moments_of(frame, where)
     user, ids = codes_of(frame["user_id"])
-    keep = arm != OUTSIDE
+    keep = arm >= 0
     if not keep.all():
         left_out["of users who take no part"] = int((~keep).sum())
     keep = _exposed(frame, user, len(ids), time, start, keep, left_out, where)
     if not keep.any():
-        raise DataError(f"{where}: nobody was exposed", "rows must lie within the experiment and after an exposure")
+        told = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        raise DataError(f"{where}: nobody was exposed; of {total:,} rows {told}", "check the log, and its clock")
     shown = numbers(frame, "exposed", where) if "exposed" in frame.columns else np.ones(frame.height)
     parts = ({c: values[c] for c in names} for names in (outcomes, covariates))
     table = _Rows(user, arm, time, keep, shown, *parts)
@@ -287,7 +287,7 @@ def _daily(
     # 1970-01-01 was a Thursday
     weekday = (first + 3) % 7 if has_calendar(frame) else None
     watched = {config.deciding, *config.guardrails}
-    wanted = {c for m in config.measured if m.name in watched for c in m.outcomes}
+    wanted = {c for m in config.metrics if m.name in watched for c in m.outcomes}
     columns = {EXPOSURES: of_rows(rows.exposures)} | {c: of_rows(v) for c, v in rows.outcomes.items()}
     chosen = {c: v for c, v in columns.items() if c in wanted}
     return DailyOutcomes.of(place[user], day - first + 1, chosen, units), weekday
@@ -319,7 +319,7 @@ def _wanted(frame: pl.DataFrame, config: ExperimentConfig, where: str) -> tuple[
     """Columns to sum and columns to average; covariates that the log lacks are done without."""
     outcomes: list[str] = []
     covariates: list[str] = []
-    for metric in config.measured:
+    for metric in config.metrics:
         for column in metric.outcomes:
             if column != EXPOSURES and column not in outcomes:
                 require(frame.columns, column, f"{where}, metric {metric.name}")
@@ -331,6 +331,8 @@ def _wanted(frame: pl.DataFrame, config: ExperimentConfig, where: str) -> tuple[
 
 
 def _assigned(frame: pl.DataFrame, config: ExperimentConfig) -> np.ndarray:
+    from recsys_cli.experiments.assignment import assign_units
+
     attributes = {c: frame[c].to_list() for c in config.targeting if c in frame.columns}
     clusters = frame["cluster_id"].to_numpy() if _clusters(config) else None
     return assign_units(config, frame["user_id"].to_numpy(), clusters=clusters, attributes=attributes)

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from recsys_cli.errors import ConfigError, DataError
-from recsys_cli.experiments.assignment import traffic_of
 from recsys_cli.experiments.compare import metric_columns
 from recsys_cli.experiments.daily import information_at
 from recsys_cli.experiments.statistics import confidence_sequence
@@ -97,13 +96,13 @@ def plan(config: ExperimentConfig, baseline: Baseline) -> dict[str, Any]:
 
     The control against the variant with the smallest share. Raises ConfigError where the metric is a quantile.
     """
-    metric = next(m for m in config.measured if m.name == config.deciding)
+    metric = next(m for m in config.metrics if m.name == config.deciding)
     if metric.quantile is not None:
         raise ConfigError(f"there is no plan for a quantile ({metric.name})", "name a mean or ratio as `primary`")
     z, shares = critical_value(config), [arm.share for arm in config.arms]
     control, treatment = shares[0], min(shares[1:])
     part = treatment / (control + treatment)
-    traffic = traffic_of(config) * (1 - config.holdout)
+    traffic = config.traffic_of() * (1 - config.holdout)
     if config.layer is not None:
         traffic *= config.layer.end - config.layer.start
     effects = (config.planned_effect,) if config.planned_effect else EFFECTS

@@ -111,7 +111,7 @@ def simulate(
 
 def _watched(config: ExperimentConfig) -> set[str]:
     watched = {config.deciding, *config.guardrails}
-    return {c for metric in config.measured if metric.name in watched for c in metric.outcomes}
+    return {c for metric in config.metrics if metric.name in watched for c in metric.outcomes}
 
 
 def taking_part(

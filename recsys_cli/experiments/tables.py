@@ -48,12 +48,12 @@ def _metrics(console: Console, document: dict[str, Any]) -> None:
     rows = document["metrics"]
     many = len(document["users"]) > 2
     level = f"{1 - document['alpha']:.0%}"
-    table = Table(box=None, header_style="dim", padding=(0, 1))
-    headings = ["metric", "control", "treatment", "lift", f"{level} interval", "p", "adjusted", ""]
-    if many:
-        headings[2:3] = ["variant", ""]
+    table = Table(box=None, header_style="dim", padding=(0, 1), pad_edge=False)
+    headings = ["metric", "control", "treatment", "lift", f"{level} interval", "p", "adjusted", " "]
+    if many:  # the corrected p-value is the one that counts among several
+        headings = ["metric", "control", "variant", "", "lift", f"{level} interval", "adjusted", " "]
     for heading in headings:
-        left = heading in ("metric", "variant") or (heading == "" and heading is headings[-1])
+        left = heading in ("metric", "variant", " ")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for row in rows:
         marks = ("*" if row["covariate"] else "") + {"permutation": "°", "fisher": "°"}.get(row["method"], "")
@@ -63,9 +63,11 @@ def _metrics(console: Console, document: dict[str, Any]) -> None:
             _figure(row["control"]),
             *([escape(row["variant"])] if many else []),
             _figure(row["treatment"]),
-            change(row, "value") + (absolute if math.isfinite(row["difference"]["value"]) else ""),
-            f"{change(row, 'low')} to {change(row, 'high')}" if math.isfinite(row["difference"]["low"]) else "–",
-            _p(row["p_value"]),
+            _shorter(change(row, "value")) + (absolute if math.isfinite(row["difference"]["value"]) else ""),
+            " to ".join(_shorter(change(row, side)) for side in ("low", "high"))
+            if math.isfinite(row["difference"]["low"])
+            else "–",
+            *([] if many else [_p(row["p_value"])]),
             _p(row["p_adjusted"]),
             _mark(row),
             style="bold" if row["metric"] == document["primary"] else None,
@@ -196,6 +198,11 @@ def _p(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _shorter(text: str) -> str:
+    """Three digits are enough for a difference in a table: -0.002451 becomes -0.00245."""
+    return text if text.endswith("%") or text == "–" else f"{float(text):+.3g}"
 
 
 def _mark(row: dict) -> str:

@@ -63,6 +63,7 @@ def parse(program, arguments):
     name, *rest = arguments
     found = program.commands[name]
     while hasattr(found, "commands") and rest:
+        rest = found.with_command(rest) if hasattr(found, "with_command") else rest
         found, rest = found.commands[rest[0]], rest[1:]
     return found.make_context(name, rest)
 
@@ -112,7 +113,7 @@ def test_every_yaml_example_is_accepted():
         if "impressions" in content:
             assert validate(Mapping, content)
             kinds.append("mapping")
-        elif "treatment" in content:
+        elif {"treatment", "variants"} & set(content):
             assert validate(ExperimentConfig, content)
             kinds.append("experiment")
         else:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import chi2_contingency, chisquare
 
-from recsys_cli.experiments.assignment import OUTSIDE, assign, buckets
+from recsys_cli.errors import DataError
+from recsys_cli.experiments.assignment import OUTSIDE, assign, assign_units, buckets
+from recsys_cli.experiments.config import ExperimentConfig
 
 USERS = np.arange(1, 20_001)
 
@@ -59,3 +62,57 @@ def test_widening_the_traffic_moves_nobody_between_arms():
     assert 0.17 < inside.mean() < 0.23
     assert np.array_equal(narrow[inside], wide[inside])
     assert (wide != OUTSIDE).mean() == pytest.approx(0.6, abs=0.02)
+
+
+MILLION = np.arange(1_000_000)
+
+
+def of(**more) -> ExperimentConfig:
+    return ExperimentConfig.model_validate({"name": "e"} | more)
+
+
+def test_a_million_users_are_dealt_evenly_and_independently_of_other_layers_and_experiments():
+    setting = of(variants={"a": {}, "b": {}, "c": {}}, layer={"name": "one"})
+    arm = assign_units(setting, MILLION)
+    assert chisquare(np.bincount(arm)).pvalue > 0.001
+    other = assign_units(of(name="f", variants={"a": {}, "b": {}, "c": {}}, layer={"name": "two"}), MILLION)
+    assert chi2_contingency(np.histogram2d(arm, other, bins=3)[0]).pvalue > 0.001
+    half, rest = (
+        assign_units(of(name=name, layer={"name": "one", "start": start, "end": start + 0.5}), MILLION)
+        for name, start in (("g", 0), ("h", 0.5))
+    )
+    assert not ((half != OUTSIDE) & (rest != OUTSIDE)).any() and ((half != OUTSIDE) | (rest != OUTSIDE)).all()
+    assert chisquare(np.bincount(half[half != OUTSIDE])).pvalue > 0.001
+
+
+def test_ramping_up_adds_users_and_moves_nobody():
+    setting = of(ramp={2: 0.1, 4: 0.6}, traffic=0.5)
+    days = [assign_units(setting, USERS, day=day) for day in (1, 2, 3, 4, 9)]
+    assert (days[0] == OUTSIDE).all() and np.array_equal(days[1], days[2]) and np.array_equal(days[3], days[4])
+    inside = days[1] != OUTSIDE
+    assert inside.mean() == pytest.approx(0.05, abs=0.01)
+    assert (days[3] != OUTSIDE).mean() == pytest.approx(0.3, abs=0.02)
+    assert np.array_equal(days[1][inside], days[3][inside])
+    assert np.array_equal(assign_units(setting, USERS), days[4])
+
+
+def test_holdout_targeting_and_clusters_decide_who_takes_part():
+    held = [assign_units(of(name=n, holdout=0.1), USERS) == OUTSIDE for n in "ab"]
+    assert np.array_equal(*held) and held[0].mean() == pytest.approx(0.1, abs=0.01)
+    country = np.where(USERS % 3 == 0, "de", "fr")
+    setting = of(targeting={"country": ["de"]})
+    assert np.array_equal(assign_units(setting, USERS, attributes={"country": country}) != OUTSIDE, country == "de")
+    with pytest.raises(DataError, match="by 'country', which is not known") as error:
+        assign_units(setting, USERS, attributes={"contry": country})
+    assert "contry" in error.value.hint
+    clusters = USERS // 10
+    arm = assign_units(of(unit="cluster"), USERS, clusters=clusters)
+    assert all(len(set(arm[clusters == c])) == 1 for c in range(50)) and 0.4 < arm.mean() < 0.6
+    with pytest.raises(DataError, match="assigns clusters"):
+        assign_units(of(unit="cluster"), USERS)
+
+
+def test_arrow_arrays_are_read_as_they_are():
+    ids = [f"user-{i}" for i in range(50)]
+    assert np.array_equal(buckets(pa.array(ids), "e"), buckets(ids, "e"))
+    assert np.array_equal(buckets(pa.chunked_array([ids[:20], ids[20:]]), "e"), buckets(ids, "e"))

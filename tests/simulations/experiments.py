@@ -1,8 +1,8 @@
 """Error rates, coverage and power of `recsys ab-test`, by the functions that the command calls.
 
-    python tests/simulations/experiments.py [aa] [hard] [sequential] [power] [cluster]
+    python tests/simulations/experiments.py [aa] [quantiles] [hard] [sequential] [power] [cluster] [TIMES]
 
-Prints a row a case; takes some minutes of one processor in all.
+Prints a row a case; takes some minutes of one processor in all. TIMES: runs a case instead of thousands.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ METHODS = {
     "90th percentile": MetricConfig(name="m", numerator="time", quantile=0.9),
 }
 HARD = {
-    "normal": lambda rng, n: rng.normal(10, 2, n),
-    "lognormal": lambda rng, n: rng.lognormal(0, 1, n),
-    "zero-inflated": lambda rng, n: rng.lognormal(0, 1, n) * (rng.random(n) < 0.1),
     "2 % binary": lambda rng, n: (rng.random(n) < 0.02).astype(float),
     "10 % binary": lambda rng, n: (rng.random(n) < 0.1).astype(float),
+    "lognormal": lambda rng, n: rng.lognormal(0, 1, n),
+    "zero-inflated": lambda rng, n: rng.lognormal(0, 1, n) * (rng.random(n) < 0.1),
+    "normal": lambda rng, n: rng.normal(10, 2, n),
     "rare counts": lambda rng, n: rng.poisson(0.05, n).astype(float),
 }
 
@@ -75,7 +75,16 @@ def rates(draw, metric: MetricConfig, control: int, treatment: int, times: int, 
 
 
 def aa(times: int = 5000) -> None:
-    for name, metric in METHODS.items():
+    even(("welch", "cuped", "ratio", "ratio, cuped", "share"), times)
+
+
+def quantiles(times: int = 5000) -> None:
+    even(("median", "90th percentile"), times)
+
+
+def even(names: tuple[str, ...], times: int) -> None:
+    for name in names:
+        metric = METHODS[name]
         rate, refused, taken = rates(people, metric, 500, 500, times, 1)
         show(f"A/A, {name}, 500 and 500 ({taken})", f"{rate:.2%} false positives, {refused:.1%} refused")
 
@@ -98,26 +107,29 @@ def arrivals(rng: np.random.Generator, days: int, a_day: int, lift: float) -> tu
     return DailyOutcomes(np.arange(n), day, {"y": y}, day), arm
 
 
-def sequential(times: int = 2000, days: int = 60) -> None:
-    for stop in ("always_valid", "group_sequential"):
-        config = ExperimentConfig(name="e", metrics=(MEAN,), days=days, stop=stop, planned_effect=0.1)
-        fixed = config.model_copy(update={"stop": "fixed"})
-        baseline = Baseline.of_numbers(1.0, 1.0, None)
-        needed = plan(config, baseline)["effects"][0]["users"]
-        a_day = int(np.ceil(needed / days))
-        at_once = plan(fixed, baseline)["effects"][0]["users"] / a_day
-        for lift in (0.0, 0.1):
-            rng, found, when = np.random.default_rng(5), 0, []
-            for _ in range(times):
-                daily, arm = arrivals(rng, days, a_day, lift)
-                rows = follow(MEAN, daily, {}, arm, 1, config)
-                hits = [r["day"] for r in rows if crossed(r, stop, config.alpha)]
-                found += bool(hits)
-                when.append(hits[0] if hits else days)
-            told = f"found in {found / times:.2%}"
+def sequential(times: int = 2000, days: int = 60, effect: float = 0.3) -> None:
+    """Both rules see the same A/A experiments; each has users of its own plan for the effect."""
+    settings = {
+        stop: ExperimentConfig(name="e", metrics=(MEAN,), days=days, stop=stop, planned_effect=effect)
+        for stop in ("always_valid", "group_sequential", "fixed")
+    }
+    baseline = Baseline.of_numbers(1.0, 1.0, None)
+    needed = {stop: plan(config, baseline)["effects"][0]["users"] for stop, config in settings.items()}
+    for stop, lift in (("always_valid", 0.0), ("always_valid", effect), ("group_sequential", effect)):
+        rng, found, when = np.random.default_rng(5), {"always_valid": 0, "group_sequential": 0}, []
+        a_day = int(np.ceil(needed[stop] / days))
+        for _ in range(times):
+            daily, arm = arrivals(rng, days, a_day, lift)
+            rows = follow(MEAN, daily, {}, arm, 1, settings[stop])
+            hits = {rule: [r["day"] for r in rows if crossed(r, rule, 0.05)] for rule in found}
+            found = {rule: found[rule] + bool(hits[rule]) for rule in found}
+            when.append(hits[stop][0] if hits[stop] else days)
+        for rule in found if not lift else (stop,):
+            told = f"found in {found[rule] / times:.2%}"
             if lift:
+                at_once = needed["fixed"] / a_day
                 told += f", after {np.mean(when):.1f} of {days} days on average (a fixed test takes {at_once:.1f})"
-            show(f"{stop}, looked at daily for {days} days, {needed:,} users, lift {lift:.0%}", told)
+            show(f"{rule}, looked at on each of {days} days, {a_day * days:,} users, lift {lift:.0%}", told)
 
 
 def crossed(row: dict, stop: str, alpha: float) -> bool:
@@ -149,7 +161,7 @@ def cluster(times: int = 2000, n: int = 6000) -> None:
     target = np.where(rng.random(len(source)) < 0.97, near, rng.integers(0, n, len(source)))
     clusters = communities(source, target, n)
     direct, spill, mixed = 0.5, 0.5, np.random.default_rng(8)
-    by_user, by_cluster, covered, p_low = [], [], 0, 0
+    by_user, by_cluster, covered = [], [], 0
     for _ in range(times):
         taste = 10 + mixed.normal(0, 1, n // 30)[home] * 0.5 + mixed.normal(0, 2, n)
         for unit in ("user", "cluster"):
@@ -159,13 +171,12 @@ def cluster(times: int = 2000, n: int = 6000) -> None:
             y = taste + direct * arm + spill * friends
             columns = {"y": y}
             if unit == "cluster":
-                nothing = DailyOutcomes(np.zeros(0, int), np.zeros(0, int), {}, np.zeros(n, int))
-                _, arm, columns, _ = sum_by_cluster(clusters, arm, columns, nothing_by_day(nothing))
+                no_days = DailyOutcomes(np.zeros(1, int), np.ones(1, int), {}, np.zeros(n, int))
+                _, arm, columns, _ = sum_by_cluster(clusters, arm, columns, no_days)
             row = compare(MEAN, columns, arm)
             (by_user if unit == "user" else by_cluster).append(row["difference"]["value"])
             if unit == "cluster":
                 covered += row["difference"]["low"] <= direct + spill <= row["difference"]["high"]
-                p_low += row["method"] != "welch"
     show(
         f"clusters, {len(np.unique(clusters))} of {n:,} users, true effect {direct + spill:g}",
         f"users as units say {np.mean(by_user):.3f}, clusters {np.mean(by_cluster):.3f}, "
@@ -173,15 +184,12 @@ def cluster(times: int = 2000, n: int = 6000) -> None:
     )
 
 
-def nothing_by_day(daily: DailyOutcomes) -> DailyOutcomes:
-    return DailyOutcomes(np.zeros(1, int), np.ones(1, int), {}, daily.entered)
-
-
 def show(case: str, told: str) -> None:
     print(f"{time.process_time():7.1f} s  {case}: {told}", flush=True)
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["aa", "hard", "sequential", "power", "cluster"]
-    for name in chosen:
-        {"aa": aa, "hard": hard, "sequential": sequential, "power": power, "cluster": cluster}[name]()
+    parts = {part.__name__: part for part in (aa, quantiles, hard, sequential, power, cluster)}
+    times = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    for name in [word for word in sys.argv[1:] if not word.isdigit()] or parts:
+        parts[name](*times)

@@ -15,7 +15,7 @@ import numpy as np
 from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Moments, estimate
 from recsys_cli.experiments.statistics.welch import Interval, TestResult, ratio_interval
 
-PERMUTATIONS = 4999
+PERMUTATIONS = 2499
 LARGEST = 100_000
 """Users beyond which the permutations would take minutes."""
 _CACHED = 10_000_000
@@ -74,9 +74,11 @@ def permutation_test(
     p = min(1.0, 2 * (1 + min(above, below)) / (permutations + 1))
     # the largest rank whose tail is still significant
     rank = max(int(np.ceil(alpha / 2 * (permutations + 1) - 1e-9)) - 1, 1)
-    low, high = float(dealt[rank - 1]), float(dealt[permutations - rank])
+    low, high = float(dealt[rank - 1]) - margin, float(dealt[permutations - rank]) + margin
     difference = Interval(gap, gap - high * error, gap - low * error)
-    lift = ratio_interval(control, treatment, low, high)
+    # an arm without variance bounds no ratio
+    varies = control.variance > 0 and treatment.variance > 0
+    lift = ratio_interval(control, treatment, low, high) if varies else Interval()
     return TestResult("permutation", difference, lift, float(p), error)
 
 
@@ -92,7 +94,11 @@ def _statistics(columns: np.ndarray, treated: int, adjustment: Adjustment, permu
     small = n - treated if flip else treated
     for picks in _deals(n, small, permutations):
         sums = np.zeros((len(picks), 20))
-        sums[:, used] = products[used].T[picks].sum(axis=1) if small * 4 < n else _by_mask(picks, products[used], n)
+        if small * 4 < n:
+            for column in used:
+                sums[:, column] = products[column][picks].sum(axis=1)
+        else:
+            sums[:, used] = _by_mask(picks, products[used], n)
         first = _estimate_of_sums(sums, small, centre, adjustment)
         rest = _estimate_of_sums(total - sums, n - small, centre, adjustment)
         control, treatment = (first, rest) if flip else (rest, first)
