@@ -74,6 +74,9 @@ def test_recommend_as_json_carries_what_the_readme_documents(trained):
         "interstitial",
         "explored",
         "reason",
+        "propensity",
+        "promoted",
+        "ranks",
     }
     assert {"click", "like", "dwell_seconds"} <= set(first["predictions"])
     assert all(0 <= p <= 1 for a, p in first["predictions"].items() if a != "dwell_seconds")
