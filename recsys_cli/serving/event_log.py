@@ -1,0 +1,364 @@
+"""EventLog: the durable log that everything the server learns is read from.
+
+Events are rows of a SQLite file in write-ahead mode, numbered by `offset` from 1 without gaps. `append` returns once
+they are on the disk: whoever waits at the same moment shares one commit (group commit), so that the price of a flush
+is paid once for all of them. One process writes a log, any number read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from recsys_cli.errors import DataError, RecsysError
+from recsys_cli.serving.events import (
+    LONGEST_BODY,
+    Entry,
+    Event,
+    EventRules,
+    LogInUse,
+    Receipt,
+    Rejected,
+    StorageFull,
+    check,
+)
+
+DATABASE = "events.db"
+LOCK = "events.lock"
+KEPT_REJECTS = 100_000
+"""Refused events that are kept with their reasons, the latest ones."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events(
+    offset INTEGER PRIMARY KEY, id TEXT, user TEXT, received INTEGER NOT NULL, body BLOB);
+CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events(id) WHERE id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS rejects(
+    number INTEGER PRIMARY KEY, received INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, offset INTEGER NOT NULL);
+"""
+_VERSION = 1
+_MOST_AT_ONCE = 20_000
+"""Events of one commit; what comes beyond waits for the next."""
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Event).decode
+
+Row = tuple[str | None, str | None, int, bytes]
+
+
+class _Ticket:
+    """The events of one call, until they are on the disk."""
+
+    __slots__ = ("done", "error", "offset", "receipt", "refused", "rows", "tell")
+
+    def __init__(self, rows: list[Row], refused: list[tuple[int, str, bytes]], receipt: Receipt):
+        self.rows, self.refused, self.receipt = rows, refused, receipt
+        self.done = False
+        self.error: Exception | None = None
+        self.tell: Callable[[_Ticket], None] | None = None
+
+
+class EventLog:
+    """The log of one folder, open for writing. Every method may be called from any thread.
+
+    Use `EventLog.open`, and `close` (or `with`) at the end. What was acknowledged survives a crash of the process and
+    of the machine.
+    """
+
+    def __init__(self, folder: Path, rules: EventRules, lock: int, now: Callable[[], int]):
+        self.folder, self.rules = folder, rules
+        self._lock_file, self._now = lock, now
+        self._commit_lock, self._queue_lock = threading.Lock(), threading.Lock()
+        self._queue: deque[_Ticket] = deque()
+        self._draining = False
+        self._writer = _connect(folder / DATABASE)
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._executor = ThreadPoolExecutor(1, "event-log")
+        self._last = self._writer.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()[0]
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, folder: str | os.PathLike, rules: EventRules | None = None, *, now: Callable[[], int] | None = None
+    ) -> Self:
+        """Open the log of a folder, which is made where it is not there.
+
+        rules: what is accepted. now: the clock, in µs. Raises LogInUse where another process has it open, StorageFull
+        where the disk takes nothing, DataError where the file is no log.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RecsysError(f"cannot open a log in {folder}: {error.strerror}", "name another folder") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise LogInUse(
+                f"{folder} is the log of a server that runs", "stop that server, or name another folder"
+            ) from None
+        try:
+            return cls(folder, rules or EventRules(), lock, now or (lambda: time.time_ns() // 1000))
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise _as_ours(error, folder) from None
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the latest event, 0 for an empty log."""
+        return self._last
+
+    def append(self, events: Sequence[Event]) -> Receipt:
+        """Write events and return when they are on the disk.
+
+        Each is checked by the rules (`events.check`); those refused are named in the receipt and kept with the reason,
+        the others are written in their order. An `event_id` that the log holds, or that came before in the same call,
+        is counted as a duplicate. Raises StorageFull where the disk takes no more: then none of the call is written.
+        """
+        ticket = self._ticket(events)
+        with self._queue_lock:
+            self._require_open()
+            self._queue.append(ticket)
+        while not ticket.done:
+            with self._commit_lock:
+                if not ticket.done:
+                    self._commit()
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.receipt
+
+    async def append_async(self, events: Sequence[Event]) -> Receipt:
+        """As `append`, without blocking the event loop: concurrent callers share commits."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        ticket = self._ticket(events)
+
+        def settle(ticket: _Ticket) -> None:
+            if future.cancelled():
+                return
+            if ticket.error is not None:
+                future.set_exception(ticket.error)
+            else:
+                future.set_result(ticket.receipt)
+
+        ticket.tell = lambda done: loop.call_soon_threadsafe(settle, done)
+        with self._queue_lock:
+            self._require_open()
+            self._queue.append(ticket)
+            begin = not self._draining
+            self._draining = True
+        if begin:
+            self._executor.submit(self._drain)
+        return await future
+
+    def read(self, after: int = 0, limit: int = 10_000) -> list[Entry]:
+        """The next events behind an offset, in order; [] where there are none. What a person erased is left out.
+
+        A consumer goes on from `entries[-1].offset`, or from `last_offset` as it was before the call where none came.
+        """
+        rows = self._reader().execute(
+            "SELECT offset, body FROM events WHERE offset > ? AND body IS NOT NULL ORDER BY offset LIMIT ?",
+            (after, limit),
+        )
+        return [Entry(offset, decode(body)) for offset, body in rows]
+
+    def rejects(self, limit: int = 100) -> list[tuple[int, str, str]]:
+        """The latest refused events: µs of arrival, the reason, the event as JSON."""
+        rows = self._reader().execute(
+            "SELECT received, reason, body FROM rejects ORDER BY number DESC LIMIT ?", (limit,)
+        )
+        return [(received, reason, body.decode()) for received, reason, body in rows]
+
+    def close(self) -> None:
+        """Write what waits and let go of the folder. A second call does nothing."""
+        with self._queue_lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._executor.shutdown(wait=True)
+        with self._commit_lock:
+            while self._queue:
+                self._commit()
+            for connection in (*self._readers, self._writer):
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        os.close(self._lock_file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RecsysError(f"the log of {self.folder} is closed", "open it again")
+
+    def _ticket(self, events: Sequence[Event]) -> _Ticket:
+        now, receipt = self._now(), Receipt()
+        rows: list[Row] = []
+        refused = []
+        for index, event in enumerate(events):
+            reason = check(event, now, self.rules)
+            if reason is None:
+                body = encode(event)
+                if len(body) <= LONGEST_BODY:
+                    rows.append((event.event_id, event.user_id, now, body))
+                    continue
+                reason = f"the event takes {len(body):,} bytes, {LONGEST_BODY:,} are taken"
+            receipt.rejected.append(Rejected(index, reason))
+            refused.append((now, reason, msgspec.json.encode(event)[:LONGEST_BODY]))
+        return _Ticket(rows, refused, receipt)
+
+    def _drain(self) -> None:
+        """Commit what the callers of `append_async` left, until nothing waits."""
+        while True:
+            with self._commit_lock:
+                self._commit()
+            with self._queue_lock:
+                if not self._queue:
+                    self._draining = False
+                    return
+
+    def _commit(self) -> None:
+        """Write what waits in one transaction, and tell those who wait. Holds the commit lock."""
+        tickets, count = [], 0
+        with self._queue_lock:
+            while self._queue and (not tickets or count + len(self._queue[0].rows) <= _MOST_AT_ONCE):
+                tickets.append(self._queue.popleft())
+                count += len(tickets[-1].rows)
+        if not tickets:
+            return
+        error = None
+        try:
+            self._write(tickets)
+        except sqlite3.Error as problem:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.rollback()
+            error = _as_ours(problem, self.folder)
+        for ticket in tickets:
+            ticket.error, ticket.done = error, True
+            if ticket.tell is not None:
+                ticket.tell(ticket)
+
+    def _write(self, tickets: list[_Ticket]) -> None:
+        known = self._known([row[0] for ticket in tickets for row in ticket.rows if row[0] is not None])
+        offset, rows, refused, receipts = self._last, [], [], []
+        for ticket in tickets:
+            fresh = 0
+            for row in ticket.rows:
+                if row[0] is not None:
+                    if row[0] in known:
+                        continue
+                    known.add(row[0])
+                fresh += 1
+                rows.append((offset + fresh, *row))
+            offset += fresh
+            refused += ticket.refused
+            receipts.append((fresh, len(ticket.rows) - fresh, offset))
+        if rows or refused:
+            cursor = self._writer.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+            if refused:
+                cursor.executemany("INSERT INTO rejects(received, reason, body) VALUES (?, ?, ?)", refused)
+                cursor.execute("DELETE FROM rejects WHERE number <= ?", (cursor.lastrowid or 0 - KEPT_REJECTS,))
+            cursor.execute("COMMIT")
+        self._last = offset
+        for ticket, (accepted, duplicates, at) in zip(tickets, receipts, strict=True):
+            ticket.receipt.accepted, ticket.receipt.duplicates, ticket.receipt.offset = accepted, duplicates, at
+
+    def _known(self, ids: list[str]) -> set[str]:
+        """Those of some event ids that the log holds."""
+        found: set[str] = set()
+        for start in range(0, len(ids), 500):
+            part = ids[start : start + 500]
+            marks = ",".join("?" * len(part))
+            found.update(row[0] for row in self._writer.execute(f"SELECT id FROM events WHERE id IN ({marks})", part))
+        return found
+
+    def _reader(self) -> sqlite3.Connection:
+        """A connection of this thread's own: reading neither waits for writing nor holds it up."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            self._require_open()
+            connection = self._local.connection = _connect(self.folder / DATABASE)
+            with self._queue_lock:
+                self._readers.append(connection)
+        return connection
+
+
+def read_log(folder: str | os.PathLike, after: int = 0) -> Iterator[Entry]:
+    """The events of a log behind an offset, in order, whether or not a server has it open; nothing is written.
+
+    Raises DataError where the folder holds no log.
+    """
+    path = Path(folder) / DATABASE
+    if not path.is_file():
+        raise DataError(f"no log of events in {folder}", "name the folder that `recsys serve` writes its events to")
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            asked = "SELECT offset, body FROM events WHERE offset > ? AND body IS NOT NULL ORDER BY offset"
+            for offset, body in connection.execute(asked, (after,)):
+                yield Entry(offset, decode(body))
+    except (sqlite3.Error, msgspec.DecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "restore it from a copy") from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError(f"version {version}, this program reads {_VERSION}")
+        if version == 0:
+            connection.executescript(_SCHEMA + f"PRAGMA user_version={_VERSION};")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _as_ours(error: sqlite3.Error, folder: Path) -> RecsysError:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    full = primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _no_space(folder))
+    if full:
+        return StorageFull(f"the disk of {folder} is full", "free some space: events are taken again at once")
+    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return DataError(f"{folder / DATABASE} is damaged: {error}", "restore it from a copy, or name another folder")
+    return RecsysError(f"{folder / DATABASE}: {error}")
+
+
+def _no_space(folder: Path) -> bool:
+    """Whether a file cannot grow here."""
+    probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+    try:
+        with open(probe, "wb") as handle:
+            handle.write(bytes(65_536))
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return False
