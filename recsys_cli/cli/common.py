@@ -43,6 +43,8 @@ COMMANDS = (
     "train",
     "train_safety",
     "recommend",
+    "serve",
+    "loadtest",
     "similar",
     "features",
     "explain",

@@ -59,7 +59,7 @@ class PoolConfig(Section):
     """Age from which a pool serves no longer."""
     memory_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     """Memory of all pools together; the least recently used go first."""
-    wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 15.0
+    wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     """How long a request waits for the pool of somebody who has none, before it is answered from what is popular with
     everybody ("fallback": "pool_pending")."""
     build_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0

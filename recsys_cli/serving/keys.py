@@ -116,8 +116,11 @@ class Gate:
             )
         return cls(config, keys, Rates(config.requests_per_second))
 
-    def admit(self, headers: Mapping[str, str], client: str, role: Role | None) -> str:
-        """The caller's name; raises Refused. role: what the path asks for, None for what anybody may ask."""
+    def admit(self, headers: Mapping[str, str], client: str, role: Role | None, *, limited: bool = True) -> str:
+        """The caller's name; raises Refused.
+
+        role: what the path asks for, None for what anybody may ask. limited: whether it counts for the rate.
+        """
         self._place(headers)
         if not len(self.keys):
             if not is_loopback(client) and client != "":
@@ -127,7 +130,7 @@ class Gate:
             caller = client
         else:
             caller = self._key(headers, role)
-        if wait := self.rates.take(caller):
+        if limited and (wait := self.rates.take(caller)):
             retry = {"retry-after": str(max(1, round(wait)))}
             raise Refused(429, "too_many_requests", "more requests a second than are allowed", None, retry)
         return caller

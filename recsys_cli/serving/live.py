@@ -13,12 +13,14 @@ from recsys_cli.engine import RecommendationEngine
 from recsys_cli.serving.chooser import Chooser
 from recsys_cli.serving.config import ServingConfig
 from recsys_cli.serving.people import Since
-from recsys_cli.serving.pooling import Pool, context_key, pool_engine
+from recsys_cli.serving.pooling import Pool, context_key, pool_engine, query_of
 from recsys_cli.serving.pools import Builder, Pools
 from recsys_cli.serving.workers import Job, RunPlace, Worker, build_jobs
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
+    from recsys_cli.pipeline.query import Query
+    from recsys_cli.serving.activity import Person
     from recsys_cli.serving.metrics import Metrics
     from recsys_cli.settings import Settings
 
@@ -75,6 +77,10 @@ class Live:
     def _everybody(self, context: tuple[tuple[str, str], ...]) -> Pool:
         return build_jobs(self._pooling, [Job(-1, context)])[0]
 
+    def query(self, user: int) -> Query:
+        """What stages are asked with for one user."""
+        return query_of(self.engine, np.array([user], np.int32), self.engine.pipeline.slate_size)
+
     def build_now(self, job: Job) -> Pool:
         """A pool, built where this is called."""
         return build_jobs(self._pooling, [job])[0]
@@ -117,13 +123,17 @@ class Live:
         found = self.engine.bundle.author_ids.positions(ids)
         return found[found >= 0]
 
-    def since(self, history=(), seen=(), follows=(), blocked=()) -> Since | None:
+    def since(self, person: Person) -> Since | None:
         """What somebody did, in positions; None where the run knows none of it."""
-        since = Since(
-            tuple(self.items(history).tolist()), tuple(self.items(seen).tolist()),
-            tuple(self.authors(follows).tolist()), tuple(self.authors(blocked).tolist()),
-        )
-        return since or None
+        return Since(
+            tuple(self.items(person.history).tolist()), tuple(self.items(person.seen).tolist()),
+            tuple(self.authors(person.follows).tolist()), tuple(self.authors_blocked(person).tolist()),
+        ) or None
+
+    def authors_blocked(self, person: Person) -> np.ndarray:
+        """int32 authors whom somebody blocked or muted."""
+        by_item = self.engine.state.catalogue.item_author[self.items(person.blocked_by_item)]
+        return np.concatenate([self.authors(person.blocked), by_item[by_item >= 0]])
 
     def lately_active(self, n: int) -> list[int]:
         """Positions of the users who were active last, the latest first."""

@@ -112,7 +112,7 @@ def build_pools(
     of what the sources propose. A score that is not finite takes its item out and is told in `Pool.failures`.
     """
     parts = Parts.of(engine)
-    query = _query(engine, users, engine.pipeline.slate_size, context)
+    query = query_of(engine, users, engine.pipeline.slate_size, context)
     if candidates is None:
         runner = Runner(query)
         runner.run(engine.stages.sourcing)
@@ -132,7 +132,10 @@ def _given(items: np.ndarray) -> Candidates:
     return Candidates(items, np.zeros(items.shape, np.uint32), {"rrf": (1 / (61 + rank)).astype(np.float32)})
 
 
-def _query(engine: SlateEngine, users: np.ndarray, size: int, context: Context | None, salt: Any = 0) -> Query:
+def query_of(
+    engine: SlateEngine, users: np.ndarray, size: int, context: Context | None = None, salt: Any = 0
+) -> Query:
+    """What stages are asked with by a server: what fails is left out and told."""
     from recsys_cli.features.context import Context
 
     return Query(
@@ -178,7 +181,7 @@ class Choice:
 
 def choose(engine: SlateEngine, choices: Sequence[Choice]) -> SlateBatch:
     """Slates of several requests that ask for the same number of items."""
-    query = _query(
+    query = query_of(
         engine, np.array([c.user for c in choices], np.int32), choices[0].size, None,
         np.array([c.salt for c in choices], np.int64),
     )

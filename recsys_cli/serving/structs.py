@@ -157,14 +157,6 @@ class Attributes(msgspec.Struct, omit_defaults=True):
     attributes: dict[str, Any] = {}
 
 
-class Edge(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Whom somebody follows, blocks or mutes."""
-
-    author_id: Id
-    kind: str | None = None
-    """of a block: "block" (by default) or "mute" """
-
-
 class Done(msgspec.Struct, omit_defaults=True):
     """That something was written to the log and counts from now on."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -162,10 +163,8 @@ class Worker:
         def stop() -> None:
             if self._process is None:
                 return
-            try:
+            with contextlib.suppress(OSError):
                 self._connection.send(None)
-            except OSError:
-                pass
             self._process.join(2)
             if self._process.is_alive():
                 self._process.kill()
