@@ -70,6 +70,11 @@ class Live:
         await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self.workers))
 
     @property
+    def worker_pids(self) -> list[int]:
+        """Ids of the processes that build pools."""
+        return [worker.pid for worker in self.workers if worker.pid is not None]
+
+    @property
     def wait(self) -> float:
         """Seconds that a request waits for a pool."""
         return self.config.pool.build_seconds if self.config.mode == "realtime" else self.config.pool.wait_ms / 1e3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -32,7 +33,8 @@ class Metrics:
             for name, told in (
                 ("pool_bytes", "Memory of pools"), ("pools", "Pools kept"), ("pools_waiting", "Pools to be built"),
                 ("resident_bytes", "Memory of the server's own process, at its largest"),
-                ("processor_seconds", "Processor time of the server's own process"),
+                ("processor_seconds", "Processor time of the server and of the processes that build pools"),
+                ("worker_bytes", "Memory of the processes that build pools"),
                 ("log_offset", "Events in the log"),
             )
         }
@@ -48,11 +50,12 @@ class Metrics:
         child[0].inc()
         child[1].observe(seconds)
 
-    def text(self, run: str | None, **gauges: float) -> bytes:
-        """All of it; gauges: by name, as they stand now."""
-        times = os.times()
+    def text(self, run: str | None, workers: Iterable[int], **gauges: float) -> bytes:
+        """All of it; workers: ids of their processes; gauges: by name, as they stand now."""
+        times, theirs = os.times(), [process_figures(pid) for pid in workers]
         gauges |= {
-            "processor_seconds": times.user + times.system,
+            "processor_seconds": times.user + times.system + sum(seconds for seconds, _ in theirs),
+            "worker_bytes": sum(size for _, size in theirs),
             "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         for name, value in gauges.items():
@@ -61,3 +64,14 @@ class Metrics:
         if run is not None:
             self._run.labels(run).set(1)
         return generate_latest(self.registry)
+
+
+def process_figures(pid: int) -> tuple[float, int]:
+    """(processor seconds, resident bytes) of a process; zeros for one that has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            parts = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0, 0
+    ticks = int(parts[11]) + int(parts[12])
+    return ticks / os.sysconf("SC_CLK_TCK"), int(parts[21]) * os.sysconf("SC_PAGE_SIZE")
