@@ -100,7 +100,7 @@ class State:
             blocked=_edges(catalogue, log, ("block", "mute"), blocks, now),
             ties=ties,
             tie_strength=tie_strength,
-            author_items=_newest_by_author(catalogue, now),
+            author_items=newest_by_author(catalogue, now),
             interactions=np.bincount(item, minlength=n_items).astype(np.int32),
             impressions=np.bincount(log.item, minlength=n_items).astype(np.int32),
             trending=np.bincount(item, weights=trend, minlength=n_items).astype(np.float32),
@@ -178,7 +178,8 @@ def _edges(catalogue: Catalogue, log: Log, actions: tuple[str, ...], table: dict
     return Ragged.group(user[keep], author[keep], catalogue.n_users).sorted_rows()
 
 
-def _newest_by_author(catalogue: Catalogue, now: int) -> Ragged:
+def newest_by_author(catalogue: Catalogue, now: int) -> Ragged:
+    """int32 items by author, newest first, published before `now` (µs)."""
     items = np.flatnonzero((catalogue.item_created < now) & (catalogue.item_author >= 0)).astype(np.int32)
     items = items[np.argsort(-catalogue.item_created[items], kind="stable")]
     return Ragged.group(catalogue.item_author[items], items, catalogue.n_authors)

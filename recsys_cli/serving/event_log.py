@@ -24,6 +24,7 @@ from typing import Self
 import msgspec
 
 from recsys_cli.errors import DataError, RecsysError
+from recsys_cli.serving.erasure import mark
 from recsys_cli.serving.events import (
     LONGEST_BODY,
     Entry,
@@ -61,7 +62,7 @@ Row = tuple[str | None, str | None, int, bytes]
 class _Ticket:
     """The events of one call, until they are on the disk."""
 
-    __slots__ = ("done", "error", "offset", "receipt", "refused", "rows", "tell")
+    __slots__ = ("done", "error", "receipt", "refused", "rows", "tell")
 
     def __init__(self, rows: list[Row], refused: list[tuple[int, str, bytes]], receipt: Receipt):
         self.rows, self.refused, self.receipt = rows, refused, receipt
@@ -177,6 +178,38 @@ class EventLog:
         )
         return [Entry(offset, decode(body)) for offset, body in rows]
 
+    def erase(self, user_id: str) -> int:
+        """Take all events of a person out of the log, those of others about them as an author too; how many.
+
+        Their bytes are overwritten on the disk. A mark stays in their place, so that whoever replays the log, or knows
+        the person from elsewhere, forgets them too. Offsets stay as they are.
+        """
+        now, gone = self._now(), Event("erase", mark(user_id), timestamp=self._now())
+        with self._commit_lock:
+            self._require_open()
+            try:
+                count = self._erase(user_id, now, gone)
+            except sqlite3.Error as problem:
+                with contextlib.suppress(sqlite3.Error):
+                    self._writer.rollback()
+                raise _as_ours(problem, self.folder) from None
+        return count
+
+    def _erase(self, user_id: str, now: int, gone: Event) -> int:
+        cursor = self._writer.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        named = cursor.execute(
+            "SELECT offset, user, body FROM events WHERE user = ? OR instr(body, ?) > 0", (user_id, user_id.encode())
+        )
+        offsets = [(offset,) for offset, user, body in named if user == user_id or decode(body).author_id == user_id]
+        cursor.executemany("UPDATE events SET id = NULL, user = NULL, body = NULL WHERE offset = ?", offsets)
+        cursor.execute("DELETE FROM rejects WHERE instr(body, ?) > 0", (user_id.encode(),))
+        cursor.execute("INSERT INTO events VALUES (?, NULL, NULL, ?, ?)", (self._last + 1, now, encode(gone)))
+        cursor.execute("COMMIT")
+        self._last += 1
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(offsets)
+
     def rejects(self, limit: int = 100) -> list[tuple[int, str, str]]:
         """The latest refused events: µs of arrival, the reason, the event as JSON."""
         rows = self._reader().execute(
@@ -277,7 +310,8 @@ class EventLog:
             cursor.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
             if refused:
                 cursor.executemany("INSERT INTO rejects(received, reason, body) VALUES (?, ?, ?)", refused)
-                cursor.execute("DELETE FROM rejects WHERE number <= ?", (cursor.lastrowid or 0 - KEPT_REJECTS,))
+                oldest = "(SELECT max(number) FROM rejects) - ?"
+                cursor.execute(f"DELETE FROM rejects WHERE number <= {oldest}", (KEPT_REJECTS,))
             cursor.execute("COMMIT")
         self._last = offset
         for ticket, (accepted, duplicates, at) in zip(tickets, receipts, strict=True):

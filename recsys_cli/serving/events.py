@@ -183,7 +183,8 @@ def _missing(event: Event) -> str | None:
     if kind == "served":
         return None if event.served is not None and event.request_id else "served needs request_id and served"
     if kind in EDGES or kind in EDGES.values():
-        return None if event.item_id is not None or event.author_id is not None else f"{kind} needs item_id or author_id"
+        known = event.item_id is not None or event.author_id is not None
+        return None if known else f"{kind} needs item_id or author_id"
     if event.item_id is None:
         return f"{kind} needs item_id"
     if kind == "dwell" and event.dwell_seconds is None:
@@ -220,11 +221,13 @@ def _set_time(event: Event, now: int, rules: EventRules) -> str | None:
         return None
     moment = microseconds(event.timestamp)
     if moment is None:
-        return f"timestamp {str(event.timestamp)[:40]!r} is no moment: write 2026-01-31T18:00:00Z, or seconds since 1970"
+        told = str(event.timestamp)[:40]
+        return f"timestamp {told!r} is no moment: write 2026-01-31T18:00:00Z, or seconds since 1970"
     ahead = moment - now
     if ahead > 0:
         if ahead > rules.skew_seconds * SECOND:
-            return f"timestamp is {ahead / SECOND:,.0f} s ahead of the server's clock, {rules.skew_seconds:g} s are taken"
+            told = f"timestamp is {ahead / SECOND:,.0f} s ahead of the server's clock"
+            return f"{told}, {rules.skew_seconds:g} s are taken"
         moment = now
     elif -ahead > rules.late_days * DAY:
         return f"timestamp is {-ahead / DAY:,.1f} days old, {rules.late_days:g} days are taken"
@@ -233,7 +236,7 @@ def _set_time(event: Event, now: int, rules: EventRules) -> str | None:
 
 
 def microseconds(value: int | float | str) -> int | None:
-    """A moment as µs since 1970 UTC: ISO 8601, or seconds, milliseconds or microseconds as its size tells; else None."""
+    """µs since 1970 UTC of ISO 8601, or of seconds, milliseconds or microseconds as the size tells; else None."""
     if isinstance(value, str):
         try:
             moment = dt.datetime.fromisoformat(value)
