@@ -95,7 +95,7 @@ def everybodys(name: str):
             places, held = catalogue.item_topics.take(items)
             keep = np.bincount(places, np.isin(held, codes), minlength=len(items)) > 0
             items, values = items[keep], values[keep]
-        gone = live.items([*call.listed("exclude"), *call.service.activity.deleted])
+        gone = live.items([*call.listed("exclude"), *call.service.recorder.online.fold.deleted])
         keep = ~np.isin(items, gone)
         items, values = items[keep][:n], values[keep][:n]
         return Slate(request_id(), live.run, rows_of(items, values, live.engine.answer_data))

@@ -12,7 +12,6 @@ import numpy as np
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.serving.chooser import Chooser
 from recsys_cli.serving.config import ServingConfig
-from recsys_cli.serving.people import Since
 from recsys_cli.serving.pooling import Pool, context_key, pool_engine, query_of
 from recsys_cli.serving.pools import Builder, Pools
 from recsys_cli.serving.workers import Job, RunPlace, Worker, build_jobs
@@ -20,7 +19,6 @@ from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
     from recsys_cli.pipeline.query import Query
-    from recsys_cli.serving.activity import Person
     from recsys_cli.serving.metrics import Metrics
     from recsys_cli.settings import Settings
 
@@ -127,18 +125,6 @@ class Live:
             return np.zeros(0, np.int32)
         found = self.engine.bundle.author_ids.positions(ids)
         return found[found >= 0]
-
-    def since(self, person: Person) -> Since | None:
-        """What somebody did, in positions; None where the run knows none of it."""
-        return Since(
-            tuple(self.items(person.history).tolist()), tuple(self.items(person.seen).tolist()),
-            tuple(self.authors(person.follows).tolist()), tuple(self.authors_blocked(person).tolist()),
-        ) or None
-
-    def authors_blocked(self, person: Person) -> np.ndarray:
-        """int32 authors whom somebody blocked or muted."""
-        by_item = self.engine.state.catalogue.item_author[self.items(person.blocked_by_item)]
-        return np.concatenate([self.authors(person.blocked), by_item[by_item >= 0]])
 
     def lately_active(self, n: int) -> list[int]:
         """Positions of the users who were active last, the latest first."""

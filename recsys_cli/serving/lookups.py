@@ -16,6 +16,7 @@ from recsys_cli.serving.workers import Job
 
 if TYPE_CHECKING:
     from recsys_cli.serving.live import Live
+    from recsys_cli.serving.people import Known
     from recsys_cli.serving.service import Service
     from recsys_cli.slate_batch import SlateBatch
 
@@ -39,13 +40,13 @@ async def explained(service: Service, user_id: str, item_id: str) -> Explained:
     """Why somebody is, or is not, shown an item; raises UnknownIdError for an item that the run does not know."""
     live = service.live
     item, user = _item(live, item_id), live.user(user_id)
-    person = service.activity.person(user_id)
-    since = service.since(live, person)
+    known = service.people.known(live, user_id)
+    since = None if known is None else known.since
     own = await live.pools.get((user_id, ()), lambda: Job(user, (), since), service.config.pool.build_seconds)
     pool = live.everybody(()) if own is None else own
     one = await asyncio.to_thread(live.build_now, Job(user, (), since, (item,)))
     at = np.flatnonzero(pool.items == item)
-    out = Explained(user_id, item_id, live.run, pool=len(pool), hidden_by=_hidden_by(service, live, user, item, person))
+    out = Explained(user_id, item_id, live.run, pool=len(pool), hidden_by=_hidden_by(live, user, item, known))
     if len(at):
         out.rank = int(at[0]) + 1
     if not len(one):
@@ -70,7 +71,7 @@ def _batch(user: int, pool) -> SlateBatch:
     )
 
 
-def _hidden_by(service: Service, live: Live, user: int, item: int, person) -> list[str]:
+def _hidden_by(live: Live, user: int, item: int, known: Known | None) -> list[str]:
     """What keeps an item from somebody: names of the filters of the run, and what they did since."""
     engine = live.engine
     state, one = engine.state, np.array([[item]], np.int32)
@@ -83,11 +84,10 @@ def _hidden_by(service: Service, live: Live, user: int, item: int, person) -> li
     for stage in engine.stages.stages:
         if isinstance(stage, Filter) and stage.again and not stage.keep(query, candidates)[0, 0]:
             out.append(stage.name)
-    if person is not None:
-        hidden, authors = service.barred(live, person)
-        if item in hidden:
-            out.append("hidden_or_seen_since")
-        if int(state.catalogue.item_author[item]) in authors:
+    if known is not None:
+        if item in known.items:
+            out.append("hidden_since" if item in known.hidden else "seen_since")
+        if int(state.catalogue.item_author[item]) in known.authors:
             out.append("blocked_since")
     return out
 

@@ -1,149 +1,78 @@
-"""Users as they are a moment after the run was trained: what they did since, laid over what the run knows."""
+"""People as requests look at them: what the log says that they did since the run was trained, in the run's positions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.data.catalogue import Columns
-from recsys_cli.data.ragged import Ragged, offsets_of
-from recsys_cli.pipeline.guest import SPACING
+from recsys_cli.pipeline.since import Since
 
 if TYPE_CHECKING:
-    from recsys_cli.data.state import State
-    from recsys_cli.features.context import Context
-    from recsys_cli.features.snapshot import Snapshot
-    from recsys_cli.slate_engine import SlateEngine
+    from recsys_cli.serving.live import Live
+    from recsys_cli.serving.memory import Memory
+    from recsys_cli.serving.online_state import OnlineState
+
+KEPT = 100_000
+"""People whose positions are kept; those who asked longest ago go first."""
 
 
 @dataclass(frozen=True)
-class Since:
-    """What somebody did since the run was trained."""
+class Known:
+    """What somebody did since."""
 
-    history: tuple[int, ...] = ()
-    """items they engaged with, oldest first"""
-    seen: tuple[int, ...] = ()
-    """items they were shown"""
-    follows: tuple[int, ...] = ()
-    """authors"""
-    blocked: tuple[int, ...] = ()
-    """authors blocked or muted"""
-
-    def __bool__(self) -> bool:
-        return bool(self.history or self.seen or self.follows or self.blocked)
+    since: Since | None
+    """for whoever builds their pool; None where the run knows nothing of it"""
+    items: np.ndarray
+    """int32 items that they must not be shown"""
+    authors: np.ndarray
+    """int32 authors that they must not be shown"""
+    hidden: np.ndarray
+    """int32 items that they turned down"""
 
 
-def with_since(
-    engine: SlateEngine, users: np.ndarray, since: Sequence[Since | None]
-) -> tuple[SlateEngine, np.ndarray]:
-    """An engine that knows what some users did since, and the positions under which it knows the users.
+class People:
+    """What is known of people, worked out once as long as nothing is new."""
 
-    users: int32[B], -1 for somebody whom the run does not know and who is known by what they did alone. Those with
-    nothing new stay as they are; the others become further users at the end, with what the run knows of them and what
-    is new. Counts of items stay as they are.
-    """
-    users = np.asarray(users, np.int32)
-    rows = [i for i, s in enumerate(since) if s]
-    if not rows:
-        return engine, users
-    base, new = users[rows], [since[i] for i in rows]
-    people = engine.state.catalogue.n_users
-    positions = users.copy()
-    positions[rows] = people + np.arange(len(rows))
-    state = _state(engine.state, base, new)
-    return replace(engine, state=state, snapshot=SinceSnapshot(engine.snapshot, people, base)), positions
+    def __init__(self, online: OnlineState):
+        self._online = online
+        self._held: OrderedDict[str, tuple[Live, Known | None]] = OrderedDict()
+
+    def memory(self, user_id: str) -> Memory:
+        """What is remembered of somebody; empty of a stranger."""
+        return self._online.memory(user_id)
+
+    def changed(self, users: Iterable[str]) -> None:
+        """Some people did something."""
+        for user in users:
+            self._held.pop(user, None)
+
+    def known(self, live: Live, user_id: str) -> Known | None:
+        """What somebody did since the run was trained; None where they did nothing."""
+        held = self._held.get(user_id)
+        if held is None or held[0] is not live:
+            held = self._held[user_id] = live, _known(live, self.memory(user_id))
+            if len(self._held) > KEPT:
+                self._held.popitem(last=False)
+        self._held.move_to_end(user_id)
+        return held[1]
 
 
-def _state(state: State, base: np.ndarray, new: list[Since]) -> State:
-    catalogue, n = state.catalogue, len(base)
-
-    def copied(values: np.ndarray, unknown) -> np.ndarray:
-        return np.append(values, np.where(base >= 0, values[np.maximum(base, 0)], unknown).astype(values.dtype))
-
-    history = [np.array(s.history, np.int32) for s in new]
-    times = [state.now - np.arange(len(h), 0, -1) * SPACING for h in history]
-    follows = [np.array(s.follows, np.int32) for s in new]
-    catalogue = replace(
-        catalogue,
-        n_users=catalogue.n_users + n,
-        user_created=copied(catalogue.user_created, 0),
-        user_codes={name: copied(codes, -1) for name, codes in catalogue.user_codes.items()},
-        user_numbers={name: copied(values, np.nan) for name, values in catalogue.user_numbers.items()},
-        user_columns=catalogue.user_columns.append(Columns(), n),
+def _known(live: Live, memory: Memory) -> Known | None:
+    if not memory.latest and not memory.edges and not memory.undone:
+        return None
+    authors = live.authors([*memory.edges.get("block", ()), *memory.edges.get("mute", ())])
+    seen, recent, hidden = live.items(memory.seen), live.items(memory.recent), live.items(memory.hidden)
+    since = Since(
+        history=tuple(recent.tolist()),
+        seen=tuple(seen.tolist()),
+        follows=tuple(live.authors(memory.edges.get("follow", ())).tolist()),
+        blocked=tuple(authors.tolist()),
+        unfollowed=tuple(live.authors(memory.undone.get("follow", ())).tolist()),
+        unblocked=tuple(live.authors([*memory.undone.get("block", ()), *memory.undone.get("mute", ())]).tolist()),
     )
-    ties, strength = _ties(state, base, history)
-    numbers = {
-        name: np.concatenate([values, *_beside(state.history, values, base, history)])
-        for name, values in state.history_numbers.items()
-    }
-    actions = state.history_actions
-    return replace(
-        state,
-        catalogue=catalogue,
-        history=_rows(state.history, base, history),
-        history_time=_rows(state.history_time, base, times),
-        history_actions=None if actions is None else _rows(actions, base, [h * 0 for h in history]),
-        history_numbers=numbers,
-        seen=_rows(state.seen, base, [np.array([*s.seen, *s.history], np.int32) for s in new], ascending=True),
-        follows=_rows(state.follows, base, follows, ascending=True),
-        blocked=_rows(state.blocked, base, [np.array(s.blocked, np.int32) for s in new], ascending=True),
-        ties=ties,
-        tie_strength=strength,
-    )
-
-
-def _beside(rows: Ragged, values: np.ndarray, base: np.ndarray, added: list[np.ndarray]) -> list[np.ndarray]:
-    """Numbers beside the histories of the further users: those of the run, and unknown for what is new."""
-    out = []
-    for user, more in zip(base, added, strict=True):
-        held = values[rows.offsets[user] : rows.offsets[user + 1]] if user >= 0 else values[:0]
-        out += [held, np.full(len(more), np.nan, values.dtype)]
-    return out
-
-
-def _rows(rows: Ragged, base: np.ndarray, added: list[np.ndarray], *, ascending: bool = False) -> Ragged:
-    """The rows and further ones: row `base[i]` (none where -1) and then `added[i]`."""
-    more = []
-    for user, values in zip(base, added, strict=True):
-        row = np.concatenate([rows[user] if user >= 0 else rows.values[:0], values.astype(rows.values.dtype)])
-        more.append(np.unique(row) if ascending else row)
-    return rows.append(Ragged(offsets_of(np.array([len(r) for r in more])), np.concatenate(more)))
-
-
-def _ties(state: State, base: np.ndarray, history: list[np.ndarray]) -> tuple[Ragged, Ragged]:
-    authors, weights = [], []
-    for user, items in zip(base, history, strict=True):
-        held = state.ties[user] if user >= 0 else state.ties.values[:0]
-        strong = state.tie_strength[user] if user >= 0 else state.tie_strength.values[:0]
-        new = state.catalogue.item_author[items]
-        new = new[new >= 0]
-        who, at = np.unique(np.concatenate([held, new]), return_inverse=True)
-        authors.append(who)
-        weights.append(np.bincount(at, np.concatenate([strong, np.ones(len(new))]), minlength=len(who)))
-    offsets = offsets_of(np.array([len(a) for a in authors]))
-    ties = Ragged(offsets, np.concatenate(authors).astype(state.ties.values.dtype))
-    strength = Ragged(offsets, np.concatenate(weights).astype(state.tie_strength.values.dtype))
-    return state.ties.append(ties), state.tie_strength.append(strength)
-
-
-@dataclass(frozen=True)
-class SinceSnapshot:
-    """Features of users at positions that `with_since` gave: those of the user whom the run knows."""
-
-    inner: Snapshot
-    n_users: int
-    base: np.ndarray
-    """int32: position of each further user in the run, -1 unknown"""
-
-    def features(
-        self, users: np.ndarray, items: np.ndarray, context: Context,
-        similarities: dict[str, np.ndarray] | None = None, columns: tuple[str, ...] | None = None,
-    ) -> np.ndarray:
-        """As `Snapshot.features`."""
-        users = np.asarray(users)
-        further = users >= self.n_users
-        known = np.where(further, self.base[np.where(further, users - self.n_users, 0)], users).astype(np.int32)
-        return self.inner.features(known, items, context, similarities, columns)
+    barred = [hidden] if live.engine.repeats else [hidden, seen, recent]
+    return Known(since or None, np.concatenate(barred), authors, hidden)

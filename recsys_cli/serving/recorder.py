@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from recsys_cli.serving.event_log import EventLog
-from recsys_cli.serving.events import Event, Receipt, StorageFull
+from recsys_cli.serving.events import EDGES, Event, Receipt, StorageFull
 from recsys_cli.serving.metrics import Metrics
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from recsys_cli.serving.activity import Activity
+    from recsys_cli.serving.online_state import OnlineState
 
 PAUSE = 0.05
 """Seconds that served records are gathered before they are written together."""
 MOST_WAITING = 50_000
 """Served records that may wait for the disk; what comes beyond is not logged, and told."""
-READ_AT_ONCE = 5_000
-"""Events read back together."""
+SAVE_SECONDS, SAVE_EVENTS = 300.0, 50_000
+"""The state is kept so often, if so many events have come: they need not be read again after a crash."""
 
 
 class Recorder:
-    """Writes events and folds them into `activity` as the log gives them back."""
+    """Writes events, and has the state take them in before whoever sent them is answered."""
 
-    def __init__(self, log: EventLog, activity: Activity, metrics: Metrics, trace: TraceLog = SILENT):
-        self.log, self.activity, self.metrics, self.trace = log, activity, metrics, trace
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="log-reader")
+    def __init__(self, online: OnlineState, metrics: Metrics, positive: Collection[str], trace: TraceLog = SILENT):
+        """positive: actions that ask for more of the kind."""
+        self.online, self.log, self.metrics, self.trace = online, online.log, metrics, trace
+        self._strong = frozenset((*positive, *EDGES, *EDGES.values()))
         self._waiting: list[Event] = []
-        self._catching = asyncio.Lock()
         self._task: asyncio.Task | None = None
+        self._saved = online.offset
         self.full = False
         """whether the disk took nothing the last time"""
         self.changed: Callable[[dict[str, bool]], None] = lambda changed: None
-        """is told who changed"""
+        """is told who did something, and whether other candidates are asked for"""
+        self.items_changed: Callable[[], None] = lambda: None
+        """is told that items were described or taken out"""
 
     async def append(self, events: list[Event]) -> Receipt:
         """Write events; returns once they are on the disk and count in the next answer. Raises StorageFull."""
@@ -53,24 +54,24 @@ class Recorder:
             if n:
                 counts.labels(outcome).inc(n)
         if receipt.accepted:
-            await self.catch_up(receipt.offset)
+            self._take_in(receipt.offset)
+            self._tell(events)
         return receipt
 
-    async def catch_up(self, offset: int | None = None) -> None:
-        """Fold what the log holds up to an offset, by default all of it."""
-        offset = self.log.last_offset if offset is None else offset
-        loop = asyncio.get_running_loop()
-        while self.activity.offset < offset:
-            async with self._catching:
-                if self.activity.offset >= offset:
-                    return
-                last = self.log.last_offset
-                after = self.activity.offset
-                entries = await loop.run_in_executor(self._reader, self.log.read, after, READ_AT_ONCE)
-                changed = self.activity.take(entries)
-                if len(entries) < READ_AT_ONCE:  # what is erased is not given back
-                    self.activity.offset = max(self.activity.offset, last)
-                self.changed(changed)
+    def _take_in(self, offset: int) -> None:
+        """Whoever waits together for the disk is taken in together."""
+        if offset > self.online.offset:
+            self.online.catch_up()
+
+    def _tell(self, events: list[Event]) -> None:
+        changed: dict[str, bool] = {}
+        for event in events:
+            if event.user_id is not None:
+                user = str(event.user_id)
+                changed[user] = changed.get(user, False) or event.type in self._strong
+        self.changed(changed)
+        if any(event.type in ("item", "delete_item") for event in events):
+            self.items_changed()
 
     def later(self, event: Event) -> None:
         """Write what was served, soon; the answer does not wait for it."""
@@ -92,6 +93,7 @@ class Recorder:
                 self.metrics.alerts.labels("served_not_logged").inc(len(events))
                 return
             self.full = False
+            self._take_in(receipt.offset)
             if receipt.rejected:
                 self.metrics.alerts.labels("served_not_logged").inc(len(receipt.rejected))
 
@@ -100,10 +102,16 @@ class Recorder:
         self._waiting = [event for event in self._waiting if event.user_id != user_id]
 
     async def erase(self, user_id: str) -> int:
-        """Erase a person from the log; how many events there were."""
-        erased = await asyncio.to_thread(self.log.erase, user_id)
-        self.activity.forget(user_id)
-        return erased
+        """Erase a person from the log and the state; how many events there were."""
+        return await asyncio.to_thread(self.online.erase, user_id)
+
+    async def save_often(self) -> None:
+        """Keep the state for the next start, whenever much has come; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            if self.online.offset - self._saved >= SAVE_EVENTS:
+                self._saved = self.online.offset
+                await asyncio.to_thread(self.online.save)
 
     def _alert(self) -> None:
         if not self.full:
@@ -112,8 +120,9 @@ class Recorder:
         self.metrics.alerts.labels("disk_full").inc()
 
     async def close(self) -> None:
-        """Write what waits and close the log."""
+        """Write what waits, keep the state and close the log."""
         if self._task is not None:
             await self._task
+        self.online.catch_up()
+        await asyncio.to_thread(self.online.save)
         await asyncio.to_thread(self.log.close)
-        self._reader.shutdown()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.errors import ArtifactError, ConfigError, RecsysError
-from recsys_cli.serving.activity import Activity
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import EventRules, LogInUse
 from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
+from recsys_cli.serving.online_state import OnlineState
 from recsys_cli.serving.recorder import Recorder
 from recsys_cli.serving.service import Service
 from recsys_cli.serving.structs import Switched
@@ -76,11 +76,11 @@ class Site:
     async def begin(self) -> None:
         """Open the log and start to warm up."""
         started = time.perf_counter()
-        log = self.log
-        activity = Activity(self._live.engine.bundle.spec.positive)
-        recorder = Recorder(log, activity, self.metrics, self.trace)
+        engine = self._live.engine
         self._live.begin(self.metrics)
-        self.service = Service(self.settings, self._live, recorder, activity)
+        online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log)
+        recorder = Recorder(online, self.metrics, engine.bundle.spec.positive, self.trace)
+        self.service = Service(self.settings, self._live, recorder)
         self.service.switcher = self.switch
         self._start(self._warm_up(started))
 
@@ -91,10 +91,10 @@ class Site:
 
     async def _warm_up(self, started: float) -> None:
         service = self.service
-        await service.recorder.catch_up()
         await warm(service, self.config.warm_up)
         service.ready = True
         self.on_ready(time.perf_counter() - started)
+        self._start(service.recorder.save_often())
         if self._follow:
             self._start(self._follow_current())
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
-from recsys_cli.serving.activity import Activity, Person
+from recsys_cli.pipeline.since import Since
 from recsys_cli.serving.answers import items_of
 from recsys_cli.serving.chooser import shown
-from recsys_cli.serving.events import Event, Served
+from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
-from recsys_cli.serving.people import Since
+from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
 from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
 from recsys_cli.serving.structs import Ask, Id, Item, RankAsk, SessionAsk, Slate, Switched
@@ -48,10 +48,10 @@ def request_id() -> str:
 class Service:
     """What a server answers with. `live` may be exchanged between two requests."""
 
-    def __init__(self, settings: Settings, live: Live, recorder: Recorder, activity: Activity):
+    def __init__(self, settings: Settings, live: Live, recorder: Recorder):
         config = settings.serving
         self.settings, self.config, self.live = settings, config, live
-        self.recorder, self.activity = recorder, activity
+        self.recorder, self.people = recorder, People(recorder.online)
         self.metrics = recorder.metrics
         self.served = ServedMemory(config.served_seconds, config.served_items)
         self.requests = Requests(config.remembered_requests)
@@ -66,6 +66,7 @@ class Service:
     def _people_changed(self, changed: dict[str, bool]) -> None:
         """Whoever did something that asks for other candidates gets them; the present pool serves meanwhile."""
         live = self.live
+        self.people.changed(changed)
         for user, strong in changed.items():
             if strong:
                 for context in self._contexts.get(user, ()):
@@ -75,9 +76,17 @@ class Service:
         """What to build for somebody, once the time has come."""
 
         def job() -> Job:
-            return Job(live.user(user), context, self.since(live, self.activity.person(user)))
+            return Job(live.user(user), context, self._since(live, user))
 
         return job
+
+    def name_author(self, event: Event) -> None:
+        """A follow, block or mute of an item's author names the author."""
+        if event.type in EDGES and event.author_id is None and event.item_id is not None:
+            position = self.live.items([event.item_id])
+            if len(position):
+                bundle, catalogue = self.live.engine.bundle, self.live.engine.state.catalogue
+                event.author_id = bundle.author_ids.external([catalogue.item_author[position[0]]])[0]
 
     def exchange(self, live: Live) -> None:
         """Answer from another run from now on."""
@@ -123,6 +132,7 @@ class Service:
             self.live.pools.cache.drop((user_id, context))
         self.recorder.drop_waiting(user_id)
         events = await self.recorder.erase(user_id)
+        self.people.changed([user_id])
         return {"events": events, "requests": requests}
 
     async def recommend(self, user_id: Id, ask: Ask) -> Slate:
@@ -156,17 +166,17 @@ class Service:
         stand at the end, as they came."""
         live, user = self.live, str(user_id)
         context = live.context(ask.surface, ask.device, ask.context)
-        person = self.activity.person(user)
+        known_of = self.people.known(live, user)
         unique = list(dict.fromkeys(map(str, ask.items)))
         positions = live.engine.bundle.item_ids.positions(unique)
         known = tuple(positions[positions >= 0].tolist())
-        job = Job(live.user(user), context, self.since(live, person), known)
+        job = Job(live.user(user), context, None if known_of is None else known_of.since, known)
         pool = await live.pools.once(job, self.config.pool.build_seconds) if known and live.workers else None
         number, fallback = request_id(), None
         if pool is None:
             pool, fallback = _by_popularity(live, known), None if not known else PENDING
-        barred = [] if person is None else [live.items(person.hidden)]
-        pool = pool.without(np.concatenate([*barred, np.zeros(0, np.int32)]))
+        if known_of is not None and len(known_of.hidden):
+            pool = pool.without(known_of.hidden)
         listed = self._listed(live, live.user(user), pool, ask.explain)
         place = {str(item.item_id): i for i, item in enumerate(listed)}
         rest = [i for i in unique if i not in place]
@@ -195,7 +205,7 @@ class Service:
     async def _page(self, live: Live, asked: Remembered, n: int, before: str | None = None) -> Slate:
         """One page of a request, recorded and remembered."""
         ask, user = asked.ask, asked.user_id
-        person = None if user is None else self.activity.person(user)
+        person = None if user is None else self.people.known(live, user)
         position = -1 if user is None else live.user(user)
         pool, fallback = await self._pool(live, asked, position, person)
         choice = self._choice(live, asked, pool, position, person, n)
@@ -227,7 +237,7 @@ class Service:
         )
 
     async def _pool(
-        self, live: Live, asked: Remembered, position: int, person: Person | None
+        self, live: Live, asked: Remembered, position: int, person: Known | None
     ) -> tuple[Pool, str | None]:
         """The pool of a request, and why it is not the person's own."""
         context = asked.key[-1]
@@ -237,7 +247,7 @@ class Service:
                 return live.everybody(context), UNKNOWN_USER
             since = Since(history)
             pool = await live.pools.get(asked.key, lambda: Job(-1, context, since), live.wait)
-        elif position < 0 and (person is None or self.since(live, person) is None):
+        elif position < 0 and (person is None or person.since is None):
             return live.everybody(context), UNKNOWN_USER
         else:
             self._contexts.setdefault(asked.user_id, set()).add(context)
@@ -249,23 +259,10 @@ class Service:
             return live.everybody(context), PENDING
         return pool, pool.fallback
 
-    def since(self, live: Live, person: Person | None) -> Since | None:
-        """What somebody did since the run, in positions of the run; worked out once as long as nothing is new."""
-        if person is None:
-            return None
-        kept = person.cached
-        if kept is None or kept[0] is not live:
-            since = live.since(person)
-            hidden = np.concatenate([
-                live.items(person.hidden), live.items(() if live.engine.repeats else (*person.seen, *person.history)),
-            ])
-            kept = person.cached = (live, since, hidden, live.authors_blocked(person))
-        return kept[1]
-
-    def barred(self, live: Live, person: Person) -> tuple[np.ndarray, np.ndarray]:
-        """int32 items and int32 authors that somebody must not be shown, by what they did since the run."""
-        self.since(live, person)
-        return person.cached[2], person.cached[3]
+    def _since(self, live: Live, user: str) -> Since | None:
+        """What somebody did since the run, as whoever builds their pool takes it."""
+        known = self.people.known(live, user)
+        return None if known is None else known.since
 
     @property
     def troubles(self) -> list[str]:
@@ -278,7 +275,7 @@ class Service:
         return out
 
     def _choice(
-        self, live: Live, asked: Remembered, pool: Pool, position: int, person: Person | None, n: int
+        self, live: Live, asked: Remembered, pool: Pool, position: int, person: Known | None, n: int
     ) -> Choice:
         ask = asked.ask
         barred = [live.items(ask.exclude), *asked.shown]
@@ -288,8 +285,8 @@ class Service:
         elif not live.engine.repeats:
             barred.append(np.array(asked.key[1], np.int32))
         if person is not None:
-            hidden, authors = self.barred(live, person)
-            barred.append(hidden)
+            barred.append(person.items)
+            authors = person.authors
         if ask.topics:
             barred.append(_other_topics(live, pool, ask.topics))
         return Choice(position, pool, n, next(_numbers), np.concatenate(barred), authors)

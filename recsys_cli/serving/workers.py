@@ -8,12 +8,12 @@ import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.serving.people import Since, with_since
+from recsys_cli.pipeline.since import Since, with_since
 from recsys_cli.serving.pooling import Pool, build_pools, pool_engine
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def build_jobs(engine: SlateEngine, jobs: Sequence[Job]) -> list[Pool]:
         groups.setdefault((job.context, job.candidates is None), []).append(at)
     for (context, sourced), places in groups.items():
         mine = [jobs[at] for at in places]
-        here, users = with_since(engine, np.array([j.user for j in mine], np.int32), [j.since for j in mine])
+        asking = np.array([j.user for j in mine], np.int32)
+        state, snapshot, users = with_since(engine.state, engine.snapshot, asking, [j.since for j in mine])
+        here = engine if state is engine.state else replace(engine, state=state, snapshot=snapshot)
         given = None if sourced else _grid([j.candidates for j in mine])
         asked = engine.context(dict(context), len(mine))
         for at, pool in zip(places, build_pools(here, users, asked, candidates=given), strict=True):

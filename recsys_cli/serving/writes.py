@@ -53,6 +53,8 @@ async def write(call: Call, told: list[tuple[int, Event]], refused: Sequence[Rej
     own = [(at, event) for at, event in told if event.type in INTERNAL or event.served is not None]
     refused += [Rejected(at, f"type {event.type!r} is the server's own") for at, event in own]
     taken = [(at, event) for at, event in told if event.type not in INTERNAL and event.served is None]
+    for _, event in taken:
+        call.service.name_author(event)
     receipt = await call.service.recorder.append([event for _, event in taken]) if taken else Receipt()
     receipt.rejected = sorted(
         [*refused, *(Rejected(taken[r.index][0], r.reason) for r in receipt.rejected)], key=lambda r: r.index
@@ -136,33 +138,34 @@ def edge(kind: str, back: str):
 
 async def get_user(call: Call) -> Person:
     service, user_id = call.service, call.params["user_id"]
-    live, held = service.live, service.activity.person(user_id)
+    live, memory, fold = service.live, service.people.memory(user_id), service.recorder.online.fold
     position = live.user(user_id)
-    if position < 0 and held is None:
+    if position < 0 and not memory.latest and user_id not in fold.users:
         raise UnknownIdError(f"user {user_id[:80]!r} is not known")
-    person = Person(user_id, position >= 0)
-    recent: list = []
-    if held is not None:
-        person.attributes = dict(held.attributes)
-        person.follows, person.blocks = list(held.follows), list(held.blocked)
-        recent = list(held.history)[::-1]
+    follows, blocks = list(memory.edges.get("follow", ())), [
+        *memory.edges.get("block", ()), *memory.edges.get("mute", ())
+    ]
+    recent: list = list(memory.recent)[::-1]
     if position >= 0:
         bundle, state = live.engine.bundle, live.engine.state
-        person.follows = [*person.follows, *bundle.author_ids.external(state.follows[position])]
-        person.blocks = [*person.blocks, *bundle.author_ids.external(state.blocked[position])]
+        undone = {edge: set(ids) for edge, ids in memory.undone.items()}
+        mine = bundle.author_ids.external(state.follows[position])
+        follows += [a for a in mine if str(a) not in (undone.get("follow", set()) | set(follows))]
+        barred = undone.get("block", set()) | undone.get("mute", set()) | set(blocks)
+        blocks += [a for a in bundle.author_ids.external(state.blocked[position]) if str(a) not in barred]
         recent += bundle.item_ids.external(state.history[position][::-1][:HISTORY_TOLD])
-    person.history = recent[:HISTORY_TOLD]
-    return person
+    return Person(user_id, position >= 0, fold.users.get(user_id, {}), follows, blocks, recent[:HISTORY_TOLD])
 
 
 async def get_item(call: Call) -> Thing:
     service, item_id = call.service, call.params["item_id"]
-    live, told = service.live, service.activity.items.get(item_id)
+    live, fold = service.live, service.recorder.online.fold
+    told = fold.items.get(item_id)
     position = live.engine.bundle.item_ids.position(item_id)
-    if position < 0 and told is None:
+    if item_id in fold.deleted or (position < 0 and told is None):
         raise UnknownIdError(f"item {item_id[:80]!r} is not known")
-    thing = Thing(item_id, position >= 0, dict(told or {}))
-    if position >= 0:
+    thing = Thing(item_id, position >= 0, dict(told[1]) if told is not None else {})
+    if 0 <= position < len(live.engine.state.interactions):
         bundle, state = live.engine.bundle, live.engine.state
         catalogue = state.catalogue
         names = catalogue.names.get("topics", [])
