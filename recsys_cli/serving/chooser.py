@@ -24,7 +24,7 @@ class Chooser:
     """
 
     def __init__(self, engine: SlateEngine):
-        self._engine = engine
+        self.engine = engine
         self._waiting: list[tuple[Choice, asyncio.Future]] = []
 
     def submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
@@ -47,7 +47,7 @@ class Chooser:
 
     def _choose(self, group: list[tuple[Choice, asyncio.Future]]) -> None:
         try:
-            batch = choose(self._engine, [choice for choice, _ in group])
+            batch = choose(self.engine, [choice for choice, _ in group])
         except Exception as error:
             if len(group) > 1:  # one that cannot be answered must not take the others along
                 for entry in group:

@@ -12,6 +12,7 @@ import numpy as np
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.serving.chooser import Chooser
 from recsys_cli.serving.config import ServingConfig
+from recsys_cli.serving.newcomers import Newcomers, with_newcomers
 from recsys_cli.serving.pooling import Pool, context_key, pool_engine, query_of
 from recsys_cli.serving.pools import Builder, Pools
 from recsys_cli.serving.workers import Job, RunPlace, Worker, build_jobs
@@ -19,6 +20,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
     from recsys_cli.pipeline.query import Query
+    from recsys_cli.serving.fold import Fold
     from recsys_cli.serving.metrics import Metrics
     from recsys_cli.settings import Settings
 
@@ -32,7 +34,9 @@ class Live:
     """One run in service. Made by `load`, then `begin` on the event loop."""
 
     def __init__(self, engine: RecommendationEngine, config: ServingConfig, artifacts: str, trace: TraceLog = SILENT):
-        self.engine, self.config, self.trace = engine, config, trace
+        self.trained = self.engine = engine
+        self.config, self.trace = config, trace
+        self.newcomers: Newcomers | None = None
         self._artifacts = artifacts
         self._pooling = pool_engine(engine, config.pool.size)
         self.run = None if engine.manifest is None else engine.manifest.id
@@ -66,6 +70,18 @@ class Live:
         if self.pools is not None:
             self.pools.close()
         await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self.workers))
+
+    def grow(self, fold: Fold) -> None:
+        """Know the items of a fold (`newcomers.frozen`) as well, and no longer those taken out."""
+        engine, newcomers = with_newcomers(self.trained, fold)
+        lists = _lists(engine)
+        if newcomers is not None:
+            items, values = lists["latest"]
+            old = ~np.isin(items, newcomers.items)
+            times = engine.state.catalogue.item_created[newcomers.items].astype(np.float64)
+            lists["latest"] = np.append(newcomers.items, items[old]), np.append(times, values[old])
+        self.engine, self.newcomers, self.lists = engine, newcomers, lists
+        self.chooser.engine = engine
 
     @property
     def worker_pids(self) -> list[int]:
@@ -108,7 +124,7 @@ class Live:
 
     def user(self, user_id: int | str) -> int:
         """Position, -1 for somebody whom the run does not know."""
-        return self.engine.bundle.user_ids.position(user_id)
+        return self.trained.bundle.user_ids.position(user_id)
 
     def items(self, ids: Iterable[int | str]) -> np.ndarray:
         """int32 positions of those that the run knows."""

@@ -30,7 +30,7 @@ def nearest(live: Live, kind: str, id: str, n: int, source: str | None) -> Neare
 
 
 def _item(live: Live, item_id: Id) -> int:
-    position = live.engine.bundle.item_ids.position(item_id)
+    position = live.trained.bundle.item_ids.position(item_id)
     if position < 0:
         raise UnknownIdError(f"item {str(item_id)[:80]!r} is not in the run")
     return position
@@ -73,7 +73,7 @@ def _batch(user: int, pool) -> SlateBatch:
 
 def _hidden_by(live: Live, user: int, item: int, known: Known | None) -> list[str]:
     """What keeps an item from somebody: names of the filters of the run, and what they did since."""
-    engine = live.engine
+    engine = live.trained
     state, one = engine.state, np.array([[item]], np.int32)
     out = []
     query = live.query(user)
@@ -97,7 +97,7 @@ def features_of(live: Live, user_id: str, item_id: str) -> Features:
     from recsys_cli.features.context import Context
     from recsys_cli.inspection import inspect_user_item
 
-    engine = live.engine
+    engine = live.trained
     pair = inspect_user_item(engine, user_id, item_id, Context(now=engine.state.now), None)
     values = {
         feature.name: six_digits(value) if np.isfinite(value) else None

@@ -12,6 +12,7 @@ import numpy as np
 from recsys_cli.pipeline.since import Since
 
 if TYPE_CHECKING:
+    from recsys_cli.engine import RecommendationEngine
     from recsys_cli.serving.live import Live
     from recsys_cli.serving.memory import Memory
     from recsys_cli.serving.online_state import OnlineState
@@ -39,7 +40,7 @@ class People:
 
     def __init__(self, online: OnlineState):
         self._online = online
-        self._held: OrderedDict[str, tuple[Live, Known | None]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[RecommendationEngine, Known | None]] = OrderedDict()
 
     def memory(self, user_id: str) -> Memory:
         """What is remembered of somebody; empty of a stranger."""
@@ -53,8 +54,8 @@ class People:
     def known(self, live: Live, user_id: str) -> Known | None:
         """What somebody did since the run was trained; None where they did nothing."""
         held = self._held.get(user_id)
-        if held is None or held[0] is not live:
-            held = self._held[user_id] = live, _known(live, self.memory(user_id))
+        if held is None or held[0] is not live.engine:
+            held = self._held[user_id] = live.engine, _known(live, self.memory(user_id))
             if len(self._held) > KEPT:
                 self._held.popitem(last=False)
         self._held.move_to_end(user_id)
@@ -66,13 +67,19 @@ def _known(live: Live, memory: Memory) -> Known | None:
         return None
     authors = live.authors([*memory.edges.get("block", ()), *memory.edges.get("mute", ())])
     seen, recent, hidden = live.items(memory.seen), live.items(memory.recent), live.items(memory.hidden)
+    # whoever builds pools knows what the run was trained with, and no newer items and authors
+    n_items, n_authors = live.trained.bundle.catalogue.n_items, live.trained.bundle.catalogue.n_authors
+
+    def old(values: np.ndarray, most: int) -> tuple[int, ...]:
+        return tuple(values[values < most].tolist())
+
     since = Since(
-        history=tuple(recent.tolist()),
-        seen=tuple(seen.tolist()),
-        follows=tuple(live.authors(memory.edges.get("follow", ())).tolist()),
-        blocked=tuple(authors.tolist()),
-        unfollowed=tuple(live.authors(memory.undone.get("follow", ())).tolist()),
-        unblocked=tuple(live.authors([*memory.undone.get("block", ()), *memory.undone.get("mute", ())]).tolist()),
+        history=old(recent, n_items),
+        seen=old(seen, n_items),
+        follows=old(live.authors(memory.edges.get("follow", ())), n_authors),
+        blocked=old(authors, n_authors),
+        unfollowed=old(live.authors(memory.undone.get("follow", ())), n_authors),
+        unblocked=old(live.authors([*memory.undone.get("block", ()), *memory.undone.get("mute", ())]), n_authors),
     )
     barred = [hidden] if live.engine.repeats else [hidden, seen, recent]
     return Known(since or None, np.concatenate(barred), authors, hidden)

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,10 +92,12 @@ class Site:
 
     async def _warm_up(self, started: float) -> None:
         service = self.service
+        await service.grow(service.live)
         await warm(service, self.config.warm_up)
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
+        self._start(asyncio.to_thread(import_module, "recsys_cli.data.encode"))  # what reads the attributes of new items
         if self._follow:
             self._start(self._follow_current())
 
@@ -122,6 +125,7 @@ class Site:
             before = service.live
             live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
             live.begin(self.metrics)
+            await service.grow(live)
             await warm_live(service, live, self.config.warm_up)
             service.exchange(live)
             self.trace.event("run", run=live.run, before=before.run)

@@ -20,6 +20,7 @@ from recsys_cli.serving.answers import items_of
 from recsys_cli.serving.chooser import shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
+from recsys_cli.serving.newcomers import frozen
 from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
 from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
@@ -36,6 +37,8 @@ PENDING = "pool_pending"
 """Fallback of a request whose pool was not there in time."""
 REFRESHED = 200_000
 """People whose pools are built again as they act; those who asked longest ago go first."""
+GATHERED = 0.2
+"""Seconds for which new items are gathered before they are taken in together."""
 _PREFIX = secrets.token_hex(4)
 _numbers = itertools.count()
 
@@ -62,6 +65,9 @@ class Service:
         self._before: list[str] = []
         self._contexts: OrderedDict[str, set[tuple]] = OrderedDict()
         recorder.changed = self._people_changed
+        recorder.items_changed = self._items_changed
+        self._growing: asyncio.Task | None = None
+        self._items_told = 0
 
     def _people_changed(self, changed: dict[str, bool]) -> None:
         """Whoever did something that asks for other candidates gets them; the present pool serves meanwhile."""
@@ -71,6 +77,25 @@ class Service:
             if strong:
                 for context in self._contexts.get(user, ()):
                     live.pools.refresh((user, context), self._job(live, user, context))
+
+    def _items_changed(self) -> None:
+        """New items stand in lists soon, however many come at once."""
+        self._items_told += 1
+        if self._growing is None or self._growing.done():
+            self._growing = asyncio.create_task(self._grow())
+
+    async def _grow(self) -> None:
+        told = -1
+        while told != self._items_told:
+            await asyncio.sleep(GATHERED)
+            told = self._items_told
+            await self.grow(self.live)
+
+    async def grow(self, live: Live) -> None:
+        """Have a run know the items that events told of."""
+        fold = self.recorder.online.fold
+        if fold.items or fold.deleted:
+            await asyncio.to_thread(live.grow, frozen(fold))
 
     def _job(self, live: Live, user: str, context: tuple) -> Callable[[], Job]:
         """What to build for somebody, once the time has come."""
@@ -158,7 +183,8 @@ class Service:
         """Recommendations for somebody without an id, from what they engaged with just now."""
         live = self.live
         context = live.context(ask.surface, ask.device, ask.context)
-        history = tuple(live.items(ask.items).tolist())
+        items = live.items(ask.items)
+        history = tuple(items[items < live.trained.bundle.catalogue.n_items].tolist())
         return await self._page(live, Remembered(None, ("", history, context), live.run, ask), self._size(ask.n))
 
     async def rank(self, user_id: Id, ask: RankAsk) -> Slate:
@@ -168,7 +194,7 @@ class Service:
         context = live.context(ask.surface, ask.device, ask.context)
         known_of = self.people.known(live, user)
         unique = list(dict.fromkeys(map(str, ask.items)))
-        positions = live.engine.bundle.item_ids.positions(unique)
+        positions = live.trained.bundle.item_ids.positions(unique)
         known = tuple(positions[positions >= 0].tolist())
         job = Job(live.user(user), context, None if known_of is None else known_of.since, known)
         pool = await live.pools.once(job, self.config.pool.build_seconds) if known and live.workers else None
@@ -289,6 +315,8 @@ class Service:
             authors = person.authors
         if ask.topics:
             barred.append(_other_topics(live, pool, ask.topics))
+        if live.newcomers is not None:
+            pool = live.newcomers.into(pool, barred, self.config.new_item_every)
         return Choice(position, pool, n, next(_numbers), np.concatenate(barred), authors)
 
     def _note(self, fallback: str | None) -> None:
