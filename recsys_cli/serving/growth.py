@@ -2,8 +2,7 @@
 
 What training learned keeps its positions, so that models stay as they are. A new user or author is one more row of the
 catalogue; a new item gets its attributes, its vectors where a source can make them of attributes (`Retriever.adapt`),
-and the safety scores of the run's classifiers. An item that events speak of and nobody has described is held back until
-somebody does.
+and the safety scores of the run's classifiers. Events about an item that nobody has described wait until somebody does.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from recsys_cli.serving.events import microseconds
 from recsys_cli.serving.fold import Fold
 from recsys_cli.serving.state_merge import replaced_rows
 
-NEVER = np.int64(2**61)
-"""When an item is published that nobody has described, or that was taken out."""
+NEVER = np.int64(253_402_300_799_000_000)
+"""µs, when an item is published that was taken out: the last second of the year 9999."""
 _GROUPS = ("item_codes", "item_numbers", "item_safety")
 
 
@@ -37,7 +36,18 @@ class Growth:
     users: np.ndarray
     """int32 position of each name of the fold"""
     items: np.ndarray
-    """int32 likewise"""
+    """int32 likewise, -1 for items that nobody has described"""
+
+
+def new_people(fold: Fold, authors_are_users: bool) -> list[str]:
+    """Ids of users in the order in which they are taken up, those that training knows among them."""
+    return [*fold.names["users"].listed, *(told_authors(fold) if authors_are_users else ())]
+
+
+def told_authors(fold: Fold) -> list[str]:
+    """Ids of authors whom items and edges name."""
+    out = [str(a["author_id"]) for _, a in fold.items.values() if a.get("author_id") is not None]
+    return out + [e.author for e in fold.edges if e.author is not None]
 
 
 def grown(base: Bundle, fold: Fold, now: int) -> Growth:
@@ -45,13 +55,10 @@ def grown(base: Bundle, fold: Fold, now: int) -> Growth:
 
     now: µs, when an item without `created_at` counts as published at the latest.
     """
-    told_authors = [str(a["author_id"]) for _, a in fold.items.values() if a.get("author_id") is not None]
-    told_authors += [e.author for e in fold.edges if e.author is not None]
     authors_are_users = _authors_are_users(base.catalogue)
-    people = [*fold.names["users"].listed, *(told_authors if authors_are_users else ())]
-    user_ids = _longer(base.user_ids, people)
-    item_ids = _longer(base.item_ids, fold.names["items"].listed)
-    author_ids = user_ids if authors_are_users else _longer(base.author_ids, told_authors)
+    user_ids = _longer(base.user_ids, new_people(fold, authors_are_users))
+    item_ids = _longer(base.item_ids, list(fold.items))
+    author_ids = user_ids if authors_are_users else _longer(base.author_ids, told_authors(fold))
     catalogue = _with_people(base.catalogue, len(user_ids), len(author_ids), user_ids, fold)
     catalogue = _with_items(base, catalogue, item_ids, author_ids, fold, now)
     bundle = replace(

@@ -69,6 +69,7 @@ class OnlineState:
         self._file = StateFile(folder / "state.db")
         self._shape = shape_of(engine, base)
         self._forgotten: tuple[int, np.ndarray] = (0, np.zeros(0, np.int32))
+        self._described = 0
         self._published: tuple[Catalogue, int, Ragged] | None = None
         self._features: tuple[Snapshot, dict] | None = None
         self._growth: tuple[tuple, Growth] | None = None
@@ -209,7 +210,7 @@ class OnlineState:
 
     def _grown(self, now: int) -> Growth:
         fold = self.fold
-        version = (len(fold.names["users"]), len(fold.names["items"]), fold.described, len(fold.edges), len(fold.erased))
+        version = (len(fold.names["users"]), fold.described, len(fold.edges), len(fold.erased))
         if self._growth is None or self._growth[0] != version:
             self._growth = (version, grown(self.trained.bundle, fold, now))
         return self._growth[1]
@@ -265,6 +266,11 @@ class OnlineState:
         if len(marks) != self._forgotten[0]:
             self._forgotten = (len(marks), marked_users(self.trained.bundle.user_ids, set(marks)))
             self._anchor = self._first_anchor()
+        if self._described != len(self.fold.items):
+            # rows that waited for a description may stand among those that the anchor passed over
+            self._described = len(self.fold.items)
+            if self._anchor.rows:
+                self._anchor = self._first_anchor()
 
 
 def shape_of(engine: SlateEngine, base: BaseLog | None) -> LogShape:

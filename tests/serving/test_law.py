@@ -1,0 +1,213 @@
+"""The law: what the server holds is what a replay of its log gives, however the events came and how often it fell."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from law_world import END, HOUR, PIPELINE, RULES, USERS, make_world, some_events
+
+from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.state import State
+from recsys_cli.engine import RecommendationEngine
+from recsys_cli.features.context import Context
+from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.serving import fold as folding
+from recsys_cli.serving import online_state
+from recsys_cli.serving.event_log import EventLog
+from recsys_cli.serving.export import export_events
+from recsys_cli.serving.online_state import OnlineState
+
+NOW = END + 7 * HOUR
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("law") / "data")
+
+
+def opened(folder, world) -> tuple[EventLog, OnlineState]:
+    log = EventLog.open(folder, RULES, now=lambda: NOW - 1)
+    return log, OnlineState.open(folder / "state", world.engine, log, dataset=world.dataset)
+
+
+def lived(folder, world, rng, events) -> tuple[EventLog, OnlineState]:
+    """Events appended in batches of any size, the state stopped, cut off, asked and refreshed at any moment."""
+    log, online = opened(folder, world)
+    while events:
+        size = int(rng.integers(1, 40))
+        log.append(events[:size])
+        events = events[size:]
+        draw = rng.random()
+        if draw < 0.5:
+            online.catch_up(int(rng.integers(1, 60)))
+        if draw < 0.2:
+            online.live(NOW)
+        if 0.5 < draw < 0.6:
+            online.save()
+        if 0.6 < draw < 0.75:  # a crash: what was not saved is lost with the process
+            log.close()
+            log, online = opened(folder, world)
+        if 0.75 < draw < 0.8:
+            online.refresh(NOW)
+    online.catch_up()
+    return log, online
+
+
+def same_arrays(name, ours, theirs):
+    if isinstance(ours, Ragged):
+        assert np.array_equal(ours.offsets, theirs.offsets), name
+        ours, theirs = ours.values, theirs.values
+    assert ours.dtype == theirs.dtype, name
+    if ours.dtype.kind == "f":
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-9, err_msg=name)
+    else:
+        assert np.array_equal(ours, theirs), name
+
+
+def same_states(ours: State, theirs: State):
+    for f in fields(State):
+        if f.name in ("now", "catalogue", "history_numbers"):
+            continue
+        same_arrays(f.name, getattr(ours, f.name), getattr(theirs, f.name))
+    assert ours.history_numbers.keys() == theirs.history_numbers.keys()
+    for name, values in ours.history_numbers.items():
+        same_arrays(name, values, theirs.history_numbers[name])
+
+
+def replayed(folder, world, tmp_path) -> tuple[Dataset, State, Snapshot]:
+    """The other way: the log exported as a dataset, opened as training opens it, and counted at NOW."""
+    export_events(folder, world.dataset, tmp_path / "merged")
+    dataset = Dataset.open(tmp_path / "merged")
+    edges = dataset.edges("follows"), dataset.edges("blocks")
+    state = State.build(dataset.catalogue, dataset.log, NOW, *edges)
+    return dataset, state, Snapshot.build(world.engine.bundle.spec, dataset.catalogue, dataset.log, NOW, *edges)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_state_features_and_slates_are_those_of_a_replay(seed, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(online_state, "SETTLED_AT_ONCE", 20)
+    rng = np.random.default_rng(seed)
+    log, online = lived(tmp_path / "log", world, rng, some_events(rng, 400))
+    engine = online.refresh(NOW)
+    log.close()
+    dataset, state, snapshot = replayed(tmp_path / "log", world, tmp_path)
+    assert engine.bundle.user_ids.external(np.arange(len(dataset.user_ids))) == dataset.users["user_id"].to_list()
+    assert engine.bundle.item_ids.external(np.arange(len(dataset.item_ids))) == dataset.items["item_id"].to_list()
+    same_states(engine.state, state)
+    users = np.arange(len(dataset.user_ids), dtype=np.int32)
+    items = np.broadcast_to(np.arange(len(dataset.item_ids), dtype=np.int32), (len(users), len(dataset.item_ids)))
+    context = Context(now=NOW)
+    np.testing.assert_allclose(
+        engine.snapshot.features(users, items, context), snapshot.features(users, items, context), rtol=1e-6, atol=1e-6
+    )
+    offline = RecommendationEngine(engine.bundle, PIPELINE, state=state, snapshot=snapshot)
+    ours, theirs = engine.slates(users, 10), offline.slates(users, 10)
+    assert np.array_equal(ours.items, theirs.items)
+    assert ours.fallback == theirs.fallback
+
+
+def test_events_of_requests_make_the_same_rows_in_any_order(world, tmp_path):
+    rng = np.random.default_rng(5)
+    events = [e for e in some_events(rng, 300) if e.request_id and e.type != "served" and abs(e.timestamp - END) < HOUR]
+    assert len(events) > 20
+    held = []
+    for turn in range(3):
+        log = EventLog.open(tmp_path / str(turn), RULES, now=lambda: NOW)
+        log.append(events)
+        fold = folding.Fold(tuple(RULES.actions))
+        fold.take(log.read(0, 1000))
+        log.close()
+        names, c = fold.names, fold.columns
+        rows = {}
+        for r in range(len(fold)):
+            key = (names["requests"].listed[c["request"][r]], names["users"].listed[c["user"][r]],
+                   names["items"].listed[c["item"][r]])
+            assert key not in rows
+            rows[key] = (c["time"][r], c["bits"][r], c["shown"][r], str(c["dwell"][r]))
+        held.append(rows)
+        rng.shuffle(events)
+    assert held[0] == held[1] == held[2]
+
+
+def test_an_edge_that_is_taken_back_is_gone_at_once(world, tmp_path):
+    rng = np.random.default_rng(8)
+    log, online = lived(tmp_path / "log", world, rng, some_events(rng, 200, undo=True))
+    from recsys_cli.serving.events import Event
+
+    log.append([Event("follow", "100", author_id="120"), Event("block", "100", author_id="121")])
+    online.catch_up()
+    engine = online.live(NOW)
+    author = engine.bundle.author_ids.position
+    assert author("120") in engine.state.follows[0] and author("121") in engine.state.blocked[0]
+    log.append([Event("unfollow", "100", author_id="120"), Event("unblock", "100", author_id="121")])
+    online.catch_up()
+    engine = online.live(NOW)
+    assert author("120") not in engine.state.follows[0] and author("121") not in engine.state.blocked[0]
+    log.close()
+    merged = replayed(tmp_path / "log", world, tmp_path)[0]
+    assert not {(100, 120)} & set(merged.table("follows").select("follower_id", "followee_id").iter_rows())
+
+
+def test_whoever_is_erased_is_in_neither_log_state_nor_dataset(world, tmp_path):
+    rng = np.random.default_rng(9)
+    log, online = lived(tmp_path / "log", world, rng, some_events(rng, 300))
+    assert len(online.live(NOW).state.seen[3]) > 0
+    assert online.erase("103") > 0 and online.erase("132") > 0
+    for engine in (online.live(NOW), online.refresh(NOW)):
+        assert not len(engine.state.seen[3]) and not len(engine.state.history[3]) and not len(engine.state.follows[3])
+        assert engine.position("132") == -1
+    log.close()
+    log, again = opened(tmp_path / "log", world)  # and after a start of its own
+    same_states(online.live(NOW).state, again.live(NOW).state)
+    log.close()
+    fresh = folding.Fold(tuple(RULES.actions))
+    log = EventLog.open(tmp_path / "log", RULES)
+    fresh.take(log.read(0, 10_000))
+    log.close()
+    assert "103" not in fresh.names["users"].listed
+    dataset, state, _ = replayed(tmp_path / "log", world, tmp_path)
+    assert dataset.table("impressions").filter(dataset.table("impressions")["user_id"].is_in([103, 132])).height == 0
+    assert np.array_equal(state.impressions, engine.state.impressions)
+    content = b"".join(p.read_bytes() for p in (tmp_path / "log").glob("events.db*"))
+    assert b"\xa3132" not in content and b"\xa3103" not in content  # as msgpack writes the texts
+
+
+def test_a_damaged_state_is_made_again_from_the_log(world, tmp_path):
+    rng = np.random.default_rng(2)
+    log, online = lived(tmp_path / "log", world, rng, some_events(rng, 150))
+    online.save()
+    before = online.live(NOW).state
+    log.close()
+    path = tmp_path / "log" / "state" / "state.db"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :: 97] = b"\xff" * len(content[len(content) // 2 :: 97])
+    path.write_bytes(content)
+    log, again = opened(tmp_path / "log", world)
+    assert again.rebuilt and (path.parent / "state.db.damaged").exists()
+    same_states(again.live(NOW).state, before)
+    log.close()
+
+
+def test_new_users_and_items_are_recommendable_at_once(world, tmp_path):
+    from recsys_cli.serving.events import Event
+
+    log, online = opened(tmp_path / "log", world)
+    log.append([Event("item", item_id="5000", attributes={"author_id": 104, "topics": ["art"], "text": "cat #sun"})])
+    online.catch_up()
+    engine = online.live(NOW)
+    item = engine.bundle.item_ids.position("5000")
+    assert item >= 0 and engine.state.available[item] and engine.bundle.labels[item] == "cat #sun"
+    assert item in engine.state.author_items[engine.bundle.author_ids.position(104)]
+    log.append([Event("like", "999", "1003")])
+    online.catch_up()
+    stranger = online.live(NOW).recommend("999", 5)
+    assert len(stranger.items) == 5 and stranger.fallback is None
+    assert 1003 not in [r.item_id for r in stranger.items]
+    log.append([Event("delete_item", item_id="5000")])
+    online.catch_up()
+    assert not online.live(NOW).state.available[item]
+    assert USERS == 30
+    log.close()
