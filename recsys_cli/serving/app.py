@@ -27,7 +27,7 @@ from recsys_cli.serving.structs import Problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from recsys_cli.serving.server import Site
+    from recsys_cli.serving.site import Site
 
 encode = msgspec.json.Encoder().encode
 JSON = "application/json"

@@ -130,7 +130,8 @@ async def metrics(call: Call) -> Answer:
     service = call.service
     pools = service.live.pools
     text = service.metrics.text(
-        service.live.run, service.live.worker_pids, pool_bytes=pools.cache.nbytes, pools=len(pools.cache), pools_waiting=pools.waiting,
+        service.live.run, service.live.worker_pids,
+        pool_bytes=pools.cache.nbytes, pools=len(pools.cache), pools_waiting=pools.waiting,
         log_offset=service.recorder.log.last_offset,
     )
     return Answer(text, media=CONTENT_TYPE)

@@ -143,6 +143,7 @@ class _Sender:
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
         self._opening = 0
+        self._tasks: set[asyncio.Future] = set()
         self._waiting: deque[_Job] = deque()
         self._running = 0
         self.slates: deque[_Answer] = deque(maxlen=SLATES)
@@ -158,8 +159,13 @@ class _Sender:
             return
         self._waiting.append(job)
         if len(self._all) + self._opening < self._load.connections:
-            self._opening += 1
-            asyncio.ensure_future(self._open())
+            self._begin()
+
+    def _begin(self) -> None:
+        self._opening += 1
+        task = asyncio.ensure_future(self._open())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _open(self) -> None:
         try:
@@ -186,8 +192,7 @@ class _Sender:
         if connection in self._idle:
             self._idle.remove(connection)
         if self._waiting and len(self._all) + self._opening < self._load.connections:
-            self._opening += 1
-            asyncio.ensure_future(self._open())
+            self._begin()
 
     def done(self, job: _Job, status: int, body: bytes) -> None:
         self._running -= 1

@@ -1,4 +1,4 @@
-"""People as requests look at them: what the log says that they did since the run was trained, in the run's positions."""
+"""People as requests look at them: what they did since the run was trained, by the log, in the run's positions."""
 
 from __future__ import annotations
 

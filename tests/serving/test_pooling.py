@@ -104,7 +104,7 @@ def test_what_somebody_did_since_is_laid_over_what_the_run_knows(engine):
 
 
 def test_features_of_people_with_news_are_those_that_the_run_counted(engine):
-    state, snapshot, users = with_since(engine.state, engine.snapshot, np.array([7]), [Since((3,))])
+    _, snapshot, users = with_since(engine.state, engine.snapshot, np.array([7]), [Since((3,))])
     context = engine.context(None)
     items = np.array([[1, 2, 3]], np.int32)
     np.testing.assert_array_equal(
