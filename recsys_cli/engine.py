@@ -62,7 +62,12 @@ class RecommendationEngine(SlateEngine):
         `recsys train --events` learns from it. Raises UsageError for an event that is refused and LogInUse where a
         server has the log: send it to the server then (`recsys_cli.serving.client`).
         """
+        from importlib.util import find_spec
+
         from recsys_cli.errors import UsageError
+
+        if find_spec("msgspec") is None:
+            raise UsageError("msgspec is not installed, which the log of events needs", "`pip install 'recsys-cli[serve]'`")
         from recsys_cli.serving.event_log import EventLog
         from recsys_cli.serving.events import Event, EventRules
 

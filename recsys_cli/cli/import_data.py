@@ -14,12 +14,13 @@ from recsys_cli.cli.common import Invocation, app, command
 def import_data(
     call: Invocation,
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="MAPPING|FILE",
             help="Mapping file (configs/import/ holds some and a commented template); with --guess the files",
+            show_default=False,
         ),
-    ],
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -55,6 +56,15 @@ def import_data(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show the first rows of every file as they would be read; import nothing")
     ] = False,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events",
+            metavar="LOG",
+            help="Instead of files: the dataset at paths.data with the events of a server's log, written to --to",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Import CSV, TSV, JSON lines or Parquet files, or tables of a database, as a dataset.
 
@@ -64,6 +74,13 @@ def import_data(
     from recsys_cli.errors import UsageError
     from recsys_cli.shipped import find
 
+    if events is not None:
+        if files or guess or append or preview:
+            raise UsageError("--events takes the place of files, --guess, --append and --preview", "leave them out")
+        with_events(call, events, target, emit=True)
+        return
+    if not files:
+        raise UsageError("nothing to import is named", "name a mapping, files after --guess, or a log after --events")
     target = target or Path(call.config.paths.data)
     if guess:
         if source is not None:
@@ -221,3 +238,44 @@ def _render(console, summary: dict, rows: list[dict]) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def with_events(call: Invocation, log: Path, target: Path | None, *, emit: bool = False) -> Path:
+    """Write the dataset of the settings with the events of a log; returns its folder.
+
+    target: paths.data with -events behind where None. emit: the outcome is the result of the command.
+    """
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.errors import RecsysError, UsageError
+
+    try:
+        from recsys_cli.serving.export import export_events
+    except ModuleNotFoundError as error:
+        raise RecsysError(f"events need {error.name}, which is not installed", "pip install 'recsys-cli[serve]'") from None
+
+    base = Path(call.config.paths.data)
+    target = target or base.with_name(f"{base.name}-events")
+    dataset = Dataset.open(base)
+    if dataset.manifest.origin.get("kind") == "events":
+        raise UsageError(f"{base} holds events already", "name the dataset that they were added to with --data-dir")
+    if target.resolve() == base.resolve():
+        raise UsageError(f"{target} is the dataset itself", "name another folder with --to")
+    with call.trace.timed("events", log=str(log), dataset=str(target)) as event:
+        done = export_events(log, dataset, target)
+        event.fields |= {"events": done.events, "digest": done.manifest.digest}
+    told = {
+        "dataset": str(target), "digest": done.manifest.digest, "events": done.events,
+        "impressions": done.impressions, "new_users": done.new_users, "new_items": done.new_items,
+        "rows": {name: info.rows for name, info in done.manifest.tables.items()}, "notes": done.notes,
+    }
+    lines = [
+        f"{target}: {done.events:,} events made {done.impressions:,} impressions, {done.new_users:,} new users and "
+        f"{done.new_items:,} new items",
+        *(f"note: {note}" for note in done.notes),
+    ]
+    if emit:
+        call.emit(told, lambda console: [console.print(x, highlight=False, markup=False) for x in lines], [told])
+    else:
+        for line in lines:
+            call.say(line)
+    return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events",
+            metavar="LOG",
+            help="Train on the dataset and the events of this log together, written to paths.data with -events behind",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Fit the candidate sources and the rankers, and publish them as the run in use."""
     config = call.config
@@ -44,6 +54,11 @@ def train(
     names = [name.strip() for part in only or () for name in part.split(",") if name.strip()]
     if only and not names:
         raise UsageError("--only names no source", "give names of `retrieval`, e.g. --only two_tower,als")
+    if events is not None:
+        from recsys_cli.cli.import_data import with_events
+
+        target = with_events(call, events, None)
+        config = config.model_copy(update={"paths": config.paths.model_copy(update={"data": str(target)})})
     run = run_training(
         config, final=final, refit=not no_refit, resume=resume, only=names, warm=warm_start, progress=call.progress,
         trace=call.trace,

@@ -114,6 +114,8 @@ class ServingConfig(Section):
     """Users whose pools are built before the server says that it is ready: those who were active last."""
     compatibility: list[Router] = []
     """Paths of other servers that are answered as well: "gorse" (/api/…), "metarank" (/feedback, /rank/…)."""
+    feedback_types: dict[str, str] = {"read": "impression", "star": "like"}
+    """What those servers' clients call an event → its type here; types that do not stand here are taken as they are."""
     remembered_requests: PositiveInt = 100_000
     """Requests that `/next` can go on from; the oldest are forgotten first."""
 

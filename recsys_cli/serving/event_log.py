@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS events(
 CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events(id) WHERE id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS rejects(
     number INTEGER PRIMARY KEY, received INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS positions(name TEXT PRIMARY KEY, position TEXT NOT NULL);
 """
 _VERSION = 1
 _MOST_AT_ONCE = 20_000
@@ -62,10 +62,12 @@ Row = tuple[str | None, str | None, int, bytes]
 class _Ticket:
     """The events of one call, until they are on the disk."""
 
-    __slots__ = ("done", "error", "receipt", "refused", "rows", "tell")
+    __slots__ = ("done", "error", "positions", "receipt", "refused", "rows", "tell")
 
-    def __init__(self, rows: list[Row], refused: list[tuple[int, str, bytes]], receipt: Receipt):
-        self.rows, self.refused, self.receipt = rows, refused, receipt
+    def __init__(
+        self, rows: list[Row], refused: list[tuple[int, str, bytes]], receipt: Receipt, positions: dict[str, str]
+    ):
+        self.rows, self.refused, self.receipt, self.positions = rows, refused, receipt, positions
         self.done = False
         self.error: Exception | None = None
         self.tell: Callable[[_Ticket], None] | None = None
@@ -124,14 +126,20 @@ class EventLog:
         """Offset of the latest event, 0 for an empty log."""
         return self._last
 
-    def append(self, events: Sequence[Event]) -> Receipt:
+    def append(
+        self, events: Sequence[Event], *, positions: dict[str, str] | None = None,
+        unreadable: Sequence[tuple[str, bytes]] = (),
+    ) -> Receipt:
         """Write events and return when they are on the disk.
 
         Each is checked by the rules (`events.check`); those refused are named in the receipt and kept with the reason,
         the others are written in their order. An `event_id` that the log holds, or that came before in the same call,
         is counted as a duplicate. Raises StorageFull where the disk takes no more: then none of the call is written.
+
+        positions: how far a source of events was read (`position`), written in the same transaction. unreadable: what
+        came from it and is no event, with the reason, kept among the refused ones.
         """
-        ticket = self._ticket(events)
+        ticket = self._ticket(events, positions, unreadable)
         with self._queue_lock:
             self._require_open()
             self._queue.append(ticket)
@@ -210,12 +218,21 @@ class EventLog:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return len(offsets)
 
+    def position(self, name: str) -> str | None:
+        """How far a source or a reader of this log has come, as `append` or `set_position` kept it; None for never."""
+        row = self._reader().execute("SELECT position FROM positions WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def set_position(self, name: str, position: str) -> None:
+        """Keep how far a reader of this log has come."""
+        self.append([], positions={name: position})
+
     def rejects(self, limit: int = 100) -> list[tuple[int, str, str]]:
         """The latest refused events: µs of arrival, the reason, the event as JSON."""
         rows = self._reader().execute(
             "SELECT received, reason, body FROM rejects ORDER BY number DESC LIMIT ?", (limit,)
         )
-        return [(received, reason, body.decode()) for received, reason, body in rows]
+        return [(received, reason, body.decode("utf-8", "replace")) for received, reason, body in rows]
 
     def close(self) -> None:
         """Write what waits and let go of the folder. A second call does nothing."""
@@ -242,10 +259,13 @@ class EventLog:
         if self._closed:
             raise RecsysError(f"the log of {self.folder} is closed", "open it again")
 
-    def _ticket(self, events: Sequence[Event]) -> _Ticket:
+    def _ticket(
+        self, events: Sequence[Event], positions: dict[str, str] | None = None,
+        unreadable: Sequence[tuple[str, bytes]] = (),
+    ) -> _Ticket:
         now, receipt = self._now(), Receipt()
         rows: list[Row] = []
-        refused = []
+        refused = [(now, reason, body[:LONGEST_BODY]) for reason, body in unreadable]
         for index, event in enumerate(events):
             reason = check(event, now, self.rules)
             if reason is None:
@@ -256,7 +276,7 @@ class EventLog:
                 reason = f"the event takes {len(body):,} bytes, {LONGEST_BODY:,} are taken"
             receipt.rejected.append(Rejected(index, reason))
             refused.append((now, reason, msgspec.json.encode(event)[:LONGEST_BODY]))
-        return _Ticket(rows, refused, receipt)
+        return _Ticket(rows, refused, receipt, positions or {})
 
     def _drain(self) -> None:
         """Commit what the callers of `append_async` left, until nothing waits."""
@@ -292,6 +312,7 @@ class EventLog:
     def _write(self, tickets: list[_Ticket]) -> None:
         known = self._known([row[0] for ticket in tickets for row in ticket.rows if row[0] is not None])
         offset, rows, refused, receipts = self._last, [], [], []
+        positions = [pair for ticket in tickets for pair in ticket.positions.items()]
         for ticket in tickets:
             fresh = 0
             for row in ticket.rows:
@@ -304,10 +325,11 @@ class EventLog:
             offset += fresh
             refused += ticket.refused
             receipts.append((fresh, len(ticket.rows) - fresh, offset))
-        if rows or refused:
+        if rows or refused or positions:
             cursor = self._writer.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             cursor.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+            cursor.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions)
             if refused:
                 cursor.executemany("INSERT INTO rejects(received, reason, body) VALUES (?, ?, ?)", refused)
                 oldest = "(SELECT max(number) FROM rejects) - ?"

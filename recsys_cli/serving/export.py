@@ -23,6 +23,7 @@ from recsys_cli.serving.event_log import read_log
 from recsys_cli.serving.events import microseconds
 from recsys_cli.serving.fold import Fold
 from recsys_cli.serving.growth import NEVER, new_people
+from recsys_cli.serving.segments import table_of
 
 _TIME = pl.Datetime("us", "UTC")
 _OPTIONAL = ("request_id", "session_id", "position", "surface", "device", "source", "propensity", "dwell_seconds")
@@ -115,24 +116,11 @@ class _Merge:
         waiting = int((held["user"] >= 0).sum()) - len(keep)
         if waiting:
             self.notes.append(f"{waiting:,} rows about items that nobody described are left out")
-        held = {name: values[keep] for name, values in held.items()}
-        columns = {
-            "user_id": _ids(fold.names["users"].listed, held["user"], self.user_type),
-            "item_id": _ids(fold.names["items"].listed, held["item"], self.item_type),
-            "timestamp": pl.Series(held["time"], dtype=pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
-        }
-        schema = self._schema()
-        for name in ("request", "session"):
-            kind = schema.get(f"{name}_id", pl.String)
-            columns[f"{name}_id"] = _group_ids(fold.names[f"{name}s"].listed, held[name], kind)
-        for name in ("surface", "device", "source"):
-            columns[name] = _ids(fold.names[f"{name}s"].listed, held[name], pl.String)
-        columns["position"] = pl.Series(held["position"], dtype=pl.Int64).replace(-1, None)
-        for name, column in (("propensity", "propensity"), ("dwell_seconds", "dwell")):
-            columns[name] = pl.Series(held[column], dtype=pl.Float32).fill_nan(None)
-        for a, action in enumerate(fold.actions):
-            columns[action] = pl.Series((held["bits"] & np.uint64(1 << a)) != 0, dtype=pl.Boolean)
-        return pl.DataFrame(columns)
+        frame, schema = table_of(fold)[keep], self._schema()
+        for name in ("request_id", "session_id"):
+            if schema.get(name, pl.String()).is_integer():
+                frame = frame.with_columns(_numbered(frame[name]))
+        return frame.with_columns(pl.col("user_id").cast(self.user_type), pl.col("item_id").cast(self.item_type))
 
     def _schema(self) -> dict:
         return dict(self.dataset.table("impressions").head(0).schema)
@@ -242,12 +230,11 @@ def _ids(names: list, codes: np.ndarray, kind) -> pl.Series:
     return texts.gather(np.where(codes < 0, len(names), codes)).cast(kind)
 
 
-def _group_ids(names: list[str], codes: np.ndarray, kind) -> pl.Series:
-    """Requests or sessions, as numbers where those of the dataset are numbers."""
-    if not kind.is_integer():
-        return _ids(names, codes, kind)
-    numbers = [int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 2 for name in names]
-    return pl.Series([*numbers, None], dtype=pl.Int64).gather(np.where(codes < 0, len(names), codes))
+def _numbered(names: pl.Series) -> pl.Series:
+    """Requests or sessions as numbers, as those of the dataset are."""
+    unique = names.unique().drop_nulls()
+    numbers = [int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 2 for name in unique]
+    return names.replace_strict(unique, pl.Series(numbers, dtype=pl.Int64), default=None, return_dtype=pl.Int64)
 
 
 def _moment(attributes: dict) -> int | None:

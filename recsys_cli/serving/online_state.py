@@ -213,7 +213,11 @@ class OnlineState:
         version = (len(fold.names["users"]), fold.described, len(fold.edges), len(fold.erased))
         if self._growth is None or self._growth[0] != version:
             self._growth = (version, grown(self.trained.bundle, fold, now))
-        return self._growth[1]
+        growth, items = self._growth[1], fold.names["items"].listed
+        if len(growth.items) != len(items):  # names of items that nobody has described
+            growth = replace(growth, items=growth.bundle.item_ids.positions(items))
+            self._growth = (version, growth)
+        return growth
 
     def _state(self, growth: Growth, now: int) -> State:
         """The state at `now`, the anchor moved up to the rows that are settled."""

@@ -69,6 +69,8 @@ class Remembered:
     shown: list[np.ndarray] = field(default_factory=list)
     """items of all pages so far"""
     pages: int = 1
+    served: bool = True
+    """whether what was served lately is left out, and this counts as served"""
 
 
 class Requests:

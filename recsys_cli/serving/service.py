@@ -160,11 +160,14 @@ class Service:
         self.people.changed([user_id])
         return {"events": events, "requests": requests}
 
-    async def recommend(self, user_id: Id, ask: Ask) -> Slate:
-        """Recommendations for somebody, known or not."""
+    async def recommend(self, user_id: Id, ask: Ask, *, remember: bool = True) -> Slate:
+        """Recommendations for somebody, known or not.
+
+        remember: whether what was served lately is left out, and this counts as served.
+        """
         live, user = self.live, str(user_id)
         context = live.context(ask.surface, ask.device, ask.context)
-        remembered = Remembered(user, (user, context), live.run, ask)
+        remembered = Remembered(user, (user, context), live.run, ask, served=remember)
         return await self._page(live, remembered, self._size(ask.n))
 
     async def next(self, request: str, n: int | None) -> Slate:
@@ -253,7 +256,7 @@ class Service:
             number = f"{before}.{asked.pages}"
         asked.shown.append(items)
         self.requests.put(number, asked)
-        if user is not None:
+        if user is not None and asked.served:
             self.served.add(user, items)
         self._note(fallback)
         self._record(live, number, asked, listed)
@@ -307,7 +310,7 @@ class Service:
         barred = [live.items(ask.exclude), *asked.shown]
         authors = None
         if asked.user_id is not None:
-            barred += self.served.of(asked.user_id)
+            barred += self.served.of(asked.user_id) if asked.served else []
         elif not live.engine.repeats:
             barred.append(np.array(asked.key[1], np.int32))
         if person is not None:

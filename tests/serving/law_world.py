@@ -112,8 +112,10 @@ def some_events(rng: np.random.Generator, n: int, *, undo: bool = False) -> list
     for k in range(n):
         user = str(rng.integers(100, 100 + USERS + 4))
         item = str(rng.choice([*(str(i) for i in range(1000, 1000 + ITEMS)), *new_items]))
-        time = END + int(rng.integers(0, 6 * HOUR)) if rng.random() < 0.95 else END - int(rng.integers(1, 30 * HOUR))
-        request = f"r{rng.integers(0, max(n // 6, 1))}" if rng.random() < 0.8 else None
+        time = END + 6 * HOUR * k // n + int(rng.integers(0, HOUR // 2))
+        if rng.random() < 0.05:
+            time = END - int(rng.integers(1, 30 * HOUR))
+        request = f"r{k // 12 + int(rng.integers(0, 2))}" if rng.random() < 0.8 else None
         common = {"timestamp": time, "request_id": request, "event_id": f"e{k}" if rng.random() < 0.7 else None}
         draw = rng.random()
         if draw < 0.45:

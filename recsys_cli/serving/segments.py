@@ -1,0 +1,167 @@
+"""Segments: the settled impressions of a log as Parquet files in the columns of a dataset's `impressions`.
+
+Segment k holds the rows k·SIZE to (k + 1)·SIZE of the fold, written once none of them can change any more, so that a
+segment never changes, but for people who are erased. `segments.json` keeps a digest of each: one that is missing or
+damaged is told by it and made again from the log. Whatever reads Parquet reads them beside a server that runs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from recsys_cli.files import atomic_file, file_digest, write_bytes
+from recsys_cli.serving.fold import Fold
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SIZE = 100_000
+"""Rows of a segment."""
+FOLDER = "segments"
+INDEX = "segments.json"
+
+
+class Segment(msgspec.Struct):
+    """One file."""
+
+    file: str
+    rows: int
+    """those of people who were erased left out"""
+    first: int
+    """µs, the earliest moment of a row"""
+    last: int
+    """µs, the latest"""
+    digest: str
+    """BLAKE2b-128 of the file"""
+
+
+class _Index(msgspec.Struct):
+    actions: list[str]
+    size: int
+    segments: list[Segment]
+    erased: int = 0
+    holes: int = 0
+    """rows of the segments that were of people who are erased"""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What `Segments.seal` did."""
+
+    new: int = 0
+    """segments written for the first time"""
+    rebuilt: int = 0
+    """segments that were missing or damaged and were made again"""
+    rewritten: int = 0
+    """segments from which somebody was erased"""
+
+
+class Segments:
+    """The segments beside a log, in `FOLDER` of its folder."""
+
+    def __init__(self, log: str | os.PathLike, size: int = SIZE):
+        self.folder, self.size = Path(log) / FOLDER, size
+
+    def paths(self) -> list[Path]:
+        """The files, in the order of the fold."""
+        index = self._read()
+        return [] if index is None else [self.folder / s.file for s in index.segments]
+
+    def damaged(self) -> list[str]:
+        """Names of segments that are missing or not as they were written."""
+        index = self._read()
+        return [] if index is None else [s.file for s in index.segments if not self._whole(s)]
+
+    def seal(self, fold: Fold) -> Sealed:
+        """Write every segment whose rows are settled and that is not there, is damaged, or holds somebody erased.
+
+        fold: of the whole log so far.
+        """
+        index = self._read()
+        if index is None or tuple(index.actions) != fold.actions or index.size != self.size:
+            index = _Index(list(fold.actions), self.size, [])
+        ready = fold.settled_rows // self.size
+        holes = ready * self.size - self._rows_left(fold, 0, ready)
+        if holes < index.holes:  # a fold made anew from a log without these people counts its rows otherwise
+            index.segments = []
+        if ready == len(index.segments) and len(fold.erased) == index.erased and not self.damaged():
+            return Sealed()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = rebuilt = rewritten = 0
+        held = index.segments
+        for k in range(ready):
+            known = held[k] if k < len(held) else None
+            if known is not None and self._whole(known):
+                if len(fold.erased) == index.erased or self._rows_left(fold, k, k + 1) == known.rows:
+                    continue
+                rewritten += 1
+            elif known is not None:
+                rebuilt += 1
+            else:
+                new += 1
+            held[k : k + 1] = [self._write(fold, k)]
+        index.erased, index.holes = len(fold.erased), holes
+        write_bytes(self.folder / INDEX, msgspec.json.format(msgspec.json.encode(index)))
+        return Sealed(new, rebuilt, rewritten)
+
+    def _rows_left(self, fold: Fold, first: int, end: int) -> int:
+        """Rows of some segments that are of somebody."""
+        user = np.array(fold.columns["user"][first * self.size : end * self.size])
+        return int((user >= 0).sum())
+
+    def _write(self, fold: Fold, k: int) -> Segment:
+        frame = table_of(fold, k * self.size, (k + 1) * self.size)
+        frame = frame.filter(frame["user_id"].is_not_null())
+        path = self.folder / f"part-{k:05d}.parquet"
+        with atomic_file(path) as temporary:
+            frame.write_parquet(temporary, compression="zstd", statistics=True)
+        times = frame["timestamp"].dt.epoch("us")
+        first, last = (0, 0) if not frame.height else (times.min(), times.max())
+        return Segment(path.name, frame.height, first, last, file_digest(path))
+
+    def _whole(self, segment: Segment) -> bool:
+        path = self.folder / segment.file
+        return path.is_file() and file_digest(path) == segment.digest
+
+    def _read(self) -> _Index | None:
+        """None where there is no index, or it cannot be read: then everything is written anew."""
+        try:
+            return msgspec.json.decode((self.folder / INDEX).read_bytes(), type=_Index)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+
+def table_of(fold: Fold, first: int = 0, end: int | None = None) -> pl.DataFrame:
+    """Rows of a fold from `first` to `end` (exclusive) in the columns of `impressions`; ids are texts, null where
+    somebody was erased."""
+    import polars as pl
+
+    held = fold.arrays(first, end)
+
+    def texts(names: str, column: str) -> pl.Series:
+        listed = fold.names[names].listed
+        codes = held[column]
+        return pl.Series([*listed, None], dtype=pl.String).gather(np.where(codes < 0, len(listed), codes))
+
+    columns = {
+        "user_id": texts("users", "user"),
+        "item_id": texts("items", "item"),
+        "timestamp": pl.Series(held["time"], dtype=pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+        "request_id": texts("requests", "request"),
+        "session_id": texts("sessions", "session"),
+        "position": pl.Series(held["position"], dtype=pl.Int64).replace(-1, None),
+        "surface": texts("surfaces", "surface"),
+        "device": texts("devices", "device"),
+        "source": texts("sources", "source"),
+        "propensity": pl.Series(held["propensity"], dtype=pl.Float32).fill_nan(None),
+        "dwell_seconds": pl.Series(held["dwell"], dtype=pl.Float32).fill_nan(None),
+    }
+    for a, action in enumerate(fold.actions):
+        columns[action] = pl.Series((held["bits"] & np.uint64(1 << a)) != 0, dtype=pl.Boolean)
+    return pl.DataFrame(columns)
