@@ -67,7 +67,7 @@ class RecommendationEngine(SlateEngine):
         from recsys_cli.errors import UsageError
 
         if find_spec("msgspec") is None:
-            raise UsageError("msgspec is not installed, which the log of events needs", "`pip install 'recsys-cli[serve]'`")
+            raise UsageError("the log of events needs msgspec", "run `pip install 'recsys-cli[serve]'`")
         from recsys_cli.serving.event_log import EventLog
         from recsys_cli.serving.events import Event, EventRules
 
