@@ -148,7 +148,7 @@ class Live:
         ends = state.history_time.offsets[1:]
         some = np.flatnonzero(state.history_time.lengths > 0)
         last = state.history_time.values[ends[some] - 1]
-        return some[np.argsort(-last, kind="stable")[:n]].tolist()
+        return some[np.argsort(-last, kind="stable")[:n]].astype(int).tolist()
 
 
 def _lists(engine: RecommendationEngine) -> dict[str, tuple[np.ndarray, np.ndarray]]:

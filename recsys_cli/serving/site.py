@@ -86,8 +86,12 @@ class Site:
 
     async def _warm_up(self, started: float) -> None:
         service = self.service
-        await service.grow(service.live)
-        await warm(service, self.config.warm_up)
+        try:
+            await service.grow(service.live)
+            await warm_live(service, service.live, self.config.warm_up)
+        except Exception as error:  # what is not warm is slow the first time, and no reason not to serve
+            self.metrics.alerts.labels("warm_up").inc()
+            self.trace.event("warm_up_failed", error=f"{type(error).__name__}: {error}")
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
@@ -139,11 +143,6 @@ class Site:
         await self.service.live.close()
         await self.service.recorder.close()
         self.trace.close()
-
-
-async def warm(service: Service, users: int) -> None:
-    """Ask for what those would who were active last, so that the first real requests find everything loaded."""
-    await warm_live(service, service.live, users)
 
 
 async def warm_live(service: Service, live: Live, users: int) -> None:

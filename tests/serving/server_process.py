@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -55,20 +55,22 @@ class Server:
     errors: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, folder: Path, *options: str, env: dict[str, str] | None = None, wait: float = 120) -> Server:
+    def start(cls, folder: Path, *options: str, env: dict[str, str] | None = None, wait: float = 60) -> Server:
         process = subprocess.Popen(
             [sys.executable, "-m", "recsys_cli", "serve", "-c", "recsys.yaml", "--port", "0", *options],
             cwd=folder, env={**os.environ, **(env or {})}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )
         server = cls(folder, process, "")
-        deadline = time.monotonic() + wait
-        while time.monotonic() < deadline:
+        timer = threading.Timer(wait, process.kill)
+        timer.start()
+        while True:
             line = process.stderr.readline()
             server.errors.append(line)
             if found := re.search(r"listening on (http://\S+),", line):
                 server.url = found[1]
             if line.startswith("ready") or not line:
                 break
+        timer.cancel()
         if not line.startswith("ready"):
             process.kill()
             raise AssertionError("".join(server.errors) + process.stderr.read())
