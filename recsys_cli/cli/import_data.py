@@ -251,7 +251,8 @@ def with_events(call: Invocation, log: Path, target: Path | None, *, emit: bool 
     try:
         from recsys_cli.serving.export import export_events
     except ModuleNotFoundError as error:
-        raise RecsysError(f"events need {error.name}, which is not installed", "pip install 'recsys-cli[serve]'") from None
+        hint = "pip install 'recsys-cli[serve]'"
+        raise RecsysError(f"events need {error.name}, which is not installed", hint) from None
 
     base = Path(call.config.paths.data)
     target = target or base.with_name(f"{base.name}-events")

@@ -19,6 +19,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "ranking",
         "safety",
         "slate",
+        "serving",
         "evaluation",
         "experiments",
     ),

@@ -6,7 +6,7 @@ not depend on where the dataset lies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,15 @@ class BaseLog:
     blocks: dict[str, np.ndarray] | None
     digest: str
     """of the dataset"""
+    offset: int = 0
+    """up to which events of the server are among its rows (`export`)"""
 
     @classmethod
     def of(cls, dataset: Dataset) -> BaseLog:
         """That of a dataset."""
-        return cls(dataset.log, dataset.edges("follows"), dataset.edges("blocks"), dataset.manifest.digest)
+        m = dataset.manifest
+        offset = int(m.origin.get("offset", 0)) if m.origin.get("kind") == "events" else 0
+        return cls(dataset.log, dataset.edges("follows"), dataset.edges("blocks"), m.digest, offset)
 
     def save(self, path: Path) -> None:
         """Write it to one file, whole or not at all."""
@@ -49,7 +53,8 @@ class BaseLog:
         for table in EDGES:
             arrays |= {f"{table}/{name}": values for name, values in (getattr(self, table) or {}).items()}
         meta = {
-            "digest": self.digest, "positive": self.log.positive_actions, "negative": self.log.negative_actions,
+            "digest": self.digest, "offset": self.offset,
+            "positive": self.log.positive_actions, "negative": self.log.negative_actions,
             "actions": list(self.log.actions), "edges": [t for t in EDGES if getattr(self, t) is not None],
         }
         with atomic_file(path) as temporary:
@@ -73,7 +78,7 @@ class BaseLog:
                 context=under("context/"),
             )
             edges = {t: under(f"{t}/") if t in meta["edges"] else None for t in EDGES}
-            return cls(log, edges["follows"], edges["blocks"], meta["digest"])
+            return cls(log, edges["follows"], edges["blocks"], meta["digest"], meta["offset"])
         except KeyError as error:
             raise ArtifactError(f"{path} lacks {error}", "start the server where the dataset is") from None
 
@@ -89,4 +94,4 @@ class BaseLog:
             return {name: values[keep] for name, values in edges.items()}
 
         kept = np.flatnonzero(~np.isin(self.log.user, users))
-        return BaseLog(self.log.take(kept), left(self.follows), left(self.blocks), self.digest)
+        return replace(self, log=self.log.take(kept), follows=left(self.follows), blocks=left(self.blocks))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
 import sqlite3
@@ -33,23 +32,15 @@ from recsys_cli.serving.events import (
     LogInUse,
     Receipt,
     Rejected,
-    StorageFull,
     check,
 )
+from recsys_cli.serving.log_file import DATABASE, as_ours, connect
 
-DATABASE = "events.db"
 LOCK = "events.lock"
 KEPT_REJECTS = 100_000
 """Refused events that are kept with their reasons, the latest ones."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events(
-    offset INTEGER PRIMARY KEY, id TEXT, user TEXT, received INTEGER NOT NULL, body BLOB);
-CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events(id) WHERE id IS NOT NULL;
-CREATE TABLE IF NOT EXISTS rejects(
-    number INTEGER PRIMARY KEY, received INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS positions(name TEXT PRIMARY KEY, position TEXT NOT NULL);
-"""
-_VERSION = 1
+_LAST = "last"
+"""Among the positions: the last offset when events were let go."""
 _MOST_AT_ONCE = 20_000
 """Events of one commit; what comes beyond waits for the next."""
 
@@ -86,11 +77,13 @@ class EventLog:
         self._commit_lock, self._queue_lock = threading.Lock(), threading.Lock()
         self._queue: deque[_Ticket] = deque()
         self._draining = False
-        self._writer = _connect(folder / DATABASE)
+        self._writer = connect(folder / DATABASE)
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._executor = ThreadPoolExecutor(1, "event-log")
-        self._last = self._writer.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()[0]
+        last = self._writer.execute("SELECT position FROM positions WHERE name = ?", (_LAST,)).fetchone()
+        held = self._writer.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()[0]
+        self._last = max(held, 0 if last is None else int(last[0]))
         self._closed = False
 
     @classmethod
@@ -119,7 +112,7 @@ class EventLog:
             return cls(folder, rules or EventRules(), lock, now or (lambda: time.time_ns() // 1000))
         except sqlite3.Error as error:
             os.close(lock)
-            raise _as_ours(error, folder) from None
+            raise as_ours(error, folder) from None
 
     @property
     def last_offset(self) -> int:
@@ -200,7 +193,7 @@ class EventLog:
             except sqlite3.Error as problem:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.rollback()
-                raise _as_ours(problem, self.folder) from None
+                raise as_ours(problem, self.folder) from None
         return count
 
     def _erase(self, user_id: str, now: int, gone: Event) -> int:
@@ -217,6 +210,27 @@ class EventLog:
         self._last += 1
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return len(offsets)
+
+    def trim(self, up_to: int) -> int:
+        """Let go of the events up to an offset, which a run in use was trained on (`export`); how many.
+
+        Their event ids are forgotten with them. Offsets go on as before.
+        """
+        with self._commit_lock:
+            self._require_open()
+            cursor = self._writer.cursor()
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                cursor.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_LAST, str(self._last)))
+                count = cursor.execute("DELETE FROM events WHERE offset <= ?", (up_to,)).rowcount
+                cursor.execute("COMMIT")
+                cursor.executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error as problem:
+                with contextlib.suppress(sqlite3.Error):
+                    self._writer.rollback()
+                raise as_ours(problem, self.folder) from None
+        return count
 
     def position(self, name: str) -> str | None:
         """How far a source or a reader of this log has come, as `append` or `set_position` kept it; None for never."""
@@ -303,7 +317,7 @@ class EventLog:
         except sqlite3.Error as problem:
             with contextlib.suppress(sqlite3.Error):
                 self._writer.rollback()
-            error = _as_ours(problem, self.folder)
+            error = as_ours(problem, self.folder)
         for ticket in tickets:
             ticket.error, ticket.done = error, True
             if ticket.tell is not None:
@@ -353,7 +367,7 @@ class EventLog:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             self._require_open()
-            connection = self._local.connection = _connect(self.folder / DATABASE)
+            connection = self._local.connection = connect(self.folder / DATABASE)
             with self._queue_lock:
                 self._readers.append(connection)
         return connection
@@ -374,47 +388,3 @@ def read_log(folder: str | os.PathLike, after: int = 0) -> Iterator[Entry]:
                 yield Entry(offset, decode(body))
     except (sqlite3.Error, msgspec.DecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}", "restore it from a copy") from None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"version {version}, this program reads {_VERSION}")
-        if version == 0:
-            connection.executescript(_SCHEMA + f"PRAGMA user_version={_VERSION};")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _as_ours(error: sqlite3.Error, folder: Path) -> RecsysError:
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    full = primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _no_space(folder))
-    if full:
-        return StorageFull(f"the disk of {folder} is full", "free some space: events are taken again at once")
-    if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return DataError(f"{folder / DATABASE} is damaged: {error}", "restore it from a copy, or name another folder")
-    return RecsysError(f"{folder / DATABASE}: {error}")
-
-
-def _no_space(folder: Path) -> bool:
-    """Whether a file cannot grow here."""
-    probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
-    try:
-        with open(probe, "wb") as handle:
-            handle.write(bytes(65_536))
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return False

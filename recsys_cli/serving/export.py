@@ -82,6 +82,8 @@ def export_events(log: str | os.PathLike, dataset: Dataset, target: str | os.Pat
                 frame = merge.history() if table == "history" else merge.edges(table)
                 if frame is not None and frame.height:
                     writer.table(table).write(frame)
+            if m.origin.get("kind") == "events":
+                raise DataError(f"{dataset.path} holds events already", "name the dataset that they were added to")
             origin = {"kind": "events", "base": m.digest, "offset": fold.offset, "generated": m.origin.get("generator")}
             manifest = writer.finish(
                 origin={k: v for k, v in origin.items() if v is not None}, authors_are_users=m.authors_are_users

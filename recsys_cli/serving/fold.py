@@ -39,6 +39,8 @@ _COLUMNS = {
 """column of a row → its type; codes refer to the name lists of the fold"""
 _NAMES = ("users", "items", "requests", "sessions", "surfaces", "devices", "sources")
 NAN = float("nan")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Served).decode
 
 
 class Names:
@@ -84,6 +86,8 @@ class Fold:
 
     actions: tuple[str, ...]
     """columns of the data; bit a of `bits` is the a-th"""
+    start: int = 0
+    """offset behind which it begins: what is before is part of the data that the run was trained on"""
     offset: int = 0
     latest: int = 0
     """µs, the largest moment of an event so far"""
@@ -106,7 +110,8 @@ class Fold:
         self._by_request: dict[tuple[int, int, int], int] = {}
         self._by_pair: dict[tuple[int, int], int] = {}
         self._open: deque[int] = deque()
-        self._answers: dict[str, Served] = {}
+        self._answers: dict[str, bytes] = {}
+        self.offset = max(self.offset, self.start)
 
     def __len__(self) -> int:
         return len(self.columns["time"])
@@ -133,7 +138,7 @@ class Fold:
         kind, time = event.type, event.timestamp
         self.latest = max(self.latest, time)
         if kind == "served":
-            self._answers[event.request_id] = event.served
+            self._answers[event.request_id] = _encode(event.served)
             if len(self._answers) > KEPT_ANSWERS:
                 del self._answers[next(iter(self._answers))]
         elif kind in CATALOGUE:
@@ -222,7 +227,8 @@ class Fold:
     def _new(self, event: Event, user: int, item: int, request: int, shown: bool, time: int) -> int:
         names, c = self.names, self.columns
         row = len(c["time"])
-        answer = None if event.request_id is None else self._answers.get(event.request_id)
+        held = self._answers.get(event.request_id) if event.request_id is not None else None
+        answer = None if held is None else _decode(held)
         values = {"user": user, "item": item, "time": time, "bits": 0, "dwell": NAN, "rating": NAN, "request": request,
                   "shown": shown}
         place, propensity, source = event.position, event.propensity, event.source
@@ -273,7 +279,7 @@ class Fold:
     def to_bytes(self) -> bytes:
         """All of it, for `from_bytes`."""
         return msgspec.msgpack.encode({
-            "actions": self.actions, "offset": self.offset, "latest": self.latest,
+            "actions": self.actions, "start": self.start, "offset": self.offset, "latest": self.latest,
             "columns": {name: column.tobytes() for name, column in self.columns.items()},
             "names": {name: held.listed for name, held in self.names.items()},
             "edges": self.edges, "users": self.users, "items": self.items, "deleted": self.deleted,
@@ -292,7 +298,8 @@ class Fold:
         for name, column in columns.items():
             column.frombytes(kept.columns[name])
         out = cls(
-            kept.actions, kept.offset, kept.latest, columns, {name: Names(kept.names[name]) for name in _NAMES},
+            kept.actions, kept.start, kept.offset, kept.latest, columns,
+            {name: Names(kept.names[name]) for name in _NAMES},
             kept.edges, kept.users, kept.items, kept.deleted, kept.erased, kept.described,
         )
         out._answers = kept.answers
@@ -311,6 +318,7 @@ class _Held(msgspec.Struct):
     """What `Fold.to_bytes` writes."""
 
     actions: tuple[str, ...]
+    start: int
     offset: int
     latest: int
     columns: dict[str, bytes]
@@ -323,7 +331,7 @@ class _Held(msgspec.Struct):
     described: int
     open: bytes
     by_pair: bytes
-    answers: dict[str, Served]
+    answers: dict[str, bytes]
 
 
 _Kept = msgspec.msgpack.Decoder(_Held)

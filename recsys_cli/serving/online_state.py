@@ -21,7 +21,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State, newest_by_author
-from recsys_cli.errors import ArtifactError
+from recsys_cli.errors import ArtifactError, DataError
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.serving.base_log import BaseLog
@@ -31,7 +31,7 @@ from recsys_cli.serving.fold import Fold
 from recsys_cli.serving.growth import Growth, grown
 from recsys_cli.serving.live_snapshot import LiveSnapshot
 from recsys_cli.serving.memory import Memories, Memory, MemoryStore
-from recsys_cli.serving.rows import LogShape, edge_tables, joined, rows_as_log
+from recsys_cli.serving.rows import EdgeTables, LogShape, edge_tables, joined, rows_as_log
 from recsys_cli.serving.state_file import StateFile, load_state
 from recsys_cli.serving.state_merge import bring_forward
 from recsys_cli.slate_engine import SlateEngine
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 SETTLED_AT_ONCE = 20_000
 """Rows that can change no more after which they are taken into the state that others are brought forward from."""
+
+FRESH = 1_000_000
+"""µs for which `live` gives the same engine again where nothing happened."""
 
 
 @dataclass
@@ -52,10 +55,11 @@ class _Anchor:
 
 
 class OnlineState:
-    """The engine of now. Every method may be called from any thread; one of them works at a time.
+    """The engine of now. Every method may be called from any thread.
 
-    Use `OnlineState.open`. Then `catch_up` whenever something was appended, `memory` in every request, `live` for the
-    engine that makes slates, `refresh` every now and then in the background, `save` every now and then and at the end.
+    Use `OnlineState.open`. Then `catch_up` whenever something was appended, which waits for no engine that is being
+    made; `memory` in every request; `live` for the engine that makes slates; `refresh` every now and then in the
+    background; `save` every now and then and at the end.
     """
 
     def __init__(
@@ -65,11 +69,12 @@ class OnlineState:
         self.base, self.fold, self.memories = base, fold, memories
         self.rebuilt = False
         """the state file could not be used, and the state was made again from the log"""
-        self._lock = threading.RLock()
+        self._lock, self._build, self._saving = threading.RLock(), threading.RLock(), threading.Lock()
         self._file = StateFile(folder / "state.db")
         self._shape = shape_of(engine, base)
         self._forgotten: tuple[int, np.ndarray] = (0, np.zeros(0, np.int32))
         self._described = 0
+        self._next = (0, 0)
         self._published: tuple[Catalogue, int, Ragged] | None = None
         self._features: tuple[Snapshot, dict] | None = None
         self._growth: tuple[tuple, Growth] | None = None
@@ -90,15 +95,17 @@ class OnlineState:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         base = _base_of(folder, engine, dataset)
-        actions = shape_of(engine, base).actions
+        actions, start = shape_of(engine, base).actions, 0 if base is None else base.offset
         file = StateFile(folder / "state.db")
-        kept = load_state(file, actions)
+        kept = load_state(file, actions, start)
         rebuilt = kept is None and file.path.exists()
         if rebuilt:
             file.put_aside()
-        if kept is not None and max(kept[0].offset, kept[1].offset()) > log.last_offset:
-            kept = None  # of another log
-        fold, own = kept or (Fold(actions), MemoryStore())
+        fold, own = kept or (None, MemoryStore())
+        if fold is None or fold.offset > log.last_offset:  # of another run, or of another log
+            fold = Fold(actions, start)
+        if own.offset() > log.last_offset:
+            own = MemoryStore()
         out = cls(folder, engine, log, base, fold, own if memories is None else memories)
         out.rebuilt = rebuilt
         out.catch_up()
@@ -135,23 +142,25 @@ class OnlineState:
     def live(self, now: int | None = None) -> SlateEngine:
         """The engine with the state of `now` (µs; by default the clock), features as of the last `refresh`.
 
-        The same engine is given again while nothing happened and less than a second has passed.
+        The same engine is given again while nothing happened and less than a second has passed. Events are taken in
+        meanwhile.
         """
-        with self._lock:
-            moment = self._moment(now)
-            version = (self.fold.offset, self._features is None or self._features[0].now)
-            if self._engine is not None and self._engine[0] == version:
-                held = self._engine[1]
-                if held.state.now == moment or (now is None and moment - held.state.now < 1_000_000):
-                    return held
-            growth = self._grown(moment)
-            state = self._state(growth, moment)
+        with self._build:
+            with self._lock:
+                moment = self._moment(now)
+                version = (self.fold.offset, self._features is None or self._features[0].now)
+                if self._engine is not None and self._engine[0] == version:
+                    held = self._engine[1]
+                    if held.state.now == moment or (now is None and moment - held.state.now < FRESH):
+                        return held
+                growth = self._grown(moment)
+                settled, rows, edges = self._news(growth, moment)
+            state = self._state(growth, moment, settled, rows, edges)
             snapshot, authors = self._features or (self.trained.bundle.snapshot, {})
             catalogue = _with_author_scores(state.catalogue, authors)
-            bundle = replace(growth.bundle, catalogue=catalogue)
             engine = replace(
-                self.trained, bundle=bundle, state=replace(state, catalogue=catalogue),
-                snapshot=LiveSnapshot(snapshot),
+                self.trained, bundle=replace(growth.bundle, catalogue=catalogue),
+                state=replace(state, catalogue=catalogue), snapshot=LiveSnapshot(snapshot),
             )
             self._engine = (version, engine)
             return engine
@@ -159,46 +168,45 @@ class OnlineState:
     def refresh(self, now: int | None = None) -> SlateEngine:
         """The engine with state and features as of `now` (µs; by default the clock), counted over the whole log.
 
-        Takes time in proportion to the log; `live` goes on with these features. Where the log that the run was trained
-        on is not at hand, it is `live`.
+        Takes time in proportion to the log, during which events are taken in and `live` answers; `live` goes on with
+        these features. Where the log that the run was trained on is not at hand, it is `live`.
         """
-        with self._lock:
+        if self.base is None:
+            return self.live(now)
+        with self._build, self._lock:
             moment = self._moment(now)
-            if self.base is None:
-                return self.live(now)
             growth = self._grown(moment)
-            catalogue, spec = growth.bundle.catalogue, growth.bundle.spec
-            whole, edges = self.whole_log(growth), edge_tables(self.fold, growth, moment)
+            self._forget()
+            rows, edges = rows_as_log(self.fold, growth, self._shape), edge_tables(self.fold, growth, moment)
             base = self._base()
-            follows, blocks = joined(base.follows, edges.follows), joined(base.blocks, edges.blocks)
+        whole = Log.concat(base.log, rows)
+        catalogue, spec = growth.bundle.catalogue, growth.bundle.spec
+        follows, blocks = joined(base.follows, edges.follows), joined(base.blocks, edges.blocks)
         snapshot = Snapshot.build(spec, catalogue, whole, moment, follows, blocks)
         authors = author_scores(catalogue, whole, moment, growth.bundle.safety, follows, blocks)
-        with self._lock:
+        with self._build, self._lock:
             self._features = (snapshot, authors)
-            return self.live(moment if now is not None else None)
-
-    def whole_log(self, growth: Growth | None = None) -> Log:
-        """The log that the run was trained on and the rows of the events, in the positions of `growth.bundle`."""
-        growth = growth or self._grown(self._moment(None))
-        rows = rows_as_log(self.fold, growth, self._shape)
-        return rows if self.base is None else Log.concat(self._base().log, rows)
+        return self.live(moment if now is not None else None)
 
     def erase(self, user_id: str) -> int:
         """Forget a person: their events, their memory and their rows; how many events there were."""
-        with self._lock:
-            count = self.log.erase(user_id)
-            self.memories.forget(user_id)
-            self.catch_up()
+        with self._build:
+            with self._lock:
+                count = self.log.erase(user_id)
+                self.memories.forget(user_id)
+                self.catch_up()
+                self._engine = self._features = None
             self.save()
-            self._engine = None
-            return count
+        return count
 
     def save(self) -> None:
         """Keep the state for the next start: the offset and all it stands for in one transaction."""
-        with self._lock:
-            parts = {"fold": (self.fold.offset, self.fold.to_bytes())}
-            own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
-            parts["memories"] = (own.offset(), own.to_bytes())
+        with self._saving:
+            with self._lock:
+                own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
+                parts = {
+                    "fold": (self.fold.offset, self.fold.to_bytes()), "memories": (own.offset(), own.to_bytes())
+                }
             self._file.write(parts)
 
     def _moment(self, now: int | None) -> int:
@@ -219,22 +227,31 @@ class OnlineState:
             self._growth = (version, growth)
         return growth
 
-    def _state(self, growth: Growth, now: int) -> State:
-        """The state at `now`, the anchor moved up to the rows that are settled."""
+    def _news(self, growth: Growth, now: int) -> tuple[Log | None, Log, EdgeTables]:
+        """Rows that the anchor is to take up (None for too few), the others that came after it, and the edges."""
         self._forget()
-        catalogue, anchor, fold = growth.bundle.catalogue, self._anchor, self.fold
-        edges = edge_tables(fold, growth, now)
-        settled = fold.settled_rows
-        if settled - anchor.rows >= SETTLED_AT_ONCE:
+        fold, anchor = self.fold, self._anchor
+        first, settled = anchor.rows, None
+        if fold.settled_rows - anchor.rows >= SETTLED_AT_ONCE:
+            first = fold.settled_rows
+            settled = rows_as_log(fold, growth, self._shape, anchor.rows, first)
             moment = max(anchor.state.now, fold.settled_before)
-            rows = rows_as_log(fold, growth, self._shape, anchor.rows, settled)
+            self._next = (moment, first)
+        return settled, rows_as_log(fold, growth, self._shape, first), edge_tables(fold, growth, now)
+
+    def _state(
+        self, growth: Growth, now: int, settled: Log | None, rows: Log, edges: EdgeTables
+    ) -> State:
+        """The state at `now`, the anchor moved up to the rows that are settled."""
+        catalogue = growth.bundle.catalogue
+        if settled is not None:
+            moment, held = self._next
             published = self._author_items(catalogue, moment)
-            anchor = _Anchor(bring_forward(anchor.state, rows, moment, catalogue, published), settled)
-            self._anchor = anchor
-        rows = rows_as_log(fold, growth, self._shape, anchor.rows)
+            state = bring_forward(self._anchor.state, settled, moment, catalogue, published)
+            self._anchor = _Anchor(state, held)
         published = self._author_items(catalogue, now)
         changes = edges.follow_change, edges.block_change
-        state = bring_forward(anchor.state, rows, now, catalogue, published, *changes)
+        state = bring_forward(self._anchor.state, rows, now, catalogue, published, *changes)
         return replace(
             state, trending=state.trending.astype(np.float32),
             tie_strength=Ragged(state.tie_strength.offsets, state.tie_strength.values.astype(np.float32)),
@@ -287,7 +304,7 @@ def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> Base
     """The log that a run was trained on: the copy in the folder, or that of the dataset, copied for the next start."""
     digest = None if engine.manifest is None else engine.manifest.dataset.digest
     if dataset is not None and digest not in (None, dataset.manifest.digest):
-        dataset = None  # other rows than those that the run was trained on
+        dataset = _dataset_of(engine)  # other rows than those that the run was trained on
     digest = digest or (None if dataset is None else dataset.manifest.digest)
     path = folder / f"base-{digest}.arrays"
     if digest is not None and path.is_file():
@@ -302,6 +319,17 @@ def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> Base
         if old != path:
             old.unlink(missing_ok=True)
     return BaseLog.load(path)
+
+
+def _dataset_of(engine: SlateEngine) -> Dataset | None:
+    """The dataset that a run was trained on, where it is still in its place."""
+    from recsys_cli.data.dataset import Dataset
+
+    try:
+        found = Dataset.open(engine.manifest.dataset.path)
+    except DataError:
+        return None
+    return found if found.manifest.digest == engine.manifest.dataset.digest else None
 
 
 def _with_author_scores(catalogue: Catalogue, scores: dict[str, np.ndarray]) -> Catalogue:

@@ -67,8 +67,11 @@ def _digest(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16).digest()
 
 
-def load_state(file: StateFile, actions: tuple[str, ...]) -> tuple[Fold, MemoryStore] | None:
-    """The fold and the memories as they were last written; None where they are to be made again from the log."""
+def load_state(file: StateFile, actions: tuple[str, ...], start: int) -> tuple[Fold | None, MemoryStore] | None:
+    """The fold and the memories as they were last written; None where they are to be made again from the log.
+
+    The fold alone is None where it is of another run: of other actions, or begun behind another offset.
+    """
     parts = file.read()
     if parts is None or not {"fold", "memories"} <= parts.keys():
         return None
@@ -76,4 +79,4 @@ def load_state(file: StateFile, actions: tuple[str, ...]) -> tuple[Fold, MemoryS
         fold, memories = Fold.from_bytes(parts["fold"][1]), MemoryStore.from_bytes(parts["memories"][1])
     except (ValueError, KeyError):
         return None
-    return (fold, memories) if fold.actions == actions else None
+    return fold if (fold.actions, fold.start) == (actions, start) else None, memories

@@ -22,7 +22,7 @@ def test_every_command_and_every_option_of_it_stands_in_the_reference():
     text = docs.read("commands")
     for option in ("--user ", "--users-file ", "--history ", "--from ", "--preview", "--log ", "--no-truth"):
         assert f"`{option}" in text, option
-    assert re.search(r"`recsys import-data MAPPING\|FILE \[OPTIONS\]`", text)
+    assert re.search(r"`recsys import-data \[MAPPING\|FILE\] \[OPTIONS\]`", text)
     assert "| `--config PATH`, `-c` | `RECSYS_CONFIG` |" in text
     assert len(re.findall(r"^## ", text, re.M)) == len(list(reference.commands())) + 2
 

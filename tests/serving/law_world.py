@@ -42,7 +42,11 @@ class LawWorld:
 def make_world(folder: Path, seed: int = 0) -> LawWorld:
     """Users 100 …, items 1000 …; authors are users."""
     rng = np.random.default_rng(seed)
-    dataset = Dataset.from_frames(folder, _tables(rng), ACTIONS, name="law", authors_are_users=True)
+    return world_of(Dataset.from_frames(folder, _tables(rng), ACTIONS, name="law", authors_are_users=True))
+
+
+def world_of(dataset: Dataset) -> LawWorld:
+    """A run upon a dataset."""
     return LawWorld(dataset, RecommendationEngine(_bundle(dataset), PIPELINE))
 
 
@@ -99,8 +103,8 @@ def _bundle(dataset: Dataset) -> Bundle:
         user_ids=dataset.user_ids, item_ids=dataset.item_ids, author_ids=dataset.author_ids, catalogue=catalogue,
         state=state, spec=spec, snapshot=Snapshot.build(spec, catalogue, log, now, follows, blocks),
         retrievers=sources, configured=tuple(sources), light=None, heavy=None,
-        negative_actions=log.negative_actions, labels=Labels(np.zeros(ITEMS + 1, np.int64), np.zeros(0, np.uint8)),
-        candidates=60,
+        negative_actions=log.negative_actions, candidates=60,
+        labels=Labels(np.zeros(catalogue.n_items + 1, np.int64), np.zeros(0, np.uint8)),
     )
 
 

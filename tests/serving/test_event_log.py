@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_cli.errors import DataError
-from recsys_cli.serving.event_log import DATABASE, EventLog, read_log
+from recsys_cli.serving.event_log import EventLog, read_log
 from recsys_cli.serving.events import Event, EventRules, LogInUse, Served, StorageFull, check, microseconds
+from recsys_cli.serving.log_file import DATABASE
 
 NOW = 1_790_000_000_000_000
 DAY = 86_400_000_000
@@ -210,7 +211,7 @@ def test_kill_9_under_load_loses_no_acknowledged_event(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_a_hundred_times(tmp_path):
-    acknowledged, held = killed_often(tmp_path, 100, 0.1)
+    acknowledged, held = killed_often(tmp_path, 100, 0.05)
     assert acknowledged <= set(held)
     assert len(held) == len(set(held))
     with EventLog.open(tmp_path) as log:  # a retry of everything adds nothing
@@ -301,3 +302,31 @@ def test_text_that_looks_like_sql_is_text(log):
     odd = ["'; DROP TABLE events; --", "<script>alert(1)</script>", "a/b/../c", "ид-пользователя", "%00"]
     log.append([Event("like", name, name, event_id=name) for name in odd])
     assert [e.event.item_id for e in log.read(0)] == odd
+
+
+def test_a_log_is_trimmed_and_goes_on(tmp_path):
+    with EventLog.open(tmp_path, now=lambda: NOW) as log:
+        log.append([like(n, event_id=f"e{n}") for n in range(5000)])
+        log.trim(0)
+        size = (tmp_path / DATABASE).stat().st_size
+        assert log.trim(4999) == 4999
+        assert [e.offset for e in log.read(0)] == [5000]
+        assert log.trim(5000) == 1
+        assert (tmp_path / DATABASE).stat().st_size < size / 4
+    with EventLog.open(tmp_path, now=lambda: NOW) as log:
+        assert log.last_offset == 5000
+        assert log.append([like(1, event_id="e1")]).offset == 5001
+        assert [e.offset for e in log.read(0)] == [5001]
+
+
+def test_how_far_a_source_was_read_is_written_with_what_was_read(tmp_path):
+    with EventLog.open(tmp_path) as log:
+        assert log.position("x") is None
+        log.append([like(1)], positions={"x": "7"}, unreadable=[("no event", b"{")])
+        pages = log._writer.execute("PRAGMA page_count").fetchone()[0]
+        log._writer.execute(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StorageFull):
+            log.append([Event("like", "u" * 190, str(n)) for n in range(2000)], positions={"x": "8"})
+        assert log.position("x") == "7" and log.rejects()[0][1:] == ("no event", "{")
+    with EventLog.open(tmp_path) as log:
+        assert log.position("x") == "7"

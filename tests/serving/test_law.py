@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
-from law_world import END, HOUR, PIPELINE, RULES, USERS, make_world, some_events
+from law_world import END, HOUR, PIPELINE, RULES, USERS, make_world, some_events, world_of
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.ragged import Ragged
@@ -217,3 +222,76 @@ def test_new_users_and_items_are_recommendable_at_once(world, tmp_path):
     assert not online.live(NOW).state.available[item]
     assert USERS == 30
     log.close()
+
+
+def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
+    """What is in the data is not counted again, and what came since is counted upon it."""
+    world = make_world(tmp_path / "data")
+    rng = np.random.default_rng(4)
+    events = some_events(rng, 300)
+    log, _ = lived(tmp_path / "log", world, rng, events[:200])
+    export_events(tmp_path / "log", world.dataset, tmp_path / "merged")
+    merged = world_of(Dataset.open(tmp_path / "merged"))
+    assert merged.dataset.manifest.origin["offset"] == log.last_offset
+    log.append(events[200:])
+    online = OnlineState.open(tmp_path / "log" / "state", merged.engine, log, dataset=merged.dataset)
+    state = online.live(NOW).state
+    fold = folding.Fold(tuple(RULES.actions), start=online.base.offset)
+    fold.take(log.read(0, 10_000))
+    assert len(fold) == len(online.fold) > 30
+    seen = np.bincount(merged.dataset.log.item, minlength=len(state.impressions)).sum()
+    positions = online.live(NOW).bundle.item_ids.positions(fold.names["items"].listed)
+    described = int((positions[np.array(fold.columns["item"])] >= 0).sum())
+    assert state.impressions.sum() == seen + described
+    log.trim(online.base.offset)  # and the log needs to hold no more than what came since
+    again = OnlineState.open(tmp_path / "fresh", merged.engine, log, dataset=merged.dataset)
+    same_states(again.live(NOW).state, state)
+    log.close()
+
+
+KILLED = """if True:
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from law_world import END, HOUR, RULES, make_world, some_events
+    from recsys_cli.serving.event_log import EventLog
+    from recsys_cli.serving.online_state import OnlineState
+    folder, turn = Path(sys.argv[1]), int(sys.argv[2])
+    world = make_world(folder / f"data-{turn}")
+    log = EventLog.open(folder / "log", RULES, now=lambda: END + 7 * HOUR - 1)
+    online = OnlineState.open(folder / "log" / "state", world.engine, log, dataset=world.dataset)
+    rng, n = np.random.default_rng(turn), 0
+    while True:
+        events = some_events(rng, 20)
+        for k, event in enumerate(events):
+            event.event_id = f"{turn}-{n}-{k}"
+        log.append(events)
+        online.catch_up()
+        if n % 3 == 0:
+            online.save()
+        print(f"{turn}-{n}", flush=True)
+        n += 1
+"""
+
+
+@pytest.mark.slow
+def test_after_kill_9_under_load_the_state_is_that_of_a_replay(world, tmp_path):
+    """Real processes killed while they append, fold and save."""
+    acknowledged = set()
+    for turn in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path), str(turn)], stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        )
+        acknowledged.add(process.stdout.readline().strip())
+        time.sleep(0.3 + turn / 20)
+        process.kill()
+        acknowledged |= {line.strip() for line in process.stdout if line.endswith("\n")}
+        process.wait()
+    log, online = opened(tmp_path / "log", world)
+    held = {e.event.event_id for e in log.read(0, 100_000)}
+    assert len(acknowledged) > 12 and all(f"{name}-{k}" in held for name in acknowledged for k in range(20))
+    engine = online.refresh(NOW)
+    log.close()
+    _, state, _ = replayed(tmp_path / "log", world, tmp_path)
+    same_states(engine.state, state)
