@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.serving.pooling import Choice, choose
+from recsys_cli.serving.pooling import Choice, Parts, choose
 
 if TYPE_CHECKING:
     from recsys_cli.slate_batch import SlateBatch
@@ -24,8 +24,12 @@ class Chooser:
     """
 
     def __init__(self, engine: SlateEngine):
-        self.engine = engine
+        self.use(engine)
         self._waiting: list[tuple[Choice, asyncio.Future]] = []
+
+    def use(self, engine: SlateEngine) -> None:
+        """Choose with another engine from now on."""
+        self._engine, self._parts = engine, Parts.of(engine)
 
     def submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
         """The batch with the slate, and its row there."""
@@ -47,7 +51,7 @@ class Chooser:
 
     def _choose(self, group: list[tuple[Choice, asyncio.Future]]) -> None:
         try:
-            batch = choose(self.engine, [choice for choice, _ in group])
+            batch = choose(self._engine, [choice for choice, _ in group], self._parts)
         except Exception as error:
             if len(group) > 1:  # one that cannot be answered must not take the others along
                 for entry in group:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.engine import RecommendationEngine
+from recsys_cli.serving.answers import Words
 from recsys_cli.serving.chooser import Chooser
 from recsys_cli.serving.config import ServingConfig
 from recsys_cli.serving.newcomers import Newcomers, with_newcomers
@@ -40,7 +41,7 @@ class Live:
         self._artifacts = artifacts
         self._pooling = pool_engine(engine, config.pool.size)
         self.run = None if engine.manifest is None else engine.manifest.id
-        self.chooser = Chooser(engine)
+        self.chooser, self.words = Chooser(engine), Words(engine.answer_data)
         self.pools: Pools | None = None
         self.workers: list[Worker] = []
         self.everybody = lru_cache(CONTEXTS)(self._everybody)
@@ -81,7 +82,8 @@ class Live:
             times = engine.state.catalogue.item_created[newcomers.items].astype(np.float64)
             lists["latest"] = np.append(newcomers.items, items[old]), np.append(times, values[old])
         self.engine, self.newcomers, self.lists = engine, newcomers, lists
-        self.chooser.engine = engine
+        self.words = Words(engine.answer_data)
+        self.chooser.use(engine)
 
     @property
     def worker_pids(self) -> list[int]:

@@ -74,8 +74,8 @@ class Parts:
     """behind sourcing and filtering, up to the utility, and what says something of finished candidates"""
     behind: tuple[Stage, ...]
     """from the pool to the slate"""
-    kept: tuple[str, ...]
-    """names or beginnings of scores that a pool keeps"""
+    read: tuple[str, ...]
+    """names or beginnings of scores that the stages behind look at"""
 
     @classmethod
     def of(cls, engine: SlateEngine) -> Parts:
@@ -83,8 +83,8 @@ class Parts:
         # hydrators behind the utility tell of candidates, whichever are chosen: they are told of the whole pool once
         told = tuple(s for s in stages.selection if isinstance(s, Hydrator) and not _reads_choices(s, stages.selection))
         behind = tuple(s for s in stages.selection if s not in told)
-        read = tuple(name for stage in behind for name in stage.reads)
-        return cls((*stages.completion, *stages.ranking, *told), behind, (*ANSWERED, *read))
+        read = tuple(dict.fromkeys(name for stage in behind for name in stage.reads))
+        return cls((*stages.completion, *stages.ranking, *told), behind, (*EXACT, *read))
 
 
 def _reads_choices(stage: Stage, selection: tuple[Stage, ...]) -> bool:
@@ -123,7 +123,7 @@ def build_pools(
         fallback = [None] * len(query)
     ready = runner.run(s for s in parts.before if candidates is None or not isinstance(s, Source))
     failures = tuple(str(failure) for failure in query.failures or ())
-    return [_pool(ready, row, fallback[row], failures, parts.kept) for row in range(len(query))]
+    return [_pool(ready, row, fallback[row], failures, (*ANSWERED, *parts.read)) for row in range(len(query))]
 
 
 def _given(items: np.ndarray) -> Candidates:
@@ -149,7 +149,7 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
     held = ready.items[row] >= 0
     scores = {
         name: values[row][held] for name, values in ready.scores.items()
-        if any(name == k or (k.endswith("_") and name.startswith(k)) for k in kept)
+        if _named(name, kept)
     }
     sound = np.isfinite(scores["utility"])
     if not sound.all():
@@ -162,6 +162,11 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
     return Pool(
         ready.items[row][held][sound].astype(np.int32), ready.sources[row][held][sound], packed, fallback, failures
     )
+
+
+def _named(name: str, names: tuple[str, ...]) -> bool:
+    """Whether a score is among some names or begins as one of them that ends with "_"."""
+    return any(name == k or (k.endswith("_") and name.startswith(k)) for k in names)
 
 
 @dataclass(frozen=True)
@@ -177,34 +182,43 @@ class Choice:
     """int32 items that must not be shown, in any order"""
     authors: np.ndarray | None = None
     """int32 authors that must not be shown"""
+    explain: bool = False
+    """whether the predictions are wanted of what is chosen"""
 
 
-def choose(engine: SlateEngine, choices: Sequence[Choice]) -> SlateBatch:
-    """Slates of several requests that ask for the same number of items."""
+def choose(engine: SlateEngine, choices: Sequence[Choice], parts: Parts | None = None) -> SlateBatch:
+    """Slates of several requests that ask for the same number of items.
+
+    parts: those of the engine, where they are at hand.
+    """
+    parts = Parts.of(engine) if parts is None else parts
     query = query_of(
         engine, np.array([c.user for c in choices], np.int32), choices[0].size, None,
         np.array([c.salt for c in choices], np.int64),
     )
-    runner = Runner(query, _allowed(engine, choices))
-    final = runner.run(Parts.of(engine).behind)
+    runner = Runner(query, _allowed(engine, choices, parts.read))
+    final = runner.run(parts.behind)
     return SlateBatch(
         users=query.users, items=final.items, scores=final.scores, sources=final.sources,
         fallback=[c.pool.fallback for c in choices], funnel=runner.records, failures=query.failures or [],
     )
 
 
-def _allowed(engine: SlateEngine, choices: Sequence[Choice]) -> Candidates:
+def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ...]) -> Candidates:
     """The pools side by side, without what each request excludes."""
     width = max((len(c.pool) for c in choices), default=0)
     shape = (len(choices), width)
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
     names = dict.fromkeys(name for c in choices for name in c.pool.scores)
+    if not any(c.explain for c in choices):
+        names = [name for name in names if _named(name, read)]
     scores = {name: np.zeros(shape, np.float32) for name in names}
     for row, choice in enumerate(choices):
         k = len(choice.pool)
         items[row, :k], sources[row, :k] = choice.pool.items, choice.pool.sources
-        for name, values in choice.pool.scores.items():
-            scores[name][row, :k] = values
+        for name in names:
+            if name in choice.pool.scores:
+                scores[name][row, :k] = choice.pool.scores[name]
     candidates = Candidates(items, sources, scores)
     out = np.zeros(shape, bool)
     rows = np.arange(len(choices))

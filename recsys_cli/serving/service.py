@@ -222,7 +222,7 @@ class Service:
             np.array([user], np.int32), pool.items[None], {n: s[None] for n, s in pool.scores.items()},
             pool.sources[None], [pool.fallback], [],
         )
-        return items_of(live.engine.answer_data, batch, 0, explain=explain)
+        return items_of(live.words, batch, 0, explain=explain)
 
     def _size(self, n: int | None) -> int:
         most = self.config.largest_slate
@@ -240,7 +240,7 @@ class Service:
         choice = self._choice(live, asked, pool, position, person, n)
         batch, row = await live.chooser.submit(choice)
         items = shown(batch, row)
-        listed = items_of(live.engine.answer_data, batch, row, explain=ask.explain)
+        listed = items_of(live.words, batch, row, explain=ask.explain)
         everybody = live.everybody(asked.key[-1])
         if len(items) < n and pool is not everybody:
             barred = np.concatenate([choice.items, items])
@@ -248,7 +248,7 @@ class Service:
             batch, row = await live.chooser.submit(more)
             added = shown(batch, row)
             if len(added):
-                listed += items_of(live.engine.answer_data, batch, row, explain=ask.explain, first=len(listed) + 1)
+                listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
                 items, fallback = np.concatenate([items, added]), fallback or "too few candidates"
         number = before or request_id()
         if before is not None:
@@ -320,7 +320,7 @@ class Service:
             barred.append(_other_topics(live, pool, ask.topics))
         if live.newcomers is not None:
             pool = live.newcomers.into(pool, barred, self.config.new_item_every)
-        return Choice(position, pool, n, next(_numbers), np.concatenate(barred), authors)
+        return Choice(position, pool, n, next(_numbers), np.concatenate(barred), authors, ask.explain)
 
     def _note(self, fallback: str | None) -> None:
         if fallback is not None:

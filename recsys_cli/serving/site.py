@@ -157,5 +157,5 @@ async def warm_live(service: Service, live: Live, users: int) -> None:
     ))
     for pool in (*pools[:8], live.everybody(())):
         if pool is not None:
-            batch, row = await live.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size))
-            items_of(live.engine.answer_data, batch, row, explain=True)
+            batch, row = await live.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
+            items_of(live.words, batch, row, explain=True)

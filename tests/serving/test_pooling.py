@@ -19,7 +19,7 @@ def pools(engine):
 
 
 def test_a_slate_chosen_from_a_pool_is_the_slate_of_the_whole_pipeline(engine, pools):
-    chosen = choose(engine, [Choice(int(u), p, 10) for u, p in zip(USERS, pools, strict=True)])
+    chosen = choose(engine, [Choice(int(u), p, 10, explain=True) for u, p in zip(USERS, pools, strict=True)])
     whole = engine.slates(USERS, 10)
     np.testing.assert_array_equal(chosen.items, whole.items)
     assert chosen.fallback == whole.fallback
