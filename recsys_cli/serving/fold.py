@@ -16,9 +16,9 @@ What a row takes in is settled ATTRIBUTION after its moment; an event that comes
 from __future__ import annotations
 
 from array import array
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -35,8 +35,12 @@ _UNDO = {back: edge for edge, back in EDGES.items()}
 _COLUMNS = {
     "user": "i", "item": "i", "time": "q", "bits": "Q", "dwell": "f", "position": "h", "propensity": "f",
     "rating": "f", "request": "i", "session": "i", "surface": "h", "device": "h", "source": "h", "shown": "b",
+    "before": "i",
 }
-"""column of a row → its type; codes refer to the name lists of the fold"""
+"""column of a row → its type; codes refer to the name lists of the fold, `before` is the last row before it of the same
+user and item, -1 for none"""
+MOST_OF_A_PAIR = 64
+"""Rows of one user and item among which an event finds its own, the latest of those that are not settled."""
 _NAMES = ("users", "items", "requests", "sessions", "surfaces", "devices", "sources")
 NAN = float("nan")
 _encode = msgspec.msgpack.Encoder().encode
@@ -107,9 +111,9 @@ class Fold:
 
     def __post_init__(self) -> None:
         self._bit = {name: 1 << a for a, name in enumerate(self.actions)}
-        self._by_request: dict[tuple[int, int, int], int] = {}
-        self._by_pair: dict[tuple[int, int], int] = {}
-        self._open: deque[int] = deque()
+        self._newest: dict[int, int] = {}
+        """user and item → their last row, where it may not be settled"""
+        self._settled = 0
         self._answers: dict[str, bytes] = {}
         self.offset = max(self.offset, self.start)
 
@@ -124,7 +128,7 @@ class Fold:
     @property
     def settled_rows(self) -> int:
         """The first so many rows can change no more."""
-        return self._open[0] if self._open else len(self)
+        return self._settled
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Fold the next entries of the log; those up to `offset` are known already and do nothing."""
@@ -175,8 +179,8 @@ class Fold:
                     column[row] = -1
                 self.users.pop(name, None)
                 self.edges = [e for e in self.edges if name not in (e.user, e.author)]
-        self._by_pair = {pair: row for pair, row in self._by_pair.items() if self.columns["user"][row] >= 0}
-        self._by_request = {key: row for key, row in self._by_request.items() if self.columns["user"][row] >= 0}
+        user = self.columns["user"]
+        self._newest = {pair: row for pair, row in self._newest.items() if user[row] >= 0}
 
     def _behaviour(self, event: Event, kind: str, time: int) -> None:
         edge = kind if kind in EDGES else _UNDO.get(kind)
@@ -199,30 +203,36 @@ class Fold:
 
     def _row(self, event: Event, shown: bool, time: int) -> int:
         """The row that an event belongs to, made where there is none."""
-        names = self.names
+        names, c = self.names, self.columns
         user, item = names["users"].code(event.user_id), names["items"].code(event.item_id)
-        pair = (user, item)
-        if event.request_id is not None:
-            request = names["requests"].code(event.request_id)
-            key = (request, user, item)
-            row = self._unsettled(self._by_request.get(key))
-            if row is None:
-                row = self._by_request[key] = self._new(event, user, item, request, shown, time)
-            else:
-                self._again(row, event, shown, time)
-        else:
-            row = None if shown else self._unsettled(self._by_pair.get(pair))
-            if row is None or abs(time - self.columns["time"][row]) > ATTRIBUTION:
-                row = self._new(event, user, item, -1, shown, time)
-        held = self._by_pair.get(pair)
-        if held is None or self.columns["time"][held] <= self.columns["time"][row]:
-            self._by_pair[pair] = row
+        pair = user << 32 | item
+        newest = self._newest.get(pair, -1)
+        request = names["requests"].code(event.request_id)
+        if request >= 0:
+            for row in self._unsettled(newest):
+                if c["request"][row] == request:
+                    self._again(row, event, shown, time)
+                    return row
+        elif not shown:
+            rows = self._unsettled(newest)
+            near = [(c["time"][row], row) for row in rows if abs(time - c["time"][row]) <= ATTRIBUTION]
+            if near:
+                return max(near)[1]
+        row = self._newest[pair] = self._new(event, user, item, request, shown, time)
+        c["before"][row] = newest
         return row
 
-    def _unsettled(self, row: int | None) -> int | None:
-        """The row where it may still take something in. Told by moments alone, so that it is the same whenever
-        `_forget_settled` last ran."""
-        return None if row is None or self.columns["time"][row] < self.settled_before else row
+    def _unsettled(self, row: int) -> Iterator[int]:
+        """A row and those before it of its user and item that may still take something in, the last made first.
+
+        Told by moments alone, so that they are the same whenever `_forget_settled` last ran.
+        """
+        time, before, left = self.columns["time"], self.columns["before"], MOST_OF_A_PAIR
+        while row >= self._settled and left:
+            if time[row] >= self.settled_before:
+                yield row
+                left -= 1
+            row = before[row]
 
     def _new(self, event: Event, user: int, item: int, request: int, shown: bool, time: int) -> int:
         names, c = self.names, self.columns
@@ -230,7 +240,7 @@ class Fold:
         held = self._answers.get(event.request_id) if event.request_id is not None else None
         answer = None if held is None else _decode(held)
         values = {"user": user, "item": item, "time": time, "bits": 0, "dwell": NAN, "rating": NAN, "request": request,
-                  "shown": shown}
+                  "shown": shown, "before": -1}
         place, propensity, source = event.position, event.propensity, event.source
         surface, device, session = event.surface, event.device, event.session_id
         if answer is not None:
@@ -247,7 +257,6 @@ class Fold:
         values["source"], values["session"] = names["sources"].code(source), names["sessions"].code(session)
         for name, column in c.items():
             column.append(values[name])
-        self._open.append(row)
         return row
 
     def _again(self, row: int, event: Event, shown: bool, time: int) -> None:
@@ -268,24 +277,29 @@ class Fold:
 
     def _forget_settled(self) -> None:
         """Let go of what no further event can change: memory follows the last ATTRIBUTION, not the whole log."""
-        c, before = self.columns, self.settled_before
-        while self._open and c["time"][self._open[0]] < before:
-            row = self._open.popleft()
-            pair = (c["user"][row], c["item"][row])
-            if self._by_pair.get(pair) == row:
-                del self._by_pair[pair]
-            self._by_request.pop((c["request"][row], *pair), None)
+        time, user, item = (self.columns[name] for name in ("time", "user", "item"))
+        row, before = self._settled, self.settled_before
+        while row < len(time) and time[row] < before:
+            pair = user[row] << 32 | item[row]
+            if self._newest.get(pair) == row:
+                del self._newest[pair]
+            row += 1
+        self._settled = row
+
+    def copy(self) -> Copied:
+        """All of it as it is now, cheaply: what is made of it does not hold up whoever folds."""
+        return Copied({
+            "actions": self.actions, "start": self.start, "offset": self.offset, "latest": self.latest,
+            "columns": {name: column.tobytes() for name, column in self.columns.items()},
+            "names": {name: list(held.listed) for name, held in self.names.items()},
+            "edges": list(self.edges), "users": dict(self.users), "items": dict(self.items),
+            "deleted": dict(self.deleted), "erased": list(self.erased), "described": self.described,
+            "settled": self._settled, "answers": dict(self._answers),
+        })
 
     def to_bytes(self) -> bytes:
         """All of it, for `from_bytes`."""
-        return msgspec.msgpack.encode({
-            "actions": self.actions, "start": self.start, "offset": self.offset, "latest": self.latest,
-            "columns": {name: column.tobytes() for name, column in self.columns.items()},
-            "names": {name: held.listed for name, held in self.names.items()},
-            "edges": self.edges, "users": self.users, "items": self.items, "deleted": self.deleted,
-            "erased": self.erased, "described": self.described, "open": array("q", self._open).tobytes(),
-            "by_pair": array("q", self._by_pair.values()).tobytes(), "answers": self._answers,
-        })
+        return self.copy().to_bytes()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Fold:
@@ -303,15 +317,30 @@ class Fold:
             kept.edges, kept.users, kept.items, kept.deleted, kept.erased, kept.described,
         )
         out._answers = kept.answers
-        user, item, request = columns["user"], columns["item"], columns["request"]
-        out._open = deque(array("q", kept.open))
-        out._by_request = {(request[r], user[r], item[r]): r for r in out._open if request[r] >= 0}
-        out._by_pair = {(user[r], item[r]): r for r in array("q", kept.by_pair)}
+        out._settled = kept.settled
+        user, item = columns["user"], columns["item"]
+        out._newest = {user[r] << 32 | item[r]: r for r in range(kept.settled, len(user)) if user[r] >= 0}
         return out
 
     def arrays(self, first: int = 0, end: int | None = None) -> dict[str, np.ndarray]:
         """The rows from `first` to `end` (exclusive) as arrays, copied."""
         return {name: np.array(column[first:end]) for name, column in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A fold as it was."""
+
+    held: dict[str, Any]
+
+    @property
+    def offset(self) -> int:
+        """up to which it is"""
+        return self.held["offset"]
+
+    def to_bytes(self) -> bytes:
+        """For `Fold.from_bytes`."""
+        return _encode(self.held)
 
 
 class _Held(msgspec.Struct):
@@ -329,8 +358,7 @@ class _Held(msgspec.Struct):
     deleted: dict[str, int]
     erased: list[str]
     described: int
-    open: bytes
-    by_pair: bytes
+    settled: int
     answers: dict[str, bytes]
 
 

@@ -112,10 +112,12 @@ class Memories(Protocol):
 class MemoryStore:
     """Memories in this process, of the `most` people who were last heard of."""
 
-    def __init__(self, most: int = 200_000):
+    def __init__(self, most: int = 200_000, offset: int = 0, held: Iterable[tuple[str, Memory]] = ()):
+        """offset, held: as they were kept, whoever was last heard of at the end."""
         self.most = most
-        self._offset = 0
-        self._held: OrderedDict[str, Memory] = OrderedDict()
+        self._offset = offset
+        self._held: OrderedDict[str, Memory] = OrderedDict(held)
+        self._changed: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -134,34 +136,44 @@ class MemoryStore:
                 continue
             if entry.event.type == "erase":
                 for name in [name for name in self._held if mark(name) == user]:
-                    del self._held[name]
+                    self.forget(name)
                 continue
             memory = self._held.get(user)
             if memory is None:
                 memory = self._held[user] = Memory()
                 if len(self._held) > self.most:
-                    self._held.popitem(last=False)
+                    self._changed.add(self._held.popitem(last=False)[0])
             else:
                 self._held.move_to_end(user)
+            self._changed.add(user)
             memory.note(entry.event)
 
     def of(self, user_id: str) -> Memory:
         return self._held.get(user_id) or Memory()
 
     def forget(self, user_id: str) -> None:
-        self._held.pop(user_id, None)
+        if self._held.pop(user_id, None) is not None:
+            self._changed.add(user_id)
 
-    def to_bytes(self) -> bytes:
-        """All of it, for `from_bytes`."""
-        return msgspec.msgpack.encode((self.most, self._offset, list(self._held.items())))
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> MemoryStore:
-        """What `to_bytes` gave."""
-        most, offset, held = msgspec.msgpack.decode(content, type=tuple[int, int, list[tuple[str, Memory]]])
-        out = cls(most)
-        out._offset, out._held = offset, OrderedDict(held)
+    def changes(self) -> dict[str, bytes | None]:
+        """Memories that changed since this was last asked, as they are written; None for those that are gone."""
+        out = {name: None if (m := self._held.get(name)) is None else _encode(m) for name in self._changed}
+        self._changed = set()
         return out
+
+    def unsaved(self, names: Iterable[str]) -> None:
+        """What `changes` gave could not be written: it stands among the next ones again."""
+        self._changed.update(names)
+
+
+def decoded(bodies: Iterable[tuple[str, bytes]], offset: int) -> MemoryStore:
+    """The store of what `MemoryStore.changes` gave; raises msgspec.DecodeError where it is no memory."""
+    held = sorted(((name, _decode(body)) for name, body in bodies), key=lambda pair: pair[1].latest)
+    return MemoryStore(offset=offset, held=held)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Memory).decode
 
 
 def users_of(entries: Iterable[Entry]) -> set[str]:

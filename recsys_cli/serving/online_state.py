@@ -9,6 +9,7 @@ a replay of the whole log gives (`tests/serving/test_law.py`).
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State, newest_by_author
-from recsys_cli.errors import ArtifactError, DataError
+from recsys_cli.errors import ArtifactError, DataError, RecsysError
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.safety.accounts import author_scores
 from recsys_cli.serving.base_log import BaseLog
@@ -32,7 +33,7 @@ from recsys_cli.serving.growth import Growth, grown
 from recsys_cli.serving.live_snapshot import LiveSnapshot
 from recsys_cli.serving.memory import Memories, Memory, MemoryStore
 from recsys_cli.serving.rows import EdgeTables, LogShape, edge_tables, joined, rows_as_log
-from recsys_cli.serving.state_file import StateFile, load_state
+from recsys_cli.serving.state_file import StateFile
 from recsys_cli.serving.state_merge import bring_forward
 from recsys_cli.slate_engine import SlateEngine
 
@@ -97,15 +98,15 @@ class OnlineState:
         base = _base_of(folder, engine, dataset)
         actions, start = shape_of(engine, base).actions, 0 if base is None else base.offset
         file = StateFile(folder / "state.db")
-        kept = load_state(file, actions, start)
+        kept = file.read()
         rebuilt = kept is None and file.path.exists()
-        if rebuilt:
+        if kept is not None and max(kept[0].offset, kept[1].offset()) > log.last_offset:
+            kept = None  # of another log
+        if kept is None:
             file.put_aside()
-        fold, own = kept or (None, MemoryStore())
-        if fold is None or fold.offset > log.last_offset:  # of another run, or of another log
+        fold, own = kept or (Fold(actions, start), MemoryStore())
+        if (fold.actions, fold.start) != (actions, start):  # of another run
             fold = Fold(actions, start)
-        if own.offset() > log.last_offset:
-            own = MemoryStore()
         out = cls(folder, engine, log, base, fold, own if memories is None else memories)
         out.rebuilt = rebuilt
         out.catch_up()
@@ -196,18 +197,22 @@ class OnlineState:
                 self.memories.forget(user_id)
                 self.catch_up()
                 self._engine = self._features = None
+            self._file.drop_damaged()
             self.save()
         return count
 
     def save(self) -> None:
         """Keep the state for the next start: the offset and all it stands for in one transaction."""
         with self._saving:
+            own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
             with self._lock:
-                own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
-                parts = {
-                    "fold": (self.fold.offset, self.fold.to_bytes()), "memories": (own.offset(), own.to_bytes())
-                }
-            self._file.write(parts)
+                fold, changes, offset = self.fold.copy(), own.changes(), own.offset()
+            try:
+                self._file.write(fold, changes, offset)
+            except sqlite3.Error as error:
+                with self._lock:
+                    own.unsaved(changes)
+                raise RecsysError(f"{self._file.path} cannot be written: {error}", "the log holds everything") from None
 
     def _moment(self, now: int | None) -> int:
         """`now`, or the clock; never before what the state holds already."""

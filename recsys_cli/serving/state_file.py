@@ -12,11 +12,16 @@ import os
 import sqlite3
 from pathlib import Path
 
-from recsys_cli.serving.fold import Fold
-from recsys_cli.serving.memory import MemoryStore
+import msgspec
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS parts(name TEXT PRIMARY KEY, offset INTEGER, digest BLOB, body BLOB)"
-VERSION = 1
+from recsys_cli.serving.fold import Copied, Fold
+from recsys_cli.serving.memory import MemoryStore, decoded
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS folds(offset INTEGER NOT NULL, memories INTEGER NOT NULL, digest BLOB, body BLOB);
+CREATE TABLE IF NOT EXISTS memories(user TEXT PRIMARY KEY, digest BLOB NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+"""
+VERSION = 2
 
 
 class StateFile:
@@ -25,21 +30,28 @@ class StateFile:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
 
-    def write(self, parts: dict[str, tuple[int, bytes]]) -> None:
-        """Put all parts (name → offset, content) in the place of the earlier ones, together or not at all."""
+    def write(self, fold: Copied, memories: dict[str, bytes | None], offset: int) -> None:
+        """Put a fold and the memories that changed in the place of the earlier ones, all or nothing.
+
+        memories: as `MemoryStore.changes` gives. offset: up to which memories are.
+        """
+        body = fold.to_bytes()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA secure_delete=ON")
             connection.execute(f"PRAGMA user_version={VERSION}")
-            connection.execute(_SCHEMA)
+            connection.executescript(_SCHEMA)
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("DELETE FROM parts")
-            rows = [(name, offset, _digest(body), body) for name, (offset, body) in parts.items()]
-            connection.executemany("INSERT INTO parts VALUES (?, ?, ?, ?)", rows)
+            connection.execute("DELETE FROM folds")
+            connection.execute("INSERT INTO folds VALUES (?, ?, ?, ?)", (fold.offset, offset, _digest(body), body))
+            gone = [(name,) for name, held in memories.items() if held is None]
+            kept = [(name, _digest(held), held) for name, held in memories.items() if held is not None]
+            connection.executemany("DELETE FROM memories WHERE user = ?", gone)
+            connection.executemany("INSERT OR REPLACE INTO memories VALUES (?, ?, ?)", kept)
             connection.execute("COMMIT")
 
-    def read(self) -> dict[str, tuple[int, bytes]] | None:
+    def read(self) -> tuple[Fold, MemoryStore] | None:
         """What was last written; None where there is no such file, or it is damaged or of another version."""
         if not self.path.is_file():
             return None
@@ -47,12 +59,13 @@ class StateFile:
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
                 if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                     return None
-                rows = connection.execute("SELECT name, offset, digest, body FROM parts").fetchall()
-        except sqlite3.Error:
+                folds = connection.execute("SELECT memories, digest, body FROM folds").fetchall()
+                rows = connection.execute("SELECT user, digest, body FROM memories").fetchall()
+            if len(folds) != 1 or any(_digest(body) != digest for _, digest, body in (*folds, *rows)):
+                return None
+            return Fold.from_bytes(folds[0][2]), decoded(((name, body) for name, _, body in rows), folds[0][0])
+        except (sqlite3.Error, ValueError, KeyError, msgspec.DecodeError):
             return None
-        if any(_digest(body) != digest for _, _, digest, body in rows):
-            return None
-        return {name: (offset, body) for name, offset, _, body in rows}
 
     def put_aside(self) -> None:
         """Move what cannot be used out of the way, beside it."""
@@ -62,21 +75,10 @@ class StateFile:
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.path, f"{self.path}.damaged")
 
+    def drop_damaged(self) -> None:
+        """Remove what was put aside."""
+        Path(f"{self.path}.damaged").unlink(missing_ok=True)
+
 
 def _digest(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16).digest()
-
-
-def load_state(file: StateFile, actions: tuple[str, ...], start: int) -> tuple[Fold | None, MemoryStore] | None:
-    """The fold and the memories as they were last written; None where they are to be made again from the log.
-
-    The fold alone is None where it is of another run: of other actions, or begun behind another offset.
-    """
-    parts = file.read()
-    if parts is None or not {"fold", "memories"} <= parts.keys():
-        return None
-    try:
-        fold, memories = Fold.from_bytes(parts["fold"][1]), MemoryStore.from_bytes(parts["memories"][1])
-    except (ValueError, KeyError):
-        return None
-    return fold if (fold.actions, fold.start) == (actions, start) else None, memories

@@ -102,17 +102,17 @@ def widened(state: State, catalogue: Catalogue) -> State:
 def replaced_rows(rows: Ragged, users: np.ndarray, new: Ragged) -> Ragged:
     """The rows with those of `users` (ascending) put in place of their own."""
     counts = rows.lengths
-    kept = np.ones(len(rows), bool)
-    kept[users] = False
     counts[users] = new.lengths
     offsets = offsets_of(counts)
-    values = np.empty(int(offsets[-1]), rows.values.dtype)
-    mine = np.zeros(len(values), bool)
-    _, at = positions(offsets[users], new.lengths)
-    mine[at] = True
-    values[at] = new.values
-    values[~mine] = rows.values[np.repeat(kept, rows.lengths)]
-    return Ragged(offsets, values)
+    # what lies between two of them is copied as it stands, and that is nearly everything
+    starts = np.append(0, rows.offsets[users + 1]).tolist()
+    ends = np.append(rows.offsets[users], len(rows.values)).tolist()
+    cuts = new.offsets.tolist()
+    parts = [rows.values[starts[0] : ends[0]]]
+    for k in range(len(users)):
+        parts.append(new.values[cuts[k] : cuts[k + 1]])
+        parts.append(rows.values[starts[k + 1] : ends[k + 1]])
+    return Ragged(offsets, np.concatenate(parts).astype(rows.values.dtype, copy=False))
 
 
 def _histories(base: State, rows: Log, positive: np.ndarray) -> dict:

@@ -22,6 +22,7 @@ from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.serving import fold as folding
 from recsys_cli.serving import online_state
 from recsys_cli.serving.event_log import EventLog
+from recsys_cli.serving.events import Event
 from recsys_cli.serving.export import export_events
 from recsys_cli.serving.online_state import OnlineState
 
@@ -146,8 +147,6 @@ def test_events_of_requests_make_the_same_rows_in_any_order(world, tmp_path):
 def test_an_edge_that_is_taken_back_is_gone_at_once(world, tmp_path):
     rng = np.random.default_rng(8)
     log, online = lived(tmp_path / "log", world, rng, some_events(rng, 200, undo=True))
-    from recsys_cli.serving.events import Event
-
     log.append([Event("follow", "100", author_id="120"), Event("block", "100", author_id="121")])
     online.catch_up()
     engine = online.live(NOW)
@@ -203,8 +202,6 @@ def test_a_damaged_state_is_made_again_from_the_log(world, tmp_path):
 
 
 def test_new_users_and_items_are_recommendable_at_once(world, tmp_path):
-    from recsys_cli.serving.events import Event
-
     log, online = opened(tmp_path / "log", world)
     log.append([Event("item", item_id="5000", attributes={"author_id": 104, "topics": ["art"], "text": "cat #sun"})])
     online.catch_up()
@@ -295,3 +292,16 @@ def test_after_kill_9_under_load_the_state_is_that_of_a_replay(world, tmp_path):
     log.close()
     _, state, _ = replayed(tmp_path / "log", world, tmp_path)
     same_states(engine.state, state)
+
+
+def test_sources_take_note_of_new_items_and_those_of_the_run_stay_as_they_are(world, tmp_path, monkeypatch):
+    fitted = world.engine.bundle.retrievers["popularity"]
+    monkeypatch.setattr(type(fitted), "adapt", lambda self, catalogue: setattr(self, "noted", catalogue.n_items))
+    log, online = opened(tmp_path / "log", world)
+    assert online.live(NOW).bundle.retrievers["popularity"] is fitted
+    log.append([Event("item", item_id="5000", attributes={"author_id": 104})])
+    online.catch_up()
+    engine = online.live(NOW)
+    assert engine.bundle.retrievers["popularity"].noted == engine.bundle.catalogue.n_items == 61
+    assert not hasattr(fitted, "noted")
+    log.close()
