@@ -36,6 +36,35 @@ def secret_of(placeholder: str) -> str:
     return value
 
 
+def filled(text: str) -> str:
+    """A text with the value of the environment in the place of every `${NAME}`; raises ConfigError where one lacks."""
+    return _PLACEHOLDER.sub(lambda found: secret_of(found[0]), text)
+
+
+class KafkaConfig(Section):
+    """Events from and to Kafka (extra `kafka`)."""
+
+    events: str | None = None
+    """Topic that events are read from."""
+    log: str | None = None
+    """Topic that the log goes out to."""
+    settings: dict[str, str] = {"bootstrap.servers": "localhost:9092"}
+    """Settings of librdkafka, such as `sasl.password: ${KAFKA_PASSWORD}`."""
+
+
+class RedisConfig(Section):
+    """Memories of people in Redis, shared by several servers (extra `redis`)."""
+
+    url: str
+    """redis://:${REDIS_PASSWORD}@host:6379/0"""
+    server: str = "server"
+    """Name of this server, its own among those that share the memories."""
+    events: str | None = None
+    """Stream that events are read from."""
+    log: str | None = None
+    """Stream that the log goes out to."""
+
+
 class KeyConfig(Section):
     """One key of the API."""
 
@@ -116,6 +145,10 @@ class ServingConfig(Section):
     """Paths of other servers that are answered as well: "gorse" (/api/…), "metarank" (/feedback, /rank/…)."""
     feedback_types: dict[str, str] = {"read": "impression", "star": "like"}
     """What those servers' clients call an event → its type here; types that do not stand here are taken as they are."""
+    kafka: KafkaConfig | None = None
+    """Events from and to Kafka."""
+    redis: RedisConfig | None = None
+    """Where several servers remember people together."""
     remembered_requests: PositiveInt = 100_000
     """Requests that `/next` can go on from; the oldest are forgotten first."""
 

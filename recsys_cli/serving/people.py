@@ -38,8 +38,9 @@ class Known:
 class People:
     """What is known of people, worked out once as long as nothing is new."""
 
-    def __init__(self, online: OnlineState):
-        self._online = online
+    def __init__(self, online: OnlineState, *, shared: bool = False):
+        """shared: whether others change what is remembered, so that it is asked for every time."""
+        self._online, self._shared = online, shared
         self._held: OrderedDict[str, tuple[RecommendationEngine, Known | None]] = OrderedDict()
 
     def memory(self, user_id: str) -> Memory:
@@ -51,8 +52,14 @@ class People:
         for user in users:
             self._held.pop(user, None)
 
+    def forget_all(self) -> None:
+        """Anybody may have done something."""
+        self._held.clear()
+
     def known(self, live: Live, user_id: str) -> Known | None:
         """What somebody did since the run was trained; None where they did nothing."""
+        if self._shared:
+            return _known(live, self.memory(user_id))
         held = self._held.get(user_id)
         if held is None or held[0] is not live.engine:
             held = self._held[user_id] = live.engine, _known(live, self.memory(user_id))

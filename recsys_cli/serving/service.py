@@ -29,6 +29,7 @@ from recsys_cli.serving.workers import Job
 from recsys_cli.slate_engine import UNKNOWN_USER
 
 if TYPE_CHECKING:
+    from recsys_cli.serving.feeding import Feeds
     from recsys_cli.serving.live import Live
     from recsys_cli.serving.recorder import Recorder
     from recsys_cli.settings import Settings
@@ -54,12 +55,14 @@ class Service:
     def __init__(self, settings: Settings, live: Live, recorder: Recorder):
         config = settings.serving
         self.settings, self.config, self.live = settings, config, live
-        self.recorder, self.people = recorder, People(recorder.online)
+        self.recorder, self.people = recorder, People(recorder.online, shared=config.redis is not None)
         self.metrics = recorder.metrics
         self.served = ServedMemory(config.served_seconds, config.served_items)
         self.requests = Requests(config.remembered_requests)
         self.ready = False
         self.switching = asyncio.Lock()
+        self.feeds: Feeds | None = None
+        """what events come from and go to beside HTTP"""
         self.switcher: Callable[[str], Awaitable[Switched]] | None = None
         """opens, warms and exchanges a run"""
         self._before: list[str] = []
@@ -148,6 +151,12 @@ class Service:
             self._before = [r for r in self._before[:-1] if r != run][: len(self._before)]
             self._before = [r for r in self._before if r != switched.before]
         return switched
+
+    def take_in_everything(self) -> None:
+        """Somebody else wrote to the log."""
+        self.recorder.online.catch_up()
+        self.people.forget_all()
+        self._items_changed()
 
     async def erase(self, user_id: str) -> dict[str, int]:
         """Forget a person: what is remembered here, and what the log holds."""
@@ -299,6 +308,7 @@ class Service:
         out = []
         if self.recorder.full:
             out.append("the disk is full: events are refused")
+        out += self.feeds.troubles if self.feeds is not None else []
         if self.live.pools.failure is not None:
             out.append("pools cannot be built: answers are what is popular with everybody")
         return out

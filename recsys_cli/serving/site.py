@@ -14,6 +14,7 @@ from recsys_cli.engine import EVENTS
 from recsys_cli.errors import ArtifactError, RecsysError
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import EventRules, LogInUse
+from recsys_cli.serving.feeding import Feeds
 from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
@@ -73,10 +74,12 @@ class Site:
         started = time.perf_counter()
         engine = self._live.engine
         self._live.begin(self.metrics)
-        online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log)
+        feeds = Feeds(self.config, self.log, self.metrics, self.trace)
+        memories = await asyncio.to_thread(feeds.memories)
+        online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log, memories=memories)
         recorder = Recorder(online, self.metrics, engine.bundle.spec.positive, self.trace)
         self.service = Service(self.settings, self._live, recorder)
-        self.service.switcher = self.switch
+        self.service.switcher, self.service.feeds = self.switch, feeds
         self._start(self._warm_up(started))
 
     def _start(self, work) -> None:
@@ -95,6 +98,8 @@ class Site:
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
+        for work in service.feeds.work(service.take_in_everything):
+            self._start(work)
         # what reads the attributes of new items takes a while to load
         self._start(asyncio.to_thread(import_module, "recsys_cli.data.encode"))
         if self._follow:
@@ -140,6 +145,7 @@ class Site:
         for task in list(self._tasks):
             task.cancel()
         self.service.ready = False
+        await asyncio.to_thread(self.service.feeds.close)
         await self.service.live.close()
         await self.service.recorder.close()
         self.trace.close()
