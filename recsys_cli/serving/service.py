@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from recsys_cli.serving.live import Live
     from recsys_cli.serving.recorder import Recorder
     from recsys_cli.settings import Settings
+    from recsys_cli.slate_batch import SlateBatch
 
 PENDING = "pool_pending"
 """Fallback of a request whose pool was not there in time."""
@@ -249,6 +250,7 @@ class Service:
         choice = self._choice(live, asked, pool, position, person, n)
         batch, row = await live.chooser.submit(choice)
         items = shown(batch, row)
+        chances = _propensities(batch, row, len(items))
         listed = items_of(live.words, batch, row, explain=ask.explain)
         everybody = live.everybody(asked.key[-1])
         if len(items) < n and pool is not everybody:
@@ -259,6 +261,7 @@ class Service:
             if len(added):
                 listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
                 items, fallback = np.concatenate([items, added]), fallback or "too few candidates"
+                chances += _propensities(batch, row, len(added))
         number = before or request_id()
         if before is not None:
             asked.pages += 1
@@ -268,7 +271,7 @@ class Service:
         if user is not None and asked.served:
             self.served.add(user, items)
         self._note(fallback)
-        self._record(live, number, asked, listed)
+        self._record(live, number, asked, listed, chances)
         notes = list(pool.failures)
         return Slate(
             number, live.run, listed, user, fallback, f"/v1/recommend/{number}/next" if len(items) else None, notes
@@ -336,16 +339,25 @@ class Service:
         if fallback is not None:
             self.metrics.fallbacks.labels(fallback).inc()
 
-    def _record(self, live: Live, number: str, asked: Remembered, listed: Iterable[Item]) -> None:
-        """What was served goes to the log, behind the answer."""
+    def _record(
+        self, live: Live, number: str, asked: Remembered, listed: Sequence[Item], chances: list[float]
+    ) -> None:
+        """What was served goes to the log, behind the answer; chances: of each item, none where they are unknown."""
         ask = asked.ask
         if asked.user_id is None:
             return
         served = Served(
             items=[str(item.item_id) for item in listed], run=live.run or "",
+            propensities=chances if len(chances) == len(listed) else [],
             sources=["+".join(item.sources) for item in listed], surface=ask.surface, device=ask.device,
         )
         self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
+
+
+def _propensities(batch: SlateBatch, row: int, n: int) -> list[float]:
+    """Probabilities with which the items of a row were shown, where a stage gives them."""
+    known = batch.scores.get("propensity")
+    return [] if known is None else known[row][:n].tolist()
 
 
 def _by_popularity(live: Live, items: tuple[int, ...]) -> Pool:
