@@ -41,6 +41,8 @@ class DatasetReference(BaseModel):
     path: str
     name: str
     digest: str
+    events: int = 0
+    """Offset up to which events of a server's log are among its rows; 0 for none."""
 
 
 class FileEntry(BaseModel):

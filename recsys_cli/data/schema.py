@@ -114,6 +114,11 @@ class DatasetManifest(BaseModel):
     digest: str = ""
     """Of all tables together: two datasets with the same digest hold the same rows."""
 
+    @property
+    def events(self) -> int:
+        """Offset up to which events of a server's log are among the rows (`import-data --events`); 0 for none."""
+        return int(self.origin.get("offset", 0)) if self.origin.get("kind") == "events" else 0
+
     @model_validator(mode="before")
     @classmethod
     def _order_of_older_datasets(cls, data: Any) -> Any:

@@ -42,8 +42,7 @@ class BaseLog:
     def of(cls, dataset: Dataset) -> BaseLog:
         """That of a dataset."""
         m = dataset.manifest
-        offset = int(m.origin.get("offset", 0)) if m.origin.get("kind") == "events" else 0
-        return cls(dataset.log, dataset.edges("follows"), dataset.edges("blocks"), m.digest, offset)
+        return cls(dataset.log, dataset.edges("follows"), dataset.edges("blocks"), m.digest, m.events)
 
     def save(self, path: Path) -> None:
         """Write it to one file, whole or not at all."""

@@ -185,31 +185,32 @@ class EventLog:
         Their bytes are overwritten on the disk. A mark stays in their place, so that whoever replays the log, or knows
         the person from elsewhere, forgets them too. Offsets stay as they are.
         """
-        now, gone = self._now(), Event("erase", mark(user_id), timestamp=self._now())
+        now = self._now()
+        gone = Event("erase", mark(user_id), timestamp=now)
+        last = self._last
+        found = _about(self._reader(), user_id, 0)  # the long look goes on beside those who write
         with self._commit_lock:
             self._require_open()
             try:
-                count = self._erase(user_id, now, gone)
+                found += _about(self._writer, user_id, last)
+                self._erase(user_id, found, now, gone)
             except sqlite3.Error as problem:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.rollback()
                 raise as_ours(problem, self.folder) from None
-        return count
+        return len(set(found))
 
-    def _erase(self, user_id: str, now: int, gone: Event) -> int:
+    def _erase(self, user_id: str, offsets: list[int], now: int, gone: Event) -> None:
         cursor = self._writer.cursor()
         cursor.execute("BEGIN IMMEDIATE")
-        named = cursor.execute(
-            "SELECT offset, user, body FROM events WHERE user = ? OR instr(body, ?) > 0", (user_id, user_id.encode())
+        cursor.executemany(
+            "UPDATE events SET id = NULL, user = NULL, body = NULL WHERE offset = ?", [(o,) for o in offsets]
         )
-        offsets = [(offset,) for offset, user, body in named if user == user_id or decode(body).author_id == user_id]
-        cursor.executemany("UPDATE events SET id = NULL, user = NULL, body = NULL WHERE offset = ?", offsets)
         cursor.execute("DELETE FROM rejects WHERE instr(body, ?) > 0", (user_id.encode(),))
         cursor.execute("INSERT INTO events VALUES (?, NULL, NULL, ?, ?)", (self._last + 1, now, encode(gone)))
         cursor.execute("COMMIT")
         self._last += 1
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return len(offsets)
 
     def trim(self, up_to: int) -> int:
         """Let go of the events up to an offset, which a run in use was trained on (`export`); how many.
@@ -371,6 +372,13 @@ class EventLog:
             with self._queue_lock:
                 self._readers.append(connection)
         return connection
+
+
+def _about(connection: sqlite3.Connection, user_id: str, after: int) -> list[int]:
+    """Offsets of the events of a person, or about them as an author, behind an offset."""
+    asked = "SELECT offset, user, body FROM events WHERE offset > ? AND (user = ? OR instr(body, ?) > 0)"
+    rows = connection.execute(asked, (after, user_id, user_id.encode()))
+    return [offset for offset, user, body in rows if user == user_id or decode(body).author_id == user_id]
 
 
 def read_log(folder: str | os.PathLike, after: int = 0) -> Iterator[Entry]:

@@ -33,6 +33,7 @@ from recsys_cli.serving.growth import Growth, grown
 from recsys_cli.serving.live_snapshot import LiveSnapshot
 from recsys_cli.serving.memory import Memories, Memory, MemoryStore
 from recsys_cli.serving.rows import EdgeTables, LogShape, edge_tables, joined, rows_as_log
+from recsys_cli.serving.segments import Sealed, Segments
 from recsys_cli.serving.state_file import StateFile
 from recsys_cli.serving.state_merge import bring_forward
 from recsys_cli.slate_engine import SlateEngine
@@ -60,7 +61,7 @@ class OnlineState:
 
     Use `OnlineState.open`. Then `catch_up` whenever something was appended, which waits for no engine that is being
     made; `memory` in every request; `live` for the engine that makes slates; `refresh` every now and then in the
-    background; `save` every now and then and at the end.
+    background; `save` and `seal` every now and then, `save` at the end.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class OnlineState:
         self.rebuilt = False
         """the state file could not be used, and the state was made again from the log"""
         self._lock, self._build, self._saving = threading.RLock(), threading.RLock(), threading.Lock()
+        self._sealing = threading.Lock()
         self._file = StateFile(folder / "state.db")
+        self.segments = Segments(log.folder)
         self._shape = shape_of(engine, base)
         self._forgotten: tuple[int, np.ndarray] = (0, np.zeros(0, np.int32))
         self._described = 0
@@ -96,7 +99,7 @@ class OnlineState:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         base = _base_of(folder, engine, dataset)
-        actions, start = shape_of(engine, base).actions, 0 if base is None else base.offset
+        actions, start = shape_of(engine, base).actions, _start_of(engine, base)
         file = StateFile(folder / "state.db")
         kept = file.read()
         rebuilt = kept is None and file.path.exists()
@@ -190,16 +193,23 @@ class OnlineState:
         return self.live(moment if now is not None else None)
 
     def erase(self, user_id: str) -> int:
-        """Forget a person: their events, their memory and their rows; how many events there were."""
+        """Forget a person: their events, their memory, their rows and segments; how many events there were."""
         with self._build:
+            count = self.log.erase(user_id)
             with self._lock:
-                count = self.log.erase(user_id)
                 self.memories.forget(user_id)
                 self.catch_up()
                 self._engine = self._features = None
             self._file.drop_damaged()
             self.save()
+        if self.segments.paths():
+            self.seal()
         return count
+
+    def seal(self) -> Sealed:
+        """Write the segments that are due, and those that are damaged anew. Holds nobody up: what is settled stays."""
+        with self._sealing:
+            return self.segments.seal(self.fold)
 
     def save(self) -> None:
         """Keep the state for the next start: the offset and all it stands for in one transaction."""
@@ -303,6 +313,13 @@ def shape_of(engine: SlateEngine, base: BaseLog | None) -> LogShape:
     """The columns that rows of events have beside those that a run was trained on."""
     spec = engine.bundle.spec
     return LogShape.plain(spec.positive, spec.negative) if base is None else LogShape.of(base.log)
+
+
+def _start_of(engine: SlateEngine, base: BaseLog | None) -> int:
+    """Offset up to which events are among the rows that a run was trained on."""
+    if engine.manifest is not None:
+        return engine.manifest.dataset.events
+    return 0 if base is None else base.offset
 
 
 def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> BaseLog | None:

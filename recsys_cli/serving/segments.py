@@ -67,6 +67,7 @@ class Segments:
 
     def __init__(self, log: str | os.PathLike, size: int = SIZE):
         self.folder, self.size = Path(log) / FOLDER, size
+        self._found: dict[str, tuple[str, int, int]] = {}
 
     def paths(self) -> list[Path]:
         """The files, in the order of the fold."""
@@ -126,8 +127,16 @@ class Segments:
         return Segment(path.name, frame.height, first, last, file_digest(path))
 
     def _whole(self, segment: Segment) -> bool:
+        """Whether a file is as it was written; read again only where it was touched since it was last found so."""
         path = self.folder / segment.file
-        return path.is_file() and file_digest(path) == segment.digest
+        try:
+            told = path.stat()
+        except OSError:
+            return False
+        seen = (segment.digest, told.st_size, told.st_mtime_ns)
+        if self._found.get(segment.file) != seen and file_digest(path) == segment.digest:
+            self._found[segment.file] = seen
+        return self._found.get(segment.file) == seen
 
     def _read(self) -> _Index | None:
         """None where there is no index, or it cannot be read: then everything is written anew."""

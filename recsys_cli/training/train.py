@@ -185,7 +185,7 @@ def _manifest(job: TrainingJob) -> dict:
         "settings": job.settings.model_dump(mode="json"),
         "seed": job.settings.seed,
         "final": job.final,
-        "dataset": {"path": str(job.dataset.path), "name": m.name, "digest": m.digest},
+        "dataset": {"path": str(job.dataset.path), "name": m.name, "digest": m.digest, "events": m.events},
         "windows": job.windows,
         "warm_start": None if job.warm is None else job.warm.run,
         "models_end": int(job.whole.log.time[-1]) + 1 if job.refit or job.final else job.windows.test_start,

@@ -330,3 +330,15 @@ def test_how_far_a_source_was_read_is_written_with_what_was_read(tmp_path):
         assert log.position("x") == "7" and log.rejects()[0][1:] == ("no event", "{")
     with EventLog.open(tmp_path) as log:
         assert log.position("x") == "7"
+
+
+def test_whoever_is_erased_is_found_as_a_user_and_as_an_author_and_nobody_else(log):
+    log.append([
+        like(1), Event("follow", "u2", author_id="u1"), Event("like", "u11", "u1"),
+        Event("follow", "u3", author_id="u11"), Event("odd", "u1", "i"), Event("odd", "u4", "i"),
+    ])
+    assert log.erase("u1") == 2
+    left = [(e.event.type, e.event.user_id) for e in log.read(0)]
+    assert left[:2] == [("like", "u11"), ("follow", "u3")] and left[2][0] == "erase" and "u1" not in left[2][1]
+    assert len(log.rejects()) == 1
+    assert log.last_offset == 5 and log.append([like(2)]).offset == 6

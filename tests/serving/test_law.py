@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from law_world import END, HOUR, PIPELINE, RULES, USERS, make_world, some_events, world_of
 
@@ -25,6 +26,7 @@ from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import Event
 from recsys_cli.serving.export import export_events
 from recsys_cli.serving.online_state import OnlineState
+from recsys_cli.serving.segments import Segments
 
 NOW = END + 7 * HOUR
 
@@ -165,7 +167,11 @@ def test_whoever_is_erased_is_in_neither_log_state_nor_dataset(world, tmp_path):
     rng = np.random.default_rng(9)
     log, online = lived(tmp_path / "log", world, rng, some_events(rng, 300))
     assert len(online.live(NOW).state.seen[3]) > 0
+    online.segments = Segments(log.folder, size=50)
+    assert online.seal().new > 2
+    assert pl.concat(pl.read_parquet(p) for p in online.segments.paths()).filter(user_id="103").height
     assert online.erase("103") > 0 and online.erase("132") > 0
+    assert not pl.concat(pl.read_parquet(p) for p in online.segments.paths()).filter(user_id="103").height
     for engine in (online.live(NOW), online.refresh(NOW)):
         assert not len(engine.state.seen[3]) and not len(engine.state.history[3]) and not len(engine.state.follows[3])
         assert engine.position("132") == -1
@@ -242,6 +248,7 @@ def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
     assert state.impressions.sum() == seen + described
     log.trim(online.base.offset)  # and the log needs to hold no more than what came since
     again = OnlineState.open(tmp_path / "fresh", merged.engine, log, dataset=merged.dataset)
+    assert again.offset == log.last_offset and again.fold.start == merged.dataset.manifest.events
     same_states(again.live(NOW).state, state)
     log.close()
 

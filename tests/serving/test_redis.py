@@ -7,12 +7,13 @@ import time
 import msgspec
 import numpy as np
 import pytest
-from law_world import END, HOUR, RULES, some_events
+from law_world import END, HOUR, RULES, make_world, some_events
 from redis_server import RedisServer, redis
 
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import Event
 from recsys_cli.serving.memory import SEEN_KEPT, MemoryStore
+from recsys_cli.serving.online_state import OnlineState
 from recsys_cli.serving.redis_state import RedisMemory
 from recsys_cli.serving.redis_streams import FIELD, RedisGone, StreamSink, StreamSource
 
@@ -143,3 +144,24 @@ def test_a_stream_is_bounded(server, log):
     log.append([Event("like", "100", str(n)) for n in range(5000)])
     sink.push()
     assert redis.Redis.from_url(server.url).xlen("out") < 400
+
+
+def test_a_state_on_shared_memories_is_told_by_another_server(server, tmp_path):
+    world = make_world(tmp_path / "data")
+    with EventLog.open(tmp_path / "log", RULES, now=lambda: END) as log:
+        online = OnlineState.open(
+            tmp_path / "state", world.engine, log, dataset=world.dataset, memories=RedisMemory(server.url, "a")
+        )
+        log.append([Event("hide", "100", "1003")])
+        online.catch_up()
+        assert set(online.memory("100").hidden) == {"1003"}
+        assert set(RedisMemory(server.url, "b").of("100").hidden) == {"1003"}
+        server.stop()
+        log.append([Event("hide", "100", "1004")])
+        online.catch_up()
+        assert online.offset == 2 and online.memory("100").hidden.keys() >= {"1004"}
+        online.save()
+        server.start()
+        time.sleep(1.1)  # Redis is left alone for a second
+        online.catch_up()
+        assert set(RedisMemory(server.url, "b").of("100").hidden) == {"1003", "1004"}
