@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from recsys_cli.errors import RecsysError
 from recsys_cli.serving.events import EDGES, Event, Receipt, StorageFull
 from recsys_cli.serving.metrics import Metrics
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -106,12 +107,21 @@ class Recorder:
         return await asyncio.to_thread(self.online.erase, user_id)
 
     async def save_often(self) -> None:
-        """Keep the state for the next start, whenever much has come; runs until it is cancelled."""
+        """Keep the state for the next start whenever much has come, and seal what is settled as segments; runs until it
+        is cancelled."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             if self.online.offset - self._saved >= SAVE_EVENTS:
                 self._saved = self.online.offset
-                await asyncio.to_thread(self.online.save)
+                await self._keep()
+
+    async def _keep(self) -> None:
+        for step in (self.online.save, self.online.seal):
+            try:
+                await asyncio.to_thread(step)
+            except (OSError, RecsysError) as error:  # the log holds everything: it is tried again
+                self.metrics.alerts.labels("state_not_kept").inc()
+                self.trace.event("state_not_kept", error=str(error))
 
     def _alert(self) -> None:
         if not self.full:
@@ -124,5 +134,5 @@ class Recorder:
         if self._task is not None:
             await self._task
         self.online.catch_up()
-        await asyncio.to_thread(self.online.save)
+        await self._keep()
         await asyncio.to_thread(self.log.close)
