@@ -100,7 +100,7 @@ def replayed(folder, world, tmp_path) -> tuple[Dataset, State, Snapshot]:
     return dataset, state, Snapshot.build(world.engine.bundle.spec, dataset.catalogue, dataset.log, NOW, *edges)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(n, marks=pytest.mark.slow) for n in range(4, 24))])
 def test_state_features_and_slates_are_those_of_a_replay(seed, world, tmp_path):
     rng = np.random.default_rng(seed)
     log, online = lived(tmp_path / "log", world, rng, some_events(rng, 400))
