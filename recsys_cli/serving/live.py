@@ -45,6 +45,7 @@ class Live:
         self.pools: Pools | None = None
         self.workers: list[Worker] = []
         self.everybody = lru_cache(CONTEXTS)(self._everybody)
+        self._check = lru_cache(CONTEXTS)(self._check_context)
         self.lists = _lists(engine)
         self.everybody(())
 
@@ -120,8 +121,7 @@ class Live:
         self._check(key)
         return key
 
-    @lru_cache(4096)  # noqa: B019  a run in service lives as long as its server
-    def _check(self, key: tuple[tuple[str, str], ...]) -> None:
+    def _check_context(self, key: tuple[tuple[str, str], ...]) -> None:
         self.engine.context(dict(key))
 
     def user(self, user_id: int | str) -> int:

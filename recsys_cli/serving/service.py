@@ -39,6 +39,8 @@ PENDING = "pool_pending"
 """Fallback of a request whose pool was not there in time."""
 REFRESHED = 200_000
 """People whose pools are built again as they act; those who asked longest ago go first."""
+CONTEXTS = 16
+"""Contexts of one person whose pools are built again as they act."""
 GATHERED = 0.2
 """Seconds for which new items are gathered before they are taken in together."""
 _PREFIX = secrets.token_hex(4)
@@ -291,7 +293,10 @@ class Service:
         elif position < 0 and (person is None or person.since is None):
             return live.everybody(context), UNKNOWN_USER
         else:
-            self._contexts.setdefault(asked.user_id, set()).add(context)
+            contexts = self._contexts.setdefault(asked.user_id, set())
+            if len(contexts) >= CONTEXTS:
+                contexts.clear()
+            contexts.add(context)
             self._contexts.move_to_end(asked.user_id)
             if len(self._contexts) > REFRESHED:
                 self._contexts.popitem(last=False)
