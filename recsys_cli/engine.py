@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
 from recsys_cli.answers.data import AnswerData
 from recsys_cli.answers.slate import Recommendations, describe_slate
+from recsys_cli.pipeline.since import Since, with_since
 from recsys_cli.slate_engine import GUEST, SlateEngine
 
 if TYPE_CHECKING:
@@ -21,12 +22,91 @@ if TYPE_CHECKING:
     from recsys_cli.answers.similar import Similar
     from recsys_cli.answers.why_not import WhyNot
     from recsys_cli.progress import Progress
+    from recsys_cli.serving.event_log import EventLog
+    from recsys_cli.settings import Settings
     from recsys_cli.slate_batch import SlateBatch
+
+
+EVENTS = "events"
+"""Folder of the log of events within the artifacts."""
 
 
 @dataclass(frozen=True)
 class RecommendationEngine(SlateEngine):
     """Recommends from one run, by the ids of its owner and in words; see `SlateEngine` for how slates are made."""
+
+    artifacts: Path | None = None
+    """where the run lies, and the log of what is recorded"""
+    recorded: dict[int, Since] = field(default_factory=dict, compare=False, repr=False)
+    """what users did since they were recorded, by their position; shared by all copies of the engine"""
+    _logs: list[EventLog] = field(default_factory=list, compare=False, repr=False)
+
+    @classmethod
+    def load(cls, artifacts: str | Path = "artifacts", *given: Any, **options: Any) -> Self:
+        """Open a run (the current one by default); see `SlateEngine.load`."""
+        engine = super().load(artifacts, *given, **options)
+        object.__setattr__(engine, "artifacts", Path(artifacts))
+        return engine
+
+    @classmethod
+    def train_models(cls, settings: Settings, **options: Any) -> Self:
+        """Train on the dataset of the settings, publish the run and open it; options: as of `training.train`."""
+        from recsys_cli.training import train
+
+        return cls.load(settings.paths.artifacts, train(settings, **options).id)
+
+    def record_interaction(
+        self, user_id: int | str, item_id: int | str, interaction_type: str, dwell_time: float | None = None,
+        **more: Any,
+    ) -> None:
+        """Write what somebody did to the log of events; it counts in the next slate of this engine.
+
+        interaction_type: an action of the data, or impression, dwell, rating, see_less. dwell_time: seconds. more:
+        request_id, position, surface, … as `serving.events.Event` has them. It is on the disk when this returns, and
+        `recsys train --events` learns from it. Raises UsageError for an event that is refused and LogInUse where a
+        server has the log: send it to the server then (`recsys_cli.serving.client`).
+        """
+        from importlib.util import find_spec
+
+        from recsys_cli.errors import UsageError
+
+        if find_spec("msgspec") is None:
+            raise UsageError("the log of events needs msgspec", "run `pip install 'recsys-cli[serve]'`")
+        from recsys_cli.serving.event_log import EventLog
+        from recsys_cli.serving.events import Event, EventRules
+
+        if self.artifacts is None:
+            raise UsageError("this engine was not loaded from artifacts, which hold the log", "use `load`")
+        if not self._logs:
+            spec = self.bundle.spec
+            rules = EventRules(
+                actions=(*spec.positive, *spec.negative), integer_users=not self.bundle.user_ids.is_text,
+                integer_items=not self.bundle.item_ids.is_text,
+            )
+            self._logs.append(EventLog.open(self.artifacts / EVENTS, rules))
+        told = Event(interaction_type, user_id, item_id, dwell_seconds=dwell_time, **more)
+        receipt = self._logs[0].append([told])
+        if receipt.rejected:
+            raise UsageError(f"{interaction_type} of {user_id!r}: {receipt.rejected[0].reason}")
+        user, item = self.bundle.user_ids.position(user_id), self.bundle.item_ids.position(item_id)
+        if user >= 0 and item >= 0:
+            self._remember(user, item, interaction_type)
+
+    def _remember(self, user: int, item: int, action: str) -> None:
+        before, author = self.recorded.get(user, Since()), int(self.state.catalogue.item_author[item])
+        liked = (item,) if action in self.bundle.spec.positive else ()
+        authors = (author,) if author >= 0 else ()
+        self.recorded[user] = Since(
+            history=(*before.history, *liked),
+            seen=(*before.seen, item),
+            follows=before.follows + (authors if action == "follow" else ()),
+            blocked=before.blocked + (authors if action in ("block", "mute") else ()),
+        )
+
+    def close(self) -> None:
+        """Let go of the log of events."""
+        while self._logs:
+            self._logs.pop().close()
 
     @property
     def answer_data(self) -> AnswerData:
@@ -216,4 +296,10 @@ class RecommendationEngine(SlateEngine):
         size = self.pipeline.batch_size * max(self.threads, 1)
         for start in range(0, max(len(positions), 1), size):
             part = positions[start : start + size]
-            yield start, self.slates(part, n, self.context(context, len(part)), **asked)
+            news = [self.recorded.get(user) for user in part.tolist()] if self.recorded else []
+            engine, users = self, part
+            if any(news):
+                state, snapshot, users = with_since(self.state, self.snapshot, part, news)
+                engine = replace(self, state=state, snapshot=snapshot)
+            batch = engine.slates(users, n, self.context(context, len(part)), **asked)
+            yield start, batch if users is part else replace(batch, users=part)

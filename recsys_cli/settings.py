@@ -13,6 +13,7 @@ from recsys_cli.ranking.config import RankingConfig
 from recsys_cli.retrieval.registry import RetrieverSettings, default_retrieval
 from recsys_cli.retrieval.tuning import TuningConfig
 from recsys_cli.safety.config import SafetyModelsConfig
+from recsys_cli.serving.config import ServingConfig
 from recsys_cli.world.config import WorldConfig
 
 __all__ = ["Paths", "Settings"]
@@ -38,3 +39,4 @@ class Settings(Section):
     ranking: RankingConfig = RankingConfig()
     safety: SafetyModelsConfig = SafetyModelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()

@@ -45,6 +45,8 @@ COMMANDS = (
     "train_safety",
     "recommend",
     "recommend_users",
+    "serve",
+    "loadtest",
     "similar",
     "features",
     "explain",

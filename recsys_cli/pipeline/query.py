@@ -47,8 +47,9 @@ class Query:
     snapshot: Snapshot
     context: Context
     seed: int
-    salt: int = 0
-    """changes what exploration draws from one request of a user to the next"""
+    salt: int | np.ndarray = 0
+    """changes what exploration draws from one request of a user to the next; int64[B] where the rows are requests of
+    their own"""
     journal: list | None = None
     """takes what the safety policy did (`safety.policy.Actions`); None where nobody will read it"""
     without: frozenset[str] = frozenset()
@@ -72,7 +73,8 @@ class Query:
         """float64[B, columns] uniform draws in [0, 1) that depend on the user, the seed, the salt and the
         purpose only, so that a user gets the same alone and in a batch."""
         keys = self.users.astype(np.int64).view(np.uint64)
-        base = mix(keys + mix(np.array([self.seed * 1_000_003 + self.salt * 8191 + purpose], np.int64).view(np.uint64)))
+        salted = np.atleast_1d(np.asarray(self.seed * 1_000_003 + self.salt * 8191 + purpose, np.int64))
+        base = mix(keys + mix(salted.view(np.uint64)))
         grid = mix(base[:, None] + np.arange(1, columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         return (grid >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

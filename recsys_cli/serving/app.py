@@ -1,0 +1,199 @@
+"""The HTTP application: it reads a request, passes the gate, calls a handler and writes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from recsys_cli import __version__
+from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
+from recsys_cli.serving import handlers, writes
+from recsys_cli.serving.events import StorageFull
+from recsys_cli.serving.keys import Gate, Refused
+from recsys_cli.serving.routes import Answer, Call, Path, openapi
+from recsys_cli.serving.structs import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from recsys_cli.serving.site import Site
+
+encode = msgspec.json.Encoder().encode
+JSON = "application/json"
+
+
+def application(site: Site) -> Starlette:
+    """The application of a site, whose service comes and goes with it."""
+    paths = [*handlers.PATHS, *writes.PATHS, *_compatible(site)]
+    document = encode(openapi([*handlers.PATHS, *writes.PATHS], __version__))
+
+    async def described(call: Call) -> Answer:
+        return Answer(document)
+
+    paths.append(Path("GET", "/openapi.json", described, None, "This document", dict, ready=False, limited=False))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await site.begin()
+        yield
+        await site.end()
+
+    by_place: dict[str, list[Path]] = {}
+    for path in paths:
+        by_place.setdefault(path.path, []).append(path)
+    # a path without names goes before one with a name in the same place
+    ordered = sorted(by_place.items(), key=lambda entry: [part.startswith("{") for part in entry[0].split("/")])
+    routes = [Route(place, partial(_endpoint, site, {p.method: p for p in mine}), methods=[p.method for p in mine])
+              for place, mine in ordered]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
+        404: partial(_not_there, 404, "no_path", "there is no such path"),
+        405: partial(_not_there, 405, "no_method", "this path takes other methods"),
+    })
+    app.add_middleware(RawPaths)
+    return app
+
+
+def _compatible(site: Site) -> list[Path]:
+    from importlib import import_module
+
+    return [
+        path for name in site.config.compatibility
+        for path in import_module(f"recsys_cli.serving.routers.{name}").PATHS
+    ]
+
+
+class RawPaths:
+    """Routes by the path as it was sent, so that an id may hold a slash (written %2F)."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope.get("raw_path"):
+            scope = {**scope, "path": scope["raw_path"].partition(b"?")[0].decode("ascii", "replace")}
+        await self.app(scope, receive, send)
+
+
+async def _not_there(status: int, error: str, message: str, request: Request, _: Exception) -> Response:
+    return _problem(Refused(status, error, message))
+
+
+def _problem(refused: Refused) -> Response:
+    content = encode(Problem(refused.error, refused.message, refused.hint))
+    return Response(content, refused.status, refused.headers, JSON)
+
+
+async def _endpoint(site: Site, paths: dict[str, Path], request: Request) -> Response:
+    started = time.perf_counter()
+    path = paths.get(request.method) or paths["GET"]  # HEAD is answered as GET is, without its body
+    try:
+        response = await _answer(site, path, request)
+    except Refused as refused:
+        response = _problem(refused)
+    except (asyncio.CancelledError, ClientDisconnect):
+        raise
+    except Exception as error:
+        response = _problem(_refusal(site, path, error))
+    site.metrics.answered(f"{path.method} {path.path}", response.status_code, time.perf_counter() - started)
+    return response
+
+
+async def _answer(site: Site, path: Path, request: Request) -> Response:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+    client = request.client.host if request.client is not None else ""
+    gate: Gate = site.gate
+    gate.admit(headers, client, path.role, limited=path.limited)
+    if path.ready and not site.ready:
+        raise Refused(503, "starting", "the server is not ready yet", "see /health/ready", {"retry-after": "1"})
+    body = await _body(site, path, request, headers) if path.takes is not None else b""
+    query = _query(request.scope["query_string"])
+    params = {name: _part(value) for name, value in request.path_params.items()}
+    call = Call(site.service, params, query, body, headers)
+    answer = await path.handler(call)
+    if isinstance(answer, Answer):
+        content = answer.content if isinstance(answer.content, bytes) else encode(answer.content)
+        return Response(content, answer.status, media_type=answer.media)
+    return Response(encode(answer), media_type=JSON)
+
+
+def _query(text: bytes) -> dict[str, list[str]]:
+    if not text:
+        return {}
+    from urllib.parse import parse_qs
+
+    try:
+        return parse_qs(text.decode("ascii"), keep_blank_values=True, max_num_fields=200, errors="strict")
+    except ValueError:
+        raise Refused(400, "query", "the query cannot be read") from None
+
+
+def _part(value: str) -> str:
+    """A part of a path as it was meant."""
+    try:
+        text = unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        raise Refused(400, "path", "the path is no UTF-8") from None
+    if not text or len(text) > 200 or not text.isprintable():
+        raise Refused(422, "id", "an id has 1 to 200 characters, none of control")
+    return text
+
+
+async def _body(site: Site, path: Path, request: Request, headers: dict[str, str]) -> bytes:
+    """The body within its bounds of size and time."""
+    config = site.config
+    most = config.max_bulk_mb * 2**20 if path.bulk else config.max_body_kb * 1024
+    too_large = Refused(413, "too_large", f"the body is larger than {most:,} bytes", None, {"connection": "close"})
+    try:
+        if int(headers.get("content-length", "0")) > most:
+            raise too_large
+    except ValueError:
+        raise Refused(400, "length", "content-length is no number") from None
+
+    async def read() -> bytes:
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise too_large
+            parts.append(part)
+        return b"".join(parts)
+
+    try:
+        body = await asyncio.wait_for(read(), config.body_seconds)
+    except TimeoutError:
+        raise Refused(408, "slow", f"the body took longer than {config.body_seconds:g} s", None,
+                      {"connection": "close"}) from None
+    if not body and not path.optional:
+        raise Refused(400, "no_body", "the request has no body")
+    return body
+
+
+def _refusal(site: Site, path: Path, error: Exception) -> Refused:
+    """What is told of an error: nothing of files or of code."""
+    if isinstance(error, msgspec.ValidationError):
+        return Refused(422, "refused", str(error))
+    if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
+        return Refused(400, "no_json", str(error).splitlines()[0])
+    if isinstance(error, UnknownIdError):
+        return Refused(404, "unknown", error.message)
+    if isinstance(error, UsageError):
+        return Refused(422, "refused", error.message, error.hint)
+    if isinstance(error, StorageFull):
+        return Refused(507, "disk_full", "the disk takes no more events; nothing of this request was written",
+                       "free some space: recommendations go on")
+    site.trace.event("error", route=f"{path.method} {path.path}", error=f"{type(error).__name__}: {error}")
+    site.metrics.alerts.labels("error").inc()
+    if isinstance(error, RecsysError):
+        return Refused(503, "unavailable", "this cannot be answered now", "the server's trace log says why")
+    return Refused(500, "internal", "something went wrong", "the server's trace log says what")

@@ -1,0 +1,70 @@
+"""Requests that come at the same time are chosen for together: the stages behind the pools take a batch in one go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.serving.pooling import Choice, Parts, choose
+
+if TYPE_CHECKING:
+    from recsys_cli.slate_batch import SlateBatch
+    from recsys_cli.slate_engine import SlateEngine
+
+MOST = 64
+"""Requests chosen for at once."""
+
+
+class Chooser:
+    """Collects the choices of one turn of the event loop, and makes them.
+
+    The busier the server, the more of them share the price of a stage.
+    """
+
+    def __init__(self, engine: SlateEngine):
+        self.use(engine)
+        self._waiting: list[tuple[Choice, asyncio.Future]] = []
+
+    def use(self, engine: SlateEngine) -> None:
+        """Choose with another engine from now on."""
+        self._engine, self._parts = engine, Parts.of(engine)
+
+    def submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
+        """The batch with the slate, and its row there."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._turn)
+        self._waiting.append((choice, future))
+        return future
+
+    def _turn(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        sizes: dict[int, list[tuple[Choice, asyncio.Future]]] = {}
+        for entry in waiting:
+            sizes.setdefault(entry[0].size, []).append(entry)
+        for group in sizes.values():
+            for start in range(0, len(group), MOST):
+                self._choose(group[start : start + MOST])
+
+    def _choose(self, group: list[tuple[Choice, asyncio.Future]]) -> None:
+        try:
+            batch = choose(self._engine, [choice for choice, _ in group], self._parts)
+        except Exception as error:
+            if len(group) > 1:  # one that cannot be answered must not take the others along
+                for entry in group:
+                    self._choose([entry])
+            elif not group[0][1].done():
+                group[0][1].set_exception(error)
+            return
+        for row, (_, future) in enumerate(group):
+            if not future.done():
+                future.set_result((batch, row))
+
+
+def shown(batch: SlateBatch, row: int) -> np.ndarray:
+    """int32[m] items of a slate, from the top."""
+    items = batch.items[row]
+    return items[items >= 0]

@@ -1,0 +1,241 @@
+"""The pipeline in two parts: a pool of scored candidates a user, and the slate that a request chooses from it.
+
+A pool is what the stages up to the utility leave, with the predictions of every candidate. What a request does to it
+(what was blocked, seen or served meanwhile, exploration, diversity, the last checks, the cut) are the very stages
+behind the utility, run on every call, so that nothing of it is ever older than the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys_cli.data.ragged import Ragged, offsets_of
+from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.runner import Runner
+from recsys_cli.pipeline.stage import Hydrator, Source, Stage
+from recsys_cli.slate_batch import SlateBatch
+
+if TYPE_CHECKING:
+    from recsys_cli.features.context import Context
+    from recsys_cli.slate_engine import SlateEngine
+
+ANSWERED = ("utility", "light", "relevance", "safety_factor", "dwell", "p_")
+"""Scores of a candidate that answers are made of, whole names or beginnings."""
+EXACT = ("utility",)
+"""Scores kept in float32; what nothing is ordered by is kept in half of it."""
+HALF = 60_000.0
+"""Largest number that float16 holds, rounded down."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The best scored candidates of one user, best first."""
+
+    items: np.ndarray
+    """int32[K]"""
+    sources: np.ndarray
+    """uint32[K]"""
+    scores: dict[str, np.ndarray]
+    """"utility" float32[K], what answers tell of a candidate float16[K]"""
+    fallback: str | None = None
+    """why popular items had to help"""
+    failures: tuple[str, ...] = ()
+    """what the pool was built without"""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes that it takes in memory, its own bookkeeping among them."""
+        arrays = (self.items, self.sources, *self.scores.values())
+        return sum(array.nbytes + 112 for array in arrays) + 1_000
+
+    def without(self, items: np.ndarray) -> Pool:
+        """The pool without some items."""
+        keep = ~np.isin(self.items, items)
+        if keep.all():
+            return self
+        scores = {name: values[keep] for name, values in self.scores.items()}
+        return replace(self, items=self.items[keep], sources=self.sources[keep], scores=scores)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The stages of an engine on either side of a pool."""
+
+    before: tuple[Stage, ...]
+    """behind sourcing and filtering, up to the utility, and what says something of finished candidates"""
+    behind: tuple[Stage, ...]
+    """from the pool to the slate"""
+    read: tuple[str, ...]
+    """names or beginnings of scores that the stages behind look at"""
+
+    @classmethod
+    def of(cls, engine: SlateEngine) -> Parts:
+        stages = engine.stages
+        # hydrators behind the utility tell of candidates, whichever are chosen: they are told of the whole pool once
+        told = tuple(s for s in stages.selection if isinstance(s, Hydrator) and not _reads_choices(s, stages.selection))
+        behind = tuple(s for s in stages.selection if s not in told)
+        read = tuple(dict.fromkeys(name for stage in behind for name in stage.reads))
+        return cls((*stages.completion, *stages.ranking, *told), behind, (*EXACT, *read))
+
+
+def _reads_choices(stage: Stage, selection: tuple[Stage, ...]) -> bool:
+    """Whether a hydrator reads what another stage of the selection gives."""
+    given = {name for other in selection if other is not stage for name in other.gives}
+    return any(name in given for name in stage.reads)
+
+
+def pool_engine(engine: SlateEngine, size: int) -> SlateEngine:
+    """The engine whose ranking leaves `size` candidates a user."""
+    pipeline = engine.pipeline
+    changed = {
+        "heavy": pipeline.heavy.model_copy(update={"keep": size}),
+        "light": pipeline.light.model_copy(update={"keep": max(pipeline.light.keep, size)}),
+    }
+    return engine.with_pipeline(pipeline.model_copy(update=changed))
+
+
+def build_pools(
+    engine: SlateEngine, users: np.ndarray, context: Context | None = None, *, candidates: np.ndarray | None = None
+) -> list[Pool]:
+    """Pools of user positions int32[B], -1 for somebody unknown.
+
+    context: of the requests, rows as users. candidates: int32[B, K] items of the caller, -1 empty, ranked in the place
+    of what the sources propose. A score that is not finite takes its item out and is told in `Pool.failures`.
+    """
+    parts = Parts.of(engine)
+    query = query_of(engine, users, engine.pipeline.slate_size, context)
+    if candidates is None:
+        runner = Runner(query)
+        runner.run(engine.stages.sourcing)
+        counts = runner.run(engine.stages.filtering).counts
+        fallback = engine._fallback(query.users, counts, query.size)
+    else:
+        runner = Runner(query, _given(candidates))
+        fallback = [None] * len(query)
+    ready = runner.run(s for s in parts.before if candidates is None or not isinstance(s, Source))
+    failures = tuple(str(failure) for failure in query.failures or ())
+    return [_pool(ready, row, fallback[row], failures, (*ANSWERED, *parts.read)) for row in range(len(query))]
+
+
+def _given(items: np.ndarray) -> Candidates:
+    """Candidates of the caller, in the caller's order where nothing else orders them."""
+    rank = np.broadcast_to(np.arange(items.shape[1], dtype=np.float32), items.shape)
+    return Candidates(items, np.zeros(items.shape, np.uint32), {"rrf": (1 / (61 + rank)).astype(np.float32)})
+
+
+def query_of(
+    engine: SlateEngine, users: np.ndarray, size: int, context: Context | None = None, salt: Any = 0
+) -> Query:
+    """What stages are asked with by a server: what fails is left out and told."""
+    from recsys_cli.features.context import Context
+
+    return Query(
+        users=np.asarray(users, np.int32), size=size, bundle=engine.bundle, state=engine.state,
+        snapshot=engine.snapshot, context=Context(now=engine.state.now) if context is None else context,
+        seed=engine.seed, salt=salt, failures=[],
+    )
+
+
+def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str, ...], kept: tuple[str, ...]) -> Pool:
+    held = ready.items[row] >= 0
+    scores = {
+        name: values[row][held] for name, values in ready.scores.items()
+        if _named(name, kept)
+    }
+    sound = np.isfinite(scores["utility"])
+    if not sound.all():
+        failures = (*failures, f"{int((~sound).sum())} scores were not finite and their items are left out")
+    packed = {
+        name: values[sound].astype(np.float32) if name in EXACT
+        else np.clip(np.nan_to_num(values[sound]), -HALF, HALF).astype(np.float16)
+        for name, values in scores.items()
+    }
+    return Pool(
+        ready.items[row][held][sound].astype(np.int32), ready.sources[row][held][sound], packed, fallback, failures
+    )
+
+
+def _named(name: str, names: tuple[str, ...]) -> bool:
+    """Whether a score is among some names or begins as one of them that ends with "_"."""
+    return any(name == k or (k.endswith("_") and name.startswith(k)) for k in names)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one request asks of its pool."""
+
+    user: int
+    """position, -1 for somebody that the run does not know"""
+    pool: Pool
+    size: int
+    salt: int = 0
+    items: np.ndarray | None = None
+    """int32 items that must not be shown, in any order"""
+    authors: np.ndarray | None = None
+    """int32 authors that must not be shown"""
+    explain: bool = False
+    """whether the predictions are wanted of what is chosen"""
+
+
+def choose(engine: SlateEngine, choices: Sequence[Choice], parts: Parts | None = None) -> SlateBatch:
+    """Slates of several requests that ask for the same number of items.
+
+    parts: those of the engine, where they are at hand.
+    """
+    parts = Parts.of(engine) if parts is None else parts
+    query = query_of(
+        engine, np.array([c.user for c in choices], np.int32), choices[0].size, None,
+        np.array([c.salt for c in choices], np.int64),
+    )
+    runner = Runner(query, _allowed(engine, choices, parts.read))
+    final = runner.run(parts.behind)
+    return SlateBatch(
+        users=query.users, items=final.items, scores=final.scores, sources=final.sources,
+        fallback=[c.pool.fallback for c in choices], funnel=runner.records, failures=query.failures or [],
+    )
+
+
+def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ...]) -> Candidates:
+    """The pools side by side, without what each request excludes."""
+    width = max((len(c.pool) for c in choices), default=0)
+    shape = (len(choices), width)
+    items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
+    names = dict.fromkeys(name for c in choices for name in c.pool.scores)
+    if not any(c.explain for c in choices):
+        names = [name for name in names if _named(name, read)]
+    scores = {name: np.zeros(shape, np.float32) for name in names}
+    for row, choice in enumerate(choices):
+        k = len(choice.pool)
+        items[row, :k], sources[row, :k] = choice.pool.items, choice.pool.sources
+        for name in names:
+            if name in choice.pool.scores:
+                scores[name][row, :k] = choice.pool.scores[name]
+    candidates = Candidates(items, sources, scores)
+    out = np.zeros(shape, bool)
+    rows = np.arange(len(choices))
+    if any(c.items is not None and len(c.items) for c in choices):
+        out |= _sets([c.items for c in choices]).contains(rows, items)
+    if any(c.authors is not None and len(c.authors) for c in choices):
+        author = np.where(items >= 0, engine.state.catalogue.item_author[items], -1)
+        out |= _sets([c.authors for c in choices]).contains(rows, author)
+    return candidates.keep(candidates.filled & ~out)
+
+
+def _sets(sets: Sequence[np.ndarray | None]) -> Ragged:
+    """Sets of positions as rows, ascending."""
+    rows = [np.zeros(0, np.int32) if s is None else np.unique(s) for s in sets]
+    return Ragged(offsets_of(np.array([len(r) for r in rows])), np.concatenate(rows).astype(np.int32))
+
+
+def context_key(values: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    """A request's context as part of the key of a pool."""
+    return tuple(sorted((name, str(value)) for name, value in (values or {}).items()))

@@ -1,0 +1,138 @@
+"""What the server writes to the log: events that wait for the disk, and what was served, which does not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from recsys_cli.errors import RecsysError
+from recsys_cli.serving.events import EDGES, Event, Receipt, StorageFull
+from recsys_cli.serving.metrics import Metrics
+from recsys_cli.tracelog import SILENT, TraceLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from recsys_cli.serving.online_state import OnlineState
+
+PAUSE = 0.05
+"""Seconds that served records are gathered before they are written together."""
+MOST_WAITING = 50_000
+"""Served records that may wait for the disk; what comes beyond is not logged, and told."""
+SAVE_SECONDS, SAVE_EVENTS = 300.0, 50_000
+"""The state is kept so often, if so many events have come: they need not be read again after a crash."""
+
+
+class Recorder:
+    """Writes events, and has the state take them in before whoever sent them is answered."""
+
+    def __init__(self, online: OnlineState, metrics: Metrics, positive: Collection[str], trace: TraceLog = SILENT):
+        """positive: actions that ask for more of the kind."""
+        self.online, self.log, self.metrics, self.trace = online, online.log, metrics, trace
+        self._strong = frozenset((*positive, *EDGES, *EDGES.values()))
+        self._waiting: list[Event] = []
+        self._task: asyncio.Task | None = None
+        self._saved = online.offset
+        self.full = False
+        """whether the disk took nothing the last time"""
+        self.changed: Callable[[dict[str, bool]], None] = lambda changed: None
+        """is told who did something, and whether other candidates are asked for"""
+        self.items_changed: Callable[[], None] = lambda: None
+        """is told that items were described or taken out"""
+
+    async def append(self, events: list[Event]) -> Receipt:
+        """Write events; returns once they are on the disk and count in the next answer. Raises StorageFull."""
+        try:
+            receipt = await self.log.append_async(events)
+        except StorageFull:
+            self._alert()
+            raise
+        self.full = False
+        counts = self.metrics.events
+        for outcome, n in (
+            ("accepted", receipt.accepted), ("duplicate", receipt.duplicates), ("rejected", len(receipt.rejected)),
+        ):
+            if n:
+                counts.labels(outcome).inc(n)
+        if receipt.accepted:
+            self._take_in(receipt.offset)
+            self._tell(events)
+        return receipt
+
+    def _take_in(self, offset: int) -> None:
+        """Whoever waits together for the disk is taken in together."""
+        if offset > self.online.offset:
+            self.online.catch_up()
+
+    def _tell(self, events: list[Event]) -> None:
+        changed: dict[str, bool] = {}
+        for event in events:
+            if event.user_id is not None:
+                user = str(event.user_id)
+                changed[user] = changed.get(user, False) or event.type in self._strong
+        self.changed(changed)
+        if any(event.type in ("item", "delete_item") for event in events):
+            self.items_changed()
+
+    def later(self, event: Event) -> None:
+        """Write what was served, soon; the answer does not wait for it."""
+        if len(self._waiting) >= MOST_WAITING:
+            self.metrics.alerts.labels("served_not_logged").inc()
+            return
+        self._waiting.append(event)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        await asyncio.sleep(PAUSE)
+        while self._waiting:
+            events, self._waiting = self._waiting, []
+            try:
+                receipt = await self.log.append_async(events)
+            except StorageFull:
+                self._alert()
+                self.metrics.alerts.labels("served_not_logged").inc(len(events))
+                return
+            self.full = False
+            self._take_in(receipt.offset)
+            if receipt.rejected:
+                self.metrics.alerts.labels("served_not_logged").inc(len(receipt.rejected))
+
+    def drop_waiting(self, user_id: str) -> None:
+        """Do not write what was served to somebody and waits for the disk."""
+        self._waiting = [event for event in self._waiting if event.user_id != user_id]
+
+    async def erase(self, user_id: str) -> int:
+        """Erase a person from the log and the state; how many events there were."""
+        return await asyncio.to_thread(self.online.erase, user_id)
+
+    async def save_often(self) -> None:
+        """Keep the state for the next start whenever much has come, and seal what is settled as segments; runs until it
+        is cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            if self.online.offset - self._saved >= SAVE_EVENTS:
+                self._saved = self.online.offset
+                await self._keep()
+
+    async def _keep(self) -> None:
+        for step in (self.online.save, self.online.seal):
+            try:
+                await asyncio.to_thread(step)
+            except (OSError, RecsysError) as error:  # the log holds everything: it is tried again
+                self.metrics.alerts.labels("state_not_kept").inc()
+                self.trace.event("state_not_kept", error=str(error))
+
+    def _alert(self) -> None:
+        if not self.full:
+            self.trace.event("disk_full", folder=str(self.log.folder))
+        self.full = True
+        self.metrics.alerts.labels("disk_full").inc()
+
+    async def close(self) -> None:
+        """Write what waits, keep the state and close the log."""
+        if self._task is not None:
+            await self._task
+        self.online.catch_up()
+        await self._keep()
+        await asyncio.to_thread(self.log.close)

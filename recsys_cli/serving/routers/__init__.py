@@ -1,0 +1,1 @@
+"""Paths of other servers, so that their clients need no change."""

@@ -1,0 +1,389 @@
+"""The server's answers, apart from HTTP: recommendations, pages that follow, rankings and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys_cli.artifacts.runs import RunStore
+from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
+from recsys_cli.pipeline.since import Since
+from recsys_cli.serving.answers import items_of
+from recsys_cli.serving.chooser import shown
+from recsys_cli.serving.events import EDGES, Event, Served
+from recsys_cli.serving.keys import Refused
+from recsys_cli.serving.newcomers import frozen
+from recsys_cli.serving.people import Known, People
+from recsys_cli.serving.pooling import Choice, Pool
+from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
+from recsys_cli.serving.structs import Ask, Id, Item, RankAsk, SessionAsk, Slate, Switched
+from recsys_cli.serving.workers import Job
+from recsys_cli.slate_engine import UNKNOWN_USER
+
+if TYPE_CHECKING:
+    from recsys_cli.serving.feeding import Feeds
+    from recsys_cli.serving.live import Live
+    from recsys_cli.serving.recorder import Recorder
+    from recsys_cli.settings import Settings
+    from recsys_cli.slate_batch import SlateBatch
+
+PENDING = "pool_pending"
+"""Fallback of a request whose pool was not there in time."""
+REFRESHED = 200_000
+"""People whose pools are built again as they act; those who asked longest ago go first."""
+CONTEXTS = 16
+"""Contexts of one person whose pools are built again as they act."""
+GATHERED = 0.2
+"""Seconds for which new items are gathered before they are taken in together."""
+_PREFIX = secrets.token_hex(4)
+_numbers = itertools.count()
+
+
+def request_id() -> str:
+    """A new id, unlike those of any other server."""
+    return f"{_PREFIX}{os.getpid():x}-{next(_numbers):x}"
+
+
+class Service:
+    """What a server answers with. `live` may be exchanged between two requests."""
+
+    def __init__(self, settings: Settings, live: Live, recorder: Recorder):
+        config = settings.serving
+        self.settings, self.config, self.live = settings, config, live
+        self.recorder, self.people = recorder, People(recorder.online, shared=config.redis is not None)
+        self.metrics = recorder.metrics
+        self.served = ServedMemory(config.served_seconds, config.served_items)
+        self.requests = Requests(config.remembered_requests)
+        self.ready = False
+        self.switching = asyncio.Lock()
+        self.feeds: Feeds | None = None
+        """what events come from and go to beside HTTP"""
+        self.switcher: Callable[[str], Awaitable[Switched]] | None = None
+        """opens, warms and exchanges a run"""
+        self._before: list[str] = []
+        self._contexts: OrderedDict[str, set[tuple]] = OrderedDict()
+        recorder.changed = self._people_changed
+        recorder.items_changed = self._items_changed
+        self._growing: asyncio.Task | None = None
+        self._items_told = 0
+
+    def _people_changed(self, changed: dict[str, bool]) -> None:
+        """Whoever did something that asks for other candidates gets them; the present pool serves meanwhile."""
+        live = self.live
+        self.people.changed(changed)
+        for user, strong in changed.items():
+            if strong:
+                for context in self._contexts.get(user, ()):
+                    live.pools.refresh((user, context), self._job(live, user, context))
+
+    def _items_changed(self) -> None:
+        """New items stand in lists soon, however many come at once."""
+        self._items_told += 1
+        if self._growing is None or self._growing.done():
+            self._growing = asyncio.create_task(self._grow())
+
+    async def _grow(self) -> None:
+        told = -1
+        while told != self._items_told:
+            await asyncio.sleep(GATHERED)
+            told = self._items_told
+            await self.grow(self.live)
+
+    async def grow(self, live: Live) -> None:
+        """Have a run know the items that events told of."""
+        fold = self.recorder.online.fold
+        if fold.items or fold.deleted:
+            await asyncio.to_thread(live.grow, frozen(fold))
+
+    def _job(self, live: Live, user: str, context: tuple) -> Callable[[], Job]:
+        """What to build for somebody, once the time has come."""
+
+        def job() -> Job:
+            return Job(live.user(user), context, self._since(live, user))
+
+        return job
+
+    def name_author(self, event: Event) -> None:
+        """A follow, block or mute of an item's author names the author."""
+        if event.type in EDGES and event.author_id is None and event.item_id is not None:
+            position = self.live.items([event.item_id])
+            if len(position):
+                bundle, catalogue = self.live.engine.bundle, self.live.engine.state.catalogue
+                event.author_id = bundle.author_ids.external([catalogue.item_author[position[0]]])[0]
+
+    def exchange(self, live: Live) -> None:
+        """Answer from another run from now on."""
+        old, self.live = self.live, live
+
+        def change(items: np.ndarray) -> np.ndarray:
+            return live.engine.bundle.item_ids.positions(old.engine.bundle.item_ids.external(items))
+
+        self.served.translate(change)
+        if old.run is not None and old.run != live.run:
+            self._before.append(old.run)
+
+    async def switch(self, run: str | None) -> Switched:
+        """Serve another run, and make it the one in use; None goes back to the one before."""
+        store = RunStore(self.settings.paths.artifacts)
+        back = run is None
+        if back:
+            ids = store.ids()
+            earlier = self._before or [i for i in ids if self.live.run is not None and i < self.live.run]
+            if not earlier:
+                raise Refused(409, "no_run", "there is no run before this one")
+            run = earlier[-1]
+        if run not in store.ids():
+            raise UnknownIdError(f"there is no run {run[:80]!r}")
+        if run == self.live.run:
+            return Switched(run, run)
+        try:
+            switched = await self.switcher(run)
+            await asyncio.to_thread(store.use, run)
+        except RecsysError as error:
+            self.recorder.trace.event("run_refused", run=run, error=str(error))
+            raise Refused(409, "run_refused", f"run {run} cannot be served; the trace log says why") from None
+        if back:
+            self._before = [r for r in self._before[:-1] if r != run][: len(self._before)]
+            self._before = [r for r in self._before if r != switched.before]
+        return switched
+
+    def take_in_everything(self) -> None:
+        """Somebody else wrote to the log."""
+        self.recorder.online.catch_up()
+        self.people.forget_all()
+        self._items_changed()
+
+    async def erase(self, user_id: str) -> dict[str, int]:
+        """Forget a person: what is remembered here, and what the log holds."""
+        requests = self.requests.forget(user_id)
+        self.served.forget(user_id)
+        for context in self._contexts.pop(user_id, ()):
+            self.live.pools.cache.drop((user_id, context))
+        self.recorder.drop_waiting(user_id)
+        events = await self.recorder.erase(user_id)
+        self.people.changed([user_id])
+        return {"events": events, "requests": requests}
+
+    async def recommend(self, user_id: Id, ask: Ask, *, remember: bool = True) -> Slate:
+        """Recommendations for somebody, known or not.
+
+        remember: whether what was served lately is left out, and this counts as served.
+        """
+        live, user = self.live, str(user_id)
+        context = live.context(ask.surface, ask.device, ask.context)
+        remembered = Remembered(user, (user, context), live.run, ask, served=remember)
+        return await self._page(live, remembered, self._size(ask.n))
+
+    async def next(self, request: str, n: int | None) -> Slate:
+        """The items that follow those of an earlier request and of its pages so far."""
+        remembered = self.requests.get(request)
+        if remembered is None:
+            raise Refused(404, "unknown_request", f"request {request[:80]!r} is not known, or was long ago",
+                          "ask /v1/recommend again")
+        live = self.live
+        if remembered.run != live.run:  # its items are positions of another run
+            raise Refused(409, "other_run", "the run was switched since that request", "ask /v1/recommend again")
+        asked = n if n is not None else remembered.ask.n
+        return await self._page(live, remembered, self._size(asked), request)
+
+    async def session(self, ask: SessionAsk) -> Slate:
+        """Recommendations for somebody without an id, from what they engaged with just now."""
+        live = self.live
+        context = live.context(ask.surface, ask.device, ask.context)
+        items = live.items(ask.items)
+        history = tuple(items[items < live.trained.bundle.catalogue.n_items].tolist())
+        return await self._page(live, Remembered(None, ("", history, context), live.run, ask), self._size(ask.n))
+
+    async def rank(self, user_id: Id, ask: RankAsk) -> Slate:
+        """The caller's items in the order of the user's utility; those that nobody knows or that must not be shown
+        stand at the end, as they came."""
+        live, user = self.live, str(user_id)
+        context = live.context(ask.surface, ask.device, ask.context)
+        known_of = self.people.known(live, user)
+        unique = list(dict.fromkeys(map(str, ask.items)))
+        positions = live.trained.bundle.item_ids.positions(unique)
+        known = tuple(positions[positions >= 0].tolist())
+        job = Job(live.user(user), context, None if known_of is None else known_of.since, known)
+        pool = await live.pools.once(job, self.config.pool.build_seconds) if known and live.workers else None
+        number, fallback = request_id(), None
+        if pool is None:
+            pool, fallback = _by_popularity(live, known), None if not known else PENDING
+        if known_of is not None and len(known_of.hidden):
+            pool = pool.without(known_of.hidden)
+        listed = self._listed(live, live.user(user), pool, ask.explain)
+        place = {str(item.item_id): i for i, item in enumerate(listed)}
+        rest = [i for i in unique if i not in place]
+        originals = {str(i): i for i in ask.items}
+        listed += [Item(originals[i], len(listed) + at) for at, i in enumerate(rest, 1)]
+        self._note(fallback)
+        return Slate(number, live.run, listed, user_id, fallback)
+
+    def _listed(self, live: Live, user: int, pool: Pool, explain: bool) -> list[Item]:
+        """A whole pool as items, in its order."""
+        from recsys_cli.slate_batch import SlateBatch
+
+        batch = SlateBatch(
+            np.array([user], np.int32), pool.items[None], {n: s[None] for n, s in pool.scores.items()},
+            pool.sources[None], [pool.fallback], [],
+        )
+        return items_of(live.words, batch, 0, explain=explain)
+
+    def _size(self, n: int | None) -> int:
+        most = self.config.largest_slate
+        n = self.live.engine.pipeline.slate_size if n is None else n
+        if not 1 <= n <= most:
+            raise UsageError(f"n is {n}", f"ask for 1 to {most:,} items")
+        return n
+
+    async def _page(self, live: Live, asked: Remembered, n: int, before: str | None = None) -> Slate:
+        """One page of a request, recorded and remembered."""
+        ask, user = asked.ask, asked.user_id
+        person = None if user is None else self.people.known(live, user)
+        position = -1 if user is None else live.user(user)
+        pool, fallback = await self._pool(live, asked, position, person)
+        choice = self._choice(live, asked, pool, position, person, n)
+        batch, row = await live.chooser.submit(choice)
+        items = shown(batch, row)
+        chances = _propensities(batch, row, len(items))
+        listed = items_of(live.words, batch, row, explain=ask.explain)
+        everybody = live.everybody(asked.key[-1])
+        if len(items) < n and pool is not everybody:
+            barred = np.concatenate([choice.items, items])
+            more = replace(choice, pool=everybody, size=n - len(items), items=barred)
+            batch, row = await live.chooser.submit(more)
+            added = shown(batch, row)
+            if len(added):
+                listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
+                items, fallback = np.concatenate([items, added]), fallback or "too few candidates"
+                chances += _propensities(batch, row, len(added))
+        number = before or request_id()
+        if before is not None:
+            asked.pages += 1
+            number = f"{before}.{asked.pages}"
+        asked.shown.append(items)
+        self.requests.put(number, asked)
+        if user is not None and asked.served:
+            self.served.add(user, items)
+        self._note(fallback)
+        self._record(live, number, asked, listed, chances)
+        notes = list(pool.failures)
+        return Slate(
+            number, live.run, listed, user, fallback, f"/v1/recommend/{number}/next" if len(items) else None, notes
+        )
+
+    async def _pool(
+        self, live: Live, asked: Remembered, position: int, person: Known | None
+    ) -> tuple[Pool, str | None]:
+        """The pool of a request, and why it is not the person's own."""
+        context = asked.key[-1]
+        if asked.user_id is None:
+            history = asked.key[1]
+            if not history:
+                return live.everybody(context), UNKNOWN_USER
+            since = Since(history)
+            pool = await live.pools.get(asked.key, lambda: Job(-1, context, since), live.wait)
+        elif position < 0 and (person is None or person.since is None):
+            return live.everybody(context), UNKNOWN_USER
+        else:
+            contexts = self._contexts.setdefault(asked.user_id, set())
+            if len(contexts) >= CONTEXTS:
+                contexts.clear()
+            contexts.add(context)
+            self._contexts.move_to_end(asked.user_id)
+            if len(self._contexts) > REFRESHED:
+                self._contexts.popitem(last=False)
+            pool = await live.pools.get(asked.key, self._job(live, asked.user_id, context), live.wait)
+        if pool is None or not len(pool):
+            return live.everybody(context), PENDING
+        return pool, pool.fallback
+
+    def _since(self, live: Live, user: str) -> Since | None:
+        """What somebody did since the run, as whoever builds their pool takes it."""
+        known = self.people.known(live, user)
+        return None if known is None else known.since
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is not as it should be, in words."""
+        out = []
+        if self.recorder.full:
+            out.append("the disk is full: events are refused")
+        out += self.feeds.troubles if self.feeds is not None else []
+        if self.live.pools.failure is not None:
+            out.append("pools cannot be built: answers are what is popular with everybody")
+        return out
+
+    def _choice(
+        self, live: Live, asked: Remembered, pool: Pool, position: int, person: Known | None, n: int
+    ) -> Choice:
+        ask = asked.ask
+        barred = [live.items(ask.exclude), *asked.shown]
+        authors = None
+        if asked.user_id is not None:
+            barred += self.served.of(asked.user_id) if asked.served else []
+        elif not live.engine.repeats:
+            barred.append(np.array(asked.key[1], np.int32))
+        if person is not None:
+            barred.append(person.items)
+            authors = person.authors
+        if ask.topics:
+            barred.append(_other_topics(live, pool, ask.topics))
+        if live.newcomers is not None:
+            pool = live.newcomers.into(pool, barred, self.config.new_item_every)
+        return Choice(position, pool, n, next(_numbers), np.concatenate(barred), authors, ask.explain)
+
+    def _note(self, fallback: str | None) -> None:
+        if fallback is not None:
+            self.metrics.fallbacks.labels(fallback).inc()
+
+    def _record(
+        self, live: Live, number: str, asked: Remembered, listed: Sequence[Item], chances: list[float]
+    ) -> None:
+        """What was served goes to the log, behind the answer; chances: of each item, none where they are unknown."""
+        ask = asked.ask
+        if asked.user_id is None:
+            return
+        served = Served(
+            items=[str(item.item_id) for item in listed], run=live.run or "",
+            propensities=chances if len(chances) == len(listed) else [],
+            sources=["+".join(item.sources) for item in listed], surface=ask.surface, device=ask.device,
+        )
+        self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
+
+
+def _propensities(batch: SlateBatch, row: int, n: int) -> list[float]:
+    """Probabilities with which the items of a row were shown, where a stage gives them."""
+    known = batch.scores.get("propensity")
+    return [] if known is None else known[row][:n].tolist()
+
+
+def _by_popularity(live: Live, items: tuple[int, ...]) -> Pool:
+    held = np.array(items, np.int32)
+    values = live.engine.state.interactions[held].astype(np.float32)
+    order = np.argsort(-values, kind="stable")
+    return Pool(held[order], np.zeros(len(held), np.uint32), {"utility": values[order]})
+
+
+def _other_topics(live: Live, pool: Pool, topics: list[str]) -> np.ndarray:
+    """Items of a pool that have none of the topics; raises UsageError for a topic that the data do not have."""
+    from recsys_cli.errors import did_you_mean
+
+    catalogue = live.engine.state.catalogue
+    names = catalogue.names.get("topics", [])
+    for topic in topics:
+        if topic not in names:
+            raise UsageError(f"no item has the topic {topic!r}", did_you_mean(topic, names, None))
+    wanted = np.array([names.index(topic) for topic in topics])
+    candidates = np.unique(np.concatenate([pool.items, live.everybody(()).items]))
+    places, held = catalogue.item_topics.take(candidates)
+    has = np.bincount(places, np.isin(held, wanted), minlength=len(candidates)) > 0
+    return candidates[~has].astype(np.int32)
+

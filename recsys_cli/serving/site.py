@@ -1,0 +1,167 @@
+"""What a server stands on: it opens what it serves, warms up, follows the run in use, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_cli.artifacts.runs import RunStore
+from recsys_cli.engine import EVENTS
+from recsys_cli.errors import ArtifactError, RecsysError
+from recsys_cli.serving.event_log import EventLog
+from recsys_cli.serving.events import EventRules, LogInUse
+from recsys_cli.serving.feeding import Feeds
+from recsys_cli.serving.keys import Gate
+from recsys_cli.serving.live import Live
+from recsys_cli.serving.metrics import Metrics
+from recsys_cli.serving.online_state import OnlineState
+from recsys_cli.serving.recorder import Recorder
+from recsys_cli.serving.service import Service
+from recsys_cli.serving.structs import Switched
+from recsys_cli.tracelog import SILENT, TraceLog
+
+if TYPE_CHECKING:
+    from recsys_cli.settings import Settings
+
+FOLLOW_SECONDS = 1.0
+"""How often the pointer to the run in use is read."""
+
+
+class Site:
+    """What the application stands on: service, gate, metrics. Begins and ends on the event loop."""
+
+    def __init__(self, settings: Settings, run: str | None = None, trace: TraceLog = SILENT):
+        """run: the one to serve; None follows the one in use."""
+        self.settings, self.config, self.trace = settings, settings.serving, trace
+        self.gate, self.metrics = Gate.of(settings.serving), Metrics()
+        self.service: Service | None = None
+        self._follow, self._run = run is None, run
+        self._live = Live.load(settings, run, trace)
+        self._tasks: set[asyncio.Task] = set()
+        self.on_ready: Callable[[float], None] = lambda seconds: None
+        """is told how long it took until requests are served"""
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are served."""
+        return self.service is not None and self.service.ready
+
+    @property
+    def run(self) -> str | None:
+        """Id of the run that is served, or will be."""
+        return self._live.run if self.service is None else self.service.live.run
+
+    def open_log(self) -> None:
+        """Open the log of events; raises ArtifactError where another server has it."""
+        vocabulary = self._live.engine.bundle
+        spec = vocabulary.spec
+        rules = EventRules(
+            actions=(*spec.positive, *spec.negative), integer_users=not vocabulary.user_ids.is_text,
+            integer_items=not vocabulary.item_ids.is_text,
+        )
+        folder = Path(self.settings.paths.artifacts) / EVENTS
+        try:
+            self.log = EventLog.open(folder, rules)
+        except LogInUse as error:
+            raise ArtifactError(str(error.args[0]), "stop that server, or take another --artifacts-dir") from None
+
+    async def begin(self) -> None:
+        """Open the log and start to warm up."""
+        started = time.perf_counter()
+        engine = self._live.engine
+        self._live.begin(self.metrics)
+        feeds = Feeds(self.config, self.log, self.metrics, self.trace)
+        memories = await asyncio.to_thread(feeds.memories)
+        online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log, memories=memories)
+        recorder = Recorder(online, self.metrics, engine.bundle.spec.positive, self.trace)
+        self.service = Service(self.settings, self._live, recorder)
+        self.service.switcher, self.service.feeds = self.switch, feeds
+        self._start(self._warm_up(started))
+
+    def _start(self, work) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _warm_up(self, started: float) -> None:
+        service = self.service
+        try:
+            await service.grow(service.live)
+            await warm_live(service, service.live, self.config.warm_up)
+        except Exception as error:  # what is not warm is slow the first time, and no reason not to serve
+            self.metrics.alerts.labels("warm_up").inc()
+            self.trace.event("warm_up_failed", error=f"{type(error).__name__}: {error}")
+        service.ready = True
+        self.on_ready(time.perf_counter() - started)
+        self._start(service.recorder.save_often())
+        for work in service.feeds.work(service.take_in_everything):
+            self._start(work)
+        # what reads the attributes of new items takes a while to load
+        self._start(asyncio.to_thread(import_module, "recsys_cli.data.encode"))
+        if self._follow:
+            self._start(self._follow_current())
+
+    async def _follow_current(self) -> None:
+        """Serve what `recsys train` and `recsys runs use` make the run in use."""
+        store, seen = RunStore(self.settings.paths.artifacts), self.service.live.run
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            current = store.current()
+            if current is None or current == seen:
+                continue
+            seen = current
+            if current == self.service.live.run:
+                continue
+            try:
+                await self.switch(current)
+            except RecsysError as error:
+                self.metrics.alerts.labels("run").inc()
+                self.trace.event("run_refused", run=current, error=str(error))
+
+    async def switch(self, run: str) -> Switched:
+        """Serve another run: it is opened and warmed beside the present one, which answers until then."""
+        service = self.service
+        async with service.switching:
+            before = service.live
+            live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
+            live.begin(self.metrics)
+            await service.grow(live)
+            await warm_live(service, live, self.config.warm_up)
+            service.exchange(live)
+            self.trace.event("run", run=live.run, before=before.run)
+            self._start(self._retire(before))
+            return Switched(live.run, before.run)
+
+    async def _retire(self, live: Live) -> None:
+        await asyncio.sleep(self.config.pool.build_seconds + 1)  # what was asked of it is answered by then
+        await live.close()
+
+    async def end(self) -> None:
+        """Write what waits, and end the processes."""
+        for task in list(self._tasks):
+            task.cancel()
+        self.service.ready = False
+        await asyncio.to_thread(self.service.feeds.close)
+        await self.service.live.close()
+        await self.service.recorder.close()
+        self.trace.close()
+
+
+async def warm_live(service: Service, live: Live, users: int) -> None:
+    """Build the pools of those who were active last, and choose from them once."""
+    from recsys_cli.serving.answers import items_of
+    from recsys_cli.serving.pooling import Choice
+
+    ids = live.engine.bundle.user_ids.external(live.lately_active(users))
+    keys = [(str(user), ()) for user in ids]
+    pools = await asyncio.gather(*(
+        live.pools.get(key, service._job(live, *key), 60.0) for key in keys
+    ))
+    for pool in (*pools[:8], live.everybody(())):
+        if pool is not None:
+            batch, row = await live.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
+            items_of(live.words, batch, row, explain=True)

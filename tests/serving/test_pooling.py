@@ -1,0 +1,127 @@
+"""The pipeline split at the utility gives what the whole gives, and what people did since counts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys_cli.pipeline.config import ExplorationConfig
+from recsys_cli.pipeline.since import Since, with_since
+from recsys_cli.serving.newcomers import Newcomers
+from recsys_cli.serving.pooling import Choice, Pool, build_pools, choose, pool_engine
+
+USERS = np.arange(-1, 30, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def pools(engine):
+    return build_pools(pool_engine(engine, 60), USERS)
+
+
+def test_a_slate_chosen_from_a_pool_is_the_slate_of_the_whole_pipeline(engine, pools):
+    chosen = choose(engine, [Choice(int(u), p, 10, explain=True) for u, p in zip(USERS, pools, strict=True)])
+    whole = engine.slates(USERS, 10)
+    np.testing.assert_array_equal(chosen.items, whole.items)
+    assert chosen.fallback == whole.fallback
+    np.testing.assert_allclose(chosen.scores["utility"], whole.scores["utility"], rtol=1e-5)
+    for name in ("p_click", "p_like", "dwell"):  # kept in half precision
+        np.testing.assert_allclose(chosen.scores[name], whole.scores[name], rtol=2e-3, atol=1e-4)
+
+
+def test_requests_chosen_for_together_get_what_each_gets_alone(engine, pools):
+    pairs = enumerate(zip(USERS, pools, strict=True))
+    choices = [Choice(int(u), p, 7, salt=i, items=p.items[:i]) for i, (u, p) in pairs]
+    together = choose(engine, choices)
+    for row, choice in enumerate(choices):
+        np.testing.assert_array_equal(together.items[row], choose(engine, [choice]).items[0])
+
+
+def test_what_is_excluded_is_not_shown_and_the_next_moves_up(engine, pools):
+    pool = pools[3]
+    first = choose(engine, [Choice(2, pool, 5)]).items[0]
+    after = choose(engine, [Choice(2, pool, 5, items=first[[0, 2]])]).items[0]
+    assert not set(after) & set(first[[0, 2]])
+    assert list(after[:3]) == list(first[[1, 3, 4]])
+    author = engine.state.catalogue.item_author[first[0]]
+    rest = choose(engine, [Choice(2, pool, 5, authors=np.array([author]))]).items[0]
+    assert author not in engine.state.catalogue.item_author[rest[rest >= 0]]
+
+
+def test_exploration_differs_from_one_request_to_the_next_and_repeats_with_its_salt(engine, pools):
+    exploring = engine.with_pipeline(
+        engine.pipeline.model_copy(update={"exploration": ExplorationConfig(enabled=True, epsilon=0.5)})
+    )
+    def draw(salt):
+        return choose(exploring, [Choice(4, pools[5], 10, salt=salt)]).items[0].tolist()
+
+    assert draw(1) == draw(1)
+    assert len({tuple(draw(salt)) for salt in range(8)}) > 4
+
+
+def test_the_callers_items_are_ranked_by_the_same_utility(engine, pools):
+    pool = pools[6]
+    mine = pool.items[[4, 0, 9]]
+    ranked = build_pools(pool_engine(engine, 60), np.array([5], np.int32), candidates=mine[None])[0]
+    assert set(ranked.items) == set(mine)
+    assert (np.diff(ranked.scores["utility"]) <= 0).all()
+
+
+def test_scores_that_are_not_finite_take_their_items_out_and_are_told(engine, monkeypatch):
+    heavy = engine.bundle.heavy
+    predict = type(heavy).predict
+
+    def broken(self, *given):
+        out = predict(self, *given)
+        return {name: np.where(np.arange(len(v)) % 7 == 0, np.nan, v).astype(np.float32) for name, v in out.items()}
+
+    monkeypatch.setattr(type(heavy), "predict", broken)
+    pool = build_pools(pool_engine(engine, 60), np.array([3], np.int32))[0]
+    assert len(pool) and np.isfinite(pool.scores["utility"]).all()
+    assert "not finite" in pool.failures[0]
+
+
+def test_a_stranger_with_a_history_gets_what_a_guest_of_the_engine_gets(engine):
+    ids = engine.bundle.item_ids.external([10, 20, 30])
+    guest = engine.recommend_from(ids, 10)
+    state, snapshot, users = with_since(engine.state, engine.snapshot, np.array([-1]), [Since((10, 20, 30))])
+    pool = build_pools(pool_engine(replace(engine, state=state, snapshot=snapshot), 60), users)[0]
+    assert engine.bundle.item_ids.external(pool.items[:10]) == [r.item_id for r in guest.items]
+
+
+def test_what_somebody_did_since_is_laid_over_what_the_run_knows(engine):
+    state = engine.state
+    follows, blocked = state.follows[7].tolist(), state.blocked[5].tolist()
+    assert follows and blocked
+    since = Since((3, 4), (8,), (2,), (1,), (follows[0],), (blocked[0],))
+    new, _, users = with_since(state, engine.snapshot, np.array([7, 9, 5]), [since, None, since])
+    assert users.tolist() == [state.catalogue.n_users, 9, state.catalogue.n_users + 1]
+    assert new.history[users[0]].tolist() == [*state.history[7], 3, 4]
+    assert new.seen[users[0]].tolist() == sorted({*state.seen[7], 8, 3, 4})
+    assert new.follows[users[0]].tolist() == sorted({*follows[1:], 2})
+    assert new.blocked[users[2]].tolist() == sorted({*blocked[1:], 1})
+    assert (np.diff(new.history_time[users[0]]) >= 0).all()
+    np.testing.assert_array_equal(new.history[7], state.history[7])
+
+
+def test_features_of_people_with_news_are_those_that_the_run_counted(engine):
+    _, snapshot, users = with_since(engine.state, engine.snapshot, np.array([7]), [Since((3,))])
+    context = engine.context(None)
+    items = np.array([[1, 2, 3]], np.int32)
+    np.testing.assert_array_equal(
+        snapshot.features(users, items, context), engine.snapshot.features(np.array([7]), items, context)
+    )
+
+
+def test_new_items_stand_before_every_tenth_place_those_that_fit_first(engine):
+    catalogue = engine.state.catalogue
+    utility = np.linspace(1, 0, 40, dtype=np.float32)
+    pool = Pool(np.arange(40, dtype=np.int32), np.zeros(40, np.uint32), {"utility": utility})
+    fitting, other = 100, 101
+    authors = catalogue.item_author.copy()
+    authors[fitting], authors[other] = authors[0], -1
+    new = Newcomers(np.array([other, fitting], np.int32), catalogue.item_topics, authors)
+    longer = new.into(pool, [np.array([1], np.int32)], 10)
+    assert longer.items[9] == fitting
+    assert 1 not in longer.items and len(longer) == 41
+    assert (np.diff(longer.scores["utility"]) <= 0).all()
+    assert new.into(pool, [np.array([100, 101], np.int32)], 10).items.tolist() == list(range(40))

@@ -1,0 +1,213 @@
+"""Pools between requests: bounds, ages, queues, and nobody waits for long."""
+
+import asyncio
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_cli.serving.config import PoolConfig
+from recsys_cli.serving.pooling import Pool
+from recsys_cli.serving.pools import PoolCache, Pools
+from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
+from recsys_cli.serving.workers import BuildError, Job
+
+
+def pool_of(user: int, size: int = 10) -> Pool:
+    return Pool(np.full(size, user, np.int32), np.zeros(size, np.uint32), {"utility": np.zeros(size, np.float32)})
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class HandBuilder:
+    """Builds when it is told to."""
+
+    def __init__(self):
+        self.asked: list[tuple[list[Job], Future]] = []
+
+    def submit(self, jobs):
+        self.asked.append((jobs, Future()))
+        return self.asked[-1][1]
+
+    def finish(self, at=-1, error=None):
+        jobs, future = self.asked[at]
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result([pool_of(job.user) for job in jobs])
+
+
+def run(test, **config):
+    """A test on an event loop, with pools built by hand."""
+
+    async def within():
+        builder = HandBuilder()
+        pools = Pools(PoolConfig(**config), [builder])
+        try:
+            await test(pools, builder)
+        finally:
+            pools.close()
+
+    asyncio.run(within())
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60_000)), max_size=60))
+def test_the_cache_never_holds_more_than_its_bytes_and_counts_them_right(puts):
+    cache = PoolCache(PoolConfig(memory_mb=1), Clock())
+    sizes = {}
+    for key, size in puts:
+        cache.put(key, pool_of(key, size))
+        sizes[key] = pool_of(key, size).nbytes
+        held = cache.keys()
+        assert cache.nbytes == sum(sizes[k] for k in held)
+        assert cache.nbytes <= 2**20 or len(held) == 1
+        assert held[-1] == key
+
+
+def test_the_least_recently_used_goes_first():
+    cache = PoolCache(PoolConfig(memory_mb=1), Clock())
+    for key in range(3):
+        cache.put(key, pool_of(key, 25_000))
+    cache.get(0)
+    cache.put(3, pool_of(3, 25_000))
+    assert cache.keys() == [2, 0, 3]
+
+
+def test_an_old_pool_serves_until_it_is_too_old():
+    clock = Clock()
+    cache = PoolCache(PoolConfig(seconds=10, stale_seconds=100), clock)
+    cache.put("a", pool_of(1))
+    assert cache.get("a")[1] is False
+    clock.now = 11
+    assert cache.get("a")[1] is True
+    clock.now = 101
+    assert cache.get("a") is None and not cache.nbytes
+
+
+def test_whoever_asks_for_the_same_pool_waits_for_one():
+    async def test(pools, builder):
+        waiting = [asyncio.create_task(pools.get("u", lambda: Job(7), 5)) for _ in range(3)]
+        await settle()
+        assert len(builder.asked) == 1 and len(builder.asked[0][0]) == 1
+        builder.finish()
+        assert [p.items[0] for p in await asyncio.gather(*waiting)] == [7, 7, 7]
+        assert (await pools.get("u", lambda: Job(8), 0)).items[0] == 7
+
+    run(test)
+
+
+def test_nobody_waits_longer_than_they_may_and_the_pool_is_there_the_next_time():
+    async def test(pools, builder):
+        assert await pools.get("u", lambda: Job(7), 0.01) is None
+        builder.finish()
+        await asyncio.sleep(0.01)
+        assert (await pools.get("u", lambda: Job(7), 0)).items[0] == 7
+
+    run(test)
+
+
+def test_an_old_pool_is_answered_at_once_and_built_again_behind_whoever_has_none():
+    async def test(pools, builder):
+        clock = pools.cache._clock = Clock()
+        pools.cache.put("old", pool_of(1))
+        clock.now = 20
+        busy = asyncio.create_task(pools.get("busy", lambda: Job(0), 5))
+        await settle()
+        assert (await pools.get("old", lambda: Job(2), 5)).items[0] == 1
+        new = asyncio.create_task(pools.get("new", lambda: Job(3), 5))
+        await settle()
+        builder.finish(0)
+        await asyncio.sleep(0.01)
+        assert [job.user for job in builder.asked[1][0]] == [3, 2]
+        builder.finish(1)
+        await asyncio.gather(busy, new)
+        assert pools.cache.get("old")[0].items[0] == 2
+
+    run(test, seconds=10, stale_seconds=100)
+
+
+def test_a_full_queue_answers_none_at_once_but_makes_room_for_those_who_have_no_pool():
+    async def test(pools, builder):
+        running = asyncio.create_task(pools.get(0, lambda: Job(0), 5))
+        await settle()
+        waiting = [asyncio.create_task(pools.get(1, lambda: Job(1), 5))]
+        await settle()
+        pools.refresh("old", lambda: Job(9))
+        waiting.append(asyncio.create_task(pools.get(2, lambda: Job(2), 5)))
+        await settle()
+        assert pools.waiting == 2
+        assert await pools.get(3, lambda: Job(3), 5) is None
+        builder.finish(0)
+        await asyncio.sleep(0.01)
+        builder.finish(1)
+        assert [p.items[0] for p in await asyncio.gather(running, *waiting)] == [0, 1, 2]
+
+    run(test, queue=2)
+
+
+def test_what_cannot_be_built_is_told_and_tried_again(monkeypatch):
+    monkeypatch.setattr("recsys_cli.serving.pools.PAUSE", 0.01)
+
+    async def test(pools, builder):
+        waiting = asyncio.create_task(pools.get(1, lambda: Job(1), 5))
+        await settle()
+        builder.finish(error=BuildError("it broke"))
+        assert await waiting is None and pools.failure == "it broke"
+        again = asyncio.create_task(pools.get(1, lambda: Job(1), 5))
+        await asyncio.sleep(0.03)
+        builder.finish()
+        assert (await again).items[0] == 1 and pools.failure is None
+
+    run(test)
+
+
+def test_whoever_waits_when_the_server_stops_is_let_go():
+    async def test(pools, builder):
+        waiting = [asyncio.create_task(pools.get(k, lambda k=k: Job(k), 5)) for k in range(3)]
+        await settle()
+        pools.close()
+        assert await asyncio.gather(*waiting) == [None, None, None]
+
+    run(test, batch_size=1)
+
+
+def test_what_was_served_is_remembered_for_its_time_and_in_its_number():
+    clock = Clock()
+    memory = ServedMemory(10, 5, clock)
+    memory.add("u", np.array([1, 2, 3]))
+    clock.now = 5
+    memory.add("u", np.array([4, 5]))
+    assert np.concatenate(memory.of("u")).tolist() == [1, 2, 3, 4, 5]
+    memory.add("u", np.array([6]))
+    assert np.concatenate(memory.of("u")).tolist() == [4, 5, 6]
+    clock.now = 15.5
+    assert not memory.of("u")
+    assert not ServedMemory(0, 5, clock).of("u")
+
+
+def test_served_items_keep_their_names_when_the_run_is_switched():
+    memory = ServedMemory(10, 5, Clock())
+    memory.add("u", np.array([1, 2, 3]))
+    memory.translate(lambda items: np.where(items == 2, -1, items + 10))
+    assert memory.of("u")[0].tolist() == [11, 13]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_oldest_requests_are_forgotten_first(most):
+    requests = Requests(most)
+    for i in range(5):
+        requests.put(str(i), Remembered("u", (), None, None))
+    assert [str(i) for i in range(5) if requests.get(str(i))] == [str(i) for i in range(5)][-most:]
+    assert requests.forget("u") == most and requests.get("4") is None
