@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from recsys_cli.arrays import save_arrays
-from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.ragged import Ragged, positions
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever, Window, read_part
@@ -165,14 +165,16 @@ class ItemMap:
         """float32[R, C] cells of B at the crossings of rows and columns (int, below n)."""
         if len(self.whole):
             return self.whole[rows[:, None], columns]
-        out = self.query[rows] @ self.answer[columns].T
-        filled = Ragged(self.offsets, self.columns)
-        for place, row in enumerate(rows):
-            held = filled[row]
-            if len(held):
-                near = np.minimum(np.searchsorted(held, columns), len(held) - 1)
-                out[place] += np.where(held[near] == columns, self.weights[self.offsets[row] + near], 0)
-        return out
+        wanted, of = np.unique(columns, return_inverse=True)
+        out = self.query[rows] @ self.answer[wanted].T
+        if not len(wanted):
+            return out
+        places, at = positions(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
+        held = self.columns[at]
+        near = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1)
+        there = np.flatnonzero(wanted[near] == held)
+        out[places[there], near[there]] += self.weights[at[there]]
+        return out[:, of]
 
 
 class ItemFilter(Retriever):
