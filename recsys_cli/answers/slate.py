@@ -86,8 +86,10 @@ def describe_slate(
     author_ids = bundle.author_ids.external(authors)
     names = source_lists(data, batch, row)
     reasons = reasons_of(data, batch, row, names)
-    scores = {name: column[row] for name, column in batch.scores.items()}
+    scores = {name: column[row, : len(items)].tolist() for name, column in batch.scores.items()}
     main = scores.get("utility", scores.get("light"))
+    predictions = _named(scores, "p_") | ({"dwell_seconds": _digits(scores["dwell"])} if "dwell" in scores else {})
+    similarities = _named(scores, "sim_")
     listed = [
         Recommendation(
             rank=i + 1,
@@ -96,12 +98,8 @@ def describe_slate(
             text=bundle.labels[int(items[i])],
             score=six_digits(main[i]),
             sources=names[i],
-            predictions={
-                ("dwell_seconds" if n == "dwell" else n[2:]): six_digits(s[i])
-                for n, s in scores.items()
-                if n.startswith("p_") or n == "dwell"
-            },
-            similarities={n[4:]: six_digits(s[i]) for n, s in scores.items() if n.startswith("sim_")},
+            predictions={name: values[i] for name, values in predictions.items()},
+            similarities={name: values[i] for name, values in similarities.items()},
             safety=_safety(state.catalogue.item_safety, int(items[i]), scores.get("safety"), i),
             interstitial=notices(data, int(scores["interstitial"][i])) if "interstitial" in scores else [],
             explored=bool(scores["explored"][i]) if "explored" in scores else False,
@@ -130,17 +128,26 @@ def describe_slate(
     )
 
 
-def _propensity(scores: dict[str, np.ndarray], i: int) -> float | None:
+def _digits(values: list[float]) -> list[float]:
+    return [six_digits(value) for value in values]
+
+
+def _named(scores: dict[str, list[float]], start: str) -> dict[str, list[float]]:
+    """Name → values of the scores whose names begin so, without that."""
+    return {name.removeprefix(start): _digits(values) for name, values in scores.items() if name.startswith(start)}
+
+
+def _propensity(scores: dict[str, list[float]], i: int) -> float | None:
     told = scores.get("propensity")
-    return six_digits(told[i]) if told is not None and told[i] > 0 else None
+    return six_digits(told[i]) if told and told[i] > 0 else None
 
 
-def _whole(scores: dict[str, np.ndarray]) -> float | None:
+def _whole(scores: dict[str, list[float]]) -> float | None:
     told = scores.get("slate_propensity")
-    return six_digits(told[0]) if told is not None and len(told) and told[0] > 0 else None
+    return six_digits(told[0]) if told and told[0] > 0 else None
 
 
-def _safety(safety: dict[str, np.ndarray], item: int, combined: np.ndarray | None, slot: int) -> dict[str, float]:
+def _safety(safety: dict[str, np.ndarray], item: int, combined: list[float] | None, slot: int) -> dict[str, float]:
     out = {name: six_digits(column[item]) for name, column in safety.items() if np.isfinite(column[item])}
     if combined is not None and np.isfinite(combined[slot]):
         out["combined"] = six_digits(combined[slot])

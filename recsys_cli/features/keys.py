@@ -197,6 +197,12 @@ class ItemKeys:
         parts = [self._part(part, user, item, surface, time) for part in parts_of(name)]
         return _pair(*parts, self.width(name)) if len(parts) == 2 else parts[0].astype(np.int64)
 
+    def second(self, name: str, item, surface, time=None) -> np.ndarray:
+        """The second part of keys "user_…" or "user:…", of the same shapes; -1 where there is none."""
+        if name == "user_topic":
+            return _of(self.topics, np.asarray(item))
+        return np.asarray(self._part(parts_of(name)[1], None, np.asarray(item), surface, time))
+
     def width(self, name: str) -> int:
         """Keys of two things are first · width + second."""
         second = parts_of(name)[-1]

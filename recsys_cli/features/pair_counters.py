@@ -12,6 +12,9 @@ from recsys_cli.arrays import find_sorted
 from recsys_cli.features.keys import CROSS, ItemKeys
 from recsys_cli.features.rows import as_slice
 
+FEW_CODES = 4096
+"""Codes of the second part of a key up to which one user's counters are found through a table of all codes."""
+
 
 @dataclass(frozen=True)
 class PairCounters:
@@ -51,13 +54,22 @@ class PairCounters:
         time: int | None = None,
     ) -> FoundCounters:
         """Counters of one key for users, items and surfaces of shapes that broadcast, see `ItemKeys.key`."""
-        keys, bounds = of.key(key, users, items, surface, time), ()
-        if users.size == 1 and key.startswith(("user_", f"user{CROSS}")):
-            # one user's keys stand together: a search among them stays in the processor's cache
-            width = of.width(key)
-            low = int(users.flat[0]) * width
-            bounds = low, low + width
-        return FoundCounters(self, find_sorted(self.keys, keys, *bounds), key in ("topic", "user_topic"))
+        summed = key in ("topic", "user_topic")
+        if users.size > 1 or not key.startswith(("user_", f"user{CROSS}")):
+            return FoundCounters(self, find_sorted(self.keys, of.key(key, users, items, surface, time)), summed)
+        # one user's keys stand together: a look-up among them stays in the processor's cache
+        width, user = of.width(key), int(users.flat[0])
+        if width > FEW_CODES:
+            keys, low = of.key(key, users, items, surface, time), user * width
+            return FoundCounters(self, find_sorted(self.keys, keys, low, low + width), summed)
+        place = np.full(width + 1, len(self.keys))  # the last entry is for a code of -1
+        if user >= 0:
+            first, last = self.keys.searchsorted((user * width, (user + 1) * width))
+            place[self.keys[first:last] - user * width] = np.arange(first, last)
+        codes = of.second(key, items, surface, time)
+        if codes.ndim < items.ndim:  # of the moment, which all items share
+            codes = np.broadcast_to(codes, items.shape)
+        return FoundCounters(self, place.take(codes, mode="wrap"), summed)
 
 
 class FoundCounters:

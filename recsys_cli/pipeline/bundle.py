@@ -199,7 +199,7 @@ def read_bundle(folder: Path) -> Bundle:
         labels=Labels(**labels),
         safety=SafetyModels.load(folder / FOLDER, verify=False),
         notes=tuple(document["notes"]),
-        relevance=_ranker(folder / RELEVANCE_FOLDER) if document["relevance"] else None,
+        relevance=_ranker(folder / RELEVANCE_FOLDER, later=True) if document["relevance"] else None,
         order=Order(**document["order"]),
         fusion=document["fusion"],
         candidates=document["candidates"],
@@ -208,10 +208,13 @@ def read_bundle(folder: Path) -> Bundle:
     )
 
 
-def _ranker(folder: Path) -> ServedRanker:
-    """What was exported into a folder; the settings of all kinds are made ready only where the kind is not built in."""
+def _ranker(folder: Path, *, later: bool = False) -> ServedRanker:
+    """What was exported into a folder; the settings of all kinds are made ready only where the kind is not built in.
+
+    later: its graph is opened when it is first asked.
+    """
     if Description.read(folder).kind in GRAPHS:
-        return GraphRanker.load(folder)
+        return GraphRanker.load(folder, later=later)
     from recsys_cli.ranking.registry import load_ranker
 
     return load_ranker(folder)

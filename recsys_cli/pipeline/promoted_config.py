@@ -17,7 +17,7 @@ class PromotedConfig(Section):
     """Column of the items that says which are promoted: a category, or a number above 0; null promotes nothing."""
     value: str = "true"
     """Value of the category that stands for promoted."""
-    positions: Annotated[list[PositiveInt], Field(min_length=1, max_length=100)] = [3, 8]
+    positions: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1, max_length=100)] = [3, 8]
     """Their places, counted from 1, ascending. Promoted items stand nowhere else while there are others."""
     spacing: Annotated[int, Field(ge=0, le=1000)] = 3
     """Other items between two of them at least; positions that are closer are refused."""

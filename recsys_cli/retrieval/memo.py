@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,22 +27,22 @@ class PerState:
         return kept[1]
 
 
-class LastAnswer:
-    """Keeps what was last computed of a batch of users as of a State.
+class LastAnswer(threading.local):
+    """Keeps what was last computed of a batch of users as of a State, by each thread for itself.
 
     A request asks a source for proposals, then for the scores of others' proposals: the second finds what the first
-    computed.
+    computed, whatever other threads ask for in between.
     """
 
     def __init__(self):
         self._kept: tuple[weakref.ref, bytes, Any] | None = None
 
     def __call__(self, state: State, users: np.ndarray, compute: Callable[[], Any]) -> Any:
-        kept, asked = self._kept, users.tobytes()
-        if kept is None or kept[0]() is not state or kept[1] != asked:
-            # one assignment of everything: requests of other threads see the old answer or the new one
-            kept = self._kept = (weakref.ref(state), asked, compute())
-        return kept[2]
+        kept = self.get(state, users)
+        if kept is None:
+            kept = compute()
+            self._kept = (weakref.ref(state), users.tobytes(), kept)
+        return kept
 
     def get(self, state: State, users: np.ndarray) -> Any | None:
         """What is kept of these users, None where it is of others."""

@@ -1,109 +1,109 @@
-"""Metrics of 100,000 users × top 100 from Parquet, beside ranx and ir-measures on the same work.
+"""What slates cost, in a running process and cold, and whether another checkout gives the same ones.
 
-    python tests/speed/slates.py FOLDER [--users 100000] [--k 100] [--only ours|ranx|ir-measures]
+    cd PROJECT && python CHECKOUT/tests/speed/slates.py                       # of the run in use under artifacts/
+    cd PROJECT && python CHECKOUT/tests/speed/slates.py --against OTHER       # beside another checkout, in turns
 
-Prints processor and wall seconds and the peak of memory of each, in a process of its own. The work of all: read two
-Parquet files, and NDCG, recall, precision, reciprocal rank, hit rate and R-precision at 10 and 100. Ours takes
-intervals
-too (1,000 bootstrap resamples), which the others do not have; `--no-intervals` takes 100 resamples.
+Milliseconds are of the processor, on one thread (a busy machine waits, but computes the same), lower quartile, median
+and 99th percentile; cold ones are those of whole processes. With --against every figure stands beside the other
+checkout's, which is measured in turns with this one, and it is said how many slates have other items and by how much
+the scores differ at most.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
+import os
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-
-ITEMS, RELEVANT = 50_000, 10
-KINDS = {"user_id": object, "item_id": object}
-"""What ranx wants ids to be."""
-
-
-def write(folder: Path, users: int, k: int) -> tuple[Path, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    slates, truth = folder / "slates.parquet", folder / "truth.parquet"
-    if not slates.is_file():
-        start, step = rng.integers(0, ITEMS, users), 10 * rng.integers(1, 4000, users) + 1  # none twice
-        items = (start[:, None] + step[:, None] * np.arange(k)) % ITEMS
-        score = np.sort(rng.random((users, k)), axis=1)[:, ::-1]
-        pl.DataFrame(
-            {"user_id": np.repeat(np.arange(users), k), "item_id": items.ravel(), "score": score.ravel()}
-        ).write_parquet(slates)
-        place = np.argsort(rng.random((users, k)), axis=1)[:, : RELEVANT // 2]
-        found = np.take_along_axis(items, place, 1)
-        missed = (start[:, None] + step[:, None] * (k + np.arange(RELEVANT // 2))) % ITEMS
-        relevant = np.concatenate([found, missed], axis=1)
-        pl.DataFrame(
-            {"user_id": np.repeat(np.arange(users), RELEVANT), "item_id": relevant.ravel(),
-             "relevance": np.ones(relevant.size, np.int64)}
-        ).write_parquet(truth)  # fmt: skip
-    return slates, truth
-
-
-def ours(slates: Path, truth: Path, k: int, resamples: int) -> dict[str, float]:
-    from recsys_cli.evaluation.slates.evaluate import evaluate
-
-    report = evaluate(slates, truth, k=(10, k), resamples=resamples)
-    return {m: f["value"] for m, f in report.document["systems"][0]["metrics"].items()}
+ROOT = Path(__file__).resolve().parents[2]
+INSIDE = """
+import io, sys, time, json, numpy as np
+from recsys_cli import RecommendationEngine
+from recsys_cli.progress import Progress
+engine = RecommendationEngine.load("artifacts")
+people = len(engine.bundle.user_ids)
+users = np.random.default_rng(0).integers(0, people, 20 + int(sys.argv[2])).astype(np.int32)
+ids = engine.bundle.user_ids.external(users)
+def each(ask, given):
+    times = []
+    for one in given:
+        start = time.process_time_ns()
+        ask(one)
+        times.append((time.process_time_ns() - start) / 1e6)
+    return np.quantile(times[20:], [0.25, 0.5, 0.99]).tolist()
+def whole(work):
+    start = time.process_time()
+    work()
+    return (time.process_time() - start) * 1e3 / len(some)
+some = np.arange(min(people, int(sys.argv[2])), dtype=np.int32)
+out = {
+    "slate": each(lambda user: engine.slates(np.array([user])), users),
+    "recommend": each(engine.recommend, ids),
+    "slates of many, a user": [whole(lambda: engine.slates(some))],
+    "rows of many, a user": [whole(lambda: engine.write_slates(
+        engine.bundle.user_ids.external(some), io.BytesIO(), "jsonl", progress=Progress()))],
+}
+many = engine.slates(some)
+np.savez(sys.argv[1], items=many.items, score=many.scores.get("utility"))
+print(json.dumps(out))
+"""
 
 
-def texts(path: Path, value: str) -> pl.DataFrame:
-    return pl.read_parquet(path).select(
-        pl.col("user_id").cast(pl.String), pl.col("item_id").cast(pl.String), pl.col(value)
+def child(checkout: Path, *arguments: str) -> tuple[str, float, float]:
+    """(output, seconds of the processor, peak MiB) of a process that takes the package from a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{checkout}: {' '.join(arguments)[:80]} failed")
+    return output, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def measure(checkout: Path, slates: Path, users: int) -> dict[str, list[float]]:
+    """Figure → its values, of one round."""
+    out = json.loads(child(checkout, "-c", INSIDE, str(slates), str(users))[0])
+    user = json.loads(
+        child(checkout, "-c", "import json; from recsys_cli import RecommendationEngine as E; "
+              "print(json.dumps(E.load('artifacts').bundle.user_ids.external([0])[0]))")[0]
     )
-
-
-def ranx(slates: Path, truth: Path, k: int) -> dict[str, float]:
-    from ranx import Qrels, Run, evaluate
-
-    ids = {"q_id_col": "user_id", "doc_id_col": "item_id"}
-    run = Run.from_df(texts(slates, "score").to_pandas().astype(KINDS), **ids)
-    qrels = Qrels.from_df(texts(truth, "relevance").to_pandas().astype(KINDS), score_col="relevance", **ids)
-    names = [f"{m}@{n}" for m in ("ndcg", "recall", "precision", "mrr", "hit_rate") for n in (10, k)]
-    return evaluate(qrels, run, [*names, "r-precision"])
-
-
-def ir(slates: Path, truth: Path, k: int) -> dict[str, float]:
-    import ir_measures
-    from ir_measures import RR, P, R, Rprec, Success, nDCG
-
-    names = {"user_id": "query_id", "item_id": "doc_id"}
-    run, qrels = (texts(p, v).rename(names).to_pandas() for p, v in ((slates, "score"), (truth, "relevance")))
-    wanted = [m @ n for m in (nDCG, R, P, RR, Success) for n in (10, k)]
-    return {str(m): v for m, v in ir_measures.calc_aggregate([*wanted, Rprec], qrels, run).items()}
+    _, seconds, peak = child(checkout, "-m", "recsys_cli", "recommend", "--user", str(user))
+    out |= {"recommend, cold": [seconds * 1e3], "its peak memory, MiB": [peak]}
+    out["--help"] = [child(checkout, "-m", "recsys_cli", "--help")[1] * 1e3]
+    return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--only", choices=("ours", "ranx", "ir-measures"))
-    parser.add_argument("--no-intervals", action="store_true")
-    asked = parser.parse_args()
-    slates, truth = write(asked.folder, asked.users, asked.k)
-    if asked.only is None:
-        for name in ("ours", "ranx", "ir-measures"):
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--only", name], check=True)
-        return
-    began, spent = time.perf_counter(), time.process_time()
-    if asked.only == "ours":
-        figures = ours(slates, truth, asked.k, 100 if asked.no_intervals else 1000)
-    else:
-        figures = {"ranx": ranx, "ir-measures": ir}[asked.only](slates, truth, asked.k)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{asked.only}: {time.process_time() - spent:.1f} s of processor, {time.perf_counter() - began:.1f} s of wall, "
-        f"{peak:.2f} GB; {', '.join(f'{m} {v:.6f}' for m, v in figures.items())}",
-        flush=True,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument("--rounds", type=int, default=3, help="turns, of which the least counts")
+    parser.add_argument("--users", type=int, default=200, help="users that are asked for")
+    arguments = parser.parse_args()
+    checkouts = [ROOT] if arguments.against is None else [arguments.against.resolve(), ROOT]
+    best: list[dict[str, list[float]]] = [{} for _ in checkouts]
+    with tempfile.TemporaryDirectory() as name:
+        files = [Path(name) / f"{i}.npz" for i in range(len(checkouts))]
+        for _ in range(arguments.rounds):
+            for held, checkout, file in zip(best, checkouts, files, strict=True):
+                for figure, values in measure(checkout, file, arguments.users).items():
+                    held[figure] = [min(pair) for pair in zip(values, held.get(figure, values), strict=True)]
+        for figure in best[0]:
+            print(f"{figure:<24}" + " → ".join(" ".join(f"{v:8.2f}" for v in held[figure]) for held in best))
+        if len(files) > 1:
+            compare(*files)
+
+
+def compare(before: Path, after: Path) -> None:
+    import numpy as np
+
+    old, new = np.load(before), np.load(after)
+    same = (old["items"] == new["items"]).all(axis=1)
+    apart = np.abs(old["score"] - new["score"])[same].max(initial=0)
+    print(f"{int((~same).sum())} of {len(same)} slates have other items; scores of the others differ by {apart:.1e}")
 
 
 if __name__ == "__main__":

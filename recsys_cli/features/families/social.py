@@ -80,5 +80,7 @@ def _value(measure: str, rows: AsOf) -> np.ndarray:
 
 def _follows(held: np.ndarray, users: np.ndarray, authors: np.ndarray, n_authors: int) -> np.ndarray:
     """bool: whether a user follows an author. held: int64 user · n_authors + author, ascending."""
-    keys = np.where((users >= 0) & (authors >= 0), users.astype(np.int64) * max(n_authors, 1) + authors, -1)
-    return find_sorted(held, keys) < len(held)
+    width = max(n_authors, 1)
+    keys = np.where((users >= 0) & (authors >= 0), users.astype(np.int64) * width + authors, -1)
+    low = int(users.flat[0]) * width if users.size == 1 else None  # one user's edges stand together
+    return find_sorted(held, keys, low, None if low is None else low + width) < len(held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -106,20 +107,37 @@ class ServedRanker:
 class GraphRanker(ServedRanker):
     """A ranker that is an ONNX graph."""
 
-    def __init__(self, told: Description, session):
+    def __init__(self, told: Description, path: Path, threads: int = 1):
         super().__init__(told, self._batches)
-        self._session = session
-        self._inputs = frozenset(i.name for i in session.get_inputs())
+        self._path, self._threads = path, threads
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, threads: int = 1) -> GraphRanker:
-        """Read what `TrainedRanker.export` wrote; raises ArtifactError where a file is missing or damaged."""
-        told, path = Description.read(folder), Path(folder) / GRAPH_FILE
-        session = _open_session(path, threads)
+    def load(cls, folder: str | os.PathLike, threads: int = 1, *, later: bool = False) -> GraphRanker:
+        """Read what `TrainedRanker.export` wrote; raises ArtifactError where a file is missing or damaged.
+
+        later: the graph is opened when it is first asked, for rankers that most requests do without.
+        """
+        out = cls(Description.read(folder), Path(folder) / GRAPH_FILE, threads)
+        return out if later else out._opened()
+
+    @cached_property
+    def _session(self):
+        session = _open_session(self._path, self._threads)
         columns = session.get_inputs()[0].shape[-1]
-        if columns != len(told.names):
-            raise ArtifactError(f"{path} takes {columns} features, {DESCRIPTION_FILE} names {len(told.names)}", _HINT)
-        return cls(told, session)
+        if columns != len(self.names):
+            raise ArtifactError(
+                f"{self._path} takes {columns} features, {DESCRIPTION_FILE} names {len(self.names)}", _HINT
+            )
+        return session
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        return frozenset(i.name for i in self._session.get_inputs())
+
+    def _opened(self) -> GraphRanker:
+        """Itself, with its graph read and checked."""
+        self._session  # noqa: B018
+        return self
 
     def _batches(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
         # a layer's activations of so few rows stay in the cache: twice as fast as all rows at once

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from recsys_cli.arrays import save_arrays
-from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.ragged import Ragged, positions
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever, Window, read_part
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 CELLS_AT_ONCE = 4_000_000
+CELLS_IN_CACHE = 1_000_000
+"""Cells of a dense map up to which a history's whole rows are gathered at once."""
 COLUMNS_AT_ONCE = 1_024
-"""Columns of a dense map that are gathered at once: what a history gathers stays in the cache."""
+"""Columns that are gathered at once beyond: what a history gathers stays in the cache."""
 DENSE_SHARE = 0.2
 """A map with more of its cells filled is kept whole: 2.5 times as large at most, twice as fast and more."""
 DENSE_ITEMS = 50_000
@@ -118,6 +120,9 @@ class ItemMap:
         # one user after the other: who else is asked for changes nothing, and half the rows of a product are idle
         for place in np.flatnonzero(items.lengths):
             rows, weights = items[place], histories.weights[items.offsets[place] : items.offsets[place + 1]]
+            if len(rows) * len(self) <= CELLS_IN_CACHE:
+                np.dot(weights, self.whole.take(rows, axis=0), out=scores[place])
+                continue
             for start in range(0, len(self), COLUMNS_AT_ONCE):
                 part = slice(start, start + COLUMNS_AT_ONCE)
                 np.dot(weights, self.whole[rows, part], out=scores[place, part])
@@ -165,14 +170,16 @@ class ItemMap:
         """float32[R, C] cells of B at the crossings of rows and columns (int, below n)."""
         if len(self.whole):
             return self.whole[rows[:, None], columns]
-        out = self.query[rows] @ self.answer[columns].T
-        filled = Ragged(self.offsets, self.columns)
-        for place, row in enumerate(rows):
-            held = filled[row]
-            if len(held):
-                near = np.minimum(np.searchsorted(held, columns), len(held) - 1)
-                out[place] += np.where(held[near] == columns, self.weights[self.offsets[row] + near], 0)
-        return out
+        if not len(columns):
+            return np.zeros((len(rows), 0), np.float32)
+        wanted, of = np.unique(columns, return_inverse=True)
+        out = self.query[rows] @ self.answer[wanted].T
+        places, at = positions(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
+        held = self.columns[at]
+        near = np.minimum(np.searchsorted(wanted, held), len(wanted) - 1)
+        there = np.flatnonzero(wanted[near] == held)
+        out[places[there], near[there]] += self.weights[at[there]]
+        return out[:, of]
 
 
 class ItemFilter(Retriever):
@@ -219,10 +226,9 @@ class ItemFilter(Retriever):
 
     def _may(self, state: State) -> np.ndarray:
         """bool[n] items that may be proposed as of a State."""
-        allowed = np.zeros(len(self.map), bool)
-        inside = min(len(allowed), state.catalogue.n_items)
-        allowed[:inside] = self.map.known[:inside] & self._eligible(state)[:inside]
-        return allowed
+        inside = min(len(self.map), state.catalogue.n_items)
+        allowed = self.map.known[:inside] & self._eligible(state)[:inside]
+        return np.pad(allowed, (0, len(self.map) - inside))
 
     def checkpoint(self) -> dict:
         import torch
@@ -298,13 +304,13 @@ class ItemFilter(Retriever):
         self, state: State, users: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
-        n, never = len(self.map), np.float32(-np.inf)
         for part, found, some in self._batches(state, users):
-            rows = np.where((found > 0) & allowed if self.positive else allowed & some[:, None], found, never)
+            rows = np.where((found > 0 if self.positive else some[:, None]) & allowed, found, np.float32(-np.inf))
             seen = None
             if self.config.exclude_seen:
                 places, shown = state.seen.take(users[part])
-                seen = places[shown < n], shown[shown < n]
+                inside = shown < len(self.map)
+                seen = places[inside], shown[inside]
             items[part], scores[part] = topk(rows, k, seen)
         return items, scores
 

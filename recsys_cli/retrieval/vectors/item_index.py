@@ -127,8 +127,8 @@ class ItemIndex:
         size = max(1, CELLS_AT_ONCE // max(items.shape[1] * vectors.shape[1], 1))
         for start in range(0, len(items), size):
             part = slice(start, start + size)
-            inside = np.clip(items[part], 0, n - 1)
-            product = np.matmul(self.vectors[inside], vectors[users_at[part], :, None])[..., 0]
+            inside = np.minimum(np.maximum(items[part], 0), n - 1)
+            product = np.matmul(self.vectors.take(inside, axis=0), vectors[users_at[part], :, None])[..., 0]
             valid = (items[part] >= 0) & (items[part] < n) & self.known[inside] & known[users_at[part], None]
             out[part] = np.where(valid, product, 0)
         return out

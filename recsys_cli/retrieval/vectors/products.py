@@ -9,8 +9,8 @@ def product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """rows @ matrix, to the last bit the same for one row alone as for that row among others.
 
     One row after the other: BLAS adds up in another order for a single row than for several, and for several it first
-    puts the matrix into another order, which a request of one user does not pay back: 76,000 vectors of 64 numbers take
-    14 times as long, and as long a user in batches whose scores fit the memory at hand.
+    puts the matrix into another order. With 76,000 vectors of 64 numbers one user then waits 4.8 ms in place of 0.9;
+    32 users together would take 0.25 ms each, which batches of large catalogues forgo to have what requests have.
     """
     return np.matmul(rows[:, None, :], matrix)[:, 0]
 
