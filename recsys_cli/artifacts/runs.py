@@ -9,6 +9,7 @@ artifacts/
     history/*.pt        sources as the rankers were trained with, up to the ranker's window
     bundle/             models as they are served
     measured/           models as they are measured, which know nothing of the test window
+  intact.json           the files of datasets whose digests were compared, and when they were changed
   logs/  reports/  work/
 """
 

@@ -8,12 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from recsys_cli.pipeline.request_rows import RequestRows, joined
 from recsys_cli.pipeline.requests import Kept
 from recsys_cli.pipeline.weighted_fusion import learn_fusion, with_fusion
 from recsys_cli.training import requests
 from recsys_cli.training.bundles import Rankers, draft_bundle
-from recsys_cli.training.folds import crosswise, rows_of_side
+from recsys_cli.training.folds import SIDES, crosswise, rows_without_side
 from recsys_cli.training.impressions import actions_to_learn, fit_baseline_ranker, fit_heavy_ranker, heads_of, tables_of
 
 if TYPE_CHECKING:
@@ -106,19 +108,21 @@ def _tell(job: TrainingJob, rankers: Rankers, order: Order | None = None) -> Non
 
 def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever]) -> Rankers:
     """The rankers and the order that pays where no order makes one part of a user's rows the last: each part is
-    foretold from the others, and orders are compared on every other user by rankers that learned from the rest."""
+    foretold from the others, and orders are compared on each group of users by rankers that learned from the rest."""
     before = job.dataset.with_log(job.dataset.log.window(end=job.windows.test_start))
     with job.step("requests"):
         folds = crosswise(job, spec, early, before, random=True)
         rows = joined(*(fold.rows for fold in folds))
         _count(job, rows, sum(len(fold.moment.users) for fold in folds))
     judge = []
-    with job.step("rankers by halves"):
-        for side in (0, 1):
-            half = rankers_of(job, folds[0].bundle, rows_of_side(folds, 1 - side))
-            for fold in folds:
-                places = fold.side(side)[: requests.CHOICE_USERS // len(folds)]
-                judge.append((half.serving(fold.bundle), fold.moment.take(places)))
+    most = 2 * requests.CHOICE_USERS // (SIDES * len(folds))
+    with job.step("rankers crosswise"):
+        for side in range(SIDES):
+            rankers = rankers_of(job, folds[0].bundle, rows_without_side(folds, side))
+            for number, fold in enumerate(folds):
+                # others in each fold, as far as there are enough
+                places = np.roll(fold.side(side), -number * most)[:most]
+                judge.append((rankers.serving(fold.bundle), fold.moment.take(np.sort(places))))
     with job.step("order"), job.progress.step("order of the lists"):
         order, job.metrics["order"] = requests.choose_order(job, judge)
     return replace(rankers_of(job, folds[0].bundle, rows, order), order=order)

@@ -62,7 +62,7 @@ def train(
     earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
-    require_intact(dataset, Path(settings.paths.artifacts) / "work" / "intact.json", progress)
+    require_intact(dataset, Path(settings.paths.artifacts) / "intact.json", progress)
     if not dataset.log.positive.any():
         raise DataError(
             f"{dataset.path}: no impression carries a positive action",

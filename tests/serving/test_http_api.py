@@ -1,7 +1,9 @@
 """The API of a running server, as a client sees it."""
 
 import json
+import socket
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -236,7 +238,11 @@ def test_what_cannot_be_answered_is_refused_in_words(server, method, path, body,
 
 
 def test_a_body_that_is_too_large_is_refused(server):
-    assert server.post("/v1/events", b" " * (2 * 2**20)).status == 413
+    # the server need not wait for what it will not read: its answer may come, and the connection go, before all is sent
+    with socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), timeout=30) as line:
+        line.sendall(b"POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+                     b"content-length: 2097152\r\n\r\n[")
+        assert line.recv(1000).split()[1] == b"413"
 
 
 def test_the_document_tells_of_every_path_and_lists_no_dangling_schema(server):

@@ -13,7 +13,7 @@ from recsys_cli.data.windows.split import make_split
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.settings import Settings
-from recsys_cli.training.folds import crosswise, folds_of, rows_of_side
+from recsys_cli.training.folds import SIDES, crosswise, folds_of, rows_without_side
 from recsys_cli.training.impressions import spec_of
 from recsys_cli.training.job import TrainingJob
 
@@ -65,26 +65,25 @@ def setting(tiny_dataset):
 def test_sides_are_disjoint_and_together_everybody(setting):
     _, folds = setting
     for fold in folds:
-        left, right = (fold.moment.users[fold.side(which)] for which in (0, 1))
-        assert not np.intersect1d(left, right).size
-        np.testing.assert_array_equal(np.sort(np.r_[left, right]), fold.moment.users)
-        # a user is on one side in every fold
-        assert (left % 2 == 0).all() and (right % 2 == 1).all()
+        sides = [fold.moment.users[fold.side(which)] for which in range(SIDES)]
+        # a user is on one side, the same in every fold
+        np.testing.assert_array_equal(np.sort(np.concatenate(sides)), fold.moment.users)
+        assert all((users % SIDES == which).all() for which, users in enumerate(sides))
 
 
-def test_rankers_by_halves_learn_from_nobody_they_are_judged_on(setting):
+def test_rankers_of_a_side_learn_from_nobody_they_are_judged_on(setting):
     _, folds = setting
-    for side in (0, 1):
-        learned = np.unique(rows_of_side(folds, 1 - side).table.user)
+    for side in range(SIDES):
+        learned = np.unique(rows_without_side(folds, side).table.user)
         judged = np.unique(np.concatenate([fold.moment.users[fold.side(side)] for fold in folds]))
         assert len(learned) and len(judged) and not np.intersect1d(learned, judged).size
 
 
-def test_the_two_sides_hold_every_row_once_and_requests_of_one_do_not_run_together(setting):
+def test_every_row_is_left_out_on_one_side_and_requests_of_one_do_not_run_together(setting):
     _, folds = setting
-    halves = [rows_of_side(folds, side) for side in (0, 1)]
-    assert sum(len(half) for half in halves) == sum(len(fold.rows) for fold in folds)
-    for half in halves:
+    parts = [rows_without_side(folds, side) for side in range(SIDES)]
+    assert sum(len(part) for part in parts) == (SIDES - 1) * sum(len(fold.rows) for fold in folds)
+    for half in parts:
         of = {}
         for request, user, time in zip(half.request, half.table.user, half.table.time, strict=True):
             assert of.setdefault(int(request), (int(user), int(time))) == (int(user), int(time))
@@ -127,7 +126,7 @@ def test_folds_have_the_same_features_where_a_source_cannot_be_fitted_on_one(set
     assert {fold.rows.table.names for fold in again} == {folds[0].rows.table.names}
     lacking = again[1].rows.table
     assert (lacking.values[:, lacking.names.index("z_item_neighbours")] == 0).all()
-    assert len(rows_of_side(again, 0))
+    assert len(rows_without_side(again, 0))
 
 
 def test_a_part_that_foretells_nobody_is_left_out(setting):
