@@ -6,6 +6,7 @@ from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
+from recsys_cli.live.config import LiveConfig
 from recsys_cli.pipeline.answer_settings import Paths, Seed, Threads
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.ranking.config import RankingConfig
@@ -35,3 +36,4 @@ class Settings(Section):
     ranking: RankingConfig = RankingConfig()
     safety: SafetyModelsConfig = SafetyModelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    live: LiveConfig = LiveConfig()

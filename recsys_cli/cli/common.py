@@ -43,6 +43,7 @@ COMMANDS = (
     "advise",
     "train",
     "train_safety",
+    "retrain",
     "recommend",
     "recommend_users",
     "similar",
