@@ -44,6 +44,7 @@ COMMANDS = (
     "train",
     "train_safety",
     "retrain",
+    "monitor",
     "recommend",
     "recommend_users",
     "similar",

@@ -26,8 +26,9 @@ class GatesConfig(Section):
     """Figure of the lists on the validation window, at most this share below what the run in use had on its own."""
     calibration_loss: Share = 0.02
     """Calibration error of each action, at most so much above that of the run in use."""
-    coverage_loss: Share = 0.25
-    """Share of the catalogue in the lists, at most this share below that of the run in use."""
+    coverage_loss: Share = 0.5
+    """Share of the catalogue in the lists, at most this share below that of the run in use: lists that have collapsed
+    into one are refused."""
     unsafe_gain: Share = 0.02
     """Share of the items in the lists that are unsafe, at most so much above that of the run in use."""
     latency_factor: Annotated[float, Field(ge=1, le=1000)] = 2.0
