@@ -45,6 +45,7 @@ COMMANDS = (
     "train_safety",
     "retrain",
     "monitor",
+    "check",
     "recommend",
     "recommend_users",
     "similar",

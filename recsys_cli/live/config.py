@@ -88,7 +88,7 @@ class CheckConfig(Section):
     """Share of the catalogue in the lists of the test users, at least."""
     topic_diversity: Share = 0.5
     """Share of pairs of a slate with different topics, at least; judged where items have topics."""
-    unsafe: Share = 0.05
+    unsafe: Share = 0.1
     """Share of the items in the lists that are unsafe, at most."""
     calibration: Share = 0.05
     """Calibration error of every action with 50 positives, at most."""
