@@ -20,6 +20,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "safety",
         "slate",
         "serving",
+        "live",
         "evaluation",
         "experiments",
     ),
