@@ -87,10 +87,16 @@ def lost_columns(before: Catalogue, now: Catalogue) -> list[str]:
 
 
 def _known(catalogue: Catalogue) -> set[str]:
+    """Columns of items and users of which anything is known."""
     found = {f"items.{n}" for n, codes in catalogue.item_codes.items() if (codes >= 0).any()}
     found |= {f"users.{n}" for n, codes in catalogue.user_codes.items() if (codes >= 0).any()}
     found |= {f"items.{n}" for n, v in catalogue.item_numbers.items() if np.isfinite(v).any()}
     found |= {f"users.{n}" for n, v in catalogue.user_numbers.items() if np.isfinite(v).any()}
+    for table, columns in (("items", catalogue.item_columns), ("users", catalogue.user_columns)):
+        texts = {**columns.lists, **columns.words}
+        found |= {f"{table}.{n}" for n, ragged in texts.items() if len(ragged.values)}
+        found |= {f"{table}.{n}" for n, v in columns.vectors.items() if np.isfinite(v).any()}
+        found |= {f"{table}.{n}" for n, moments in columns.times.items() if (moments > 0).any()}
     for name, ragged in (("items.topics", catalogue.item_topics), ("items.text", catalogue.item_text)):
         if len(ragged.values):
             found.add(name)
@@ -170,10 +176,12 @@ def _best_list(manifest: RunManifest) -> tuple[str, float] | None:
 
 
 def feature_gate(new: Bundle, used: Bundle) -> Gate:
-    """Whether every feature that the rankers in use read is there still; similarities follow the sources."""
+    """Whether every feature that the rankers in use read is there still; similarities follow the sources, and columns
+    of items and users were looked at before the training."""
     lost = [
         f.name for f in used.spec.features
-        if f.family != "similarity" and f.name not in new.spec.column and "." not in str(f.argument or "")
+        if f.family != "similarity" and f.name not in new.spec.column
+        and not str(f.argument or "").startswith(("item.", "user."))
     ]
     told = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     return Gate("features", not lost, f"gone: {told}" if lost else f"{len(new.spec.names)} there",

@@ -7,6 +7,7 @@ that dies, wherever it dies, leaves that as it was, and the next one goes on fro
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Retraining:
     """What came of one."""
 
     outcome: str
-    """"promoted", "refused" or "unchanged\""""
+    """promoted, refused or unchanged"""
     run: str | None
     """the new run, None where none was trained"""
     used_before: str | None
@@ -78,7 +79,8 @@ def retrain(
             done = _Job(settings, used, progress, trace).go(warm=warm, force=force)
         except BaseException as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            decisions.append("failed", used_before=used, reason=first, seconds=round(time.perf_counter() - started, 1))
+            with suppress(OSError):  # a full disk takes no word of itself either
+                decisions.append("failed", used_before=used, reason=first, seconds=round(time.perf_counter() - started))
             raise
         done.seconds = time.perf_counter() - started
         decisions.append(**done.to_dict())

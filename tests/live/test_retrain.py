@@ -73,6 +73,8 @@ def test_one_process_retrains_at_a_time_and_its_death_ends_the_lock(tmp_path):
 def test_columns_that_are_gone_or_emptied_are_named():
     catalogue = small_world(3).catalogue
     assert lost_columns(catalogue, catalogue) == []
+    no_lists = replace(catalogue.item_columns, lists={}, times={"released": np.zeros(9, np.int64)})
+    assert lost_columns(catalogue, replace(catalogue, item_columns=no_lists)) == ["items.released", "items.tags"]
     emptied = replace(
         catalogue, user_numbers={k: v for k, v in catalogue.user_numbers.items() if k != "age"},
         item_codes={k: np.full_like(v, -1) if k == "language" else v for k, v in catalogue.item_codes.items()},
@@ -147,3 +149,45 @@ def test_a_killed_training_leaves_the_run_in_use_and_the_next_one_promotes_and_r
     assert roll_back(place / "artifacts") == (new, used) and store.current() == used
     with pytest.raises(ArtifactError, match="was not promoted over another run"):
         roll_back(place / "artifacts")
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_run_in_use_and_says_so(place, monkeypatch):
+    import recsys_cli.training as training
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training, "train", full)
+    store = RunStore(place / "artifacts")
+    used = store.current()
+    with pytest.raises(OSError, match="No space"):
+        retrain(settings_of(place / "whole", place / "artifacts"), force=True)
+    last = Decisions(place / "artifacts").read()[-1]
+    assert store.current() == used and last["outcome"] == "failed" and "No space" in last["reason"]
+
+
+@pytest.mark.slow
+def test_events_are_learned_and_what_was_foretold_of_them_is_held_against_them(place):
+    """People who click on everything click more often than the run in use foretells."""
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.live.monitor import monitor
+    from recsys_cli.serving.event_log import EventLog
+    from recsys_cli.serving.events import Event, EventRules
+
+    dataset = Dataset.open(place / "before")
+    rng, end, day = np.random.default_rng(0), dataset.manifest.time_span[1], 86_400_000_000
+    first = (end // day + 1) * day
+    users, items = dataset.users["user_id"].to_list(), dataset.items["item_id"].to_list()
+    events = []
+    for n in range(300):
+        moment, user, item = first + n * 1_000_000, str(rng.choice(users)), str(rng.choice(items))
+        more = {"timestamp": moment, "request_id": f"r{n}"}
+        events += [Event("impression", user, item, position=0, **more), Event("click", user, item, **more)]
+    rules = EventRules(actions=tuple(dataset.manifest.actions), late_days=10_000)
+    with EventLog.open(place / "log", rules, now=lambda: first + day) as log:
+        assert log.append(events).accepted == 600
+    report, _ = monitor(settings_of(place / "before", place / "artifacts"), place / "log", 1, predictions=200)
+    figures = report["daily"][0]
+    assert figures["click_through_rate"] == 1 and figures["calibration.click"] > 2
+    assert figures["psi.p_click"] > 0 and set(figures) >= {"calibration.like", "js.p_like"}
