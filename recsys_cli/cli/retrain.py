@@ -26,6 +26,11 @@ def retrain(
         bool, typer.Option("--force", help="Train also where data and settings are those of the run in use")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a retraining that is running")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.01, help="Give up after so many; the next one goes on from there",
+                     show_default=False),
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Show what was decided so far, and train nothing")] = False,
     roll_back: Annotated[
         bool, typer.Option("--roll-back", help="Use the run again that the latest promotion replaced")
@@ -55,10 +60,13 @@ def retrain(
 
         return str(with_events(call, events, None))
 
-    done = live.retrain(
-        config, data=None if events is None else with_log, warm=warm_start, force=force, wait=wait,
-        progress=call.progress, trace=call.trace,
-    )
+    from recsys_cli.live.decisions import ends_after
+
+    with ends_after(None if minutes is None else 60 * minutes):
+        done = live.retrain(
+            config, data=None if events is None else with_log, warm=warm_start, force=force, wait=wait,
+            progress=call.progress, trace=call.trace,
+        )
     call.emit(done.to_dict(), lambda console: _render(console, done), [gate.to_dict() for gate in done.gates])
     live.require_reason(done)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import fcntl
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,3 +87,25 @@ def alone(artifacts: str | os.PathLike, *, wait: bool = False) -> Iterator[None]
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+@contextmanager
+def ends_after(seconds: float | None, grace: float = 60.0) -> Iterator[None]:
+    """Ends this process where the block takes longer: by SIGTERM, so that it tidies up, and by SIGKILL where it has
+    not ended `grace` seconds later, as a call that hangs would not. None lets it take as long as it wants."""
+    if seconds is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        if not done.wait(seconds):
+            os.kill(os.getpid(), signal.SIGTERM)
+            if not done.wait(grace):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

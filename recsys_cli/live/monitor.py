@@ -105,7 +105,10 @@ def page(document: dict[str, Any]) -> str:
     names = [row["day"] for row in daily]
 
     def lines(title: str, wanted: list[str], form: str = ".3f") -> str:
-        rows = [{"series": n, "x": row["day"], "y": row.get(n)} for n in wanted for row in daily]
+        rows = [
+            {"series": n.partition(".")[2] or n.replace("_", " "), "x": row["day"], "y": row.get(n)}
+            for n in wanted for row in daily
+        ]
         return charts.line_chart(rows, title=title, x_label="day (UTC)", names=names, form=form)
 
     def family(beginning: str) -> list[str]:

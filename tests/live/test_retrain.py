@@ -70,6 +70,17 @@ def test_one_process_retrains_at_a_time_and_its_death_ends_the_lock(tmp_path):
         assert (tmp_path / "retrain" / "lock").read_text() == str(os.getpid())
 
 
+@pytest.mark.parametrize(("ignored", "ended_by"), [(False, signal.SIGTERM), (True, signal.SIGKILL)])
+def test_what_hangs_is_ended(ignored, ended_by):
+    code = (
+        "import signal, sys, time; from recsys_cli.live.decisions import ends_after\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == 'True' else signal.SIG_DFL)\n"
+        "with ends_after(60): pass\n"
+        "with ends_after(0.1, grace=0.1): time.sleep(60)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(ignored)], timeout=50).returncode == -ended_by
+
+
 def test_columns_that_are_gone_or_emptied_are_named():
     catalogue = small_world(3).catalogue
     assert lost_columns(catalogue, catalogue) == []
