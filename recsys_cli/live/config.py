@@ -19,7 +19,8 @@ class GatesConfig(Section):
     positive_factor: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Share of impressions with a positive action, at most this many times higher or lower than then."""
     quality_loss: Share = 0.1
-    """NDCG on the newest window, at most this share below that of the run in use; significantly below never passes."""
+    """NDCG on the newest window, at most this share below that of the run in use; what is surely below (p < 1 %) never
+    passes."""
     auc_loss: Share = 0.05
     """ROC-AUC of each action on the validation window, at most so much below what the run in use had on its own."""
     order_loss: Share = 0.4

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FEWEST_POSITIVES = 50
 """Actions with fewer positives say nothing."""
+SURE = 0.01
+"""Chance of refusing a run that is as good as the one in use for its lists; retraining comes round often."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,12 @@ def list_gates(report: dict[str, Any], seconds: dict[str, float], config: GatesC
     (row,) = report["comparisons"]
     quoted = report["quoted"]
     test = row["metrics"][quoted]
-    worse = test["high"] < 0 if test["p"] is not None else False
+    worse = test["p"] is not None and test["p"] < SURE and test["value"] < 0
     span = f" ({test['value']:+.4f}, {test['low']:+.4f} to {test['high']:+.4f})" if test["p"] is not None else ""
     gates = [Gate(
         "quality", not worse and test["second"] >= (1 - config.quality_loss) * test["first"],
         f"{quoted} {test['second']:.4f} against {test['first']:.4f}{span}, {test['users']:,} users",
-        f"at most {config.quality_loss:.0%} lower, and not significantly", "see `recsys evaluate --run`",
+        f"at most {config.quality_loss:.0%} lower, and not surely", "see `recsys evaluate --run`",
     )]
     k = report["headline"]
     for gate, metric, wanted, holds, mend in (
