@@ -6,6 +6,7 @@ from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
+from recsys_cli.live.config import LiveConfig
 from recsys_cli.parallel import Device
 from recsys_cli.pipeline.answer_settings import Paths, Seed, Threads
 from recsys_cli.pipeline.config import PipelineConfig
@@ -40,3 +41,4 @@ class Settings(Section):
     safety: SafetyModelsConfig = SafetyModelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    live: LiveConfig = LiveConfig()

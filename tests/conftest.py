@@ -8,6 +8,9 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import shutil
+import socket
+import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +58,42 @@ def tiny_dataset(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "dataset"
     write_dataset(path, "tiny", tiny_tables(), TINY_ACTIONS, authors_are_users=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """The address of an empty PostgreSQL that ends with the tests."""
+    pytest.importorskip("psycopg", reason="the extra `sql` is not installed")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="recsys-postgres-", dir="/tmp"))
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        # PostgreSQL does not run as root
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tools = found[-1].parent
+
+    def call(*command: str) -> None:
+        done = subprocess.run(
+            [*as_user, *command], cwd="/", capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"PostgreSQL does not start here: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+
+    base = folder / "base"
+    call(str(tools / "initdb"), "-D", str(base), "-U", "me", "-A", "trust", "-N", "-E", "UTF8", "--no-locale")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    call(str(tools / "pg_ctl"), "-D", str(base), "-o", options, "-w", "-l", str(folder / "log"), "start")
+    try:
+        yield f"postgresql://me@127.0.0.1:{port}/postgres"
+    finally:
+        call(str(tools / "pg_ctl"), "-D", str(base), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 TINY_ACTIONS = {

@@ -64,6 +64,12 @@ def recommend(
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
     ] = True,
+    to_database: Annotated[
+        str | None,
+        typer.Option("--to-database", metavar="URL", show_default=False,
+                     help="With --all: write a table of this database, e.g. postgresql://me:${PASSWORD}@host/shop"),
+    ] = None,
+    table: Annotated[str, typer.Option("--table", help="With --to-database: its name")] = "recommendations",
     shards: Annotated[
         int, typer.Option("--shards", min=1, help="Files to write: --output is then a folder of part-*")
     ] = 1,
@@ -81,6 +87,8 @@ def recommend(
     as_rows = call.format in ("csv", "parquet", "jsonl")
     if shards > 1 and not (as_rows and call.output is not None):
         raise UsageError("--shards needs --output FOLDER and --format csv, parquet or jsonl")
+    if to_database is not None and not (everybody and without is None and adventure is None and served is None):
+        raise UsageError("--to-database writes the slates of --all, as they are served", "leave the other options out")
     config = call.config
     from recsys_cli.engine import RecommendationEngine
 
@@ -90,6 +98,9 @@ def recommend(
     for note in engine.notes:
         call.say(f"note: {note}")
     values = parse_context(context or [])
+    if to_database is not None:
+        _write_table(call, engine, to_database, table, number, values)
+        return
     ids: list | None
     if guest:
         engine, ids = _guest(call, engine, history, topics, parse_context(attribute or [], "--attribute"))
@@ -167,6 +178,22 @@ def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None,
     _tell_failures(call, written.failures)
     if call.output is not None:
         call.say(f"wrote {written.rows:,} recommendations for {written.users:,} users to {call.output}")
+
+
+def _write_table(call: Invocation, engine, database: str, table: str, n: int | None, values: dict) -> None:
+    """Put the slates of everybody into a database."""
+    from recsys_cli.live.database import write_to_database
+
+    done = write_to_database(engine, database, table, n=n, context=values, progress=call.progress)
+    _tell_fallback(call, engine, done.written.fallback)
+    _tell_failures(call, done.written.failures)
+    told = {"table": done.table, "run_id": done.run_id, "batch_id": done.batch_id, "rows": done.written.rows,
+            "users": done.written.users, "removed": done.removed}
+    line = (
+        f"{done.table}: {done.written.rows:,} rows for {done.written.users:,} users of run {done.run_id}; "
+        f"{done.removed:,} older ones removed"
+    )
+    call.emit(told, lambda console: console.print(line, highlight=False, markup=False), [told])
 
 
 def _tell_fallback(call: Invocation, engine: RecommendationEngine, reasons: Counter[str]) -> None:

@@ -22,6 +22,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "slate-stages",
         "exploration",
         "serving",
+        "live",
         "evaluation",
         "experiments",
     ),

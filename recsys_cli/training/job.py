@@ -26,6 +26,9 @@ from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training.expected import Expected
 
+UNLEARNED = {"pipeline", "paths", "threads", "evaluation", "world", "serving", "live"}
+"""Sections of the settings that nothing is learned from."""
+
 
 @dataclass
 class TrainingJob:
@@ -71,7 +74,7 @@ class TrainingJob:
         """Where checkpoints are kept until the run is published; the same for the same settings and data."""
         if self.folder is not None:
             return self.folder
-        learned = self.settings.model_dump(mode="json", exclude={"pipeline", "paths", "threads", "evaluation", "world"})
+        learned = self.settings.model_dump(mode="json", exclude=UNLEARNED)
         start = [] if self.warm is None else [self.warm.run]
         start += [self.safety.versions] if self.safety.versions else []
         text = orjson.dumps([learned, self.dataset.manifest.digest, self.final, *start], option=orjson.OPT_SORT_KEYS)

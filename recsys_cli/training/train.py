@@ -48,10 +48,11 @@ def train(
     resume: bool = False,
     only: Sequence[str] = (),
     warm: str | None = None,
+    use: bool = True,
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
 ) -> Run:
-    """Train a run and publish it as the current one.
+    """Train a run and publish it, with `use` as the current one.
 
     The run has two halves: what is measured was fitted on nothing of the test window, and what is served was refitted
     on everything afterwards. refit: without it what is measured is served too. final: hold nothing out to measure on;
@@ -90,7 +91,7 @@ def train(
             job.progress.message(message)
         with job.progress.step("training", total=1.0) as bar:
             job.expected = Expected.of_store(job.store, bar)
-            return _run(job, resume, taken)
+            return _run(job, resume, taken, use)
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def _alone(work: Path):
         yield
 
 
-def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
+def _run(job: TrainingJob, resume: bool, taken: dict[Path, str], use: bool) -> Run:
     """taken: checkpoints of the run in use → their places below the work folder."""
     started = time.perf_counter()
     if not resume:
@@ -165,7 +166,7 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str]) -> Run:
     job.durations["total"] = round(time.perf_counter() - started, 3)
     for folder in ("progress", "validation"):
         shutil.rmtree(job.work / folder)
-    return job.store.publish(job.work, _manifest(job))
+    return job.store.publish(job.work, _manifest(job), use=use)
 
 
 def _early_sources(

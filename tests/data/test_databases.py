@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import os
-import shutil
-import socket
 import sqlite3
-import subprocess
 import tracemalloc
 import uuid
 from pathlib import Path
@@ -221,48 +217,6 @@ def test_what_cannot_be_guessed_of_a_database_is_refused(tmp_path, monkeypatch, 
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """The address of an empty PostgreSQL that ends with the tests."""
-    pytest.importorskip("psycopg", reason="the extra `sql` is not installed")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder = Path(tempfile_under_tmp())
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        # PostgreSQL does not run as root
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        shutil.chown(folder, "postgres", "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    tools = found[-1].parent
-
-    def call(*command: str) -> None:
-        done = subprocess.run(
-            [*as_user, *command], cwd="/", capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"PostgreSQL does not start here: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
-
-    base = folder / "base"
-    call(str(tools / "initdb"), "-D", str(base), "-U", "me", "-A", "trust", "-N", "-E", "UTF8", "--no-locale")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    call(str(tools / "pg_ctl"), "-D", str(base), "-o", options, "-w", "-l", str(folder / "log"), "start")
-    try:
-        yield f"postgresql://me@127.0.0.1:{port}/postgres"
-    finally:
-        call(str(tools / "pg_ctl"), "-D", str(base), "-m", "immediate", "-w", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def tempfile_under_tmp() -> str:
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="recsys-postgres-", dir="/tmp")
 
 
 def test_a_real_postgresql_is_read_in_one_transaction(postgres, tmp_path, monkeypatch):

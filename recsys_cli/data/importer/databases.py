@@ -58,7 +58,7 @@ def fetched(
                 return source
             if source.database not in connections:
                 url = address(source.database, folder)
-                connections[source.database] = stack.enter_context(_connected(url, _shown(source.database)))
+                connections[source.database] = stack.enter_context(_connected(url, shown_address(source.database)))
             with (progress or Progress()).step(f"fetch {source.table or name}") as step:
                 files = _fetch(connections[source.database], source, place, name, limit, step)
             if not files:
@@ -79,16 +79,17 @@ def first_rows(database: str, folder: Path, place: Path, limit: int) -> dict[str
     """
     import sqlalchemy as sql
 
-    with _connected(address(database, folder), _shown(database)) as connection:
+    with _connected(address(database, folder), shown_address(database)) as connection:
         schema = sql.inspect(connection)
         names = [*schema.get_table_names(), *schema.get_view_names()]
         sources = {name: Source.model_validate({"from": database, "table": name}) for name in sorted(names)}
         return {name: _fetch(connection, source, place, name, limit, Step()) for name, source in sources.items()}
 
 
-def address(text: str, folder: Path) -> URL:
+def address(text: str, folder: Path, *, write: bool = False) -> URL:
     """The URL of a database with its variables filled in and its driver named; SQLite files are found below `folder`.
 
+    write: it is written to, and a SQLite file need not be there.
     Raises ConfigError where SQLAlchemy or a variable is missing, or where it is no address; DataError where the file
     of a SQLite database is not there, which SQLite would make.
     """
@@ -96,19 +97,21 @@ def address(text: str, folder: Path) -> URL:
         from sqlalchemy import make_url
         from sqlalchemy.exc import ArgumentError
     except ModuleNotFoundError:
-        raise ConfigError("databases are read by SQLAlchemy", "pip install 'recsys-cli[sql]'") from None
+        raise ConfigError("databases are reached by SQLAlchemy", "pip install 'recsys-cli[sql]'") from None
     missing = [name for name in _VARIABLE.findall(text) if name not in os.environ]
     if missing:
-        raise ConfigError(f"the environment variable {missing[0]} of `from` is not set", f"export {missing[0]}=…")
+        raise ConfigError(f"the environment variable {missing[0]} of the address is not set", f"export {missing[0]}=…")
     try:
         url = make_url(_VARIABLE.sub(lambda m: os.environ[m.group(1)], text))
     except (ArgumentError, ValueError):
         raise ConfigError(
-            "`from` is not the address of a database", "for example postgresql://user:${PASSWORD}@host/name"
+            "this is not the address of a database", "for example postgresql://user:${PASSWORD}@host/name"
         ) from None
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         file = folder / url.database
+        if write:
+            return url.set(database=str(file))
         if not file.is_file():
             raise DataError(f"no SQLite database {file}", "its path counts from the folder given with --from")
         url = url.set(database=f"file:{file.resolve()}", query={"mode": "ro", "uri": "true"})
@@ -140,7 +143,7 @@ def _connected(url: URL, shown: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _shown(database: str) -> str:
+def shown_address(database: str) -> str:
     """An address without its password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", database)
 
