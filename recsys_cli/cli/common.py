@@ -52,6 +52,7 @@ COMMANDS = (
     "compare",
     "tune",
     "ab_test",
+    "off_policy",
     "benchmark",
     "safety",
     "config",
