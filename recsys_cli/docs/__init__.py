@@ -22,6 +22,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "serving",
         "evaluation",
         "experiments",
+        "off-policy",
     ),
     "Extend": ("add-a-source", "add-a-feature", "add-a-stage", "add-a-ranker", "examples"),
     "Reference": ("configuration", "settings", "commands", "mapping", "runs", "benchmarks", "architecture"),

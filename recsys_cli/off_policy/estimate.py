@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from recsys_cli.errors import DataError
 from recsys_cli.off_policy import learning, policies
 from recsys_cli.off_policy.config import ColumnPolicy, OffPolicyConfig
+from recsys_cli.off_policy.judged import Judged
 from recsys_cli.off_policy.log_rows import LogTable, coded, load_log
 from recsys_cli.off_policy.slate_estimates import slate_estimates
 from recsys_cli.off_policy_estimates import diagnose, single
@@ -23,7 +23,7 @@ from recsys_cli.off_policy_estimates.intervals import (
     sums,
 )
 from recsys_cli.off_policy_estimates.reward_model import Foretold, cross_fitted
-from recsys_cli.off_policy_estimates.rows import LoggedRows, PolicyTable
+from recsys_cli.off_policy_estimates.rows import LoggedRows
 from recsys_cli.off_policy_estimates.single import Contributions
 
 if TYPE_CHECKING:
@@ -37,17 +37,6 @@ WHOLE = 0.95
 """Share of the rows whose weights no bound touches."""
 PROPENSITY_ROWS = 20.0
 """Rows that the shares of a position count for in the estimated propensities of a context."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What an estimate is made from."""
-
-    rows: LoggedRows
-    policy: PolicyTable | None
-    """None where only the probability of what was shown is known"""
-    ratio: np.ndarray
-    """float64[n] the judged policy's probability over the logging policy's"""
 
 
 def judge(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recsys_cli.errors import DataError
 from recsys_cli.off_policy.config import OffPolicyConfig
+from recsys_cli.off_policy.judged import Judged
 from recsys_cli.off_policy_estimates import slates
 from recsys_cli.off_policy_estimates.intervals import grouped
 from recsys_cli.off_policy_estimates.reward_model import cross_fitted
 from recsys_cli.off_policy_estimates.single import Contributions
-
-if TYPE_CHECKING:
-    from recsys_cli.off_policy.estimate import Judged
 
 SOLVED_CELLS = 50_000_000
 """Numbers that the pseudo-inverse of slates without repeats may hold."""

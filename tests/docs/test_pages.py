@@ -63,6 +63,7 @@ def parse(program, arguments):
     name, *rest = arguments
     found = program.commands[name]
     while hasattr(found, "commands") and rest:
+        rest = found.with_command(rest) if hasattr(found, "with_command") else rest
         found, rest = found.commands[rest[0]], rest[1:]
     return found.make_context(name, rest)
 
@@ -102,6 +103,7 @@ def test_every_yaml_example_is_accepted():
     """Settings, mappings and experiments in the pages are checked as files of those kinds are."""
     from recsys_cli.data.importer.mapping import Mapping
     from recsys_cli.experiments.config import ExperimentConfig
+    from recsys_cli.off_policy.config import OffPolicyConfig
     from recsys_cli.settings import Settings
 
     defaults, kinds = Settings().model_dump(mode="json"), []
@@ -112,13 +114,16 @@ def test_every_yaml_example_is_accepted():
         if "impressions" in content:
             assert validate(Mapping, content)
             kinds.append("mapping")
+        elif "policy" in content:
+            assert validate(OffPolicyConfig, content)
+            kinds.append("policy")
         elif "treatment" in content:
             assert validate(ExperimentConfig, content)
             kinds.append("experiment")
         else:
             assert validate(Settings, merge(defaults, content)), fence.page
             kinds.append("settings")
-    assert set(kinds) == {"mapping", "experiment", "settings"}
+    assert set(kinds) == {"mapping", "policy", "experiment", "settings"}
 
 
 def test_drawings_fit_a_terminal():

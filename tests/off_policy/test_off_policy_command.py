@@ -31,9 +31,9 @@ def log_of(n: int, seed: int = 0, policy: np.ndarray = MU) -> pl.DataFrame:
 def judge(tmp_path, capsysbinary, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def call(log: pl.DataFrame | None, policy: dict, *options: str, **rest) -> tuple[int, dict | str]:
-        if log is not None:
-            log.write_parquet("log.parquet")
+    def call(rows: pl.DataFrame | None, policy: dict, *options: str, **rest) -> tuple[int, dict | str]:
+        if rows is not None:
+            rows.write_parquet("log.parquet")
         Path("policy.yaml").write_text(json.dumps({"policy": policy, **rest}))
         code = common.run(["off-policy", "policy.yaml", "--log", "log.parquet", "--format", "json", *options])
         out, err = capsysbinary.readouterr()
@@ -162,7 +162,7 @@ def test_one_user_with_half_of_the_rows_and_support_that_lacks_are_said(judge):
     table()
     found = judge(log.filter(pl.col("item_id") != "i2"), {"kind": "file", "path": "table.csv"})[1]
     told = " ".join(found["warnings"])
-    assert "one unit has 5" in told and "was never shown in its place" in told
+    assert "one unit has 48%" in told and "was never shown in its place" in told
 
 
 def test_the_table_fits_a_hundred_columns(judge, capsysbinary, monkeypatch):
