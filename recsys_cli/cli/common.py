@@ -52,6 +52,7 @@ COMMANDS = (
     "compare",
     "tune",
     "ab_test",
+    "interleave",
     "off_policy",
     "benchmark",
     "safety",
