@@ -53,6 +53,7 @@ COMMANDS = (
     "tune",
     "ab_test",
     "interleave",
+    "simulate",
     "off_policy",
     "benchmark",
     "safety",
