@@ -23,6 +23,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "evaluation",
         "experiments",
         "off-policy",
+        "simulation",
     ),
     "Extend": ("add-a-source", "add-a-feature", "add-a-stage", "add-a-ranker", "examples"),
     "Reference": ("configuration", "settings", "commands", "mapping", "runs", "benchmarks", "architecture"),

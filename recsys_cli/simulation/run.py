@@ -71,7 +71,7 @@ def simulate_scenario(
     config: ScenarioConfig, pipelines: dict[str, PipelineConfig], engine: RecommendationEngine, dataset: Dataset, *,
     artifacts: Path | None = None, resume: Path | None = None, progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Live through the scenario under each policy; the document is that of `recsys docs off-policy`.
+    """Live through the scenario under each policy; see `recsys docs simulation` for the figures.
 
     resume: folder that keeps each day's slates, from which a simulation that was interrupted goes on identically.
     Raises DataError where no world stands behind the dataset, and ConfigError where its items do not last so long.
@@ -131,8 +131,8 @@ def _kept_in(resume, config, pipelines, engine, dataset, name: str) -> Path | No
     """Beginning of the names of a policy's files: those of another scenario, run or dataset are not taken."""
     if resume is None:
         return None
-    # longer runs of a scenario go on from shorter ones
-    known = [config.model_dump_json(exclude={"days", "description"}), dataset.manifest.digest,
+    # the days too: how many items are to come decides what random draws among all give
+    known = [config.model_dump_json(exclude={"description"}), dataset.manifest.digest,
              engine.manifest.id if engine.manifest else "", *(p.model_dump_json() for p in pipelines.values())]
     return resume / f"{name}-{hashlib.blake2b(repr(known).encode(), digest_size=6).hexdigest()}"
 

@@ -105,6 +105,7 @@ def test_every_yaml_example_is_accepted():
     from recsys_cli.experiments.config import ExperimentConfig
     from recsys_cli.off_policy.config import OffPolicyConfig
     from recsys_cli.settings import Settings
+    from recsys_cli.simulation.config import ScenarioConfig
 
     defaults, kinds = Settings().model_dump(mode="json"), []
     for fence in fences("yaml"):
@@ -114,6 +115,9 @@ def test_every_yaml_example_is_accepted():
         if "impressions" in content:
             assert validate(Mapping, content)
             kinds.append("mapping")
+        elif "policies" in content:
+            assert validate(ScenarioConfig, content)
+            kinds.append("scenario")
         elif "policy" in content:
             assert validate(OffPolicyConfig, content)
             kinds.append("policy")
@@ -123,7 +127,7 @@ def test_every_yaml_example_is_accepted():
         else:
             assert validate(Settings, merge(defaults, content)), fence.page
             kinds.append("settings")
-    assert set(kinds) == {"mapping", "policy", "experiment", "settings"}
+    assert set(kinds) == {"mapping", "policy", "scenario", "experiment", "settings"}
 
 
 def test_drawings_fit_a_terminal():
