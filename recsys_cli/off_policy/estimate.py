@@ -35,6 +35,11 @@ THRESHOLDS = 6
 """Bounds of weights between which SLOPE chooses."""
 WHOLE = 0.95
 """Share of the rows whose weights no bound touches."""
+NO_OVERLAP = (
+    "no row shows what the policy would show; a run is judged on rows from after what it knows, as it leaves out what "
+    "people saw"
+)
+"""Why nothing can be told by weights that are all 0."""
 PROPENSITY_ROWS = 20.0
 """Rows that the shares of a position count for in the estimated propensities of a context."""
 
@@ -56,7 +61,10 @@ def judge(
     notes += diagnose.warnings_of(found, len(rows), error)
     value = _described(Contributions(rows.reward, ones), group, n, config, seed)
     estimates, left_out = _estimates(config, judged, group, n, seed)
-    of_slates, slate_value, why = slate_estimates(config, judged, seed, _described)
+    if judged.ratio.any():
+        of_slates, slate_value, why = slate_estimates(config, judged, seed, _described)
+    else:
+        of_slates, slate_value, why = [], None, {"slates": NO_OVERLAP}
     document = {
         "policy": config.name, "description": config.description, "kind": config.policy.kind, "log": str(log),
         "rows": len(rows), "units": int(rows.unit.max()) + 1, "actions": len(np.unique(rows.action)),
@@ -189,6 +197,9 @@ def _estimates(
         row = {"estimator": name, "most_weight": bound, **_described(parts, group, n, config, seed)}
         row["difference"] = _difference(parts, rows.reward, group, n)
         out.append(row)
+    if not w.any():
+        left_out |= {name: NO_OVERLAP for name in made if name != "direct_method" and _wanted(config, name)}
+        out = [row for row in out if row["estimator"] == "direct_method"]
     chosen = "switch_doubly_robust" if foretold is not None else "clipped_ips"
     for row in out:
         row["chosen"] = row["estimator"] == chosen and config.most_weight is None

@@ -42,13 +42,13 @@ def render(console: Console, document: dict[str, Any]) -> None:
 def _table(console: Console, title: str, logged: dict[str, Any], rows: list[dict[str, Any]], alpha: float) -> None:
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", padding=(0, 1))
+    table = Table(box=None, header_style="dim", padding=(0, 1), pad_edge=False)
     for k, heading in enumerate((title, "value", f"{1 - alpha:.0%} bootstrap", "Bernstein", "against the log")):
         table.add_column(heading, justify="right" if k else "left", no_wrap=True)
     for row in [{"estimator": "the log itself", **logged}, *rows]:
         bound = row.get("most_weight")
         name = row["estimator"].removeprefix("slate_").replace("_", " ")
-        name += f" (≤ {bound:.3g})" if bound is not None else ""
+        name += f" ≤{bound:.3g}" if bound is not None else ""
         gap = row.get("difference")
         table.add_row(
             name + ("*" if row.get("chosen") else ""), figure(row["value"]), _span(row["low"], row["high"]),
@@ -59,7 +59,7 @@ def _table(console: Console, title: str, logged: dict[str, Any], rows: list[dict
 
 
 def figure(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "–"
+    return f"{value:.3g}" if math.isfinite(value) else "–"
 
 
 def _signed(value: float) -> str:

@@ -165,9 +165,14 @@ def test_one_user_with_half_of_the_rows_and_support_that_lacks_are_said(judge):
     assert "one unit has 48%" in told and "was never shown in its place" in told
 
 
+def test_where_nothing_overlaps_weights_tell_nothing_and_it_is_said(judge):
+    found = judge(log_of(500).with_columns(other=pl.lit(0.0)), {"kind": "column", "column": "other"})[1]
+    assert found["estimates"] == [] and "no row shows" in found["left_out"]["ips"] and not found["slate_estimates"]
+
+
 def test_the_table_fits_a_hundred_columns(judge, capsysbinary, monkeypatch):
     table()
-    judge(log_of(300), {"kind": "file", "path": "table.csv"})
+    judge(log_of(300), {"kind": "file", "path": "table.csv"}, log={"reward": {"click": 0.0123}})
     monkeypatch.setenv("COLUMNS", "100")
     assert common.run(["off-policy", "policy.yaml", "--log", "log.parquet"]) == 0
     out = capsysbinary.readouterr()[0].decode()

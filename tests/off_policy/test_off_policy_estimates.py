@@ -213,12 +213,12 @@ def test_bernsteins_interval_holds_the_bootstraps():
 
 
 @pytest.mark.slow
-def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say():
+def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say_and_doubly_robust_errs_less():
     rng = np.random.default_rng(3)
-    m, n, worlds = 10, 3000, 400
+    m, n, worlds = 10, 3000, 300
     mu, pi, mean = rng.dirichlet(np.full(m, 2.0)), rng.dirichlet(np.full(m, 2.0)), rng.uniform(0.05, 0.3, m)
     mu = 0.5 * mu + 0.5 / m
-    truth, covered = pi @ mean, np.zeros(3)
+    truth, covered, errors = pi @ mean, np.zeros(3), np.zeros((worlds, 3))
     policy = PolicyTable.dense(pi[None], np.zeros(1, np.int16))
     for world in range(worlds):
         action = rng.choice(m, n, p=mu)
@@ -231,7 +231,10 @@ def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say():
         for k, parts in enumerate(made):
             low, high = bootstrap(sums(parts, rows.unit, n), 0.05, world)
             covered[k] += low <= truth <= high
+            errors[world, k] = parts.estimate - truth
     assert ((covered / worlds > 0.925) & (covered / worlds < 0.98)).all(), covered / worlds
+    ips, _, doubly_robust = np.sqrt((errors**2).mean(axis=0))
+    assert doubly_robust < ips
 
 
 @pytest.mark.parametrize("method", ["ips", "dr"])
