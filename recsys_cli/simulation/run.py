@@ -209,7 +209,8 @@ def _of_people(life: PolicyLife, world: World, config: ScenarioConfig) -> dict[s
     bubble = measures.bubble_depth(user, content.topics[item, 0], world.n_users, world.model.config.topics)
     return {
         "engagement": sums["engagement"], "days_active": sums["days_active"],
-        "retention": np.where(early, late, np.nan).astype(float), "topics_per_slate": topics,
+        # of fewer days the two ends are the same days
+        "retention": np.where(early & (config.days >= 2 * WINDOW), late, np.nan).astype(float), "topics_per_slate": topics,
         "unsafe_share": unsafe, "bubble_depth": bubble,
     }
 

@@ -72,7 +72,6 @@ def test_a_shared_market_splits_the_people_and_an_impossible_scenario_is_refused
     (trained.folder / "shared.yaml").write_text(SCENARIO.replace("days: 3", "days: 2\nmarket: shared"))
     found = answer(trained, "simulate", "shared.yaml")
     users = {(r["policy"], r["day"]): r["users"] for r in found["daily"]}
-    own = answer(trained, "simulate", "shared.yaml", "--days", "2")
-    assert own == found and users["configured", 1] + users["trending", 1] <= found["users"]
+    assert users["configured", 1] + users["trending", 1] <= found["users"]
     told = trained.refused(3, "simulate", "shared.yaml", "--days", "500")
     assert "publishes new items for 14" in told
