@@ -210,7 +210,8 @@ def _of_people(life: PolicyLife, world: World, config: ScenarioConfig) -> dict[s
     return {
         "engagement": sums["engagement"], "days_active": sums["days_active"],
         # of fewer days the two ends are the same days
-        "retention": np.where(early & (config.days >= 2 * WINDOW), late, np.nan).astype(float), "topics_per_slate": topics,
+        "retention": np.where(early & (config.days >= 2 * WINDOW), late, np.nan).astype(float),
+        "topics_per_slate": topics,
         "unsafe_share": unsafe, "bubble_depth": bubble,
     }
 
