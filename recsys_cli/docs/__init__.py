@@ -25,6 +25,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "live",
         "evaluation",
         "experiments",
+        "off-policy",
+        "simulation",
     ),
     "Extend": ("add-a-source", "add-a-feature", "add-a-stage", "add-a-ranker", "examples"),
     "Reference": ("configuration", "settings", "commands", "mapping", "runs", "benchmarks", "architecture"),

@@ -79,7 +79,7 @@ def simulate(
     from threadpoolctl import threadpool_limits
 
     config = experiment.config
-    _check(engine, dataset, world, config)
+    check_fits(engine, dataset, world, config)
     first_day, clusters = taking_part(config, dataset)
     works = [
         ArmWork(
@@ -151,7 +151,8 @@ def _kept_in(
     return resume / f"{name}-{hashlib.blake2b(repr(known).encode(), digest_size=6).hexdigest()}"
 
 
-def _check(engine: RecommendationEngine, dataset: Dataset, world: World, config: ExperimentConfig) -> None:
+def check_fits(engine: RecommendationEngine, dataset: Dataset, world: World, config: ExperimentConfig) -> None:
+    """Raises ArtifactError where the run was trained on other data, and ConfigError where the days are too many."""
     if engine.manifest is not None and engine.manifest.dataset.digest != dataset.manifest.digest:
         raise ArtifactError(
             f"run {engine.manifest.id} was trained on {engine.manifest.dataset.name}, {dataset.path} holds other rows",

@@ -103,7 +103,9 @@ def test_every_yaml_example_is_accepted():
     """Settings, mappings and experiments in the pages are checked as files of those kinds are."""
     from recsys_cli.data.importer.mapping import Mapping
     from recsys_cli.experiments.config import ExperimentConfig
+    from recsys_cli.off_policy.config import OffPolicyConfig
     from recsys_cli.settings import Settings
+    from recsys_cli.simulation.config import ScenarioConfig
 
     defaults, kinds = Settings().model_dump(mode="json"), []
     for fence in fences("yaml"):
@@ -113,13 +115,19 @@ def test_every_yaml_example_is_accepted():
         if "impressions" in content:
             assert validate(Mapping, content)
             kinds.append("mapping")
+        elif "policies" in content:
+            assert validate(ScenarioConfig, content)
+            kinds.append("scenario")
+        elif "policy" in content:
+            assert validate(OffPolicyConfig, content)
+            kinds.append("policy")
         elif {"treatment", "variants"} & set(content):
             assert validate(ExperimentConfig, content)
             kinds.append("experiment")
         else:
             assert validate(Settings, merge(defaults, content)), fence.page
             kinds.append("settings")
-    assert set(kinds) == {"mapping", "experiment", "settings"}
+    assert set(kinds) == {"mapping", "policy", "scenario", "experiment", "settings"}
 
 
 def test_drawings_fit_a_terminal():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat
@@ -60,7 +61,10 @@ class ExplorationConfig(Section):
     list that holds it, and only a log pays it back."""
     strategy: str = "epsilon_greedy"
     """What fills an explored slot: "epsilon_greedy" draws evenly among all candidates; "ucb1", "thompson",
-    "gaussian_thompson", "lin_ucb" and "linear_thompson" by what earlier impressions taught of each."""
+    "gaussian_thompson", "lin_ucb" and "linear_thompson" by what earlier impressions taught of each;
+    "learned_policy" by the probabilities of `policy`."""
+    policy: Path | None = None
+    """The table of probabilities of "learned_policy", as `recsys off-policy --save-policy` writes it."""
     epsilon: Share = 0.1
     """Probability of exploring, for each slot of the slate; 1 leaves every slot to the strategy."""
     users: UserRates | None = None

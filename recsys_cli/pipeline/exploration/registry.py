@@ -6,6 +6,7 @@ from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.pipeline.exploration.config import ExplorationConfig
 from recsys_cli.pipeline.exploration.epsilon_greedy import EpsilonGreedy
 from recsys_cli.pipeline.exploration.gaussian_thompson import GaussianThompson
+from recsys_cli.pipeline.exploration.learned_policy import LearnedPolicy
 from recsys_cli.pipeline.exploration.lin_ucb import LinUcb
 from recsys_cli.pipeline.exploration.linear_thompson import LinearThompson
 from recsys_cli.pipeline.exploration.strategy import Strategy
@@ -14,7 +15,7 @@ from recsys_cli.pipeline.exploration.ucb1 import Ucb1
 
 STRATEGIES: dict[str, type[Strategy]] = {
     strategy.name: strategy
-    for strategy in (EpsilonGreedy, Ucb1, Thompson, GaussianThompson, LinUcb, LinearThompson)
+    for strategy in (EpsilonGreedy, Ucb1, Thompson, GaussianThompson, LinUcb, LinearThompson, LearnedPolicy)
 }
 
 

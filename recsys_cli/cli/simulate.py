@@ -1,0 +1,82 @@
+"""`recsys simulate`: many days of the feedback loop under several policies."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys_cli.cli.common import Invocation, app, command
+
+
+@command(app, "simulate")
+def simulate(
+    call: Invocation,
+    scenario: Annotated[
+        Path, typer.Argument(metavar="SCENARIO.yaml", help="YAML file, e.g. configs/scenarios/popularity.yaml")
+    ],
+    days: Annotated[
+        int | None,
+        typer.Option("--days", min=1, help="Days to simulate  [default: as the file says]", show_default=False),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Folder that keeps each simulated day, to go on from after a stop")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file as well")] = None,
+) -> None:
+    """Live through many days of a generated world under several policies: people, creators, variety, safety."""
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.shipped import find
+    from recsys_cli.simulation.config import pipelines_of, read_scenario
+    from recsys_cli.simulation.run import simulate_scenario
+
+    config = call.config
+    wanted = read_scenario(find(scenario), days)
+    pipelines = pipelines_of(wanted, config.pipeline)
+    dataset = Dataset.open(config.paths.data)
+    engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
+    with call.trace.timed("simulate", scenario=wanted.name):
+        document = simulate_scenario(
+            wanted, pipelines, engine, dataset, artifacts=Path(config.paths.artifacts), resume=resume,
+            progress=call.progress,
+        )
+    if html is not None:
+        from recsys_cli.files import write_bytes
+        from recsys_cli.simulation.html import scenario_page
+
+        write_bytes(html, scenario_page(document).encode())
+        call.say(f"wrote {html}")
+    call.emit(document, lambda console: _render(console, document), document["daily"])
+
+
+def _render(console, document: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console.print(f"[bold]{escape(document['scenario'])}[/]: {document['days']} days, {document['users']:,} users, "
+                  f"{document['market']} market", highlight=False)
+    if document["description"]:
+        console.print(document["description"], style="dim", highlight=False, markup=False)
+    policies = document["policies"]
+    table = Table(box=None, header_style="dim", padding=(0, 1))
+    for name in ("", *policies):
+        table.add_column(escape(name), justify="right" if name else "left")
+    for metric in next(iter(policies.values())):
+        table.add_row(metric.replace("_", " "), *(f"{_figure(found[metric])}" for found in policies.values()))
+    console.print(table)
+    for row in document["differences"]:
+        if row["low"] > 0 or row["high"] < 0:
+            console.print(
+                f"{row['policy']} against {document['compared_with']}: {row['metric'].replace('_', ' ')} "
+                f"{row['value']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g})", highlight=False, markup=False,
+            )
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "–"

@@ -1,0 +1,1 @@
+"""`recsys off-policy`: a policy judged, or learned, from the log of another."""
