@@ -12,7 +12,10 @@ from recsys_cli.cli.evaluate import (
     HistoryFile,
     ItemTable,
     Lengths,
+    Negatives,
+    PerSession,
     PerUser,
+    SampleOf,
     Segments,
     TruthFile,
     UserTable,
@@ -36,6 +39,9 @@ def compare(
     history: HistoryFile = None,
     segments: Segments = None,
     per_user: PerUser = None,
+    negatives: Negatives = None,
+    sample_of: SampleOf = None,
+    per_session: PerSession = False,
     full: Annotated[bool, typer.Option("--full", help="Every metric at every k")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
@@ -54,7 +60,8 @@ def compare(
     tables = {"users": user_table, "items": item_table, "history": history}
     order = [name if name in runs else next(iter(named_files([name]))) for name in (first, second)]
     measure_slates(
-        call, files, truth, tables, lengths_of(k), words(segments), per_user, html, full=full, runs=runs, order=order
+        call, files, truth, tables, lengths_of(k), words(segments), per_user, html, full=full, runs=runs, order=order,
+        negatives=negatives, sample_of=sample_of, per_session=per_session,
     )
 
 

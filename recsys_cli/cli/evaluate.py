@@ -41,6 +41,23 @@ Segments = Annotated[
     str | None,
     typer.Option("--segments", metavar="NAME,…", help="Attributes of users to tell apart", show_default=False),
 ]
+Negatives = Annotated[
+    int | None,
+    typer.Option(
+        "--negatives", min=1, show_default=False,
+        help="Also rank each item to find among so many drawn at random, as sampled metrics do, with their correction",
+    ),
+]
+SampleOf = Annotated[
+    int | None,
+    typer.Option(
+        "--sample-of", metavar="N", min=2, show_default=False,
+        help="Lists rank what was to be found among items drawn from N: sampled metrics and their correction",
+    ),
+]
+PerSession = Annotated[
+    bool, typer.Option("--per-session", help="Judge lists session by session, and not by all that a user took")
+]
 PerUser = Annotated[
     Path | None, typer.Option("--per-user", help="Write each user's figures there (Parquet)", show_default=False)
 ]
@@ -98,6 +115,9 @@ def evaluate(
     history: HistoryFile = None,
     segments: Segments = None,
     per_user: PerUser = None,
+    negatives: Negatives = None,
+    sample_of: SampleOf = None,
+    per_session: PerSession = False,
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
@@ -106,11 +126,15 @@ def evaluate(
     """
     k = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
-    side_by_side = [*words(runs), *([run] if run and (ablate or segments or slates) else [])]
-    if slates or side_by_side or ablate or segments or per_user:
+    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session}
+    of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
+    side_by_side = [*words(runs), *([run] if run and of_lists else [])]
+    if of_lists or side_by_side:
         if retrievers or rolling or users is not None:
-            raise UsageError("--runs, --slates, --segments, --ablate and --per-user measure lists of everybody",
-                             "leave out --users, --retrievers and --rolling")  # fmt: skip
+            raise UsageError(
+                "--runs, --slates, --segments, --ablate, --per-user, --per-session and --negatives measure lists of "
+                "everybody", "leave out --users, --retrievers and --rolling",
+            )  # fmt: skip
         if truth is not None and (side_by_side or ablate):
             raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
         from recsys_cli.cli.slate_reports import measure_slates
@@ -119,7 +143,7 @@ def evaluate(
             side_by_side = [_in_use(call)]
         measure_slates(
             call, named_files(slates or []), truth, tables, k, words(segments), per_user, html, full=full,
-            runs=side_by_side, ablate=words(ablate),
+            runs=side_by_side, ablate=words(ablate), **asked,
         )
         return
     if truth is not None or any(tables.values()):

@@ -24,11 +24,12 @@ from recsys_cli.evaluation.offline import check_run
 from recsys_cli.evaluation.period import test_window, window_text
 from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates import metrics as of_slates
-from recsys_cli.evaluation.slates.evaluate import SlateReport, measure
+from recsys_cli.evaluation.slates.evaluate import SlateReport, deep, measure
 from recsys_cli.evaluation.slates.facts import Facts
 from recsys_cli.evaluation.slates.pack import Judged, pack
 from recsys_cli.evaluation.slates.read import read_slates
 from recsys_cli.evaluation.slates.segments import check
+from recsys_cli.evaluation.slates.sessions import pack_sessions
 from recsys_cli.evaluation.truth import Truth, find_truth
 
 if TYPE_CHECKING:
@@ -88,10 +89,22 @@ class Ground:
         frame = self.frame(self.truth.users[row], lists[row, slot])
         return frame.with_columns(rank=pl.Series(slot + 1.0))
 
-    def pack(self, slates: Mapping[str, pl.DataFrame], k: int) -> Judged:
+    def pack(self, slates: Mapping[str, pl.DataFrame], k: int, *, per_session: bool = False) -> Judged:
+        """A row a user, or with `per_session` a session of the window; raises DataError where the log has none."""
         relevant = self.truth.relevant
-        truth = self.frame(self.truth.users[relevant.rows], relevant.values)
-        return pack(slates, truth, k, _series(self.dataset.item_ids))
+        if not per_session:
+            truth = self.frame(self.truth.users[relevant.rows], relevant.values)
+            return pack(slates, truth, k, _series(self.dataset.item_ids))
+        window = self.split.log.window(self.split.windows.test_start, self.split.windows.end)
+        if window.session is None:
+            raise DataError(f"{self.dataset.path}: the log has no sessions", "map session_id when importing")
+        place = np.full(self.state.catalogue.n_users, -1)
+        place[self.truth.users] = np.arange(len(self.truth.users))
+        rows = np.flatnonzero(window.positive & (place[window.user] >= 0))
+        rows = rows[relevant.contains(place[window.user[rows]], window.item[rows])]
+        truth = self.frame(window.user[rows], window.item[rows])
+        truth = truth.with_columns(session=pl.Series(window.session[rows]))
+        return pack_sessions(slates, truth.unique(), k, _series(self.dataset.item_ids))
 
     def facts(self, judged: Judged) -> Facts:
         """What the dataset knows of the items and users of a `Judged`; nothing is known of ids that are not its own."""
@@ -225,7 +238,8 @@ def same_ground(engines: Mapping[str, RecommendationEngine]) -> None:
 def evaluate_on_dataset(
     slates: Mapping[str, Path], settings: Settings, *, engines: Mapping[str, RecommendationEngine] | None = None,
     ablate: Sequence[str] = (), k: Sequence[int] | None = None, segments: Sequence[str] = (),
-    metrics: Sequence[str] | None = None, order: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None, order: Sequence[str] | None = None, negatives: int | None = None,
+    sample_of: int | None = None, per_session: bool = False,
 ) -> SlateReport:
     """Measure files of slates, runs, and the first run without some of its stages, on one test window.
 
@@ -258,10 +272,10 @@ def evaluate_on_dataset(
     frames = {name: ground.frame_of_lists(items) for name, items in lists.items()}
     frames |= {name: read_slates(path) for name, path in slates.items()}
     frames = {name: frames[name] for name in order or frames}
-    judged = ground.pack(frames, longest)
+    judged = ground.pack(frames, deep(longest, negatives, sample_of), per_session=per_session)
     report = measure(
         judged, ground.facts(judged), wanted, segments=segments, resamples=settings.evaluation.resamples,
-        seed=settings.seed,
+        seed=settings.seed, negatives=negatives, sample_of=sample_of,
     )
     report.document.update(_where(ground, started))
     return report

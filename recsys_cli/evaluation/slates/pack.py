@@ -29,6 +29,20 @@ class Judged:
     counts: dict[str, dict[str, int]]
     """system → what was found wrong with its rows; see `tell`"""
     truth_counts: dict[str, int] = field(default_factory=dict)
+    owner: np.ndarray | None = None
+    """int64[rows of lists and of `relevant`] the place in `users` whose session each row is; None: a row a user"""
+
+    def of_users(self, values: np.ndarray) -> np.ndarray:
+        """float64[U, …] means over the sessions of each user of values float64[rows, …], NaN left out."""
+        if self.owner is None:
+            return values
+        flat = values.reshape(len(values), -1)
+        known = np.isfinite(flat)
+        sums = np.zeros((2, len(self.users), flat.shape[1]))
+        np.add.at(sums[0], self.owner, np.where(known, flat, 0.0))
+        np.add.at(sums[1], self.owner, known)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (sums[0] / sums[1]).reshape(len(self.users), *values.shape[1:])
 
     @property
     def graded(self) -> bool:

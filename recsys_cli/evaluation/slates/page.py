@@ -7,7 +7,7 @@ from typing import Any
 from recsys_cli import charts, report
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.slates.metrics import BEYOND, HEADINGS, OF_ALL
-from recsys_cli.evaluation.slates.tables import ONE_BY_ONE, cell
+from recsys_cli.evaluation.slates.tables import ONE_BY_ONE, cell, in_words, sample_rows
 
 CHARTED = ("ndcg", "graded_ndcg", "recall", "hit_rate", "auc", "coverage", "diversity", "novelty", "popularity")
 """Metrics that have a chart of their own, where they were measured."""
@@ -17,8 +17,8 @@ def slates_page(document: dict[str, Any]) -> str:
     """The whole page from the document of a `SlateReport`."""
     k = document["headline"]
     sections = [
-        _glance(document, k), _systems(document, k), _lengths(document), *_comparisons(document, k),
-        *_segments(document, k), *_providers(document, k), _method(document),
+        _glance(document, k), _systems(document, k), _lengths(document), _samples(document, k),
+        *_comparisons(document, k), *_segments(document, k), *_providers(document, k), _method(document),
     ]  # fmt: skip
     where = f" · {document['dataset']['name']} · {window_text(document['window'])}" if "dataset" in document else ""
     names = ", ".join(s["name"] for s in document["systems"])
@@ -93,6 +93,16 @@ def _lengths(document: dict) -> str:
         ]  # fmt: skip
         drawn.append(charts.line_chart(rows, title=HEADINGS[metric], x_label="length of list", log_x=True))
     return report.section("By length of list", report.grid(*drawn))
+
+
+def _samples(document: dict, k: int) -> str:
+    if not document["samples"]:
+        return ""
+    heads = {"system": "", "metric": "", "alone": "among all", "sampled": "sampled", "corrected": "corrected"}
+    return report.section(
+        "Sampled metrics", report.html_table(sample_rows(document, k), heads),
+        note=f"{in_words(document['samples']).capitalize()} (Krichene and Rendle, KDD 2020).",
+    )  # fmt: skip
 
 
 def _comparisons(document: dict, k: int) -> list[str]:

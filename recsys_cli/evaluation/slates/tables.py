@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from recsys_cli.evaluation.sampled import KINDS, OF_RANK
 from recsys_cli.evaluation.slates.metrics import HEADINGS
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     """Draw the report: what was measured, the systems, the comparisons in words, the segments."""
     k = document["headline"]
     truth = document["truth"]
+    people = f"{document['users']:,} users"
+    if document["sessions"] is not None:
+        people += f" in {document['sessions']:,} sessions"
     console.print(
-        f"[bold]{document['users']:,} users[/] with {truth['relevant']:,} relevant items · "
+        f"[bold]{people}[/] with {truth['relevant']:,} relevant items · "
         f"{document['items']['open']:,} items",
         highlight=False,
     )
@@ -47,6 +51,9 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     if many:
         console.print(_all_against(document), "")
     console.print(_systems(document, k, console.width) if not full else _all(document))
+    if document["samples"]:
+        console.print("", _samples(document, k))
+        console.print(f" {in_words(document['samples'])}", style="dim", highlight=False)
     for comparison in document["comparisons"] if full or not many else ():
         console.print()
         console.print(_comparison(comparison, k, full))
@@ -92,6 +99,32 @@ def _systems(document: dict, k: int, width: int) -> Table:
     table = _table(f"At {k}", "", *(HEADINGS[m] for m in shown))
     for system in document["systems"]:
         table.add_row(escape(system["name"]), *(cell(system["metrics"].get(f"{m}@{k}")) for m in shown))
+    return table
+
+
+def in_words(samples: dict[str, int | None]) -> str:
+    """How items were ranked alone."""
+    if samples["of"] is not None:
+        return f"each item to find among those of its list; corrected: what all {samples['of']:,} would give"
+    return (
+        f"each item to find alone: among all, among {samples['negatives']:,} drawn, and what the draw says of all"
+    )
+
+
+def sample_rows(document: dict, k: int) -> list[dict[str, str]]:
+    """One row a system and metric: by the rank among all items, among those drawn, and corrected."""
+    return [
+        {"system": s["name"], "metric": f"{HEADINGS[m]}@{k}"}
+        | {kind: cell(s["metrics"].get(f"{kind}_{m}@{k}")) for kind in KINDS}
+        for s in document["systems"]
+        for m in OF_RANK
+    ]
+
+
+def _samples(document: dict, k: int) -> Table:
+    table = _table("Sampled metrics", "", "metric", "among all", "sampled", "corrected", text=2)
+    for row in sample_rows(document, k):
+        table.add_row(escape(row["system"]), row["metric"], *(row[kind] for kind in KINDS))
     return table
 
 
