@@ -94,6 +94,13 @@ def evaluate(
     growth: Annotated[
         bool, typer.Option("--growth", help="How good lists are by how much is known of a person (takes a while)")
     ] = False,
+    frontier: Annotated[
+        str | None,
+        typer.Option(
+            "--frontier", metavar="KIND,…", show_default=False,
+            help="What diversity costs by its weight: mmr, dpp, calibration (takes a while)",
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
@@ -135,6 +142,9 @@ def evaluate(
                 "--runs, --slates, --segments, --ablate, --per-user, --per-session and --negatives measure lists of "
                 "everybody", "leave out --users, --retrievers and --rolling",
             )  # fmt: skip
+        if growth or frontier:
+            raise UsageError("--growth and --frontier are of one run as a whole",
+                             "leave them out, or --runs, --slates, --segments and the like")  # fmt: skip
         if truth is not None and (side_by_side or ablate):
             raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
         from recsys_cli.cli.slate_reports import measure_slates
@@ -149,6 +159,11 @@ def evaluate(
     if truth is not None or any(tables.values()):
         raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
     config = call.config
+    from recsys_cli.evaluation.frontier import check_kinds
+
+    check_kinds(words(frontier))
+    if (rolling or retrievers) and (growth or frontier):
+        raise UsageError("--rolling and --retrievers have no growth curve and no frontier", "ask for one of them")
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.html import evaluation_page
@@ -180,6 +195,7 @@ def evaluate(
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
         growth=growth,
+        frontier_of=words(frontier),
     )
     if not set(settings.k) <= set(document["k"]):
         lengths = ", ".join(f"{k:,}" for k in document["k"])
