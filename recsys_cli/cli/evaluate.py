@@ -58,6 +58,13 @@ SampleOf = Annotated[
 PerSession = Annotated[
     bool, typer.Option("--per-session", help="Judge lists session by session, and not by all that a user took")
 ]
+Bubble = Annotated[
+    int | None,
+    typer.Option(
+        "--bubble", metavar="N", min=2, max=100, show_default=False,
+        help="Filter-bubble index: how far lists narrow over N sessions in which people take what stands first",
+    ),
+]
 PerUser = Annotated[
     Path | None, typer.Option("--per-user", help="Write each user's figures there (Parquet)", show_default=False)
 ]
@@ -125,6 +132,7 @@ def evaluate(
     negatives: Negatives = None,
     sample_of: SampleOf = None,
     per_session: PerSession = False,
+    bubble: Bubble = None,
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
@@ -133,19 +141,19 @@ def evaluate(
     """
     k = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
-    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session}
+    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble}
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
     if of_lists or side_by_side:
         if retrievers or rolling or users is not None:
             raise UsageError(
-                "--runs, --slates, --segments, --ablate, --per-user, --per-session and --negatives measure lists of "
-                "everybody", "leave out --users, --retrievers and --rolling",
+                "--runs, --slates, --segments, --ablate, --per-user, --per-session, --bubble and --negatives "
+                "measure lists of everybody", "leave out --users, --retrievers and --rolling",
             )  # fmt: skip
         if growth or frontier:
             raise UsageError("--growth and --frontier are of one run as a whole",
                              "leave them out, or --runs, --slates, --segments and the like")  # fmt: skip
-        if truth is not None and (side_by_side or ablate):
+        if truth is not None and (side_by_side or ablate or bubble):
             raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
         from recsys_cli.cli.slate_reports import measure_slates
 

@@ -16,6 +16,7 @@ from recsys_cli.evaluation.intervals import REFUSED, bootstrap_means
 from recsys_cli.evaluation.overlap import rank_biased_overlap
 from recsys_cli.evaluation.paired import changed, compare, correct, sentence
 from recsys_cli.evaluation.slates import metrics as of_slates
+from recsys_cli.evaluation.slates.beside import examples
 from recsys_cli.evaluation.slates.facts import Facts, facts_of_tables
 from recsys_cli.evaluation.slates.pack import Judged, pack
 from recsys_cli.evaluation.slates.read import read_attributes, read_slates, read_truth
@@ -167,6 +168,7 @@ def measure(
         "seed": seed,
         "systems": systems,
         "comparisons": _comparisons(judged, tables, names, resamples, seed),
+        "examples": examples(judged, facts, k),
         "segments": _segments(facts, tables, names, unit, segments, resamples, seed),
         "left_out": left_out,
         "remarks": _remarks(systems, shortest, wanted),

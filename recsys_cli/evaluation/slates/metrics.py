@@ -23,6 +23,7 @@ BEYOND = {
     "popularity_lift": ("profile", "no history of interactions before the lists"),
     "age_days": ("age_days", "no times at which items were published"),
     "unsafe": ("unsafe", "no safety scores of items"),
+    "sentiment": ("sentiment", "no column sentiment of items"),
 }
 """Metric of a user's list beyond accuracy → the fact that it needs, and what is said without."""
 OF_ALL = ("coverage", "gini", "provider_gini", "provider_gap")
@@ -33,7 +34,8 @@ HEADINGS = {
     "mrr": "MRR", "hit_rate": "Hit rate", "r_precision": "R-precision", "auc": "AUC", "diversity": "Topic diversity",
     "vector_diversity": "Vector diversity", "authors": "Distinct authors", "novelty": "Novelty (bits)",
     "popularity": "Popularity", "serendipity": "Serendipity", "popularity_lift": "Popularity lift",
-    "age_days": "Age (days)", "unsafe": "Unsafe", "coverage": "Coverage", "gini": "Gini of exposure",
+    "age_days": "Age (days)", "unsafe": "Unsafe", "sentiment": "Sentiment",
+    "coverage": "Coverage", "gini": "Gini of exposure",
     "provider_gini": "Gini of authors", "provider_gap": "Exposure off merit",
 }  # fmt: skip
 """Metric → how tables head it."""
@@ -136,6 +138,8 @@ def _beyond(
             return rm.mean_of_items(items, k, facts.audience) / profile - 1
     if metric == "age_days":
         return rm.mean_of_items(items, k, facts.age_days)
+    if metric == "sentiment":
+        return rm.mean_of_items(items, k, facts.sentiment)
     exposed = np.where(np.isfinite(facts.unsafe), facts.unsafe > UNSAFE, np.nan)
     return rm.mean_of_items(items, k, exposed)
 

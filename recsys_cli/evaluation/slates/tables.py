@@ -54,6 +54,11 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     if document["samples"]:
         console.print("", _samples(document, k))
         console.print(f" {in_words(document['samples'])}", style="dim", highlight=False)
+    for system in document["systems"]:
+        if system.get("sources"):
+            console.print("", mix_in_words(system), highlight=False, markup=False)
+        if system.get("filter_bubble"):
+            console.print("", f"{system['name']}: {bubble_in_words(system)}", highlight=False, markup=False)
     for comparison in document["comparisons"] if full or not many else ():
         console.print()
         console.print(_comparison(comparison, k, full))
@@ -100,6 +105,23 @@ def _systems(document: dict, k: int, width: int) -> Table:
     for system in document["systems"]:
         table.add_row(escape(system["name"]), *(cell(system["metrics"].get(f"{m}@{k}")) for m in shown))
     return table
+
+
+def mix_in_words(system: dict) -> str:
+    """What the places of a run's slates come from."""
+    told = ", ".join(f"{row['source']} {row['share']:.0%}" for row in system["sources"][:6])
+    return f"{system['name']}: places by source (several may have proposed one): {told}"
+
+
+def bubble_in_words(system: dict) -> str:
+    """The filter-bubble index of a run and what it is made of."""
+    found = system["filter_bubble"]
+    last = found["rows"][-1]
+    return (
+        f"filter-bubble index {cell(found['index'])}: after {found['sessions'] - 1} sessions in which "
+        f"{found['users']:,} people take the first {found['taken']} items, a list has {cell(last['taking'], 2)} topics "
+        f"(effective number), {cell(last['leaving'], 2)} where they take nothing"
+    )
 
 
 def in_words(samples: dict[str, int | None]) -> str:
