@@ -58,6 +58,13 @@ SampleOf = Annotated[
 PerSession = Annotated[
     bool, typer.Option("--per-session", help="Judge lists session by session, and not by all that a user took")
 ]
+Intervals = Annotated[
+    str,
+    typer.Option(
+        "--intervals", metavar="KIND",
+        help="users, or days: also what differs from day to day (test windows of five days and more)",
+    ),
+]
 Bubble = Annotated[
     int | None,
     typer.Option(
@@ -133,6 +140,7 @@ def evaluate(
     sample_of: SampleOf = None,
     per_session: PerSession = False,
     bubble: Bubble = None,
+    intervals: Intervals = "users",
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
@@ -142,19 +150,20 @@ def evaluate(
     k = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
     asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble}
+    asked["by_day"] = by_day(intervals)
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
     if of_lists or side_by_side:
         if retrievers or rolling or users is not None:
             raise UsageError(
-                "--runs, --slates, --segments, --ablate, --per-user, --per-session, --bubble and --negatives "
-                "measure lists of everybody", "leave out --users, --retrievers and --rolling",
+                "--runs, --slates, --segments, --ablate, --per-user, --per-session, --intervals, --bubble "
+                "and --negatives measure lists of everybody", "leave out --users, --retrievers and --rolling",
             )  # fmt: skip
         if growth or frontier:
             raise UsageError("--growth and --frontier are of one run as a whole",
                              "leave them out, or --runs, --slates, --segments and the like")  # fmt: skip
-        if truth is not None and (side_by_side or ablate or bubble):
-            raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
+        if truth is not None and (side_by_side or ablate or bubble or asked["by_day"]):
+            raise UsageError("--truth is for files of slates", "runs and days are those of the dataset's test window")
         from recsys_cli.cli.slate_reports import measure_slates
 
         if not slates and not side_by_side:
@@ -272,6 +281,13 @@ def lengths_of(texts: list[str] | None) -> list[int] | None:
         if not part.isdigit() or not int(part):
             raise UsageError(f"-k {part}: a length of list is a whole number above 0", "for example -k 5,10,50")
     return sorted({int(part) for part in parts}) or None
+
+
+def by_day(intervals: str) -> bool:
+    """Whether intervals count days; raises UsageError for what is neither users nor days."""
+    if intervals not in ("users", "days"):
+        raise UsageError(f"--intervals {intervals}: users or days", "users is the default")
+    return intervals == "days"
 
 
 def words(text: str | None) -> list[str]:

@@ -24,14 +24,14 @@ def measure_slates(
     """Measure files of slates and runs and write what was asked for: without --truth on the dataset's test window.
 
     ablate: stages that the first run is measured without, too. order: names of the systems, the first one first.
-    asked: negatives, sample_of, per_session and bubble, see `evaluation.slates.evaluate`.
+    asked: negatives, sample_of, per_session, bubble and by_day, see `evaluation.slates.evaluate`.
     """
     config = call.config
     resamples = config.evaluation.resamples
     if truth is not None:
         from recsys_cli.evaluation.slates.evaluate import evaluate
 
-        asked.pop("bubble", None)
+        asked = {name: value for name, value in asked.items() if name not in ("bubble", "by_day")}
         report = evaluate(
             slates, truth, k=k, segments=segments, resamples=resamples, seed=config.seed, **tables, **asked
         )

@@ -142,12 +142,17 @@ def measure(
             )
     names = list(next(iter(values.values())))
     unit = np.array([rm.of_unit(n) or n.startswith(("alone_", "sampled_")) for n in names], bool)
-    tables = {name: judged.of_users(np.stack([of[m] for m in names], axis=1)) if names
-              else np.zeros((len(judged.users), 0)) for name, of in values.items()}  # fmt: skip
+    rows = {name: np.stack([of[m] for m in names], axis=1) if names
+            else np.zeros((len(judged.relevant), 0)) for name, of in values.items()}  # fmt: skip
+    tables, days = {name: judged.of_users(of) for name, of in rows.items()}, judged.user_days
     k = headline(wanted)
     systems = []
     for name, table in tables.items():
-        figures = bootstrap_means(table, resamples=resamples, seed=seed, unit=unit)
+        figures = (
+            bootstrap_means(table, resamples=resamples, seed=seed, unit=unit)
+            if days is None
+            else days.intervals(rows[name], unit)
+        )
         found = {m: dict(zip(("value", "low", "high"), map(float, f), strict=True))
                  for m, *f in zip(names, *figures, strict=True)}  # fmt: skip
         system = {"name": name, "kind": "slates", "rows": _told(judged.counts[name])}
@@ -158,6 +163,7 @@ def measure(
     shortest = {name: int((items >= 0).sum(axis=1).max(initial=0)) for name, items in judged.lists.items()}
     document = {
         "users": len(judged.users),
+        "days": None if days is None else days.days,
         "sessions": None if judged.owner is None else len(judged.owner),
         "samples": {"negatives": negatives, "of": sample_of} if negatives or sample_of else None,
         "items": {"named": len(judged.items), "open": facts.n_open},
@@ -167,7 +173,7 @@ def measure(
         "quoted": _quoted(names),
         "seed": seed,
         "systems": systems,
-        "comparisons": _comparisons(judged, tables, names, resamples, seed),
+        "comparisons": _comparisons(judged, tables, rows, names, resamples, seed),
         "examples": examples(judged, facts, k),
         "segments": _segments(facts, tables, names, unit, segments, resamples, seed),
         "left_out": left_out,
@@ -193,12 +199,18 @@ def _told(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _comparisons(
-    judged: Judged, tables: dict[str, np.ndarray], names: list[str], resamples: int, seed: int
+    judged: Judged, tables: dict[str, np.ndarray], rows: dict[str, np.ndarray], names: list[str], resamples: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Each further system against the first: the tests, the users and items that change most, and a sentence."""
     first, *others = tables
     out, quoted = [], _quoted(names)
-    compared = [compare(tables[first], tables[other], names, resamples=resamples, seed=seed) for other in others]
+    compared = [
+        compare(rows[first], rows[other], names, resamples=resamples, seed=seed, days=judged.user_days)
+        if judged.by_day
+        else compare(tables[first], tables[other], names, resamples=resamples, seed=seed)
+        for other in others
+    ]
     correct(compared, quoted)
     for other, tests in zip(others, compared, strict=True):
         row = {"first": first, "second": other, "metrics": tests, "sentence": None, "users": [], "items": []}

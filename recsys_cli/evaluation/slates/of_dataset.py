@@ -19,6 +19,7 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split, split_again
 from recsys_cli.errors import ArtifactError, DataError, UsageError, did_you_mean
+from recsys_cli.evaluation.day_intervals import FEWEST_DAYS
 from recsys_cli.evaluation.lists import audience, open_popularity, within_catalogue
 from recsys_cli.evaluation.offline import check_run
 from recsys_cli.evaluation.period import test_window, window_text
@@ -91,22 +92,36 @@ class Ground:
         frame = self.frame(self.truth.users[row], lists[row, slot])
         return frame.with_columns(rank=pl.Series(slot + 1.0))
 
-    def pack(self, slates: Mapping[str, pl.DataFrame], k: int, *, per_session: bool = False) -> Judged:
-        """A row a user, or with `per_session` a session of the window; raises DataError where the log has none."""
+    def pack(
+        self, slates: Mapping[str, pl.DataFrame], k: int, *, per_session: bool = False, by_day: bool = False
+    ) -> Judged:
+        """A row a user, with `per_session` a session of the window, or with `by_day` a day of it (UTC).
+
+        Raises DataError where the log has no sessions, or the window too few days.
+        """
         relevant = self.truth.relevant
-        if not per_session:
+        if not per_session and not by_day:
             truth = self.frame(self.truth.users[relevant.rows], relevant.values)
             return pack(slates, truth, k, _series(self.dataset.item_ids))
         window = self.split.log.window(self.split.windows.test_start, self.split.windows.end)
-        if window.session is None:
+        sessions = window.time // DAY if by_day else window.session
+        if by_day and (self.split.places or len(np.unique(sessions)) < FEWEST_DAYS):
+            raise DataError(
+                f"{self.dataset.path}: the test window has fewer than {FEWEST_DAYS} days: they say nothing of others",
+                "make it longer (`windows.test_share`), or take intervals over users",
+            )
+        if sessions is None:
             raise DataError(f"{self.dataset.path}: the log has no sessions", "map session_id when importing")
         place = np.full(self.state.catalogue.n_users, -1)
         place[self.truth.users] = np.arange(len(self.truth.users))
         rows = np.flatnonzero(window.positive & (place[window.user] >= 0))
         rows = rows[relevant.contains(place[window.user[rows]], window.item[rows])]
         truth = self.frame(window.user[rows], window.item[rows])
-        truth = truth.with_columns(session=pl.Series(window.session[rows]))
-        return pack_sessions(slates, truth.unique(), k, _series(self.dataset.item_ids))
+        truth = truth.with_columns(session=pl.Series(sessions[rows]))
+        if by_day:
+            slates = {name: frame.drop("session", strict=False) for name, frame in slates.items()}
+        judged = pack_sessions(slates, truth.unique(), k, _series(self.dataset.item_ids))
+        return replace(judged, by_day=by_day)
 
     def facts(self, judged: Judged) -> Facts:
         """What the dataset knows of the items and users of a `Judged`; nothing is known of ids that are not its own."""
@@ -257,10 +272,11 @@ def evaluate_on_dataset(
     slates: Mapping[str, Path], settings: Settings, *, engines: Mapping[str, RecommendationEngine] | None = None,
     ablate: Sequence[str] = (), k: Sequence[int] | None = None, segments: Sequence[str] = (),
     metrics: Sequence[str] | None = None, order: Sequence[str] | None = None, negatives: int | None = None,
-    sample_of: int | None = None, per_session: bool = False, bubble: int | None = None,
+    sample_of: int | None = None, per_session: bool = False, bubble: int | None = None, by_day: bool = False,
 ) -> SlateReport:
     """Measure files of slates, runs, and the first run without some of its stages, on one test window.
 
+    by_day: count in intervals and tests what differs from day to day (`day_intervals`).
     bubble: sessions after one another in which people take what stands first, for the filter-bubble index of the runs.
     order: names of the systems, the one first that others are compared with; by default runs stand before files.
     Users of a file who are not in the dataset, and those without anything to find, are left out and counted; items that
@@ -268,6 +284,8 @@ def evaluate_on_dataset(
     there.
     """
     started = time.perf_counter()
+    if by_day and per_session:
+        raise UsageError("--per-session and --intervals days cut the window in two ways", "leave one of them out")
     engines = engines or {}
     if engines:
         same_ground(engines)
@@ -293,7 +311,7 @@ def evaluate_on_dataset(
     frames = {name: ground.frame_of_lists(of.lists) for name, of in served.items()}
     frames |= {name: read_slates(path) for name, path in slates.items()}
     frames = {name: frames[name] for name in order or frames}
-    judged = ground.pack(frames, deep(longest, negatives, sample_of), per_session=per_session)
+    judged = ground.pack(frames, deep(longest, negatives, sample_of), per_session=per_session, by_day=by_day)
     report = measure(
         judged, ground.facts(judged), wanted, segments=segments, resamples=settings.evaluation.resamples,
         seed=settings.seed, negatives=negatives, sample_of=sample_of,

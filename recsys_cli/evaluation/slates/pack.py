@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import DataError
+from recsys_cli.evaluation.day_intervals import UserDays
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Judged:
     truth_counts: dict[str, int] = field(default_factory=dict)
     owner: np.ndarray | None = None
     """int64[rows of lists and of `relevant`] the place in `users` whose session each row is; None: a row a user"""
+
+    session: np.ndarray | None = None
+    """int64[rows] the place of each row's session among the distinct ones, ascending"""
+    by_day: bool = False
+    """whether sessions are days, whose differences are then counted in intervals"""
+
+    @property
+    def user_days(self) -> UserDays | None:
+        """The clusters of intervals over users and days; None where days do not count."""
+        return UserDays(self.owner, self.session) if self.by_day else None
 
     def of_users(self, values: np.ndarray) -> np.ndarray:
         """float64[U, …] means over the sessions of each user of values float64[rows, …], NaN left out."""

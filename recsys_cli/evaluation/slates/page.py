@@ -260,9 +260,14 @@ def _method(document: dict) -> str:
     lines += [
         f"Truth: {count:,} {what}." for what, count in document["truth"].items() if what not in ("relevant", "graded")
     ]
+    how = (
+        "bootstrap-t intervals over users: what differs from day to day is not in them. Where fewer than ten users "
+        "differ from the rest there is none, or the exact one of shares"
+        if document["days"] is None
+        else f"two-way intervals over users and {document['days']} days"
+    )
     lines.append(
         "Means are over users with anything to find; a user without a list counts with an empty one. Intervals are "
-        "95 % bootstrap-t intervals over users; where fewer than ten users differ from the rest there is none, or the "
-        "exact one of shares. Differences are taken user by user, tested by the paired t-test and corrected by Holm."
+        f"95 % {how}. Differences are taken user by user, tested by the paired t-test and corrected by Holm."
     )
     return report.section("How this was measured", *map(report.paragraph, lines))

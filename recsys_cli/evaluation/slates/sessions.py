@@ -41,10 +41,11 @@ def pack_sessions(
     kept = sessions[judged.users.cast(pl.UInt32)]
     users = kept["user"].unique().sort()
     owner = np.searchsorted(np.arange(len(users)), kept["user"].rank("dense").to_numpy() - 1)
+    session = kept["session"].rank("dense").to_numpy().astype(np.int64) - 1
     counts = {
         name: {what.replace("users", "sessions"): n for what, n in told.items()}
         | {"users or sessions without anything to find": without[name]}
         for name, told in judged.counts.items()
     }
     told = {what.replace("users", "sessions"): n for what, n in judged.truth_counts.items()}
-    return replace(judged, users=users, owner=owner, counts=counts, truth_counts=told)
+    return replace(judged, users=users, owner=owner, session=session, counts=counts, truth_counts=told)

@@ -27,7 +27,9 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     k = document["headline"]
     truth = document["truth"]
     people = f"{document['users']:,} users"
-    if document["sessions"] is not None:
+    if document["days"] is not None:
+        people += f" on {document['days']:,} days, which intervals count too"
+    elif document["sessions"] is not None:
         people += f" in {document['sessions']:,} sessions"
     console.print(
         f"[bold]{people}[/] with {truth['relevant']:,} relevant items · "
