@@ -28,7 +28,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     truth = document["truth"]
     people = f"{document['users']:,} users"
     if document["days"] is not None:
-        people += f" on {document['days']:,} days, which intervals count too"
+        people += f" on {document['days']:,} days"
     elif document["sessions"] is not None:
         people += f" in {document['sessions']:,} sessions"
     console.print(
@@ -36,6 +36,8 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         f"{document['items']['open']:,} items",
         highlight=False,
     )
+    if document["days"] is not None:
+        console.print("intervals and tests count what differs from day to day", style="dim", highlight=False)
     for what, count in truth.items():
         if what not in ("relevant", "graded"):
             console.print(f"{count:,} {what}: left out", style="dim", highlight=False)
@@ -78,7 +80,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         console.print("--full shows every metric at every k", style="dim")
 
 
-def _table(title: str, *columns: str, text: int = 1) -> Table:
+def _table(title: str | None, *columns: str, text: int = 1) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
@@ -198,15 +200,17 @@ def _comparison(comparison: dict, k: int, full: bool) -> Table:
 def _changes(console: Console, comparison: dict) -> None:
     if comparison["users"]:
         row = comparison["users"][0]
-        table = _table(f"Users whose {row['metric']} changes most", "user", "first", "second", "change")
+        console.print(f"\n [bold]Users whose {row['metric']} changes most", highlight=False)
+        table = _table(None, "user", "first", "second", "change")
         for row in comparison["users"]:
             table.add_row(str(row["user"]), f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['change']:+.3f}")
-        console.print("", table)
+        console.print(table)
     if comparison["items"]:
-        table = _table("Items whose number of lists changes most", "item", "first", "second", "change")
+        console.print("\n [bold]Items whose number of lists changes most", highlight=False)
+        table = _table(None, "item", "first", "second", "change")
         for row in comparison["items"]:
             table.add_row(str(row["item"]), f"{row['first']:,}", f"{row['second']:,}", f"{row['change']:+,}")
-        console.print("", table)
+        console.print(table)
 
 
 def _segment(console: Console, attribute: dict, k: int) -> None:
