@@ -7,7 +7,7 @@ from typing import Any
 
 from recsys_cli import charts, report
 from recsys_cli.evaluation.period import window_text
-from recsys_cli.evaluation.slates.metrics import BEYOND, HEADINGS, OF_ALL
+from recsys_cli.evaluation.slates.metrics import BEYOND, HEADINGS, OF_ALL, OF_SAMPLES
 from recsys_cli.evaluation.slates.tables import ONE_BY_ONE, bubble_in_words, cell, in_words, sample_rows
 
 CHARTED = ("ndcg", "graded_ndcg", "recall", "hit_rate", "auc", "coverage", "diversity", "novelty", "popularity")
@@ -69,7 +69,7 @@ def _lowest(attribute: dict, k: int) -> str:
 
 def _systems(document: dict, k: int) -> str:
     systems = document["systems"]
-    measured = [m for m in HEADINGS if f"{m}@{k}" in systems[0]["metrics"]]
+    measured = [m for m in HEADINGS if f"{m}@{k}" in systems[0]["metrics"] and m not in OF_SAMPLES]
     drawn = [
         charts.interval_chart(
             ({"name": s["name"], **s["metrics"][f"{m}@{k}"]} for s in systems),
