@@ -304,6 +304,34 @@ def reliability_chart(
     return _chart(title, {"height": 220, "data": {"values": data}, "layer": layers}, note)
 
 
+def path_chart(
+    rows: Iterable[Mapping[str, Any]], *, title: str, note: str = "", x_label: str, y_label: str
+) -> str:
+    """Points joined in the order of their rows, a line a series: "series", "name" (on hover), "x", "y"."""
+    data = [
+        {"series": str(r["series"]), "name": str(r["name"]), "x": known(r["x"]), "y": known(r["y"]), "at": at}
+        for at, r in enumerate(rows)
+    ]
+    data = [r for r in data if r["x"] is not None and r["y"] is not None]
+    if not data:
+        return ""
+    series = list(dict.fromkeys(r["series"] for r in data))
+    tips = [{"field": "name", "title": "of"}, {"field": "x", "title": x_label, "format": ".3f"},
+            {"field": "y", "title": y_label, "format": ".4f"}]  # fmt: skip
+    axes = {
+        "x": {"field": "x", "type": "quantitative", "title": x_label, "scale": {"zero": False, "padding": 16}},
+        "y": {"field": "y", "type": "quantitative", "title": y_label, "scale": {"zero": False, "padding": 16}},
+        "color": {"field": "series", "type": "nominal", "sort": series},
+        "order": {"field": "at", "type": "quantitative"},
+    }
+    on = {"condition": {"param": "on", "value": 1}, "value": 0.12}
+    mark = {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2}
+    params = [{"name": "on", "select": {"type": "point", "fields": ["series"]}, "bind": "legend"}]
+    spec = {"height": LINES, "data": {"values": data}, "params": params, "mark": mark,
+            "encoding": {**axes, "tooltip": tips, "opacity": on}}  # fmt: skip
+    return _chart(title, spec, note)
+
+
 def scatter_chart(
     rows: Iterable[Mapping[str, Any]], *, title: str, note: str = "", x_label: str, y_label: str, most: str = ""
 ) -> str:

@@ -157,16 +157,22 @@ def calibration_bins(probabilities, bins: int = 15, binning: str = "mass") -> np
     return np.searchsorted(ordered, p, side="left") * bins // max(len(p), 1)
 
 
-def reliability(labels, probabilities, bins: int = 15, binning: str = "mass") -> dict[str, list]:
-    """Points of the reliability diagram: per filled bin its `count`, mean `predicted` and `observed` share,
-    with the share's 95 % interval `low` to `high` as if rows were independent."""
+def reliability(labels, probabilities, bins: int = 15, binning: str = "mass", groups=None) -> dict[str, list]:
+    """Points of the reliability diagram: per filled bin its `count`, mean `predicted` and `observed` share, with the
+    share's 95 % interval `low` to `high`.
+
+    groups: int[n] whose rows belong together (users); None takes rows for independent. Rows that go together say less
+    than as many others: each bin counts as so many rows as independent ones would tell as much, by the variance of the
+    share over groups (design effect: Kish, "Survey Sampling", 1965), never as more than it has.
+    """
     y, p = _pair(labels, probabilities)
     bin_of = calibration_bins(p, bins, binning)
     count = np.bincount(bin_of, minlength=bins)
     filled = count > 0
     n = count[filled]
     observed = np.bincount(bin_of, weights=y, minlength=bins)[filled] / n
-    middle, half = _wilson(observed, n)
+    said = n if groups is None else n / _design_effect(y, bin_of, np.asarray(groups), observed, filled)
+    middle, half = _wilson(observed, said)
     return {
         "count": n.tolist(),
         "predicted": (np.bincount(bin_of, weights=p, minlength=bins)[filled] / n).tolist(),
@@ -174,6 +180,24 @@ def reliability(labels, probabilities, bins: int = 15, binning: str = "mass") ->
         "low": np.maximum(middle - half, 0).tolist(),
         "high": np.minimum(middle + half, 1).tolist(),
     }
+
+
+def _design_effect(
+    y: np.ndarray, bin_of: np.ndarray, groups: np.ndarray, observed: np.ndarray, filled: np.ndarray
+) -> np.ndarray:
+    """float64[filled bins], at least 1: variance of each bin's share over groups ÷ that of independent rows."""
+    place = np.cumsum(filled) - 1
+    residual = y - observed[place[bin_of]]
+    key = place[bin_of] * (int(groups.max(initial=0)) + 1) + groups
+    pairs, which = np.unique(key, return_inverse=True)
+    at = pairs // (int(groups.max(initial=0)) + 1)
+    sums = np.bincount(which, weights=residual)
+    clustered = np.bincount(at, weights=sums**2, minlength=len(observed))
+    count = np.bincount(at, minlength=len(observed))
+    clustered *= count / np.maximum(count - 1, 1)
+    alone = np.bincount(place[bin_of], weights=residual**2, minlength=len(observed))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.maximum(np.where(alone > 0, clustered / alone, 1.0), 1.0)
 
 
 def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:

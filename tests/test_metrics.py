@@ -117,3 +117,21 @@ def test_metrics_that_need_both_classes_are_nan_where_one_is_missing():
 def test_input_without_meaning_is_refused_with_the_reason(labels, scores, word):
     with pytest.raises(DataError, match=word):
         metrics.roc_auc(labels, scores)
+
+
+def test_rows_of_one_person_widen_the_interval_of_reliability_and_it_covers():
+    rng, covered, rows_alone, trials = np.random.default_rng(0), 0, 0, 200
+    for _ in range(trials):
+        chance = np.repeat(rng.beta(1, 1, 60), 20)  # twenty rows of each of sixty people, who differ
+        y, p = rng.random(1200) < chance, np.full(1200, 0.5)
+        user = np.repeat(np.arange(60), 20)
+        of_users, of_rows = (metrics.reliability(y, p, bins=1, groups=g) for g in (user, None))
+        covered += of_users["low"][0] <= 0.5 <= of_users["high"][0]
+        rows_alone += of_rows["low"][0] <= 0.5 <= of_rows["high"][0]
+    assert 0.91 <= covered / trials <= 0.99 and rows_alone / trials < 0.75
+
+
+def test_independent_rows_keep_the_interval_of_reliability():
+    y, p = np.array([0, 1, 1, 1]), np.array([0.1, 0.3, 0.6, 0.8])
+    alone = metrics.reliability(y, p, bins=2)
+    assert metrics.reliability(y, p, bins=2, groups=np.arange(4))["low"][0] <= alone["low"][0] + 1e-12

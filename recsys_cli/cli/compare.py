@@ -10,12 +10,17 @@ import typer
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.cli.evaluate import (
     HistoryFile,
+    Intervals,
     ItemTable,
     Lengths,
+    Negatives,
+    PerSession,
     PerUser,
+    SampleOf,
     Segments,
     TruthFile,
     UserTable,
+    by_day,
     lengths_of,
     named_files,
     words,
@@ -36,6 +41,10 @@ def compare(
     history: HistoryFile = None,
     segments: Segments = None,
     per_user: PerUser = None,
+    negatives: Negatives = None,
+    sample_of: SampleOf = None,
+    per_session: PerSession = False,
+    intervals: Intervals = "users",
     full: Annotated[bool, typer.Option("--full", help="Every metric at every k")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
@@ -49,12 +58,13 @@ def compare(
         raise UsageError("A and B are the same", "name two runs or two files")
     runs = [name for name in (first, second) if _is_run(name)]
     files = named_files([name for name in (first, second) if name not in runs])
-    if truth is not None and runs:
+    if truth is not None and (runs or by_day(intervals)):
         raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
     tables = {"users": user_table, "items": item_table, "history": history}
     order = [name if name in runs else next(iter(named_files([name]))) for name in (first, second)]
     measure_slates(
-        call, files, truth, tables, lengths_of(k), words(segments), per_user, html, full=full, runs=runs, order=order
+        call, files, truth, tables, lengths_of(k), words(segments), per_user, html, full=full, runs=runs, order=order,
+        negatives=negatives, sample_of=sample_of, per_session=per_session, by_day=by_day(intervals),
     )
 
 

@@ -41,6 +41,37 @@ Segments = Annotated[
     str | None,
     typer.Option("--segments", metavar="NAME,…", help="Attributes of users to tell apart", show_default=False),
 ]
+Negatives = Annotated[
+    int | None,
+    typer.Option(
+        "--negatives", min=1, show_default=False,
+        help="Also rank each item to find among so many drawn at random, as sampled metrics do, with their correction",
+    ),
+]
+SampleOf = Annotated[
+    int | None,
+    typer.Option(
+        "--sample-of", metavar="N", min=2, show_default=False,
+        help="Lists rank what was to be found among items drawn from N: sampled metrics and their correction",
+    ),
+]
+PerSession = Annotated[
+    bool, typer.Option("--per-session", help="Judge lists session by session, and not by all that a user took")
+]
+Intervals = Annotated[
+    str,
+    typer.Option(
+        "--intervals", metavar="KIND",
+        help="users, or days: also what differs from day to day (test windows of five days and more)",
+    ),
+]
+Bubble = Annotated[
+    int | None,
+    typer.Option(
+        "--bubble", metavar="N", min=2, max=100, show_default=False,
+        help="Filter-bubble index: how far lists narrow over N sessions in which people take what stands first",
+    ),
+]
 PerUser = Annotated[
     Path | None, typer.Option("--per-user", help="Write each user's figures there (Parquet)", show_default=False)
 ]
@@ -77,6 +108,13 @@ def evaluate(
     growth: Annotated[
         bool, typer.Option("--growth", help="How good lists are by how much is known of a person (takes a while)")
     ] = False,
+    frontier: Annotated[
+        str | None,
+        typer.Option(
+            "--frontier", metavar="KIND,…", show_default=False,
+            help="What diversity costs by its weight: mmr, dpp, calibration (takes a while)",
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
     ] = None,
@@ -98,6 +136,11 @@ def evaluate(
     history: HistoryFile = None,
     segments: Segments = None,
     per_user: PerUser = None,
+    negatives: Negatives = None,
+    sample_of: SampleOf = None,
+    per_session: PerSession = False,
+    bubble: Bubble = None,
+    intervals: Intervals = "users",
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
@@ -106,25 +149,38 @@ def evaluate(
     """
     k = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
-    side_by_side = [*words(runs), *([run] if run and (ablate or segments or slates) else [])]
-    if slates or side_by_side or ablate or segments or per_user:
+    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble}
+    asked["by_day"] = by_day(intervals)
+    of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
+    side_by_side = [*words(runs), *([run] if run and of_lists else [])]
+    if of_lists or side_by_side:
         if retrievers or rolling or users is not None:
-            raise UsageError("--runs, --slates, --segments, --ablate and --per-user measure lists of everybody",
-                             "leave out --users, --retrievers and --rolling")  # fmt: skip
-        if truth is not None and (side_by_side or ablate):
-            raise UsageError("--truth is for files of slates", "runs are measured on the test window of their dataset")
+            raise UsageError(
+                "--runs, --slates, --segments, --ablate, --per-user, --per-session, --intervals, --bubble "
+                "and --negatives measure lists of everybody", "leave out --users, --retrievers and --rolling",
+            )  # fmt: skip
+        if growth or frontier:
+            raise UsageError("--growth and --frontier are of one run as a whole",
+                             "leave them out, or --runs, --slates, --segments and the like")  # fmt: skip
+        if truth is not None and (side_by_side or ablate or bubble or asked["by_day"]):
+            raise UsageError("--truth is for files of slates", "runs and days are those of the dataset's test window")
         from recsys_cli.cli.slate_reports import measure_slates
 
         if not slates and not side_by_side:
             side_by_side = [_in_use(call)]
         measure_slates(
             call, named_files(slates or []), truth, tables, k, words(segments), per_user, html, full=full,
-            runs=side_by_side, ablate=words(ablate),
+            runs=side_by_side, ablate=words(ablate), **asked,
         )
         return
     if truth is not None or any(tables.values()):
         raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
     config = call.config
+    from recsys_cli.evaluation.frontier import check_kinds
+
+    check_kinds(words(frontier))
+    if (rolling or retrievers) and (growth or frontier):
+        raise UsageError("--rolling and --retrievers have no growth curve and no frontier", "ask for one of them")
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.html import evaluation_page
@@ -156,6 +212,7 @@ def evaluate(
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
         growth=growth,
+        frontier_of=words(frontier),
     )
     if not set(settings.k) <= set(document["k"]):
         lengths = ", ".join(f"{k:,}" for k in document["k"])
@@ -224,6 +281,13 @@ def lengths_of(texts: list[str] | None) -> list[int] | None:
         if not part.isdigit() or not int(part):
             raise UsageError(f"-k {part}: a length of list is a whole number above 0", "for example -k 5,10,50")
     return sorted({int(part) for part in parts}) or None
+
+
+def by_day(intervals: str) -> bool:
+    """Whether intervals count days; raises UsageError for what is neither users nor days."""
+    if intervals not in ("users", "days"):
+        raise UsageError(f"--intervals {intervals}: users or days", "users is the default")
+    return intervals == "days"
 
 
 def words(text: str | None) -> list[str]:

@@ -19,18 +19,21 @@ def measure_slates(
     call: Invocation, slates: Mapping[str, Path], truth: Path | None, tables: Mapping[str, Path | None],
     k: list[int] | None, segments: list[str], per_user: Path | None, html: Path | None, *, full: bool,
     runs: Sequence[str] = (), ablate: Sequence[str] = (), order: Sequence[str] | None = None,
+    **asked: int | bool | None,
 ) -> None:
     """Measure files of slates and runs and write what was asked for: without --truth on the dataset's test window.
 
     ablate: stages that the first run is measured without, too. order: names of the systems, the first one first.
+    asked: negatives, sample_of, per_session, bubble and by_day, see `evaluation.slates.evaluate`.
     """
     config = call.config
     resamples = config.evaluation.resamples
     if truth is not None:
         from recsys_cli.evaluation.slates.evaluate import evaluate
 
+        asked = {name: value for name, value in asked.items() if name not in ("bubble", "by_day")}
         report = evaluate(
-            slates, truth, k=k, segments=segments, resamples=resamples, seed=config.seed, **tables
+            slates, truth, k=k, segments=segments, resamples=resamples, seed=config.seed, **tables, **asked
         )
     else:
         if any(tables.values()):
@@ -39,7 +42,7 @@ def measure_slates(
 
         engines = {name: _engine(call, name) for name in runs}
         report = evaluate_on_dataset(
-            slates, config, engines=engines, ablate=ablate, k=k, segments=segments, order=order
+            slates, config, engines=engines, ablate=ablate, k=k, segments=segments, order=order, **asked
         )
     write_report(call, report, per_user, html, full=full)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from recsys_cli import charts, report
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.frontier_report import cut_in_words, frontier_section
 from recsys_cli.evaluation.html_predictions import calibration, predictions, share
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
@@ -31,6 +32,7 @@ def evaluation_page(document: dict[str, Any]) -> str:
         _lost(document, k),
         _by_source(document),
         _groups(document),
+        frontier_section(document),
         _growth(document),
     ]
     if document["impressions"] is not None:
@@ -229,6 +231,7 @@ def _lost(document: dict, k: int) -> str:
     return report.section(
         "Where what was to be found is lost, and what lists have in common",
         report.paragraph(lost_in_words(document)),
+        report.paragraph(cut_in_words(document)) if document["cut"] else "",
         report.grid(
             charts.interval_chart(
                 ({"name": r["fate"], **r} for r in document["lost"]), title="What becomes of the items to find",

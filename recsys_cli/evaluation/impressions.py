@@ -132,7 +132,7 @@ def _view(
         figures |= {"oracle_roc_auc": oracle, "oracle_share": oracle_share(figures["roc_auc"]["value"], oracle)}
         figures["rate"] = figures["positives"] / max(figures["rows"], 1)
         figures["mean_prediction"] = float(probability.mean()) if len(probability) else float("nan")
-        figures["reliability"] = metrics.reliability(label, probability)
+        figures["reliability"] = metrics.reliability(label, probability, groups=user)
         polarity = "negative" if action in log.negative_actions else "positive"
         actions.append({"action": action, "polarity": polarity, **figures})
     return {"actions": actions, "dwell": _dwell(log, mask, predicted, responses)}

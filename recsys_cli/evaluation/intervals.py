@@ -9,12 +9,15 @@ which is wider than it need be.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 FEWEST = 10
 """Users whose figure is another than the commonest one, below which resampling says nothing."""
+KEPT = 20_000_000
+"""Counts of resamples that are kept for the next figures of as many users, two bytes each, four such tables at most."""
 NEAREST = "nearest"
 """How quantiles are taken of studentised means: they may be infinite, and nothing lies between two infinities."""
 REFUSED = f"no interval: fewer than {FEWEST} users have another figure than the rest"
@@ -207,11 +210,27 @@ def bootstrap_auc(
 
 def resample_counts(n: int, resamples: int, chunk: int, seed: int) -> Iterator[np.ndarray]:
     """Yield float64[≤ chunk, n]: how often each of n units stands in each resample."""
+    if resamples * n <= KEPT:
+        counts = _kept_counts(n, resamples, seed)
+        for start in range(0, resamples, chunk):
+            yield counts[start : start + chunk].astype(float)
+        return
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+        yield _drawn_counts(rng, n, min(chunk, resamples - start)).astype(float)
+
+
+def _drawn_counts(rng: np.random.Generator, n: int, rows: int) -> np.ndarray:
+    drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_counts(n: int, resamples: int, seed: int) -> np.ndarray:
+    """uint16[resamples, n]; all figures of a report share the resamples, which are then drawn once."""
+    rng, chunk = np.random.default_rng(seed), max(1, 4_000_000 // n)
+    parts = [_drawn_counts(rng, n, min(chunk, resamples - at)).astype(np.uint16) for at in range(0, resamples, chunk)]
+    return np.concatenate(parts)
 
 
 def _quantiles(samples: np.ndarray, at: list[float], method: str = "linear") -> np.ndarray:

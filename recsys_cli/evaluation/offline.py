@@ -15,6 +15,7 @@ from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
 from recsys_cli.evaluation.examples import examples
 from recsys_cli.evaluation.figures import Figures, headline, others_of
+from recsys_cli.evaluation.frontier import frontier, regret_of_cut
 from recsys_cli.evaluation.growth import Growth
 from recsys_cli.evaluation.impressions import measure_impressions
 from recsys_cli.evaluation.lists import within_catalogue
@@ -22,14 +23,16 @@ from recsys_cli.evaluation.oracle import Oracle, logged_responses
 from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
 from recsys_cli.evaluation.rankings import Rankings
 from recsys_cli.evaluation.targets import check_targets
+from recsys_cli.evaluation.truth import sample_users
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
-    from recsys_cli.evaluation.truth import Truth
     from recsys_cli.ranking.serving.served import ServedRanker
 
 SHOWN_FROM = 200
@@ -46,10 +49,12 @@ def evaluate(
     trace: TraceLog = SILENT,
     baseline: ServedRanker | None = None,
     growth: bool = False,
+    frontier_of: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a run on the test window of its dataset and return the report (fields: `recsys docs evaluation`).
 
     baseline: the trees that predictions are compared with. growth: measure the growth curve too.
+    frontier_of: kinds of stages over whose weight the diversity–accuracy frontier is measured (`frontier.WEIGHT_OF`).
 
     Raises ArtifactError where the run was trained on other data or refitted on everything, and DataError
     where the test window holds no interaction to find.
@@ -71,6 +76,7 @@ def evaluate(
         figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
         rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
     left_out = _left_out(past, dataset)
+    k, drawn = headline(config.k, past.pipeline.slate_size), {"resamples": config.resamples, "seed": seed}
     curve = Growth(past, log, edges, truth, seed, config.resamples) if growth else None
     impressions = None
     if "predictions" not in left_out:
@@ -89,6 +95,8 @@ def evaluate(
         "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         **rankings,
         "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
+        "cut": regret_of_cut(past, truth, k, progress, **drawn),
+        "frontier": frontier(past, truth, frontier_of, k, progress, **drawn) if frontier_of else None,
         "growth": _curve(curve, config, progress, left_out),
         "impressions": impressions,
         "left_out": left_out,
@@ -151,10 +159,3 @@ def check_run(engine: RecommendationEngine, dataset: Dataset) -> None:
             f"but {dataset.path} holds other rows ({dataset.manifest.digest[:12]})",
             "name the dataset of the run with --data-dir or -c, or train again",
         )
-
-
-def sample_users(truth: Truth, users: int | None, seed: int) -> Truth:
-    """The truth of so many of its users, drawn with the seed; None takes all."""
-    if users is None or users >= len(truth.users):
-        return truth
-    return truth.take(np.sort(np.random.default_rng(seed).choice(len(truth.users), users, replace=False)))

@@ -27,16 +27,17 @@ def rank_biased_overlap(first: np.ndarray, second: np.ndarray, persistence: floa
 
 def _new_in_common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """int64[B, K] how many items come to be in both lists at each depth."""
-    out = np.empty(first.shape, np.int64)
-    for start in range(0, len(first), 1024):
-        a, b = first[start : start + 1024], second[start : start + 1024]
-        same = (a[:, :, None] == b[:, None, :]) & (a >= 0)[:, :, None]
-        # an item is in both from the deeper of its two places on
-        row, i, j = np.nonzero(same)
-        deeper = np.zeros(a.shape, np.int64)
-        np.add.at(deeper, (row, np.maximum(i, j)), 1)
-        out[start : start + 1024] = deeper
-    return out
+    b, k = first.shape
+    if not k:
+        return np.zeros((b, 0), np.int64)
+    # both lists of a row side by side, ordered by item: equal neighbours are an item and its two places
+    both = np.concatenate([first, second], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")
+    ordered = np.take_along_axis(both, order, axis=1)
+    row, at = np.nonzero((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
+    # an item is in both from the deeper of its two places on
+    deeper = np.maximum(order[row, at], order[row, at + 1] - k)
+    return np.bincount(row * k + deeper, minlength=b * k).reshape(b, k)
 
 
 def overlap(first: np.ndarray, second: np.ndarray, k: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_cli.evaluation.day_intervals import UserDays
 from recsys_cli.evaluation.intervals import FEWEST, bootstrap_means, differing
 
 ALPHA = 0.05
@@ -15,29 +16,45 @@ POWER = 0.8
 
 
 def compare(
-    first: np.ndarray, second: np.ndarray, names: list[str], *, resamples: int = 1000, seed: int = 0
+    first: np.ndarray, second: np.ndarray, names: list[str], *, resamples: int = 1000, seed: int = 0,
+    days: UserDays | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Each metric: second − first, user by user.
 
     first, second: float64[U, M], NaN where a user has no figure. Gives "first", "second" (means over users who have
     both), "value" with "low" and "high" (bootstrap-t), "p" (paired t-test: Smucker et al., CIKM 2007), "detectable"
     (the smallest true difference found with 80 % chance at 5 %), "users" who have both and "differ" of them. Where
-    fewer than ten users have another figure there is neither interval nor test. `correct` adds "p_holm" and "verdict".
+    fewer than ten rows have another figure there is neither interval nor test. days: the rows are days of
+    users, and what differs from day to day counts. `correct` adds "p_holm" and "verdict".
     """
     from scipy.stats import t as student
 
     less = second - first
-    value, low, high = bootstrap_means(less, resamples=resamples, seed=seed)
+    if days is None:
+        value, low, high = bootstrap_means(less, resamples=resamples, seed=seed)
+    else:
+        value, low, high = days.intervals(less, np.zeros(len(names), bool))
     both = np.isfinite(less)
     n = both.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         centred = np.where(both, less - value, 0.0)
         error = np.sqrt((centred**2).sum(axis=0) / (n * (n - 1.0)))
         p = 2 * student.sf(np.abs(value) / error, np.maximum(n - 1, 1))
+        freedom = np.maximum(n - 1, 1)
+        if days is not None:
+            _, error, freedom = days.errors(less)
+            p = 2 * student.sf(np.abs(value) / error, freedom)
         means = [np.where(both, side, 0.0).sum(axis=0) / n for side in (first, second)]
-        reach = student.ppf(1 - ALPHA / 2, np.maximum(n - 1, 1)) + student.ppf(POWER, np.maximum(n - 1, 1))
+        reach = student.ppf(1 - ALPHA / 2, freedom) + student.ppf(POWER, freedom)
+        if days is not None:  # means over users, not over rows
+            means = [days.errors(np.where(both, side, np.nan))[0] for side in (first, second)]
     enough = (differing(less) >= FEWEST) & (error > 0)
     differ = (both & (less != 0)).sum(axis=0)
+    if days is not None:
+        n, differ = (
+            np.array([len(np.unique(days.user[rows[:, m]])) for m in range(less.shape[1])])
+            for rows in (both, both & (less != 0))
+        )
     out = {}
     for m, name in enumerate(names):
         row = {

@@ -249,12 +249,12 @@ def distinct_per_list(recommended: np.ndarray, k: int, labels: np.ndarray) -> np
     labels: int[n_items], -1 unknown and left out. NaN for a list without any label.
     """
     items = recommended[:, :k]
-    user, slot = np.nonzero(items >= 0)
-    label = labels[items[user, slot]]
-    user, label = user[label >= 0], label[label >= 0].astype(np.int64)
-    width = int(label.max(initial=0)) + 1
-    owner = np.unique(user * width + label) // width
-    return _ratio(np.bincount(owner, minlength=len(items)), np.bincount(user, minlength=len(items)))
+    if not items.shape[1] or not len(labels):
+        return np.full(len(items), np.nan)
+    label = np.sort(np.where(items >= 0, labels[items], -1), axis=1)
+    known = label >= 0
+    distinct = known[:, 0] + (known[:, 1:] & (label[:, 1:] != label[:, :-1])).sum(axis=1)
+    return _ratio(distinct, known.sum(axis=1))
 
 
 def _mean_of_slots(items: np.ndarray, figure: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
 
     part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced", "group" (name =
-    group of users), "group over popularity" (what the funnel has more than popularity), "source" (name = source) and
+    group of users), "group over popularity" (what the funnel has more than popularity), "cut",
+    "frontier" (name = kind and weight), "source" (name = source) and
     "impressions" (name = action or "dwell").
     """
     rows: list[dict[str, Any]] = []
@@ -37,6 +38,13 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
                 add(part, f"funnel − {row['against']}", metric, value)
     for metric in ("recall", "candidates"):
         add("sourced", "union of sources", metric, document["sourced"][metric])
+    for metric in ("kept", "utility", "ndcg") if document["cut"] else ():
+        name = f"{metric}@{document['cut']['k']}" if metric != "utility" else "utility"
+        add("cut", "light ranker's cut", name, document["cut"][metric])
+    for row in (document["frontier"] or {"rows": []})["rows"]:
+        for metric, value in row["metrics"].items():
+            name = row["kind"] if row["weight"] is None else f"{row['kind']} {row['weight']:g}"
+            add("frontier", name, f"{metric}@{document['frontier']['k']}", value)
     for group in document["groups"]:
         add("group", group["group"], "users", group["users"])
         for metric, value in group["metrics"].items():

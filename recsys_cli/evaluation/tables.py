@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from recsys_cli.evaluation.figures import headline
+from recsys_cli.evaluation.frontier_report import cut_in_words, frontier_table
 from recsys_cli.evaluation.period import window_text
 from recsys_cli.evaluation.summary import leading, verdict
 from recsys_cli.pipeline.order import order_in_words
@@ -78,8 +79,13 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         for table in (_repeats(document, k), _groups(document, console.width)):
             if table is not None:
                 console.print("", table)
-        for sentence in (lost_in_words(document), *growth_in_words(document)):
-            console.print("", sentence, highlight=False)
+        for sentence in (lost_in_words(document), cut_in_words(document), *growth_in_words(document)):
+            if sentence:
+                console.print("", sentence, highlight=False)
+    if document["frontier"]:
+        console.print("", frontier_table(document))
+        for note in document["frontier"]["notes"]:
+            console.print(f" {escape(note)}", style="dim", highlight=False)
     console.print()
     console.print(_targets(document))
     for what, why in document["left_out"].items():

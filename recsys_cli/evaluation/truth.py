@@ -85,3 +85,10 @@ def find_truth(
     }
     again = repeated[keep] if repeats else None  # pairs are ordered by user, and so are the rows
     return Truth(users, Ragged.group(place, item[keep], len(users)), summary, again)
+
+
+def sample_users(truth: Truth, users: int | None, seed: int) -> Truth:
+    """The truth of so many of its users, drawn with the seed; None takes all."""
+    if users is None or users >= len(truth.users):
+        return truth
+    return truth.take(np.sort(np.random.default_rng(seed).choice(len(truth.users), users, replace=False)))

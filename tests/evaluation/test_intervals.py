@@ -7,6 +7,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.evaluation import intervals
 from recsys_cli.evaluation.figures import others_of
 from recsys_cli.evaluation.intervals import FEWEST, bootstrap_means, bootstrap_ratios, clopper_pearson, differing
 from recsys_cli.evaluation.truth import Truth
@@ -98,3 +99,10 @@ def test_those_who_turned_to_nothing_are_among_everybody_who_was_there():
     truth = Truth(np.array([0, 3], np.int32), Ragged(np.array([0, 1, 2]), np.zeros(2, np.int32)), {})
     assert others_of(log, truth, np.inf, 0).tolist() == [1, 2, 4]
     assert len(others_of(log, truth, 2 / 3, 0)) == 2
+
+
+def test_resamples_are_the_same_whether_they_are_kept_or_drawn_again(monkeypatch):
+    kept = np.concatenate(list(intervals.resample_counts(50, 30, 7, 3)))
+    monkeypatch.setattr(intervals, "KEPT", 0)
+    drawn = np.concatenate(list(intervals.resample_counts(50, 30, 7, 3)))
+    assert (kept == drawn).all() and (kept.sum(axis=1) == 50).all()

@@ -16,10 +16,12 @@ from recsys_cli.evaluation.intervals import REFUSED, bootstrap_means
 from recsys_cli.evaluation.overlap import rank_biased_overlap
 from recsys_cli.evaluation.paired import changed, compare, correct, sentence
 from recsys_cli.evaluation.slates import metrics as of_slates
+from recsys_cli.evaluation.slates.beside import examples
 from recsys_cli.evaluation.slates.facts import Facts, facts_of_tables
 from recsys_cli.evaluation.slates.pack import Judged, pack
 from recsys_cli.evaluation.slates.read import read_attributes, read_slates, read_truth
 from recsys_cli.evaluation.slates.segments import by_segment, check, labels_of, worst
+from recsys_cli.evaluation.slates.sessions import pack_sessions
 
 LENGTHS = (5, 10, 20, 100)
 """Lengths of list where none are asked for; those longer than every slate are left out."""
@@ -60,6 +62,9 @@ def evaluate(
     segments: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
+    negatives: int | None = None,
+    sample_of: int | None = None,
+    per_session: bool = False,
 ) -> SlateReport:
     """Measure slates against what people turned to.
 
@@ -67,7 +72,10 @@ def evaluate(
     score; or a mapping of names to several, each of which is compared with the first. truth: user_id, item_id and
     maybe relevance, likewise (or TREC qrels). metrics: `ndcg@10`, or `ndcg` for every length in `k`; None measures all
     that the data can give. users, items: attributes with user_id and item_id (topics, author_id). history:
-    interactions before the slates were made, for novelty and popularity. segments: attributes of users.
+    interactions before the slates were made, for novelty and popularity. segments: attributes of users. negatives:
+    measure also by each item's rank among so many drawn at random, with the correction. sample_of: the lists rank
+    what was to be found among items drawn from so many, and the correction says what all of them would have given.
+    per_session: judge session by session (columns session_id).
 
     Raises DataError for what cannot be read, and UsageError for a metric or segment that is not known.
     """
@@ -79,7 +87,9 @@ def evaluate(
     longest = max(max(lengths) for lengths in wanted.values())
     frames = {name: read_slates(source) for name, source in sources.items()}
     table = None if items is None else read_attributes(items, "item")
-    judged = pack(frames, read_truth(truth), longest, None if table is None else table["item"].drop_nulls().unique())
+    known = None if table is None else table["item"].drop_nulls().unique()
+    packed = pack_sessions if per_session else pack
+    judged = packed(frames, read_truth(truth), deep(longest, negatives, sample_of), known)
     facts = facts_of_tables(
         judged.users, judged.items, item_table=table,
         user_table=None if users is None else read_attributes(users, "user"),
@@ -87,9 +97,19 @@ def evaluate(
     )
     if k is None:
         wanted = _fitting(wanted, judged, metrics)
-    report = measure(judged, facts, wanted, segments=segments, resamples=resamples, seed=seed)
+    report = measure(
+        judged, facts, wanted, segments=segments, resamples=resamples, seed=seed, negatives=negatives,
+        sample_of=sample_of,
+    )  # fmt: skip
     report.document["seconds"] = round(time.perf_counter() - started, 3)
     return report
+
+
+def deep(longest: int, negatives: int | None, sample_of: int | None) -> int:
+    """How much of a list is needed: all of it where ranks count, else its first `longest`."""
+    if negatives is not None and sample_of is not None:
+        raise UsageError("--negatives and --sample-of", "lists are rankings of all items, or of samples: name one")
+    return longest if negatives is None and sample_of is None else 2**31 - 1
 
 
 def _fitting(
@@ -104,21 +124,35 @@ def _fitting(
 
 def measure(
     judged: Judged, facts: Facts, wanted: dict[str, tuple[int, ...]], *, segments: Sequence[str] = (),
-    resamples: int = 1000, seed: int = 0,
+    resamples: int = 1000, seed: int = 0, negatives: int | None = None, sample_of: int | None = None,
 ) -> SlateReport:
-    """The report of packed slates; the first system is the one that others are compared with."""
+    """The report of packed slates; the first system is the one that others are compared with.
+
+    negatives, sample_of: see `evaluate`.
+    """
     check(list(segments), facts.users)
     left_out = of_slates.left_out(wanted, judged, facts)
     wanted = {m: lengths for m, lengths in wanted.items() if m not in left_out}
     values = {name: of_slates.by_user(judged, name, wanted, facts) for name in judged.lists}
+    if negatives is not None or sample_of is not None:
+        lengths = sorted({n for of in wanted.values() for n in of})
+        for name, of in values.items():
+            of |= of_slates.of_samples(
+                judged, name, lengths, facts.n_open, negatives=negatives, sample_of=sample_of, seed=seed
+            )
     names = list(next(iter(values.values())))
-    unit = np.array([rm.of_unit(name) for name in names], bool)
-    tables = {name: np.stack([of[m] for m in names], axis=1) if names else np.zeros((len(judged.users), 0))
-              for name, of in values.items()}  # fmt: skip
+    unit = np.array([rm.of_unit(n) or n.startswith(("alone_", "sampled_")) for n in names], bool)
+    rows = {name: np.stack([of[m] for m in names], axis=1) if names
+            else np.zeros((len(judged.relevant), 0)) for name, of in values.items()}  # fmt: skip
+    tables, days = {name: judged.of_users(of) for name, of in rows.items()}, judged.user_days
     k = headline(wanted)
     systems = []
     for name, table in tables.items():
-        figures = bootstrap_means(table, resamples=resamples, seed=seed, unit=unit)
+        figures = (
+            bootstrap_means(table, resamples=resamples, seed=seed, unit=unit)
+            if days is None
+            else days.intervals(rows[name], unit)
+        )
         found = {m: dict(zip(("value", "low", "high"), map(float, f), strict=True))
                  for m, *f in zip(names, *figures, strict=True)}  # fmt: skip
         system = {"name": name, "kind": "slates", "rows": _told(judged.counts[name])}
@@ -129,6 +163,9 @@ def measure(
     shortest = {name: int((items >= 0).sum(axis=1).max(initial=0)) for name, items in judged.lists.items()}
     document = {
         "users": len(judged.users),
+        "days": None if days is None else days.days,
+        "sessions": None if judged.owner is None else len(judged.owner),
+        "samples": {"negatives": negatives, "of": sample_of} if negatives or sample_of else None,
         "items": {"named": len(judged.items), "open": facts.n_open},
         "truth": {"relevant": len(judged.relevant.values), "graded": judged.graded} | _told(judged.truth_counts),
         "k": sorted({n for lengths in wanted.values() for n in lengths}),
@@ -136,7 +173,8 @@ def measure(
         "quoted": _quoted(names),
         "seed": seed,
         "systems": systems,
-        "comparisons": _comparisons(judged, tables, names, resamples, seed),
+        "comparisons": _comparisons(judged, tables, rows, names, resamples, seed),
+        "examples": examples(judged, facts, k),
         "segments": _segments(facts, tables, names, unit, segments, resamples, seed),
         "left_out": left_out,
         "remarks": _remarks(systems, shortest, wanted),
@@ -161,12 +199,18 @@ def _told(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _comparisons(
-    judged: Judged, tables: dict[str, np.ndarray], names: list[str], resamples: int, seed: int
+    judged: Judged, tables: dict[str, np.ndarray], rows: dict[str, np.ndarray], names: list[str], resamples: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Each further system against the first: the tests, the users and items that change most, and a sentence."""
     first, *others = tables
     out, quoted = [], _quoted(names)
-    compared = [compare(tables[first], tables[other], names, resamples=resamples, seed=seed) for other in others]
+    compared = [
+        compare(rows[first], rows[other], names, resamples=resamples, seed=seed, days=judged.user_days)
+        if judged.by_day
+        else compare(tables[first], tables[other], names, resamples=resamples, seed=seed)
+        for other in others
+    ]
     correct(compared, quoted)
     for other, tests in zip(others, compared, strict=True):
         row = {"first": first, "second": other, "metrics": tests, "sentence": None, "users": [], "items": []}
@@ -180,7 +224,8 @@ def _comparisons(
             ]  # fmt: skip
         row["items"] = _items_changed(judged, first, other)
         alike = rank_biased_overlap(*_of_one_width(judged.lists[first], judged.lists[other]))
-        value, low, high = bootstrap_means(alike[:, None], resamples=resamples, seed=seed, unit=True)
+        alike = judged.of_users(alike[:, None])
+        value, low, high = bootstrap_means(alike, resamples=resamples, seed=seed, unit=True)
         row["overlap"] = {"value": float(value[0]), "low": float(low[0]), "high": float(high[0])}
         out.append(row)
     return out

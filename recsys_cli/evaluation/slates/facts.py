@@ -14,6 +14,9 @@ from recsys_cli.errors import DataError
 TOPICS = ("topics", "topic", "tags", "genres", "genre", "category", "categories")
 AUTHORS = ("author_id", "author", "provider", "creator", "artist", "seller")
 CREATED = ("created_at", "published_at", "created", "published")
+TEXTS = ("title", "name", "text", "description")
+SENTIMENT = "sentiment"
+"""The column of items, negative below 0 and positive above, whose mean over a list is measured."""
 SEPARATORS = r"[;|,]"
 
 
@@ -42,6 +45,10 @@ class Facts:
     """float32[N, D]"""
     unsafe: np.ndarray | None = None
     """float64[N] highest score of any safety classifier, NaN unknown"""
+    sentiment: np.ndarray | None = None
+    """float64[N] sentiment of each item as a column of that name tells it, NaN unknown"""
+    texts: pl.Series | None = None
+    """texts or titles of the items"""
     users: pl.DataFrame | None = None
     """attributes, a row for each of the U users"""
 
@@ -90,6 +97,17 @@ def _of_items(table: pl.DataFrame) -> dict[str, Any]:
         places = pl.DataFrame({"a": names, "c": np.arange(len(names), dtype=np.int32)})
         codes = pl.DataFrame({"a": author}).join(places, on="a", how="left", maintain_order="left")["c"]
         out |= {"authors": codes.fill_null(-1).to_numpy(), "author_names": names.to_list()}
+    return out | described(table)
+
+
+def described(table: pl.DataFrame) -> dict[str, Any]:
+    """Texts and sentiment of the items of a table, where it has them."""
+    out: dict[str, Any] = {}
+    text = next((table[c] for c in TEXTS if c in table.columns), None)
+    if text is not None:
+        out["texts"] = text.cast(pl.String)
+    if SENTIMENT in table.columns:
+        out["sentiment"] = table[SENTIMENT].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     return out
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_cli.errors import UsageError, did_you_mean
 from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation import sampled
 from recsys_cli.evaluation.slates.facts import Facts
 from recsys_cli.evaluation.slates.pack import Judged
 
@@ -22,6 +23,7 @@ BEYOND = {
     "popularity_lift": ("profile", "no history of interactions before the lists"),
     "age_days": ("age_days", "no times at which items were published"),
     "unsafe": ("unsafe", "no safety scores of items"),
+    "sentiment": ("sentiment", "no column sentiment of items"),
 }
 """Metric of a user's list beyond accuracy → the fact that it needs, and what is said without."""
 OF_ALL = ("coverage", "gini", "provider_gini", "provider_gap")
@@ -32,10 +34,14 @@ HEADINGS = {
     "mrr": "MRR", "hit_rate": "Hit rate", "r_precision": "R-precision", "auc": "AUC", "diversity": "Topic diversity",
     "vector_diversity": "Vector diversity", "authors": "Distinct authors", "novelty": "Novelty (bits)",
     "popularity": "Popularity", "serendipity": "Serendipity", "popularity_lift": "Popularity lift",
-    "age_days": "Age (days)", "unsafe": "Unsafe", "coverage": "Coverage", "gini": "Gini of exposure",
+    "age_days": "Age (days)", "unsafe": "Unsafe", "sentiment": "Sentiment",
+    "coverage": "Coverage", "gini": "Gini of exposure",
     "provider_gini": "Gini of authors", "provider_gap": "Exposure off merit",
 }  # fmt: skip
 """Metric → how tables head it."""
+OF_SAMPLES = tuple(f"{kind}_{metric}" for metric in sampled.OF_RANK for kind in sampled.KINDS)
+"""Metrics of items ranked alone; see `sampled`."""
+HEADINGS |= {m: f"{HEADINGS[m.partition('_')[2]]}, {m.partition('_')[0]}" for m in OF_SAMPLES}
 UNSAFE = 0.5
 """Safety scores above this count as unsafe exposure."""
 
@@ -80,11 +86,39 @@ def by_user(judged: Judged, name: str, wanted: dict[str, tuple[int, ...]], facts
         out[f"auc@{k}"] = rm.auc(hit[:, :k], count, listed, facts.n_open)
     for metric in BEYOND:
         for k in wanted.get(metric, ()):
-            out[f"{metric}@{k}"] = _beyond(metric, items, hit, count, k, facts)
+            out[f"{metric}@{k}"] = _beyond(metric, items, hit, count, k, facts, judged.owner)
     return out
 
 
-def _beyond(metric: str, items: np.ndarray, hit: np.ndarray, count: np.ndarray, k: int, facts: Facts) -> np.ndarray:
+def of_samples(
+    judged: Judged, name: str, ks: Sequence[int], n_open: int, *, negatives: int | None, sample_of: int | None,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """`sampled_ndcg@10` and the like → float64[rows] of one system.
+
+    negatives: items to draw for each item to find, all being ranked by the list. sample_of: the lists are rankings of
+    such samples themselves, of a catalogue of so many items. Raises UsageError where lists hold more than that.
+    """
+    items, relevant = judged.lists[name], judged.relevant
+    hit = judged.matched(name) > 0
+    if sample_of is not None:
+        rank, drawn = sampled.ranks_within(hit, items, relevant)
+        wrong = sample_of - relevant.lengths[relevant.rows]
+        if (drawn > wrong).any():
+            what = f"{name} has lists longer than the {sample_of:,} items of --sample-of"
+            raise UsageError(what, "name the size of the whole catalogue")
+        return dict(sampled.by_user(rank, rank, drawn, wrong, relevant, ks, full=False))
+    wrong = np.maximum(n_open - relevant.lengths[relevant.rows], 0)
+    rank = sampled.full_ranks(hit, items, relevant, n_open, seed)
+    wrong = np.maximum(wrong, rank - 1)
+    drawn = np.minimum(negatives, wrong)
+    among = sampled.drawn_ranks(rank, wrong, negatives, seed)
+    return dict(sampled.by_user(rank, among, drawn, wrong, relevant, ks, full=True))
+
+
+def _beyond(
+    metric: str, items: np.ndarray, hit: np.ndarray, count: np.ndarray, k: int, facts: Facts, owner: np.ndarray | None
+) -> np.ndarray:
     if metric == "diversity":
         return rm.intra_list_diversity(items, k, facts.topics)
     if metric == "vector_diversity":
@@ -99,10 +133,13 @@ def _beyond(metric: str, items: np.ndarray, hit: np.ndarray, count: np.ndarray, 
         expected = np.argsort(-np.nan_to_num(facts.popularity, nan=-1.0), kind="stable")[:k]
         return rm.serendipity(hit, items, expected, count, k)
     if metric == "popularity_lift":
+        profile = facts.profile if owner is None else facts.profile[owner]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return rm.mean_of_items(items, k, facts.audience) / facts.profile - 1
+            return rm.mean_of_items(items, k, facts.audience) / profile - 1
     if metric == "age_days":
         return rm.mean_of_items(items, k, facts.age_days)
+    if metric == "sentiment":
+        return rm.mean_of_items(items, k, facts.sentiment)
     exposed = np.where(np.isfinite(facts.unsafe), facts.unsafe > UNSAFE, np.nan)
     return rm.mean_of_items(items, k, exposed)
 

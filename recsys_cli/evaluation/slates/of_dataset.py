@@ -19,16 +19,20 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split, split_again
 from recsys_cli.errors import ArtifactError, DataError, UsageError, did_you_mean
+from recsys_cli.evaluation.day_intervals import FEWEST_DAYS
 from recsys_cli.evaluation.lists import audience, open_popularity, within_catalogue
 from recsys_cli.evaluation.offline import check_run
 from recsys_cli.evaluation.period import test_window, window_text
 from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates import metrics as of_slates
-from recsys_cli.evaluation.slates.evaluate import SlateReport, measure
-from recsys_cli.evaluation.slates.facts import Facts
+from recsys_cli.evaluation.slates.beside import source_mix
+from recsys_cli.evaluation.slates.bubble import filter_bubble
+from recsys_cli.evaluation.slates.evaluate import SlateReport, deep, measure
+from recsys_cli.evaluation.slates.facts import Facts, described
 from recsys_cli.evaluation.slates.pack import Judged, pack
 from recsys_cli.evaluation.slates.read import read_slates
 from recsys_cli.evaluation.slates.segments import check
+from recsys_cli.evaluation.slates.sessions import pack_sessions
 from recsys_cli.evaluation.truth import Truth, find_truth
 
 if TYPE_CHECKING:
@@ -88,10 +92,36 @@ class Ground:
         frame = self.frame(self.truth.users[row], lists[row, slot])
         return frame.with_columns(rank=pl.Series(slot + 1.0))
 
-    def pack(self, slates: Mapping[str, pl.DataFrame], k: int) -> Judged:
+    def pack(
+        self, slates: Mapping[str, pl.DataFrame], k: int, *, per_session: bool = False, by_day: bool = False
+    ) -> Judged:
+        """A row a user, with `per_session` a session of the window, or with `by_day` a day of it (UTC).
+
+        Raises DataError where the log has no sessions, or the window too few days.
+        """
         relevant = self.truth.relevant
-        truth = self.frame(self.truth.users[relevant.rows], relevant.values)
-        return pack(slates, truth, k, _series(self.dataset.item_ids))
+        if not per_session and not by_day:
+            truth = self.frame(self.truth.users[relevant.rows], relevant.values)
+            return pack(slates, truth, k, _series(self.dataset.item_ids))
+        window = self.split.log.window(self.split.windows.test_start, self.split.windows.end)
+        sessions = window.time // DAY if by_day else window.session
+        if by_day and (self.split.places or len(np.unique(sessions)) < FEWEST_DAYS):
+            raise DataError(
+                f"{self.dataset.path}: the test window has fewer than {FEWEST_DAYS} days: they say nothing of others",
+                "make it longer (`windows.test_share`), or take intervals over users",
+            )
+        if sessions is None:
+            raise DataError(f"{self.dataset.path}: the log has no sessions", "map session_id when importing")
+        place = np.full(self.state.catalogue.n_users, -1)
+        place[self.truth.users] = np.arange(len(self.truth.users))
+        rows = np.flatnonzero(window.positive & (place[window.user] >= 0))
+        rows = rows[relevant.contains(place[window.user[rows]], window.item[rows])]
+        truth = self.frame(window.user[rows], window.item[rows])
+        truth = truth.with_columns(session=pl.Series(sessions[rows]))
+        if by_day:
+            slates = {name: frame.drop("session", strict=False) for name, frame in slates.items()}
+        judged = pack_sessions(slates, truth.unique(), k, _series(self.dataset.item_ids))
+        return replace(judged, by_day=by_day)
 
     def facts(self, judged: Judged) -> Facts:
         """What the dataset knows of the items and users of a `Judged`; nothing is known of ids that are not its own."""
@@ -122,9 +152,19 @@ class Ground:
             profile=_profile(state, users, people),
             age_days=of(age, np.nan) if timed else None,
             vectors=_vectors(catalogue.item_columns.vectors, at),
+            **described(_beside(self.dataset.items, at)),
             unsafe=of(np.fmax.reduce(safety), np.nan) if safety else None,
             users=self.attributes[pl.Series(np.searchsorted(self.truth.users, users))].with_columns(user=judged.users),
         )
+
+    @cached_property
+    def edges(self) -> dict[str, Any]:
+        """Who follows and who blocks whom."""
+        return {table: self.dataset.edges(table) for table in ("follows", "blocks")}
+
+    def at(self, engine: RecommendationEngine) -> RecommendationEngine:
+        """An engine as of the start of the window."""
+        return engine.as_of(self.split.log, self.split.windows.test_start, **self.edges)
 
     @cached_property
     def attributes(self) -> pl.DataFrame:
@@ -140,6 +180,13 @@ class Ground:
 
 def _series(vocabulary) -> pl.Series:
     return pl.Series(vocabulary.external(np.arange(len(vocabulary))))
+
+
+def _beside(table: pl.DataFrame, at: np.ndarray) -> pl.DataFrame:
+    """The rows of a table at some places, nulls at -1."""
+    return table[pl.Series(np.maximum(at, 0))].with_columns(
+        pl.when(pl.Series(at >= 0)).then(pl.col(c)).otherwise(None).alias(c) for c in table.columns
+    )
 
 
 def _rows(rows: Ragged, at: np.ndarray) -> Ragged:
@@ -164,13 +211,12 @@ def _vectors(columns: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray | 
     return np.where((at >= 0)[:, None], widest[np.maximum(at, 0)], np.nan)
 
 
-def lists_of_run(engine: RecommendationEngine, ground: Ground, width: int, without: Sequence[str] = ()) -> np.ndarray:
-    """int32[U, width] what a run would have served the test users, and behind each slate the rest of its ranking.
+def served_by_run(engine: RecommendationEngine, ground: Ground, width: int, without: Sequence[str] = ()) -> Served:
+    """What a run would have served the test users: its slates, and lists int32[U, width] with the ranking behind them.
 
     without: names of stages to leave out.
     """
-    edges = {table: ground.dataset.edges(table) for table in ("follows", "blocks")}
-    past = engine.as_of(ground.split.log, ground.split.windows.test_start, **edges)
+    past = ground.at(engine)
     users = ground.truth.users
     width = max(width, engine.pipeline.slate_size)
     served = Served.empty(len(users), width, engine.pipeline.slate_size)
@@ -178,7 +224,7 @@ def lists_of_run(engine: RecommendationEngine, ground: Ground, width: int, witho
     for start in range(0, len(users), size):
         places = np.arange(start, min(start + size, len(users)))
         served.take(places, past.slates(users[places], keep_sourced=True, without=without))
-    return served.lists
+    return served
 
 
 def parts_of(engine: RecommendationEngine, asked: Sequence[str]) -> list[str]:
@@ -225,16 +271,21 @@ def same_ground(engines: Mapping[str, RecommendationEngine]) -> None:
 def evaluate_on_dataset(
     slates: Mapping[str, Path], settings: Settings, *, engines: Mapping[str, RecommendationEngine] | None = None,
     ablate: Sequence[str] = (), k: Sequence[int] | None = None, segments: Sequence[str] = (),
-    metrics: Sequence[str] | None = None, order: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None, order: Sequence[str] | None = None, negatives: int | None = None,
+    sample_of: int | None = None, per_session: bool = False, bubble: int | None = None, by_day: bool = False,
 ) -> SlateReport:
     """Measure files of slates, runs, and the first run without some of its stages, on one test window.
 
+    by_day: count in intervals and tests what differs from day to day (`day_intervals`).
+    bubble: sessions after one another in which people take what stands first, for the filter-bubble index of the runs.
     order: names of the systems, the one first that others are compared with; by default runs stand before files.
     Users of a file who are not in the dataset, and those without anything to find, are left out and counted; items that
     it does not know count as wrong. Raises ArtifactError for runs of other data, UsageError for stages that are not
     there.
     """
     started = time.perf_counter()
+    if by_day and per_session:
+        raise UsageError("--per-session and --intervals days cut the window in two ways", "leave one of them out")
     engines = engines or {}
     if engines:
         same_ground(engines)
@@ -245,24 +296,36 @@ def evaluate_on_dataset(
     ks = within_catalogue(k or settings.evaluation.k, ground.state.catalogue.n_items)
     wanted = of_slates.parse(metrics, ks)
     longest = max(max(lengths) for lengths in wanted.values())
-    lists = {name: lists_of_run(engine, ground, longest) for name, engine in engines.items()}
+    served = {name: served_by_run(engine, ground, longest) for name, engine in engines.items()}
+    if bubble and not engines:
+        raise UsageError("--bubble follows a run from session to session", "name runs with --runs")
     if ablate:
         if not engines:
             raise UsageError("--ablate leaves stages out of a run", "leave out --slates, or name a run")
         engine = next(iter(engines.values()))
         for part in parts_of(engine, ablate):
             if part in engine.bundle.retrievers:
-                lists[f"without {part}"] = lists_of_run(without_source(engine, part), ground, longest)
+                served[f"without {part}"] = served_by_run(without_source(engine, part), ground, longest)
             else:
-                lists[f"without {part}"] = lists_of_run(engine, ground, longest, [part])
-    frames = {name: ground.frame_of_lists(items) for name, items in lists.items()}
+                served[f"without {part}"] = served_by_run(engine, ground, longest, [part])
+    frames = {name: ground.frame_of_lists(of.lists) for name, of in served.items()}
     frames |= {name: read_slates(path) for name, path in slates.items()}
     frames = {name: frames[name] for name in order or frames}
-    judged = ground.pack(frames, longest)
+    judged = ground.pack(frames, deep(longest, negatives, sample_of), per_session=per_session, by_day=by_day)
     report = measure(
         judged, ground.facts(judged), wanted, segments=segments, resamples=settings.evaluation.resamples,
-        seed=settings.seed,
+        seed=settings.seed, negatives=negatives, sample_of=sample_of,
     )
+    for system in report.document["systems"]:
+        name = system["name"]
+        if name in served:
+            system["sources"] = source_mix(served[name], engines.get(name, next(iter(engines.values()))).source_names)
+        if bubble and name in engines:
+            past, edges = ground.at(engines[name]), ground.edges
+            system["filter_bubble"] = filter_bubble(
+                past, ground.split.log, edges, ground.truth.users, bubble, resamples=settings.evaluation.resamples,
+                seed=settings.seed,
+            )  # fmt: skip
     report.document.update(_where(ground, started))
     return report
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import DataError
+from recsys_cli.evaluation.day_intervals import UserDays
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,30 @@ class Judged:
     counts: dict[str, dict[str, int]]
     """system → what was found wrong with its rows; see `tell`"""
     truth_counts: dict[str, int] = field(default_factory=dict)
+    owner: np.ndarray | None = None
+    """int64[rows of lists and of `relevant`] the place in `users` whose session each row is; None: a row a user"""
+
+    session: np.ndarray | None = None
+    """int64[rows] the place of each row's session among the distinct ones, ascending"""
+    by_day: bool = False
+    """whether sessions are days, whose differences are then counted in intervals"""
+
+    @property
+    def user_days(self) -> UserDays | None:
+        """The clusters of intervals over users and days; None where days do not count."""
+        return UserDays(self.owner, self.session) if self.by_day else None
+
+    def of_users(self, values: np.ndarray) -> np.ndarray:
+        """float64[U, …] means over the sessions of each user of values float64[rows, …], NaN left out."""
+        if self.owner is None:
+            return values
+        flat = values.reshape(len(values), -1)
+        known = np.isfinite(flat)
+        sums = np.zeros((2, len(self.users), flat.shape[1]))
+        np.add.at(sums[0], self.owner, np.where(known, flat, 0.0))
+        np.add.at(sums[1], self.owner, known)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (sums[0] / sums[1]).reshape(len(self.users), *values.shape[1:])
 
     @property
     def graded(self) -> bool:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 from recsys_cli import charts, report
 from recsys_cli.evaluation.period import window_text
-from recsys_cli.evaluation.slates.metrics import BEYOND, HEADINGS, OF_ALL
-from recsys_cli.evaluation.slates.tables import ONE_BY_ONE, cell
+from recsys_cli.evaluation.slates.metrics import BEYOND, HEADINGS, OF_ALL, OF_SAMPLES
+from recsys_cli.evaluation.slates.tables import ONE_BY_ONE, bubble_in_words, cell, in_words, sample_rows
 
 CHARTED = ("ndcg", "graded_ndcg", "recall", "hit_rate", "auc", "coverage", "diversity", "novelty", "popularity")
 """Metrics that have a chart of their own, where they were measured."""
+
+
+SIDE_BY_SIDE = 3
+"""Systems whose lists stand beside one another."""
+LONGEST = 90
+"""Letters of an item's text that are shown."""
 
 
 def slates_page(document: dict[str, Any]) -> str:
     """The whole page from the document of a `SlateReport`."""
     k = document["headline"]
     sections = [
-        _glance(document, k), _systems(document, k), _lengths(document), *_comparisons(document, k),
-        *_segments(document, k), *_providers(document, k), _method(document),
+        _glance(document, k), _systems(document, k), _lengths(document), _samples(document, k),
+        *_comparisons(document, k), *_segments(document, k), _mix(document), _bubble(document),
+        *_providers(document, k), *_examples(document), _method(document),
     ]  # fmt: skip
     where = f" · {document['dataset']['name']} · {window_text(document['window'])}" if "dataset" in document else ""
     names = ", ".join(s["name"] for s in document["systems"])
@@ -61,7 +69,7 @@ def _lowest(attribute: dict, k: int) -> str:
 
 def _systems(document: dict, k: int) -> str:
     systems = document["systems"]
-    measured = [m for m in HEADINGS if f"{m}@{k}" in systems[0]["metrics"]]
+    measured = [m for m in HEADINGS if f"{m}@{k}" in systems[0]["metrics"] and m not in OF_SAMPLES]
     drawn = [
         charts.interval_chart(
             ({"name": s["name"], **s["metrics"][f"{m}@{k}"]} for s in systems),
@@ -93,6 +101,16 @@ def _lengths(document: dict) -> str:
         ]  # fmt: skip
         drawn.append(charts.line_chart(rows, title=HEADINGS[metric], x_label="length of list", log_x=True))
     return report.section("By length of list", report.grid(*drawn))
+
+
+def _samples(document: dict, k: int) -> str:
+    if not document["samples"]:
+        return ""
+    heads = {"system": "", "metric": "", "alone": "among all", "sampled": "sampled", "corrected": "corrected"}
+    return report.section(
+        "Sampled metrics", report.html_table(sample_rows(document, k), heads),
+        note=f"{in_words(document['samples']).capitalize()} (Krichene and Rendle, KDD 2020).",
+    )  # fmt: skip
 
 
 def _comparisons(document: dict, k: int) -> list[str]:
@@ -175,6 +193,64 @@ def _providers(document: dict, k: int) -> list[str]:
     return out
 
 
+def _mix(document: dict) -> str:
+    systems = [s for s in document["systems"] if s.get("sources")]
+    if not systems:
+        return ""
+    rows = [
+        {"name": row["source"], "series": s["name"], "value": row["share"], "alone": row["alone"]}
+        for s in systems for row in s["sources"]
+    ]  # fmt: skip
+    told = [
+        {"system": r["series"], "source": r["name"], "share": f"{r['value']:.1%}", "alone": f"{r['alone']:.1%}"}
+        for r in rows
+    ]
+    chart = charts.interval_chart(rows, title="Share of places", zero=True, form=".1%")
+    heads = {"system": "", "source": "source", "share": "share of places", "alone": "proposed by it alone"}
+    return report.section(
+        "Where the lists come from", report.grid(chart), report.html_table(told, heads),
+        note="An item that several sources proposed counts for each of them.",
+    )  # fmt: skip
+
+
+def _bubble(document: dict) -> str:
+    systems = [s for s in document["systems"] if s.get("filter_bubble")]
+    if not systems:
+        return ""
+    rows = [
+        {"series": f"{s['name']}, {kind}", "x": str(row["session"]), "y": row[kind]["value"], "low": row[kind]["low"],
+         "high": row[kind]["high"]}
+        for s in systems for kind in ("taking", "leaving") for row in s["filter_bubble"]["rows"]
+    ]  # fmt: skip
+    names = [str(row["session"]) for row in systems[0]["filter_bubble"]["rows"]]
+    chart = charts.line_chart(rows, title="Effective number of topics", x_label="session", names=names, form=".2f")
+    return report.section(
+        "Filter bubble", *(report.paragraph(f"{s['name']}: {bubble_in_words(s)}") for s in systems), report.grid(chart)
+    )
+
+
+def _examples(document: dict) -> list[str]:
+    """Lists of the first few systems beside one another, and what their people took."""
+    parts = []
+    for person in document["examples"]:
+        blocks = []
+        for name, of in list(person["lists"].items())[:SIDE_BY_SIDE]:
+            rows = [{"": r["rank"], "item": text_of(r), "taken": "✓" if r["taken"] else ""} for r in of["items"]]
+            title = f"<h3>{html.escape(name)}: NDCG {of['ndcg']:.3f}</h3>"
+            blocks.append(f"<div>{title}{report.html_table(rows)}</div>")
+        took = [{"took": text_of(r)} for r in person["took"]]
+        parts.append(report.paragraph(f"User {person['user']}"))
+        parts.append(report.grid(*blocks, f"<div><h3>took</h3>{report.html_table(took)}</div>"))
+    note = "From the best to the worst of the first system's lists."
+    return [report.section("Some lists", *parts, note=note)] if parts else []
+
+
+def text_of(row: dict[str, Any]) -> str:
+    """An item by its text, shortened, or else by its id."""
+    text = row["text"]
+    return str(row["item"]) if not text else text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
 def _method(document: dict) -> str:
     by_reason: dict[str, list[str]] = {}
     for metric, why in document["left_out"].items():
@@ -184,9 +260,14 @@ def _method(document: dict) -> str:
     lines += [
         f"Truth: {count:,} {what}." for what, count in document["truth"].items() if what not in ("relevant", "graded")
     ]
+    how = (
+        "bootstrap-t intervals over users: what differs from day to day is not in them. Where fewer than ten users "
+        "differ from the rest there is none, or the exact one of shares"
+        if document["days"] is None
+        else f"two-way intervals over users and {document['days']} days"
+    )
     lines.append(
         "Means are over users with anything to find; a user without a list counts with an empty one. Intervals are "
-        "95 % bootstrap-t intervals over users; where fewer than ten users differ from the rest there is none, or the "
-        "exact one of shares. Differences are taken user by user, tested by the paired t-test and corrected by Holm."
+        f"95 % {how}. Differences are taken user by user, tested by the paired t-test and corrected by Holm."
     )
     return report.section("How this was measured", *map(report.paragraph, lines))

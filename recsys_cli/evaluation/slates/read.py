@@ -14,6 +14,7 @@ NAMES = {
     "user": ("user_id", "user", "userid", "uid", "query_id", "query", "qid", "q_id"),
     "item": ("item_id", "item", "itemid", "iid", "doc_id", "docid", "docno"),
     "rank": ("rank", "position", "place"),
+    "session": ("session_id", "session"),
     "score": ("score", "prediction", "utility"),
     "relevance": ("relevance", "rel", "label", "gain", "rating"),
 }
@@ -24,23 +25,23 @@ HINT = "the columns are user_id, item_id and rank or score (slates) or relevance
 
 
 def read_slates(source: Any) -> pl.DataFrame:
-    """Columns user, item and, where they are there, rank and score; a row an item of a list.
+    """Columns user, item and, where they are there, rank, score and session; a row an item of a list.
 
     source: a path of CSV, TSV, Parquet or a TREC run, or a polars or pandas frame. Of a TREC run the score counts
     alone, as for trec_eval. Raises DataError naming the file and what is missing.
     """
     frame, name, trec = _frame(source, RUN)
     wanted = ("score",) if trec else ("rank", "score")
-    return _columns(frame, name, ("user", "item"), wanted)
+    return _columns(frame, name, ("user", "item"), wanted, ("session",))
 
 
 def read_truth(source: Any) -> pl.DataFrame:
-    """Columns user, item and, where it is there, relevance; a row something that a user turned to.
+    """Columns user, item and, where they are there, relevance and session; a row something that a user turned to.
 
     source: as of `read_slates`, or TREC qrels.
     """
     frame, name, _ = _frame(source, QRELS)
-    return _columns(frame, name, ("user", "item"), ("relevance",))
+    return _columns(frame, name, ("user", "item"), ("relevance",), ("session",))
 
 
 def read_attributes(source: Any, of: str) -> pl.DataFrame:
@@ -103,9 +104,10 @@ def _trec(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _columns(
-    frame: pl.DataFrame, name: str, required: tuple[str, ...], optional: tuple[str, ...]
+    frame: pl.DataFrame, name: str, required: tuple[str, ...], optional: tuple[str, ...], labels: tuple[str, ...]
 ) -> pl.DataFrame:
-    found = {role: _named(frame, role) for role in (*required, *optional)}
+    """The columns under the names of their roles; optional ones are numbers, labels are whatever they are."""
+    found = {role: _named(frame, role) for role in (*required, *optional, *labels)}
     for role in required:
         if found[role] is None:
             near = did_you_mean(f"{role}_id", frame.columns, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from recsys_cli.evaluation.sampled import KINDS, OF_RANK
 from recsys_cli.evaluation.slates.metrics import HEADINGS
 
 if TYPE_CHECKING:
@@ -25,11 +26,18 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     """Draw the report: what was measured, the systems, the comparisons in words, the segments."""
     k = document["headline"]
     truth = document["truth"]
+    people = f"{document['users']:,} users"
+    if document["days"] is not None:
+        people += f" on {document['days']:,} days"
+    elif document["sessions"] is not None:
+        people += f" in {document['sessions']:,} sessions"
     console.print(
-        f"[bold]{document['users']:,} users[/] with {truth['relevant']:,} relevant items · "
+        f"[bold]{people}[/] with {truth['relevant']:,} relevant items · "
         f"{document['items']['open']:,} items",
         highlight=False,
     )
+    if document["days"] is not None:
+        console.print("intervals and tests count what differs from day to day", style="dim", highlight=False)
     for what, count in truth.items():
         if what not in ("relevant", "graded"):
             console.print(f"{count:,} {what}: left out", style="dim", highlight=False)
@@ -47,6 +55,14 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
     if many:
         console.print(_all_against(document), "")
     console.print(_systems(document, k, console.width) if not full else _all(document))
+    if document["samples"]:
+        console.print("", _samples(document, k))
+        console.print(f" {in_words(document['samples'])}", style="dim", highlight=False)
+    for system in document["systems"]:
+        if system.get("sources"):
+            console.print("", mix_in_words(system), highlight=False, markup=False)
+        if system.get("filter_bubble"):
+            console.print("", f"{system['name']}: {bubble_in_words(system)}", highlight=False, markup=False)
     for comparison in document["comparisons"] if full or not many else ():
         console.print()
         console.print(_comparison(comparison, k, full))
@@ -64,7 +80,7 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         console.print("--full shows every metric at every k", style="dim")
 
 
-def _table(title: str, *columns: str, text: int = 1) -> Table:
+def _table(title: str | None, *columns: str, text: int = 1) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1))
@@ -92,6 +108,49 @@ def _systems(document: dict, k: int, width: int) -> Table:
     table = _table(f"At {k}", "", *(HEADINGS[m] for m in shown))
     for system in document["systems"]:
         table.add_row(escape(system["name"]), *(cell(system["metrics"].get(f"{m}@{k}")) for m in shown))
+    return table
+
+
+def mix_in_words(system: dict) -> str:
+    """What the places of a run's slates come from."""
+    told = ", ".join(f"{row['source']} {row['share']:.0%}" for row in system["sources"][:6])
+    return f"{system['name']}: places by source (several may have proposed one): {told}"
+
+
+def bubble_in_words(system: dict) -> str:
+    """The filter-bubble index of a run and what it is made of."""
+    found = system["filter_bubble"]
+    last = found["rows"][-1]
+    return (
+        f"filter-bubble index {cell(found['index'])}: after {found['sessions'] - 1} sessions in which "
+        f"{found['users']:,} people take the first {found['taken']} items, a list has {cell(last['taking'], 2)} topics "
+        f"(effective number), {cell(last['leaving'], 2)} where they take nothing"
+    )
+
+
+def in_words(samples: dict[str, int | None]) -> str:
+    """How items were ranked alone."""
+    if samples["of"] is not None:
+        return f"each item to find among those of its list; corrected: what all {samples['of']:,} would give"
+    return (
+        f"each item to find alone: among all, among {samples['negatives']:,} drawn, and what the draw says of all"
+    )
+
+
+def sample_rows(document: dict, k: int) -> list[dict[str, str]]:
+    """One row a system and metric: by the rank among all items, among those drawn, and corrected."""
+    return [
+        {"system": s["name"], "metric": f"{HEADINGS[m]}@{k}"}
+        | {kind: cell(s["metrics"].get(f"{kind}_{m}@{k}")) for kind in KINDS}
+        for s in document["systems"]
+        for m in OF_RANK
+    ]
+
+
+def _samples(document: dict, k: int) -> Table:
+    table = _table("Sampled metrics", "", "metric", "among all", "sampled", "corrected", text=2)
+    for row in sample_rows(document, k):
+        table.add_row(escape(row["system"]), row["metric"], *(row[kind] for kind in KINDS))
     return table
 
 
@@ -141,15 +200,17 @@ def _comparison(comparison: dict, k: int, full: bool) -> Table:
 def _changes(console: Console, comparison: dict) -> None:
     if comparison["users"]:
         row = comparison["users"][0]
-        table = _table(f"Users whose {row['metric']} changes most", "user", "first", "second", "change")
+        console.print(f"\n [bold]Users whose {row['metric']} changes most", highlight=False)
+        table = _table(None, "user", "first", "second", "change")
         for row in comparison["users"]:
             table.add_row(str(row["user"]), f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['change']:+.3f}")
-        console.print("", table)
+        console.print(table)
     if comparison["items"]:
-        table = _table("Items whose number of lists changes most", "item", "first", "second", "change")
+        console.print("\n [bold]Items whose number of lists changes most", highlight=False)
+        table = _table(None, "item", "first", "second", "change")
         for row in comparison["items"]:
             table.add_row(str(row["item"]), f"{row['first']:,}", f"{row['second']:,}", f"{row['change']:+,}")
-        console.print("", table)
+        console.print(table)
 
 
 def _segment(console: Console, attribute: dict, k: int) -> None:
