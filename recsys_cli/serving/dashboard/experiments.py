@@ -39,7 +39,7 @@ async def page(visit: Visit) -> Page:
         })
     columns = {"name": "experiment", "state": "state", "day": "day", "days": "of", "primary": "decided by",
                "last": "last decision"}
-    empty = "none was started: `recsys ab-test start` starts one"
+    empty = "none was started; recsys ab-test start starts one"
     arms = [{"arm": arm} | counted(counts) for arm, counts in sorted(visit.desk.tally.arms.items())]
     body = [
         table(columns, rows, "experiments", empty),

@@ -12,6 +12,8 @@ from urllib.parse import quote, urlencode
 
 from recsys_cli.report import number
 
+SHORT = 14
+"""Characters up to which a text in a table stands on one line."""
 VOID = frozenset(("meta", "link", "input", "br"))
 
 
@@ -68,7 +70,7 @@ def section(title: str, *parts: Part, note: str = "") -> Markup:
 
 def facts(values: Mapping[str, Part]) -> Markup:
     """Headline figures: label → value."""
-    pairs = [tag("div", tag("dt", label), tag("dd", value)) for label, value in values.items()]
+    pairs = [tag("div", tag("dt", label), tag("dd", "–" if value is None else value)) for label, value in values.items()]
     return tag("dl", pairs, class_="facts")
 
 
@@ -85,7 +87,8 @@ def table(
 
     def cell(name: str, key: str, value: Part, **more: str) -> Markup:
         shown = number(value) if value is None or not isinstance(value, str | list | tuple) else value
-        return tag(name, shown, class_="n" if key in right else None, **more)
+        short = isinstance(value, str) and not isinstance(value, Markup) and len(value) <= SHORT
+        return tag(name, shown, class_="n" if key in right else "short" if short else None, **more)
 
     head = tag("tr", [cell("th", key, heading, scope="col") for key, heading in columns.items()])
     body = [tag("tr", [cell("td", key, row.get(key)) for key in columns]) for row in rows]

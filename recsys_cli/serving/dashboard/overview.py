@@ -15,6 +15,8 @@ from recsys_cli.serving.dashboard.words import age, clock, moment, read_so_far
 WINDOW = 300
 """Seconds that the headline stands for."""
 REFRESH = 5
+EXACT = 900
+"""Seconds of a chart up to which its ticks tell seconds."""
 ALERTS = {
     "error": "requests that ended in an error", "disk_full": "writes that the disk refused",
     "served_not_logged": "answers that were not logged", "warm_up": "warm-ups that failed",
@@ -67,7 +69,7 @@ def _over_time(visit: Visit) -> Part:
     steps = visit.desk.figures.steps()
     ticks, rates, latency = [], [], {"p50": [], "p95": [], "p99": []}
     for at, window in steps:
-        ticks.append(clock(at))
+        ticks.append(clock(at, exact=steps[-1][0] - steps[0][0] < EXACT))
         rates.append(_rate(window))
         for name, value in zip(latency, window.quantiles(ANSWERS), strict=True):
             latency[name].append(None if value is None else value * 1e3)

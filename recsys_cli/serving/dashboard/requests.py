@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from recsys_cli.serving.dashboard.tally import Answer
 
 SHOWN = 50
+NAMED = 3
+"""Sources of a request that its row names."""
 WORKING = "is being worked out; look again in a moment"
 
 
@@ -43,8 +45,9 @@ async def page(visit: Visit) -> Page:
 def _outcome(answer: Answer | None) -> dict[str, Part]:
     if answer is None:
         return {"shown": None, "engaged": None, "sources": ""}
-    names = dict.fromkeys(name for source in answer.sources for name in source.split("+") if name)
-    return {"shown": len(answer.shown), "engaged": len(answer.engaged), "sources": ", ".join(names)}
+    names = list(dict.fromkeys(name for source in answer.sources for name in source.split("+") if name))
+    told = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return {"shown": len(answer.shown), "engaged": len(answer.engaged), "sources": told}
 
 
 def _of_log(visit: Visit) -> Part:

@@ -12,6 +12,7 @@ from recsys_cli.serving.dashboard.frame import Page
 from recsys_cli.serving.dashboard.markup import Part, section, table, tag
 from recsys_cli.serving.dashboard.secrets import hidden
 from recsys_cli.serving.dashboard.visit import Visit
+from recsys_cli.serving.dashboard.words import prose
 
 NOTE = ("As this server was started. Values that may be secrets are not shown; `recsys config show` tells where each "
         "comes from.")
@@ -24,7 +25,7 @@ async def page(visit: Visit) -> Page:
     parts = await visit.desk.worked_out("settings", lambda: _sections(settings), 3_600.0)
     if parts is None:
         return Page("Configuration", "is being put together; look again in a moment", "configuration", 1)
-    return Page("Configuration", [tag("p", NOTE, class_="note"), parts], "configuration")
+    return Page("Configuration", [tag("p", prose(NOTE), class_="note"), parts], "configuration")
 
 
 def _sections(settings: BaseModel) -> list[Part]:
@@ -38,9 +39,9 @@ def _sections(settings: BaseModel) -> list[Part]:
             _row(top, name, value, getattr(default, name), type(settings), name, told)
             continue
         _rows(rows, name, value, getattr(default, name))
-        below.append(section(name, table(COLUMNS, rows, f"settings of {name}", "none"),
-                             note=" ".join(told.split("\n\n")[0].split())))
-    return [section("General", table(COLUMNS, top, "general settings")), *below]
+        about = tag("span", " ", prose(" ".join(told.split("\n\n")[0].split())), class_="note")
+        below.append(tag("details", tag("summary", name, about), table(COLUMNS, rows, f"settings of {name}", "none")))
+    return [section("General", table(COLUMNS, top, "general settings")), section("By section", below)]
 
 
 def _rows(rows: list[dict[str, Part]], key: str, value: Any, default: Any) -> None:
@@ -68,7 +69,7 @@ def _row(
 ) -> None:
     kind = "" if model is None else _kind(model.model_fields[name].annotation)
     rows.append({
-        "key": tag("code", key), "value": _written(key, value), "kind": kind, "told": " ".join(told.split()),
+        "key": tag("code", key), "value": _written(key, value), "kind": kind, "told": prose(" ".join(told.split())),
         "default": "" if value == default else _written(key, default),
     })
 

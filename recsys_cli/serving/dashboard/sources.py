@@ -21,7 +21,7 @@ async def page(visit: Visit) -> Page:
     served = {name for name, _ in by_source}
     rows = [{"source": name} | counted(counts) for name, counts in by_source]
     rows += [{"source": name, "served": 0, "shown": 0, "engaged": 0, "rate": "–", "interval": "–", "negative": 0}
-             for name in live.engine.source_names if name not in served]
+             for name in live.trained.bundle.retrievers if name not in served]
     shown = [(name, counts) for name, counts in by_source if counts.shown]
     picture = ""
     if shown:

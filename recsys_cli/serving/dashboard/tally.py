@@ -1,8 +1,8 @@
 """What came of what was served, counted from the log of events: by minute, source, item and request.
 
 An item of an answer is *shown* once an event tells of it, be it an impression or an action, and *engaged with* once a
-positive action does. An event belongs to an answer by its request, user and item, as in `serving.served`; what tells of
-no answer that is remembered is counted as `unattributed` and goes nowhere else.
+positive action does. An event belongs to an answer by its request, user and item, as in `serving.served`; those that are
+logged before their answer wait for it. What tells of no answer is counted as `unattributed` and goes nowhere else.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 
 from recsys_cli.data.schema import SECOND
 from recsys_cli.serving.erasure import mark
-from recsys_cli.serving.events import CATALOGUE, Entry
+from recsys_cli.serving.events import CATALOGUE, Entry, Event
 from recsys_cli.serving.memory import HIDES
 
 EVENTS = 100_000
 """Events at the end of the log that are counted."""
 REQUESTS, ITEMS, MINUTES = 20_000, 50_000, 24 * 60
 """Requests, items and minutes that are remembered, the latest."""
+EARLY = 5_000
+"""Requests whose events wait for their answer, the latest."""
 USERS = 20
 """Latest users that each item was served to."""
 NO_SOURCE = "(none)"
@@ -83,6 +85,7 @@ class Tally:
         self.minutes: OrderedDict[int, Counts] = OrderedDict()
         self.arms: dict[str, Counts] = {}
         self.types: Counter[str] = Counter()
+        self._early: OrderedDict[tuple[str, str], list[Event]] = OrderedDict()
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Count the next events of the log."""
@@ -103,7 +106,17 @@ class Tally:
         elif event.item_id is not None and event.type not in CATALOGUE and event.user_id is not None:
             self._acted(event)
 
-    def _served(self, event) -> None:
+    def _wait(self, event: Event) -> None:
+        """Keep an event until its answer is logged."""
+        if event.request_id is None:
+            self.unattributed += 1
+            return
+        key = (event.request_id, event.user_id)
+        self._early.setdefault(key, []).append(event)
+        if len(self._early) > EARLY:
+            self.unattributed += len(self._early.popitem(last=False)[1])
+
+    def _served(self, event: Event) -> None:
         key, served = (event.request_id, event.user_id), event.served
         if key in self.answers:
             return
@@ -116,11 +129,16 @@ class Tally:
             for counts in self._counts(answer, item, source):
                 counts.served += 1
             self.items[item].users.append((answer.user_id, answer.request_id))
+        for early in self._early.pop(key, ()):
+            self._acted(early)
 
-    def _acted(self, event) -> None:
+    def _acted(self, event: Event) -> None:
         answer = self.answers.get((event.request_id, event.user_id))
         item, kind = event.item_id, event.type
-        if answer is None or item not in answer.items:
+        if answer is None:
+            self._wait(event)
+            return
+        if item not in answer.items:
             self.unattributed += 1
             return
         counts = None

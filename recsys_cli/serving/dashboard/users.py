@@ -7,19 +7,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recsys_cli.errors import UnknownIdError
+from recsys_cli.features.context import Context
+from recsys_cli.inspection import inspect_user_item
 from recsys_cli.pipeline.since import Since
 from recsys_cli.serving import writes
 from recsys_cli.serving.dashboard.frame import Page
-from recsys_cli.serving.dashboard.markup import Part, address, facts, link, listed, search, section, table
+from recsys_cli.serving.dashboard.markup import Part, address, facts, link, listed, search, section, table, tag
 from recsys_cli.serving.dashboard.requests import funnel
 from recsys_cli.serving.dashboard.visit import Redirect, Visit
 from recsys_cli.serving.dashboard.words import age, person, titled
-from recsys_cli.serving.lookups import explained, features_of
+from recsys_cli.serving.lookups import explained
 from recsys_cli.serving.routes import Call
 from recsys_cli.serving.structs import Item, Slate
 
 if TYPE_CHECKING:
     from recsys_cli.answers.why_not import WhyNot
+    from recsys_cli.serving.live import Live
 LISTED = 10
 LATELY = 20
 
@@ -90,11 +93,19 @@ def slate_table(visit: Visit, items: list[Item], caption: str) -> Part:
     rows = [{
         "rank": item.rank, "item": titled(visit.service.live, str(item.item_id)), "sources": ", ".join(item.sources),
         "reason": item.reason or "", "score": item.score,
-        "predictions": ", ".join(f"{name} {value:.3g}" for name, value in item.predictions.items()),
+        "predictions": _likely(item.predictions),
     } for item in items]
     columns = {"rank": "rank", "item": "item", "sources": "sources", "reason": "reason", "score": "score",
                "predictions": "predictions"}
     return table(columns, rows, caption, "nothing can be shown")
+
+
+def _likely(predictions: dict[str, float]) -> str:
+    """The three likeliest actions, and the seconds that are expected."""
+    actions = sorted((v, name) for name, v in predictions.items() if name != "dwell_seconds" and v > 0)[:-4:-1]
+    seconds = predictions.get("dwell_seconds", 0.0)
+    told = [f"{name} {value:.2g}" for value, name in actions] + ([f"{seconds:.3g} s"] if seconds else [])
+    return ", ".join(told)
 
 
 async def _next_click(visit: Visit, user: str, slate: Slate) -> Part:
@@ -129,25 +140,33 @@ async def _why_not(visit: Visit, user: str) -> Part:
         "item": titled(live, item), "score": now.score, "rank in the pool": now.rank, "pool": now.pool,
         "sources": ", ".join(now.sources) or "none", "kept back by": ", ".join(now.hidden_by) or "nothing",
     }
-    head |= {f"p({name})": value for name, value in now.predictions.items()}
+    head |= {name.replace("_", " "): value for name, value in now.predictions.items()}
     trained = live.trained.bundle
     if trained.user_ids.position(user) < 0:
         return section("Why not this item?", form, facts(head), now.reason)
     told, features = await asyncio.gather(
         visit.desk.worked_out(("why_not", live.run, user, item), lambda: live.trained.why_not(user, item)),
-        asyncio.to_thread(features_of, live, user, item),
+        asyncio.to_thread(_features, live, user, item),
     )
-    values = [{"name": name, "value": value} for name, value in features.features.items()]
     return section(
         "Why not this item?", form, facts(head), now.reason,
         "is being worked out; look again in a moment" if told is None else _stages(told),
-        section("Features", table({"name": "feature", "value": "value"}, values, "what the rankers see of both")),
+        tag("details", tag("summary", f"What the rankers see of both: {len(features)} features"),
+            table({"name": "feature", "reading": "reads", "value": "value", "meaning": "meaning"}, features,
+                  "features as of the training")),
     )
+
+
+def _features(live: Live, user: str, item: str) -> list[dict[str, Part]]:
+    """Features of a user and an item in words."""
+    engine = live.trained
+    pair = inspect_user_item(engine, user, item, Context(now=engine.state.now), None)
+    return pair.rows(engine.bundle.catalogue.names)
 
 
 def _stages(told: WhyNot) -> Part:
     lost = [] if told.lost is None else [told.lost, *told.then]
-    reasons = [f"{loss.stage}: {loss.why} {loss.differ}" for loss in lost]
+    reasons = [f"{loss.stage}: {loss.why}; {loss.differ}" for loss in lost]
     rows = [{"stage": s.stage, "there": s.there, "rank": s.rank, "candidates": s.candidates} for s in told.steps]
     columns = {"stage": "stage", "there": "there", "rank": "place", "candidates": "candidates"}
     return [

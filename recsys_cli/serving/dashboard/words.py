@@ -32,9 +32,16 @@ def micros(value: int | None) -> Markup:
     return moment(value / SECOND if value else None)
 
 
-def clock(seconds: float) -> str:
-    """The time of day of a moment, UTC."""
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%H:%M}"
+def clock(seconds: float, *, exact: bool = False) -> str:
+    """The time of day of a moment, UTC. exact: with its second."""
+    at = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return f"{at:%H:%M:%S}" if exact else f"{at:%H:%M}"
+
+
+def prose(text: str) -> Part:
+    """A sentence in which what stands between backticks is code."""
+    parts = text.split("`")
+    return [tag("code", part) if at % 2 and at < len(parts) - 1 else part for at, part in enumerate(parts)]
 
 
 def age(seconds: float) -> str:
