@@ -70,7 +70,8 @@ def section(title: str, *parts: Part, note: str = "") -> Markup:
 
 def facts(values: Mapping[str, Part]) -> Markup:
     """Headline figures: label → value."""
-    pairs = [tag("div", tag("dt", label), tag("dd", "–" if value is None else value)) for label, value in values.items()]
+    told = {label: "–" if value is None else value for label, value in values.items()}
+    pairs = [tag("div", tag("dt", label), tag("dd", value)) for label, value in told.items()]
     return tag("dl", pairs, class_="facts")
 
 

@@ -1,8 +1,8 @@
 """What came of what was served, counted from the log of events: by minute, source, item and request.
 
 An item of an answer is *shown* once an event tells of it, be it an impression or an action, and *engaged with* once a
-positive action does. An event belongs to an answer by its request, user and item, as in `serving.served`; those that are
-logged before their answer wait for it. What tells of no answer is counted as `unattributed` and goes nowhere else.
+positive action does. An event belongs to an answer by its request, user and item, as in `serving.served`; those logged
+before their answer wait for it. What tells of no answer is counted as `unattributed` and goes nowhere else.
 """
 
 from __future__ import annotations
