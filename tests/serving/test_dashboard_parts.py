@@ -26,7 +26,7 @@ from recsys_cli.serving.served import served_table
 NOW = 1_760_000_000_000_000
 ACTIONS = ("click", "like", "hide")
 RULES = EventRules(actions=ACTIONS, late_days=100_000)
-HOSTILE = "<script>alert(1)</script>\"'&amp;<img src=x onerror=alert(2)>`${1}"
+HOSTILE = "<script>alert(1)</script>\"'&amp;<img src=x onerror=alert(2)>${1}"
 
 
 class Read(HTMLParser):
@@ -66,7 +66,7 @@ def test_every_building_block_shows_text_and_makes_no_element_of_it(text):
     for piece in pieces:
         read = Read(escaped(piece))
         assert not {"script", "img"} & set(read.tags)
-        assert HOSTILE in read.text.replace("\n", " ") or "`" in HOSTILE and "alert(1)" in read.text
+        assert HOSTILE in read.text
 
 
 @given(PLAIN.filter(bool), PLAIN)

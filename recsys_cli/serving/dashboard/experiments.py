@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_cli.errors import ArtifactError, DataError, RecsysError
+from recsys_cli.errors import ArtifactError, RecsysError
 from recsys_cli.experiments.registry import ExperimentRegistry, Started
 from recsys_cli.report import interval_chart
 from recsys_cli.serving.dashboard.frame import Page
@@ -92,8 +92,8 @@ async def _verdict(visit: Visit, started: Started) -> Part:
     key = ("experiment", started.config.key, path.stat().st_mtime_ns if path.is_file() else 0)
     try:
         document = await visit.desk.worked_out(key, lambda: _analysed(started, path), 600.0)
-    except (DataError, RecsysError) as error:
-        return section("Verdict", error.message)
+    except RecsysError as error:
+        return section("Verdict", tag("p", error.message), tag("p", error.hint))
     if document is None:
         return section("Verdict", WORKING)
     decision = document["decision"]
