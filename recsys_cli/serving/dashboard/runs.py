@@ -162,5 +162,5 @@ async def act(visit: Visit) -> Page | Redirect:
     if not visit.desk.access.confirmed(visit.caller, visit.form.get("word", ""), action, run):
         raise Refused(409, "not_asked", "This was not asked for, or too long ago.", "Begin at the page of runs.")
     switched = await visit.service.switch(run or None)
-    visit.desk.site.trace.event("run_by_hand", action=action, run=switched.run, by=visit.caller.name)
-    return Redirect(address("runs", served=switched.run))
+    visit.desk.site.trace.event("run_by_hand", action=action, run=switched.run_id, by=visit.caller.name)
+    return Redirect(address("runs", served=switched.run_id))
