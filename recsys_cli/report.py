@@ -37,6 +37,9 @@ svg text{fill:var(--soft);font:12px system-ui,sans-serif}svg .value{fill:var(--i
 svg .axis{stroke:var(--line);stroke-width:1;fill:none}svg .zero{stroke:var(--soft);stroke-width:1}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.82rem;color:var(--soft);margin:2px 0}
 .legend i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:5px}
+.legend .s0{background:var(--s0)}.legend .s1{background:var(--s1)}.legend .s2{background:var(--s2)}
+.legend .s3{background:var(--s3)}.legend .s4{background:var(--s4)}.legend .s5{background:var(--s5)}
+.legend .s6{background:var(--s6)}.legend .s7{background:var(--s7)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 table.wide{font-size:.78rem}
 th,td{padding:4px 10px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
@@ -149,7 +152,7 @@ def _figure(title: str, svg: str, names: Sequence[str] = (), note: str = "") -> 
     caption = f"<figcaption>{html.escape(title)}{more}</figcaption>" if title else ""
     legend = (
         "".join(
-            f'<span><i style="background:var(--s{n % _SERIES})"></i>{html.escape(str(name))}</span>'
+            f'<span><i class="s{n % _SERIES}"></i>{html.escape(str(name))}</span>'
             for n, name in enumerate(names)
         )
         if len(names) > 1

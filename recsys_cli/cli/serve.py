@@ -32,6 +32,9 @@ def serve(
     demo: Annotated[
         bool, typer.Option("--demo", help="Generate a small world and train on it first, where nothing is trained")
     ] = False,
+    playground: Annotated[
+        bool, typer.Option("--playground", help="Like --demo, and simulated people use the server meanwhile")
+    ] = False,
 ) -> None:
     """Serve recommendations over HTTP and take the events that follow; `recsys docs serving` tells how to ask.
 
@@ -40,10 +43,16 @@ def serve(
     require_parts("serve", PARTS)
     given = {"host": host, "port": port, "mode": mode}
     settings = _with(call.config, {name: value for name, value in given.items() if value is not None})
-    _require_run(call, settings, demo)
+    _require_run(call, settings, demo or playground)
     from recsys_cli.serving.server import serve as serve_settings
 
-    serve_settings(settings, run, call.trace, call.say)
+    if not playground:
+        serve_settings(settings, run, call.trace, call.say)
+        return
+    from recsys_cli.serving.playground import Playground
+
+    with Playground(settings, call.say) as people:
+        serve_settings(settings, run, call.trace, call.say, people.begin)
 
 
 def require_parts(extra: str, parts: tuple[str, ...]) -> None:

@@ -19,6 +19,8 @@ from starlette.routing import Route
 from recsys_cli import __version__
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
 from recsys_cli.serving import handlers, writes
+from recsys_cli.serving.dashboard.app import routes as dashboard_routes
+from recsys_cli.serving.dashboard.desk import Desk
 from recsys_cli.serving.events import StorageFull
 from recsys_cli.serving.keys import Gate, Refused
 from recsys_cli.serving.routes import Answer, Call, Path, openapi
@@ -43,10 +45,14 @@ def application(site: Site) -> Starlette:
 
     paths.append(Path("GET", "/openapi.json", described, None, "This document", dict, ready=False, limited=False))
 
+    desk = Desk(site)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await site.begin()
+        desk.begin()
         yield
+        await desk.end()
         await site.end()
 
     by_place: dict[str, list[Path]] = {}
@@ -56,7 +62,7 @@ def application(site: Site) -> Starlette:
     ordered = sorted(by_place.items(), key=lambda entry: [part.startswith("{") for part in entry[0].split("/")])
     routes = [Route(place, partial(_endpoint, site, {p.method: p for p in mine}), methods=[p.method for p in mine])
               for place, mine in ordered]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
+    app = Starlette(routes=[*dashboard_routes(desk), *routes], lifespan=lifespan, exception_handlers={
         404: partial(_not_there, 404, "no_path", "there is no such path"),
         405: partial(_not_there, 405, "no_method", "this path takes other methods"),
     })

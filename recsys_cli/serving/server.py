@@ -42,9 +42,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(
     settings: Settings, run: str | None = None, trace: TraceLog = SILENT,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda text: None, at_place: Callable[[str], None] = lambda place: None,
 ) -> None:
-    """Serve until the process is told to stop (SIGTERM, SIGINT).
+    """Serve until the process is told to stop (SIGTERM, SIGINT). at_place: is told the address once it is ready.
 
     Raises ArtifactError where there is no run or its log is taken, ConfigError where settings, keys or the port are no
     good.
@@ -60,7 +60,12 @@ def serve(
     host, port = sock.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"listening on {place}, run {site.run}")
-    site.on_ready = lambda seconds: say(f"ready after {seconds:.2f} s; try {place}/v1/popular")
+
+    def ready(seconds: float) -> None:
+        say(f"ready after {seconds:.2f} s; try {place}/v1/popular, or open {place}/dashboard")
+        at_place(place)
+
+    site.on_ready = ready
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     options = uvicorn.Config(
         application(site), loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False,

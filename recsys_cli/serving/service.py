@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from recsys_cli.serving.answers import items_of
 from recsys_cli.serving.chooser import shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
+from recsys_cli.serving.lately import Answered, Lately
 from recsys_cli.serving.newcomers import frozen
 from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
@@ -62,6 +64,7 @@ class Service:
         self.metrics = recorder.metrics
         self.served = ServedMemory(config.served_seconds, config.served_items)
         self.requests = Requests(config.remembered_requests)
+        self.lately = Lately()
         self.ready = False
         self.switching = asyncio.Lock()
         self.feeds: Feeds | None = None
@@ -165,6 +168,7 @@ class Service:
         """Forget a person: what is remembered here, and what the log holds."""
         requests = self.requests.forget(user_id)
         self.served.forget(user_id)
+        self.lately.forget(user_id)
         for context in self._contexts.pop(user_id, ()):
             self.live.pools.cache.drop((user_id, context))
         self.recorder.drop_waiting(user_id)
@@ -226,6 +230,23 @@ class Service:
         self._note(fallback)
         return Slate(number, live.run, listed, user_id, fallback)
 
+    async def preview(self, user_id: str, n: int, since: Since | None = None) -> Slate:
+        """What somebody would be answered now, with predictions and reasons; it is not recorded and counts nowhere.
+
+        since: what they did since the run was trained, in the place of what the log tells.
+        """
+        live, position = self.live, self.live.user(user_id)
+        person = self.people.known(live, user_id)
+        asked = Remembered(user_id, (user_id, ()), live.run, Ask(explain=True))
+        if since is not None:
+            pool = await asyncio.to_thread(live.build_now, Job(position, (), since))
+            pool, fallback = (pool, pool.fallback) if len(pool) else (live.everybody(()), PENDING)
+        else:
+            pool, fallback = await self._pool(live, asked, position, person)
+        batch, row = await live.chooser.submit(self._choice(live, asked, pool, position, person, self._size(n)))
+        listed = await asyncio.to_thread(items_of, live.words, batch, row, explain=True)
+        return Slate("", live.run, listed, user_id, fallback)
+
     def _listed(self, live: Live, user: int, pool: Pool, explain: bool) -> list[Item]:
         """A whole pool as items, in its order."""
         from recsys_cli.slate_batch import SlateBatch
@@ -245,6 +266,7 @@ class Service:
 
     async def _page(self, live: Live, asked: Remembered, n: int, before: str | None = None) -> Slate:
         """One page of a request, recorded and remembered."""
+        moment, started = time.time(), time.perf_counter()
         ask, user = asked.ask, asked.user_id
         person = None if user is None else self.people.known(live, user)
         position = -1 if user is None else live.user(user)
@@ -274,6 +296,9 @@ class Service:
             self.served.add(user, items)
         self._note(fallback)
         self._record(live, number, asked, listed, chances)
+        self.lately.add(Answered(
+            number, user, moment, time.perf_counter() - started, fallback, len(pool), len(choice.items), len(listed)
+        ))
         notes = list(pool.failures)
         return Slate(
             number, live.run, listed, user, fallback, f"/v1/recommend/{number}/next" if len(items) else None, notes
