@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from recsys_cli import __version__
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
-from recsys_cli.serving import handlers, writes
+from recsys_cli.serving import experiments, handlers, writes
 from recsys_cli.serving.events import StorageFull
 from recsys_cli.serving.keys import Gate, Refused
 from recsys_cli.serving.routes import Answer, Call, Path, openapi
@@ -35,8 +35,9 @@ JSON = "application/json"
 
 def application(site: Site) -> Starlette:
     """The application of a site, whose service comes and goes with it."""
-    paths = [*handlers.PATHS, *writes.PATHS, *_compatible(site)]
-    document = encode(openapi([*handlers.PATHS, *writes.PATHS], __version__))
+    own = [*handlers.PATHS, *writes.PATHS, *experiments.PATHS]
+    paths = [*own, *_compatible(site)]
+    document = encode(openapi(own, __version__))
 
     async def described(call: Call) -> Answer:
         return Answer(document)
@@ -119,7 +120,7 @@ async def _answer(site: Site, path: Path, request: Request) -> Response:
     body = await _body(site, path, request, headers) if path.takes is not None else b""
     query = _query(request.scope["query_string"])
     params = {name: _part(value) for name, value in request.path_params.items()}
-    call = Call(site.service, params, query, body, headers)
+    call = Call(site.service, params, query, body, headers, gate)
     answer = await path.handler(call)
     if isinstance(answer, Answer):
         content = answer.content if isinstance(answer.content, bytes) else encode(answer.content)

@@ -135,6 +135,11 @@ class Gate:
             raise Refused(429, "too_many_requests", "more requests a second than are allowed", None, retry)
         return caller
 
+    def require(self, headers: Mapping[str, str], role: Role) -> None:
+        """Raises Refused where a caller who was admitted may not do what a role may."""
+        if len(self.keys):
+            self._key(headers, role)
+
     def _key(self, headers: Mapping[str, str], role: Role) -> str:
         given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()
         found = self.keys.find(given) if given else None

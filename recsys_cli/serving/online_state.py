@@ -326,7 +326,7 @@ def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> Base
     """The log that a run was trained on: the copy in the folder, or that of the dataset, copied for the next start."""
     digest = None if engine.manifest is None else engine.manifest.dataset.digest
     if dataset is not None and digest not in (None, dataset.manifest.digest):
-        dataset = _dataset_of(engine)  # other rows than those that the run was trained on
+        dataset = dataset_of(engine)  # other rows than those that the run was trained on
     digest = digest or (None if dataset is None else dataset.manifest.digest)
     path = folder / f"base-{digest}.arrays"
     if digest is not None and path.is_file():
@@ -343,7 +343,7 @@ def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> Base
     return BaseLog.load(path)
 
 
-def _dataset_of(engine: SlateEngine) -> Dataset | None:
+def dataset_of(engine: SlateEngine) -> Dataset | None:
     """The dataset that a run was trained on, where it is still in its place."""
     from recsys_cli.data.dataset import Dataset
 
