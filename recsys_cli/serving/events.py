@@ -57,6 +57,8 @@ class Served(msgspec.Struct, omit_defaults=True, array_like=True):
     session_id: str | None = None
     features: list[bytes] = []
     """float32 features of each item as they were used; empty where they are not kept"""
+    utilities: list[float] = []
+    """what the ranking expected of each item, for exploration to learn from; empty where nothing is explored"""
 
 
 def told_of(arms: Mapping[str, str]) -> str:

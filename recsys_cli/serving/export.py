@@ -21,7 +21,7 @@ from recsys_cli.files import atomic_dir
 from recsys_cli.serving.erasure import marked_users
 from recsys_cli.serving.events import microseconds
 from recsys_cli.serving.fold import Fold
-from recsys_cli.serving.fold_table import table_of
+from recsys_cli.serving.fold_table import fold_of, table_of
 from recsys_cli.serving.growth import NEVER, new_people
 
 _TIME = pl.Datetime("us", "UTC")

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from recsys_cli.errors import ConfigError
 from recsys_cli.serving.config import KeyConfig, Role, ServingConfig, secret_of
@@ -79,6 +80,7 @@ class Rates:
         return wait
 
 
+@lru_cache(10_000)
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own; a name counts only as localhost."""
     if host == "localhost":
@@ -89,6 +91,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(10_000)
 def host_name(header: str) -> str:
     """The name in a Host header or an origin, without scheme and port, in small letters."""
     text = header.partition("://")[2] or header

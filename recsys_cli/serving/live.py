@@ -14,12 +14,13 @@ import numpy as np
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.serving.answers import Words
 from recsys_cli.serving.config import ServingConfig
+from recsys_cli.serving.feedback import Feedback
 from recsys_cli.serving.newcomers import Newcomers, with_newcomers
 from recsys_cli.serving.pooling import Pool, context_key, query_of
 from recsys_cli.serving.pools import Builder, Pools
-from recsys_cli.serving.refresher import Refreshed, Refresher, stale
+from recsys_cli.serving.refresher import Refreshed, Refresher, RunPlace, stale
 from recsys_cli.serving.way import CONTEXTS, Way
-from recsys_cli.serving.workers import WAYS, Job, RunPlace, Worker, build_jobs
+from recsys_cli.serving.workers import WAYS, Job, Worker, build_jobs
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ LISTED = 2_000
 """Items that each list of everybody holds."""
 
 
+PLACES = 500_000
+"""Items whose positions are kept."""
+
+
 class Live:
     """One run in service. Made by `load`, then `begin` on the event loop."""
 
@@ -40,6 +45,10 @@ class Live:
         self.refreshed: int = 0
         """µs: what is before is among what the engines know; 0 for the moment of the training"""
         self._run_engine = engine
+        self._feedback = Feedback(engine)
+        self._places: dict[str, int] = {}
+        """positions of items that were asked for; they stay as they are while the run is served"""
+        self._learned: dict[str, np.ndarray] | None = None
         self.config, self.trace = config, trace
         self.newcomers: Newcomers | None = None
         self._artifacts = artifacts
@@ -93,6 +102,7 @@ class Live:
         grown = self._grown(trained, fold)
         ways = {name: Way(trained, grown[0], self.config.pool.size, name) for name in list(self._ways)}
         for way in ways.values():
+            way.use(grown[0], self._learned)
             way.everybody(())
 
         def swap() -> None:
@@ -109,7 +119,19 @@ class Live:
         self.engine, self.newcomers, self.lists = self._grown(self.trained, fold)
         self.words = Words(self.engine.answer_data)
         for way in list(self._ways.values()):
-            way.use(self.engine)
+            way.use(self.engine, self._learned)
+
+    @property
+    def explores(self) -> bool:
+        """Whether anybody is shown anything for the sake of learning."""
+        return any(way.explores for way in list(self._ways.values()))
+
+    def learn(self, fold: Fold) -> None:
+        """Explore by what came of the impressions that a fold holds."""
+        self._learned = self._feedback.of(fold, self.engine)
+        for way in list(self._ways.values()):
+            if way.explores:
+                way.use(way.engine, self._learned)
 
     def _grown(self, trained: RecommendationEngine, fold: Fold):
         """(engine, new items, lists) of a run that knows what a fold tells of items."""
@@ -127,6 +149,7 @@ class Live:
         found = self._ways.get(overrides)
         if found is None:
             found = Way(self.trained, self.engine, self.config.pool.size, overrides)
+            found.use(self.engine, self._learned)
             if len(self._ways) >= WAYS:
                 self._ways = {"": self._ways[""]}
             self._ways[overrides] = found
@@ -185,10 +208,16 @@ class Live:
 
     def items(self, ids: Iterable[int | str]) -> np.ndarray:
         """int32 positions of those that the run knows."""
-        ids = [str(i) for i in ids]
+        ids, places = [str(i) for i in ids], self._places
         if not ids:
             return np.zeros(0, np.int32)
-        found = self.engine.bundle.item_ids.positions(ids)
+        try:
+            return np.array([places[i] for i in ids], np.int32)
+        except KeyError:
+            found = self.engine.bundle.item_ids.positions(ids)
+        if len(places) > PLACES:
+            places.clear()
+        places.update((i, at) for i, at in zip(ids, found.tolist(), strict=True) if at >= 0)
         return found[found >= 0]
 
     def authors(self, ids: Iterable[int | str]) -> np.ndarray:

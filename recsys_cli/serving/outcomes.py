@@ -59,7 +59,9 @@ def outcomes_frame(
     """The table that `experiments.outcomes` reads.
 
     key: the experiment. called: its variants, and what the table calls each. attributes: columns of users to add.
-    bundle: of the run in use, for what items and users are. Raises DataError where nobody was exposed, or the folder holds no log.
+    bundle: of the run in use, for what items and users are.
+
+    Raises DataError where nobody was exposed, or the folder holds no log.
     """
     import polars as pl
 

@@ -231,6 +231,8 @@ def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
 
 def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ...]) -> Candidates:
     """The pools side by side, without what each request excludes."""
+    if len(choices) == 1:  # a request alone must not pay for the bookkeeping of a batch
+        return _allowed_alone(engine, choices[0], read)
     width = max((len(c.pool) for c in choices), default=0)
     shape = (len(choices), width)
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
@@ -253,6 +255,21 @@ def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ..
         author = np.where(items >= 0, engine.state.catalogue.item_author[items], -1)
         out |= _sets([c.authors for c in choices]).contains(rows, author)
     return candidates.keep(candidates.filled & ~out)
+
+
+def _allowed_alone(engine: SlateEngine, choice: Choice, read: tuple[str, ...]) -> Candidates:
+    """As `_allowed` of one request."""
+    pool = choice.pool
+    keep = np.ones(len(pool), bool)
+    if choice.items is not None and len(choice.items):
+        keep &= ~np.isin(pool.items, choice.items)
+    if choice.authors is not None and len(choice.authors):
+        keep &= ~np.isin(engine.state.catalogue.item_author[pool.items], choice.authors)
+    scores = {
+        name: values[keep].astype(np.float32)[None] for name, values in pool.scores.items()
+        if choice.explain or _named(name, read)
+    }
+    return Candidates(pool.items[keep][None], pool.sources[keep][None], scores)
 
 
 def _sets(sets: Sequence[np.ndarray | None]) -> Ragged:

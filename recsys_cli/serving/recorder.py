@@ -42,11 +42,16 @@ class Recorder:
 
     async def append(self, events: list[Event]) -> Receipt:
         """Write events; returns once they are on the disk and count in the next answer. Raises StorageFull."""
+        served = asyncio.ensure_future(self._write_waiting()) if self._waiting else None
         try:
-            receipt = await self.log.append_async(events)
+            # an answer stands before what people do with it, so that it is known by then
+            receipt = await asyncio.ensure_future(self.log.append_async(events))
         except StorageFull:
             self._alert()
             raise
+        finally:
+            if served is not None:
+                await served
         self.full = False
         counts = self.metrics.events
         for outcome, n in (
@@ -86,17 +91,20 @@ class Recorder:
     async def _write_soon(self) -> None:
         await asyncio.sleep(PAUSE)
         while self._waiting:
-            events, self._waiting = self._waiting, []
-            try:
-                receipt = await self.log.append_async(events)
-            except StorageFull:
-                self._alert()
-                self.metrics.alerts.labels("served_not_logged").inc(len(events))
-                return
-            self.full = False
-            self._take_in(receipt.offset)
-            if receipt.rejected:
-                self.metrics.alerts.labels("served_not_logged").inc(len(receipt.rejected))
+            await self._write_waiting()
+
+    async def _write_waiting(self) -> None:
+        events, self._waiting = self._waiting, []
+        try:
+            receipt = await self.log.append_async(events)
+        except StorageFull:
+            self._alert()
+            self.metrics.alerts.labels("served_not_logged").inc(len(events))
+            return
+        self.full = False
+        self._take_in(receipt.offset)
+        if receipt.rejected:
+            self.metrics.alerts.labels("served_not_logged").inc(len(receipt.rejected))
 
     def drop_waiting(self, user_id: str) -> None:
         """Do not write what was served to somebody and waits for the disk."""

@@ -28,7 +28,7 @@ from recsys_cli.serving.log_file import DATABASE
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from recsys_cli.serving.workers import RunPlace
+    from recsys_cli.pipeline.config import PipelineConfig
     from recsys_cli.slate_engine import SlateEngine
 
 LONGEST_GAP = 30 * DAY
@@ -41,6 +41,17 @@ _PARTS = ("user_ids", "item_ids", "author_ids", "catalogue", "labels")
 
 class RefreshError(Exception):
     """The state could not be brought forward."""
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """What a process opens."""
+
+    artifacts: str
+    run: str
+    pipeline: PipelineConfig
+    size: int
+    """candidates a pool"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from recsys_cli.files import atomic_file, file_digest, write_bytes
 from recsys_cli.serving.fold import Fold
+from recsys_cli.serving.fold_table import table_of
 
 if TYPE_CHECKING:
     pass

@@ -45,6 +45,8 @@ CONTEXTS = 16
 """Contexts of one person whose pools are built again as they act."""
 GATHERED = 0.2
 """Seconds for which new items are gathered before they are taken in together."""
+LEARN_SECONDS = 0.5
+"""How often exploration learns from what came in."""
 _PREFIX = secrets.token_hex(4)
 _numbers = itertools.count()
 
@@ -109,6 +111,16 @@ class Service:
         if fold.items or fold.deleted:
             async with self._changing:
                 await asyncio.to_thread(live.grow, frozen(fold))
+
+    async def learn(self) -> None:
+        """Have exploration know what came of what was served, as soon as it comes; runs until it is cancelled."""
+        told = None
+        while True:
+            await asyncio.sleep(LEARN_SECONDS)
+            live, fold = self.live, self.recorder.online.fold
+            if live.explores and (live, fold.offset) != told:
+                told = live, fold.offset
+                live.learn(fold)
 
     async def refresh(self, live: Live) -> None:
         """Have a run answer as of now; raises RefreshError and OSError."""
@@ -388,6 +400,7 @@ class Service:
             items=[str(item.item_id) for item in listed], run=live.run or "", arm=asked.arms.told,
             propensities=chances if len(chances) == len(listed) else [],
             sources=["+".join(item.sources) for item in listed], surface=ask.surface, device=ask.device,
+            utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
         )
         self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
 

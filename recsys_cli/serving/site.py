@@ -101,6 +101,7 @@ class Site:
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
+        self._start(service.learn())
         self._start(follow(service.experiments, lambda: service.live, self._experiment_told))
         for work in service.feeds.work(service.take_in_everything):
             self._start(work)

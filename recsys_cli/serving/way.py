@@ -35,9 +35,15 @@ class Way:
         self.use(engine)
         self.everybody: Callable[[tuple[tuple[str, str], ...]], Pool] = lru_cache(CONTEXTS)(self._everybody)
 
+    @property
+    def explores(self) -> bool:
+        """Whether anything is shown for the sake of learning."""
+        return self.pipeline.exploration.enabled
+
     def use(self, engine: RecommendationEngine, feedback: dict[str, np.ndarray] | None = None) -> None:
         """Choose with another engine of the same run; feedback: what exploration learned of impressions."""
-        self.engine = engine.with_pipeline(self.pipeline) if self.overrides else engine
+        same = engine.pipeline is self.pipeline
+        self.engine = engine if same else engine.with_pipeline(self.pipeline)
         self.chooser.use(self.engine, feedback)
 
     def _everybody(self, context: tuple[tuple[str, str], ...]) -> Pool:

@@ -16,12 +16,11 @@ import numpy as np
 from recsys_cli.pipeline.since import Since, with_since
 from recsys_cli.serving.overrides import laid_over
 from recsys_cli.serving.pooling import Pool, build_pools, pool_engine
-from recsys_cli.serving.refresher import Refreshed
+from recsys_cli.serving.refresher import Refreshed, RunPlace
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from recsys_cli.pipeline.config import PipelineConfig
     from recsys_cli.slate_engine import SlateEngine
 
 ContextKey = tuple[tuple[str, str], ...]
@@ -41,17 +40,6 @@ class Job:
     """items of the caller, to be ranked in the place of what the sources propose"""
     overrides: str = ""
     """settings of the pipeline that differ from the run's (`overrides.written`)"""
-
-
-@dataclass(frozen=True)
-class RunPlace:
-    """What a worker opens."""
-
-    artifacts: str
-    run: str
-    pipeline: PipelineConfig
-    size: int
-    """candidates a pool"""
 
 
 class Engines:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +55,8 @@ def test_what_people_turn_to_now_trends_and_its_features_are_counted(moving):
 def test_new_people_and_items_become_part_of_what_pools_are_built_from(moving):
     described = {"author_id": 1001, "text": "jazz notes", "topics": ["jazz"]}
     assert moving.ask("PUT", "/v1/items/new1", described).status == 200
-    likes = [{"type": kind, "user_id": 1000 + k % 30, "item_id": "new1"} for k in range(60) for kind in ("impression", "like")]
+    kinds = ("impression", "like")
+    likes = [{"type": kind, "user_id": 1000 + k % 30, "item_id": "new1"} for k in range(60) for kind in kinds]
     likes += [{"type": "like", "user_id": 990_001, "item_id": f"i{k}"} for k in range(3)]
     assert moving.post("/v1/events", likes).status == 200
     within(30, lambda: moving.items("/v1/popular?n=1") == ["new1"] or "new1" in moving.items("/v1/popular?n=5"))
@@ -64,19 +68,16 @@ def test_new_people_and_items_become_part_of_what_pools_are_built_from(moving):
         return any(item["item_id"] == "new1" and item.get("sources") for item in slate["items"])
 
     assert any(sourced() for _ in range(20))
-    assert moving.get("/metrics").body.count(b"recsys_alerts_total") == 0
+    assert moving.get("/metrics").body.count(b"recsys_alerts_total{") == 0
 
 
 def test_a_worker_that_dies_comes_back_with_the_state_of_now(moving):
-    import os
-    import signal
-
     text = moving.get("/metrics").body.decode()
     refreshes = float(next(line.split()[1] for line in text.splitlines() if line.startswith("recsys_refreshes_total")))
     assert refreshes > 1
-    children = [int(c) for c in open(f"/proc/{moving.process.pid}/task/{moving.process.pid}/children").read().split()]
-    for child in children:
-        os.kill(child, signal.SIGKILL)
+    pid = moving.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
     within(30, lambda: moving.get("/v1/recommend/1007?n=5&device=phone").json.get("fallback") is None)
 
 
