@@ -192,6 +192,27 @@ class OnlineState:
             self._features = (snapshot, authors)
         return self.live(moment if now is not None else None)
 
+    def follow(self, engine: SlateEngine, *, dataset: Dataset | None = None) -> None:
+        """Stand on another run from now on; its arguments as of `open`. Events are taken in meanwhile, and folded anew
+        where the run has other actions, or was trained on some of them."""
+        base = _base_of(self.folder, engine, dataset)
+        actions, start = shape_of(engine, base).actions, _start_of(engine, base)
+        fold = None if (self.fold.actions, self.fold.start) == (actions, start) else Fold(actions, start)
+        if fold is not None:
+            self._fold_on(fold)
+        with self._build, self._lock:
+            if fold is not None:
+                self._fold_on(fold)
+                self.fold = fold
+            self.trained, self.base, self._shape = engine, base, shape_of(engine, base)
+            self._forgotten, self._described, self._next = (0, np.zeros(0, np.int32)), 0, (0, 0)
+            self._published = self._features = self._growth = self._engine = None
+            self._anchor = self._first_anchor()
+
+    def _fold_on(self, fold: Fold) -> None:
+        while entries := self.log.read(fold.offset, 5000):
+            fold.take(entries)
+
     def erase(self, user_id: str) -> int:
         """Forget a person: their events, their memory, their rows and segments; how many events there were."""
         with self._build:

@@ -14,13 +14,13 @@ from recsys_cli.engine import EVENTS
 from recsys_cli.errors import ArtifactError, RecsysError
 from recsys_cli.serving.arms import follow
 from recsys_cli.serving.event_log import EventLog
-from recsys_cli.serving.events import EventRules, LogInUse
+from recsys_cli.serving.events import LogInUse
 from recsys_cli.serving.feeding import Feeds
 from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
 from recsys_cli.serving.online_state import OnlineState
-from recsys_cli.serving.recorder import Recorder
+from recsys_cli.serving.recorder import Recorder, rules_of
 from recsys_cli.serving.refresher import RefreshError
 from recsys_cli.serving.service import Service
 from recsys_cli.serving.structs import Switched
@@ -59,12 +59,7 @@ class Site:
 
     def open_log(self) -> None:
         """Open the log of events; raises ArtifactError where another server has it."""
-        vocabulary = self._live.engine.bundle
-        spec = vocabulary.spec
-        rules = EventRules(
-            actions=(*spec.positive, *spec.negative), integer_users=not vocabulary.user_ids.is_text,
-            integer_items=not vocabulary.item_ids.is_text,
-        )
+        rules = rules_of(self._live.engine)
         folder = Path(self.settings.paths.artifacts) / EVENTS
         try:
             self.log = EventLog.open(folder, rules)
@@ -158,6 +153,7 @@ class Site:
             await warm_live(service, live, self.config.warm_up)
             await asyncio.to_thread(service.experiments.look, live)
             service.exchange(live)
+            await asyncio.to_thread(service.recorder.follow, live.trained)
             self.trace.event("run", run=live.run, before=before.run)
             self._start(self._retire(before))
             return Switched(live.run, before.run)
