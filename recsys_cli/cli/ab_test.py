@@ -37,7 +37,7 @@ app.add_typer(group, name="ab-test")
 File = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="YAML file, e.g. configs/experiments/diversity.yaml")]
 Name = Annotated[str, typer.Argument(help="Name of a started experiment")]
 Log = Annotated[
-    Path | None, typer.Option("--log", help="Table of exposures and outcomes: CSV, TSV, Parquet, JSON lines")
+    Path | None, typer.Option("--log", help="Table of exposures and outcomes, or the folder of a server's events")
 ]
 Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file as well")]
 AA = Annotated[
@@ -156,7 +156,9 @@ def _save(call: Invocation, rows: list[dict[str, Any]], path: Path) -> None:
 def analyze(
     call: Invocation,
     experiment: File,
-    log: Annotated[Path, typer.Option("--log", help="Table of exposures and outcomes: CSV, TSV, Parquet, JSON lines")],
+    log: Annotated[
+        Path, typer.Option("--log", help="Table of exposures and outcomes, or the folder of a server's events")
+    ],
     assigned: Annotated[
         bool, typer.Option("--assigned", help="The log has no variants: they are those of the assignment")
     ] = False,
@@ -276,10 +278,13 @@ def status(call: Invocation, name: Name) -> None:
     """An experiment's state, its frozen definition, and the decisions taken."""
     registry = _registry(call)
     started = registry.open(name)
-    document = _state(started) | {"decisions": registry.decisions(started)}
+    document = _state(started) | {"decisions": registry.decisions(started)} | _exposed(registry, started)
 
     def render(console) -> None:
         _print_state(console, document)
+        if document.get("exposed"):
+            told = ", ".join(f"{name} {users:,}" for name, users in document["exposed"].items())
+            console.print(f"users exposed: {told}", highlight=False, markup=False)
         for line in document["decisions"]:
             because = line["because"] if isinstance(line["because"], str) else "; ".join(line["because"])
             what = line.get("outcome") or line["what"]
@@ -313,6 +318,16 @@ def _state(started) -> dict[str, Any]:
         "log": str(started.log or started.recorded),
         "definition": config.model_dump(mode="json"),
     }
+
+
+def _exposed(registry, started) -> dict[str, Any]:
+    """Where a server logs the exposures: its log, and how many users each variant was shown to."""
+    log = registry.log_of(started)
+    if not log.is_dir():
+        return {}
+    from recsys_cli.serving.outcomes import exposed_users
+
+    return {"log": str(log), "exposed": exposed_users(log, started.config.key)}
 
 
 def _print_state(console, state: dict[str, Any]) -> None:

@@ -82,13 +82,14 @@ def get_experiment_results(
 ) -> dict[str, Any]:
     """What is known of an experiment by now: fields as in `recsys docs experiments`, and `decisions`.
 
-    log: exposures and outcomes, by default those that the experiment was started with, else what `record` wrote.
+    log: exposures and outcomes, by default those that the experiment was started with, else what `record` wrote, else
+    the events of the server.
     """
     from recsys_cli.experiments.run import analyse_log
 
     registry = ExperimentRegistry(artifacts)
     started = registry.open(name)
-    path = Path(log) if log is not None else started.log or started.recorded
+    path = Path(log) if log is not None else registry.log_of(started)
     document = analyse_log(started.config, read_started(started, path), str(path), aa=aa, seed=seed)
     decision = document["decision"]
     last = [d for d in registry.decisions(started) if d["what"] == "decision"][-1:]

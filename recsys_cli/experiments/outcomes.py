@@ -53,13 +53,21 @@ class Outcomes:
 def read_outcomes(
     path: str | Path, config: ExperimentConfig, *, start: datetime | None = None, assigned: bool = False
 ) -> Outcomes:
-    """Read a log (CSV, TSV, Parquet or JSON lines) with `user_id`, `variant` and the metrics' columns.
+    """Read a log (CSV, TSV, Parquet or JSON lines) with `user_id`, `variant` and the metrics' columns, or the folder of
+    the events of a server.
 
     start: rows from before are left out and counted. assigned: the log has no variants, they are those of the
     assignment. Raises DataError, naming row and column, where it cannot be read, a column is missing or holds text,
     nulls, NaN or infinities, a variant is unknown, an arm is empty, or too many users were in several variants.
     """
-    return outcomes_of(read_log(Path(path), _used(config)), config, str(path), start=start, assigned=assigned)
+    if Path(path).is_dir():
+        from recsys_cli.serving.outcomes import read_event_log
+
+        called = {arm.name: arm.called for arm in config.arms}
+        frame = read_event_log(path, config.key, called, {*config.segments, *config.targeting})
+    else:
+        frame = read_log(Path(path), _used(config))
+    return outcomes_of(frame, config, str(path), start=start, assigned=assigned)
 
 
 def _used(config: ExperimentConfig) -> set[str]:

@@ -171,6 +171,13 @@ class ExperimentRegistry:
         line = {"at": datetime.now(UTC).isoformat(), "what": what, "because": because, **facts}
         _append(started.folder / "decisions.jsonl", [line])
 
+    def log_of(self, started: Started) -> Path:
+        """Where exposures and outcomes stand: the log named at the start, else what `record` wrote, else the events of
+        the server, where there are any."""
+        served = self.folder.parent / "events"
+        mine = started.log or started.recorded
+        return served if started.log is None and not mine.is_file() and (served / "events.db").is_file() else mine
+
     def decisions(self, started: Started) -> list[dict[str, Any]]:
         path = started.folder / "decisions.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

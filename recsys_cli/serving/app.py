@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from recsys_cli import __version__
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
-from recsys_cli.serving import handlers, writes
+from recsys_cli.serving import experiments, handlers, writes
 from recsys_cli.serving.dashboard.app import routes as dashboard_routes
 from recsys_cli.serving.dashboard.desk import Desk
 from recsys_cli.serving.events import StorageFull
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 
 encode = msgspec.json.Encoder().encode
 JSON = "application/json"
+RECOMMEND = "/v1/recommend/{user_id}"
 
 
-def application(site: Site) -> Starlette:
+def application(site: Site) -> Front:
     """The application of a site, whose service comes and goes with it."""
-    paths = [*handlers.PATHS, *writes.PATHS, *_compatible(site)]
-    document = encode(openapi([*handlers.PATHS, *writes.PATHS], __version__))
+    own = [*handlers.PATHS, *writes.PATHS, *experiments.PATHS]
+    paths = [*own, *_compatible(site)]
+    document = encode(openapi(own, __version__))
 
     async def described(call: Call) -> Answer:
         return Answer(document)
@@ -67,7 +69,7 @@ def application(site: Site) -> Starlette:
         405: partial(_not_there, 405, "no_method", "this path takes other methods"),
     })
     app.add_middleware(RawPaths)
-    return app
+    return Front(app, site, paths)
 
 
 def _compatible(site: Site) -> list[Path]:
@@ -77,6 +79,29 @@ def _compatible(site: Site) -> list[Path]:
         path for name in site.config.compatibility
         for path in import_module(f"recsys_cli.serving.routers.{name}").PATHS
     ]
+
+
+class Front:
+    """Calls the handlers of recommendations and events at once; all else goes through the routes of Starlette."""
+
+    def __init__(self, app: Starlette, site: Site, paths: list[Path]):
+        self.app, self._site = app, site
+        self._events = {p.method: p for p in paths if p.path == "/v1/events"}
+        self._recommend = {p.method: p for p in paths if p.path == RECOMMEND}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path, mine, params = scope.get("raw_path") or b"", None, {}
+            if path == b"/v1/events":
+                mine = self._events
+            elif path.startswith(b"/v1/recommend/") and len(path) > 14 and b"/" not in path[14:]:
+                mine, params = self._recommend, {"user_id": path[14:].decode("ascii", "replace")}
+            if mine is not None and scope["method"] in mine:
+                scope["path_params"] = params
+                response = await _endpoint(self._site, mine, Request(scope, receive))
+                await response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class RawPaths:
@@ -125,7 +150,7 @@ async def _answer(site: Site, path: Path, request: Request) -> Response:
     body = await _body(site, path, request, headers) if path.takes is not None else b""
     query = _query(request.scope["query_string"])
     params = {name: _part(value) for name, value in request.path_params.items()}
-    call = Call(site.service, params, query, body, headers)
+    call = Call(site.service, params, query, body, headers, gate)
     answer = await path.handler(call)
     if isinstance(answer, Answer):
         content = answer.content if isinstance(answer.content, bytes) else encode(answer.content)

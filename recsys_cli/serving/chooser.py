@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +28,10 @@ class Chooser:
         self.use(engine)
         self._waiting: list[tuple[Choice, asyncio.Future]] = []
 
-    def use(self, engine: SlateEngine) -> None:
-        """Choose with another engine from now on."""
-        self._engine, self._parts = engine, Parts.of(engine)
+    def use(self, engine: SlateEngine, feedback: dict[str, np.ndarray] | None = None) -> None:
+        """Choose with another engine from now on; feedback: in the place of that of its state."""
+        state = engine.state if feedback is None else replace(engine.state, feedback=feedback)
+        self._with = engine, Parts.of(engine), state
 
     def submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
         """The batch with the slate, and its row there."""
@@ -51,7 +53,8 @@ class Chooser:
 
     def _choose(self, group: list[tuple[Choice, asyncio.Future]]) -> None:
         try:
-            batch = choose(self._engine, [choice for choice, _ in group], self._parts)
+            engine, parts, state = self._with
+            batch = choose(engine, [choice for choice, _ in group], parts, state)
         except Exception as error:
             if len(group) > 1:  # one that cannot be answered must not take the others along
                 for entry in group:

@@ -119,6 +119,9 @@ class ServingConfig(Section):
     """What was served to somebody is not served again so soon; 0 forgets it at once."""
     served_items: Annotated[int, Field(ge=0, le=10_000)] = 100
     """Items of that memory a user."""
+    refresh_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = 60.0
+    """How often counts, trends, histories and features are brought forward to the clock by a process beside the
+    server; null leaves them as of the training."""
     new_item_every: Annotated[int, Field(ge=0, le=1_000)] = 10
     """Items that events told of since the training stand at every so-manieth place of a list, those first that fit it
     best; 0 leaves them to the next training."""

@@ -34,7 +34,7 @@ from recsys_cli.serving.events import (
     Rejected,
     check,
 )
-from recsys_cli.serving.log_file import DATABASE, as_ours, connect
+from recsys_cli.serving.log_file import DATABASE, as_ours, connect, require_layout
 
 LOCK = "events.lock"
 KEPT_REJECTS = 100_000
@@ -113,6 +113,9 @@ class EventLog:
         except sqlite3.Error as error:
             os.close(lock)
             raise as_ours(error, folder) from None
+        except DataError:
+            os.close(lock)
+            raise
 
     @property
     def last_offset(self) -> int:
@@ -392,6 +395,7 @@ def read_log(folder: str | os.PathLike, after: int = 0) -> Iterator[Entry]:
         raise DataError(f"no log of events in {folder}", "name the folder that `recsys serve` writes its events to")
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            require_layout(connection, path)
             asked = "SELECT offset, body FROM events WHERE offset > ? AND body IS NOT NULL ORDER BY offset"
             for offset, body in connection.execute(asked, (after,)):
                 yield Entry(offset, decode(body))

@@ -15,9 +15,10 @@ An event is checked once, before it is written (`check`), and never changed afte
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -46,7 +47,7 @@ class Served(msgspec.Struct, omit_defaults=True, array_like=True):
     """ids from the top"""
     run: str = ""
     arm: str = ""
-    """of the experiment, empty where there is none"""
+    """experiments and variants (`told_of`), empty where there are none"""
     propensities: list[float] = []
     """probability with which each item was shown at its place; empty where it is unknown"""
     sources: list[str] = []
@@ -56,6 +57,18 @@ class Served(msgspec.Struct, omit_defaults=True, array_like=True):
     session_id: str | None = None
     features: list[bytes] = []
     """float32 features of each item as they were used; empty where they are not kept"""
+    utilities: list[float] = []
+    """what the ranking expected of each item, for exploration to learn from; empty where nothing is explored"""
+
+
+def told_of(arms: Mapping[str, str]) -> str:
+    """Experiments and the variants that answered, as `Served.arm` holds them."""
+    return urlencode(dict(sorted(arms.items())))
+
+
+def arms_of(told: str) -> dict[str, str]:
+    """Experiment → variant of a `Served.arm`; a text that names no experiment is the arm of one without a name."""
+    return dict(parse_qsl(told)) if "=" in told else {"": told} if told else {}
 
 
 class Event(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):

@@ -19,11 +19,10 @@ from recsys_cli.data.writer import DatasetWriter, dataset_files
 from recsys_cli.errors import DataError
 from recsys_cli.files import atomic_dir
 from recsys_cli.serving.erasure import marked_users
-from recsys_cli.serving.event_log import read_log
 from recsys_cli.serving.events import microseconds
 from recsys_cli.serving.fold import Fold
+from recsys_cli.serving.fold_table import fold_of, table_of
 from recsys_cli.serving.growth import NEVER, new_people
-from recsys_cli.serving.segments import table_of
 
 _TIME = pl.Datetime("us", "UTC")
 _OPTIONAL = ("request_id", "session_id", "position", "surface", "device", "source", "propensity", "dwell_seconds")
@@ -41,18 +40,6 @@ class Exported:
     new_users: int
     new_items: int
     notes: list[str] = field(default_factory=list)
-
-
-def fold_of(log: str | os.PathLike, actions: tuple[str, ...]) -> Fold:
-    """All events of a log folded; raises DataError where the folder holds no log."""
-    fold, part = Fold(actions), []
-    for entry in read_log(log):
-        part.append(entry)
-        if len(part) == _CHUNK:
-            fold.take(part)
-            part = []
-    fold.take(part)
-    return fold
 
 
 def export_events(log: str | os.PathLike, dataset: Dataset, target: str | os.PathLike) -> Exported:

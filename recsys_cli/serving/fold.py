@@ -34,8 +34,8 @@ KEPT_ANSWERS = 200_000
 _UNDO = {back: edge for edge, back in EDGES.items()}
 _COLUMNS = {
     "user": "i", "item": "i", "time": "q", "bits": "Q", "dwell": "f", "position": "h", "propensity": "f",
-    "rating": "f", "request": "i", "session": "i", "surface": "h", "device": "h", "source": "h", "shown": "b",
-    "before": "i",
+    "rating": "f", "utility": "f", "request": "i", "session": "i", "surface": "h", "device": "h", "source": "h",
+    "shown": "b", "before": "i",
 }
 """column of a row → its type; codes refer to the name lists of the fold, `before` is the last row before it of the same
 user and item, -1 for none"""
@@ -239,7 +239,8 @@ class Fold:
         row = len(c["time"])
         held = self._answers.get(event.request_id) if event.request_id is not None else None
         answer = None if held is None else _decode(held)
-        values = {"user": user, "item": item, "time": time, "bits": 0, "dwell": NAN, "rating": NAN, "request": request,
+        values = {"user": user, "item": item, "time": time, "bits": 0, "dwell": NAN, "rating": NAN, "utility": NAN,
+                  "request": request,
                   "shown": shown, "before": -1}
         place, propensity, source = event.position, event.propensity, event.source
         surface, device, session = event.surface, event.device, event.session_id
@@ -249,6 +250,7 @@ class Fold:
                 place = at if place is None else place
                 propensity = answer.propensities[at] if propensity is None and answer.propensities else propensity
                 source = answer.sources[at] if source is None and answer.sources else source
+                values["utility"] = answer.utilities[at] if answer.utilities else NAN
             surface, device = surface or answer.surface, device or answer.device
             session = session or answer.session_id
         values["position"] = -1 if place is None else place

@@ -63,7 +63,7 @@ def grown(base: Bundle, fold: Fold, now: int) -> Growth:
     catalogue = _with_items(base, catalogue, item_ids, author_ids, fold, now)
     bundle = replace(
         base, user_ids=user_ids, item_ids=item_ids, author_ids=author_ids, catalogue=catalogue,
-        labels=_labels(base, item_ids, fold), retrievers=_adapted(base, catalogue),
+        labels=_labels(base, item_ids, fold), retrievers=adapted(base, catalogue),
     )
     users, items = fold.names["users"].listed, fold.names["items"].listed
     return Growth(bundle, user_ids.positions(users), item_ids.positions(items))
@@ -253,7 +253,7 @@ def _labels(base: Bundle, item_ids: Vocabulary, fold: Fold) -> Labels:
     )
 
 
-def _adapted(base: Bundle, catalogue: Catalogue) -> dict:
+def adapted(base: Bundle, catalogue: Catalogue) -> dict:
     """The sources with what they can make of new users and items; those of the base stay as they are."""
     same = catalogue.n_items == base.catalogue.n_items and catalogue.n_users == base.catalogue.n_users
     if same:

@@ -32,7 +32,10 @@ _session = msgspec.json.Decoder(SessionAsk).decode
 def _asked(call: Call) -> Ask:
     """What a request says, in its body or in its query."""
     if call.body:
-        return _ask(call.body)
+        ask = _ask(call.body)
+        if ask.variants or ask.pipeline:
+            call.require("admin")
+        return ask
     query = call.query
     if not query:
         return Ask()

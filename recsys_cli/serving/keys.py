@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from recsys_cli.errors import ConfigError
 from recsys_cli.serving.config import KeyConfig, Role, ServingConfig, secret_of
@@ -79,6 +80,7 @@ class Rates:
         return wait
 
 
+@lru_cache(10_000)
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own; a name counts only as localhost."""
     if host == "localhost":
@@ -89,6 +91,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(10_000)
 def host_name(header: str) -> str:
     """The name in a Host header or an origin, without scheme and port, in small letters."""
     text = header.partition("://")[2] or header
@@ -134,6 +137,11 @@ class Gate:
             retry = {"retry-after": str(max(1, round(wait)))}
             raise Refused(429, "too_many_requests", "more requests a second than are allowed", None, retry)
         return caller
+
+    def require(self, headers: Mapping[str, str], role: Role) -> None:
+        """Raises Refused where a caller who was admitted may not do what a role may."""
+        if len(self.keys):
+            self._key(headers, role)
 
     def _key(self, headers: Mapping[str, str], role: Role) -> str:
         given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()

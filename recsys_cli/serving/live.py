@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.serving.answers import Words
-from recsys_cli.serving.chooser import Chooser
 from recsys_cli.serving.config import ServingConfig
+from recsys_cli.serving.feedback import Feedback
 from recsys_cli.serving.newcomers import Newcomers, with_newcomers
-from recsys_cli.serving.pooling import Pool, context_key, pool_engine, query_of
+from recsys_cli.serving.pooling import Pool, context_key, query_of
 from recsys_cli.serving.pools import Builder, Pools
-from recsys_cli.serving.workers import Job, RunPlace, Worker, build_jobs
+from recsys_cli.serving.refresher import Refreshed, Refresher, RunPlace, stale
+from recsys_cli.serving.way import CONTEXTS, Way
+from recsys_cli.serving.workers import WAYS, Job, Worker, build_jobs
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -27,8 +31,10 @@ if TYPE_CHECKING:
 
 LISTED = 2_000
 """Items that each list of everybody holds."""
-CONTEXTS = 256
-"""Kinds of contexts whose pool of everybody is kept."""
+
+
+PLACES = 500_000
+"""Items whose positions are kept."""
 
 
 class Live:
@@ -36,18 +42,25 @@ class Live:
 
     def __init__(self, engine: RecommendationEngine, config: ServingConfig, artifacts: str, trace: TraceLog = SILENT):
         self.trained = self.engine = engine
+        self.refreshed: int = 0
+        """µs: what is before is among what the engines know; 0 for the moment of the training"""
+        self._run_engine = engine
+        self._feedback = Feedback(engine)
+        self._places: dict[str, int] = {}
+        """positions of items that were asked for; they stay as they are while the run is served"""
+        self._learned: dict[str, np.ndarray] | None = None
         self.config, self.trace = config, trace
         self.newcomers: Newcomers | None = None
         self._artifacts = artifacts
-        self._pooling = pool_engine(engine, config.pool.size)
         self.run = None if engine.manifest is None else engine.manifest.id
-        self.chooser, self.words = Chooser(engine), Words(engine.answer_data)
+        self.words = Words(engine.answer_data)
+        self._ways = {"": Way(engine, engine, config.pool.size)}
         self.pools: Pools | None = None
         self.workers: list[Worker] = []
-        self.everybody = lru_cache(CONTEXTS)(self._everybody)
+        self.refresher: Refresher | None = None
         self._check = lru_cache(CONTEXTS)(self._check_context)
         self.lists = _lists(engine)
-        self.everybody(())
+        self.way().everybody(())
 
     @classmethod
     def load(cls, settings: Settings, run: str | None = None, trace: TraceLog = SILENT) -> Live:
@@ -55,15 +68,16 @@ class Live:
         engine = RecommendationEngine.load(settings.paths.artifacts, run, settings.pipeline)
         return cls(engine, settings.serving, settings.paths.artifacts, trace)
 
-    def begin(self, metrics: Metrics | None = None) -> None:
-        """Start the processes that build pools."""
-        config = self.config
+    def begin(self, metrics: Metrics | None = None, log: Path | None = None) -> None:
+        """Start the processes that build pools; log: what the state is brought forward by."""
+        config, place = self.config, RunPlace(self._artifacts, self.run, self.engine.pipeline, self.config.pool.size)
+        if log is not None:
+            self.refresher = Refresher(place, log)
         if config.mode == "batch":
             from recsys_cli.serving.written import WrittenSlates
 
             builders: list[Builder] = [WrittenSlates(config.slates, self.engine.bundle)]
         else:
-            place = RunPlace(self._artifacts, self.run, self.engine.pipeline, config.pool.size)
             self.workers = builders = [Worker(place) for _ in range(config.workers)]
         self.pools = Pools(config.pool, builders, keep=config.mode != "realtime", metrics=metrics, trace=self.trace)
 
@@ -71,33 +85,86 @@ class Live:
         """End the processes."""
         if self.pools is not None:
             self.pools.close()
-        await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self.workers))
+        ending = [*self.workers, *([] if self.refresher is None else [self.refresher])]
+        await asyncio.gather(*(asyncio.to_thread(each.close) for each in ending))
+
+    @property
+    def stale(self) -> bool:
+        """Whether the data of the run are too old to be brought forward to the clock."""
+        return stale(self._run_engine.state.now, time.time_ns() // 1000)
+
+    def refresh(self, refreshed: Refreshed, fold: Fold) -> Callable[[], None]:
+        """Make ready to answer as of another state; what is returned, called on the event loop, has it happen.
+
+        fold: `newcomers.frozen`, for items that came since. Raises OSError where the state is gone.
+        """
+        trained = refreshed.opened(self._run_engine)
+        grown = self._grown(trained, fold)
+        ways = {name: Way(trained, grown[0], self.config.pool.size, name) for name in list(self._ways)}
+        for way in ways.values():
+            way.use(grown[0], self._learned)
+            way.everybody(())
+
+        def swap() -> None:
+            self.trained, self.refreshed, self._ways = trained, refreshed.now, ways
+            self.engine, self.newcomers, self.lists = grown
+            self.words = Words(self.engine.answer_data)
+            for worker in self.workers:
+                worker.tell(refreshed)
+
+        return swap
 
     def grow(self, fold: Fold) -> None:
         """Know the items of a fold (`newcomers.frozen`) as well, and no longer those taken out."""
-        engine, newcomers = with_newcomers(self.trained, fold)
+        self.engine, self.newcomers, self.lists = self._grown(self.trained, fold)
+        self.words = Words(self.engine.answer_data)
+        for way in list(self._ways.values()):
+            way.use(self.engine, self._learned)
+
+    @property
+    def explores(self) -> bool:
+        """Whether anybody is shown anything for the sake of learning."""
+        return any(way.explores for way in list(self._ways.values()))
+
+    def learn(self, fold: Fold) -> None:
+        """Explore by what came of the impressions that a fold holds."""
+        self._learned = self._feedback.of(fold, self.engine)
+        for way in list(self._ways.values()):
+            if way.explores:
+                way.use(way.engine, self._learned)
+
+    def _grown(self, trained: RecommendationEngine, fold: Fold):
+        """(engine, new items, lists) of a run that knows what a fold tells of items."""
+        engine, newcomers = with_newcomers(trained, fold, self._run_engine.bundle.catalogue.n_items)
         lists = _lists(engine)
         if newcomers is not None:
             items, values = lists["latest"]
             old = ~np.isin(items, newcomers.items)
             times = engine.state.catalogue.item_created[newcomers.items].astype(np.float64)
             lists["latest"] = np.append(newcomers.items, items[old]), np.append(times, values[old])
-        self.engine, self.newcomers, self.lists = engine, newcomers, lists
-        self.words = Words(engine.answer_data)
-        self.chooser.use(engine)
+        return engine, newcomers, lists
+
+    def way(self, overrides: str = "") -> Way:
+        """The run's own pipeline, or one with the settings of an experiment; raises ConfigError."""
+        found = self._ways.get(overrides)
+        if found is None:
+            found = Way(self.trained, self.engine, self.config.pool.size, overrides)
+            found.use(self.engine, self._learned)
+            if len(self._ways) >= WAYS:
+                self._ways = {"": self._ways[""]}
+            self._ways[overrides] = found
+        return found
 
     @property
     def worker_pids(self) -> list[int]:
-        """Ids of the processes that build pools."""
-        return [worker.pid for worker in self.workers if worker.pid is not None]
+        """Ids of the processes that build pools and bring the state forward."""
+        each = [*self.workers, *([] if self.refresher is None else [self.refresher])]
+        return [worker.pid for worker in each if worker.pid is not None]
 
     @property
     def wait(self) -> float:
         """Seconds that a request waits for a pool."""
         return self.config.pool.build_seconds if self.config.mode == "realtime" else self.config.pool.wait_ms / 1e3
-
-    def _everybody(self, context: tuple[tuple[str, str], ...]) -> Pool:
-        return build_jobs(self._pooling, [Job(-1, context)])[0]
 
     def query(self, user: int) -> Query:
         """What stages are asked with for one user."""
@@ -105,7 +172,7 @@ class Live:
 
     def build_now(self, job: Job) -> Pool:
         """A pool, built where this is called."""
-        return build_jobs(self._pooling, [job])[0]
+        return build_jobs(self.way(job.overrides).pooling, [job])[0]
 
     def context(self, surface: str | None, device: str | None, more: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """A request's context as part of a pool's key; raises UsageError for what the data do not have."""
@@ -128,12 +195,29 @@ class Live:
         """Position, -1 for somebody whom the run does not know."""
         return self.trained.bundle.user_ids.position(user_id)
 
+    def attributes(self, user_id: str, columns: Iterable[str]) -> dict[str, Any]:
+        """What the run knows of a user in some columns: categories and numbers."""
+        catalogue, user = self.trained.bundle.catalogue, self.user(user_id)
+        out: dict[str, Any] = {}
+        for column in columns if user >= 0 else ():
+            if column in catalogue.user_codes and (code := int(catalogue.user_codes[column][user])) >= 0:
+                out[column] = catalogue.names[f"user.{column}"][code]
+            elif column in catalogue.user_numbers and np.isfinite(value := catalogue.user_numbers[column][user]):
+                out[column] = int(value) if float(value).is_integer() else float(value)
+        return out
+
     def items(self, ids: Iterable[int | str]) -> np.ndarray:
         """int32 positions of those that the run knows."""
-        ids = [str(i) for i in ids]
+        ids, places = [str(i) for i in ids], self._places
         if not ids:
             return np.zeros(0, np.int32)
-        found = self.engine.bundle.item_ids.positions(ids)
+        try:
+            return np.array([places[i] for i in ids], np.int32)
+        except KeyError:
+            found = self.engine.bundle.item_ids.positions(ids)
+        if len(places) > PLACES:
+            places.clear()
+        places.update((i, at) for i, at in zip(ids, found.tolist(), strict=True) if at >= 0)
         return found[found >= 0]
 
     def authors(self, ids: Iterable[int | str]) -> np.ndarray:

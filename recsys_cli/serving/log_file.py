@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS rejects(
     number INTEGER PRIMARY KEY, received INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS positions(name TEXT PRIMARY KEY, position TEXT NOT NULL);
 """
-_VERSION = 1
+_VERSION = 2
+"""Of the tables and of what events hold; raised when either changes."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -33,14 +34,24 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"version {version}, this program reads {_VERSION}")
+        if version != 0:
+            require_layout(connection, path)
         if version == 0:
             connection.executescript(_SCHEMA + f"PRAGMA user_version={_VERSION};")
-    except sqlite3.Error:
+    except (sqlite3.Error, DataError):
         connection.close()
         raise
     return connection
+
+
+def require_layout(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises DataError where a log is of another layout than this program reads."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != _VERSION:
+        raise DataError(
+            f"{path} is a log of layout {version}, this program reads layout {_VERSION}",
+            "run `recsys train --events` with the release that wrote it, then move its folder away",
+        )
 
 
 def as_ours(error: sqlite3.Error, folder: Path) -> RecsysError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,9 +43,11 @@ async def explained(service: Service, user_id: str, item_id: str) -> Explained:
     item, user = _item(live, item_id), live.user(user_id)
     known = service.people.known(live, user_id)
     since = None if known is None else known.since
-    own = await live.pools.get((user_id, ()), lambda: Job(user, (), since), service.config.pool.build_seconds)
-    pool = live.everybody(()) if own is None else own
-    one = await asyncio.to_thread(live.build_now, Job(user, (), since, (item,)))
+    way = service.arms(live, user_id).overrides
+    job = Job(user, (), since, overrides=way)
+    own = await live.pools.get((user_id, way, ()), lambda: job, service.config.pool.build_seconds)
+    pool = live.way(way).everybody(()) if own is None else own
+    one = await asyncio.to_thread(live.build_now, replace(job, candidates=(item,)))
     at = np.flatnonzero(pool.items == item)
     out = Explained(user_id, item_id, live.run, pool=len(pool), hidden_by=_hidden_by(live, user, item, known))
     if len(at):

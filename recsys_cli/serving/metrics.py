@@ -27,6 +27,7 @@ class Metrics:
         self.pool_failures = Counter("recsys_pool_failures", "Batches of pools that could not be built",
                                      registry=registry)
         self.alerts = Counter("recsys_alerts", "What somebody should look at", ["kind"], registry=registry)
+        self.refreshes = Counter("recsys_refreshes", "Times that the state was brought forward", registry=registry)
         self.hits = Counter("recsys_pool_lookups", "Pools asked for", ["found"], registry=registry)
         self._gauges = {
             name: Gauge(f"recsys_{name}", told, registry=registry)

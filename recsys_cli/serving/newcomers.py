@@ -4,7 +4,6 @@ again and can say how good they are."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,8 @@ CONSIDERED = 500
 """New items that are considered, the latest."""
 TASTE = 50
 """Best candidates of a pool whose topics and authors tell what its user likes."""
-INSERTED = 5
-"""New items that are put into a pool at most."""
+PLACED = 5
+"""New items that are put into a list at most."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +38,15 @@ class Newcomers:
     item_author: np.ndarray
     """int32 of all items"""
 
-    def into(self, pool: Pool, barred: Sequence[np.ndarray], every: int) -> Pool:
-        """The pool with the new items that fit best what stands at its top: one before every `every`-th place.
+    def best(self, pool: Pool, barred: np.ndarray, authors: np.ndarray | None) -> np.ndarray:
+        """int32: the new items that fit best what stands at the top of a pool, at most PLACED.
 
-        barred: items that must not be shown.
+        barred, authors: items, and authors of items, that must not be shown.
         """
-        gone = np.concatenate([np.zeros(0, np.int32), *barred])
-        liked, pool = pool, pool.without(gone)
-        free = self.items[~np.isin(self.items, gone)]
-        if not len(free) or not every or len(pool) < every - 1:
-            return pool
-        liking = self._liking(liked, free)
-        best = free[np.argsort(-liking, kind="stable")[: min(INSERTED, len(pool) // max(every - 1, 1))]]
-        at = (np.arange(len(best)) + 1) * (every - 1)  # places before which they are put, of the pool as it was
-        at = np.minimum(at, len(pool))
-        scores = {
-            name: np.insert(values, at, values[np.minimum(at, len(pool) - 1)] if name == "utility" else 0)
-            for name, values in pool.scores.items()
-        }
-        return replace(
-            pool, items=np.insert(pool.items, at, best), sources=np.insert(pool.sources, at, 0), scores=scores
-        )
+        free = self.items[~np.isin(self.items, barred)]
+        if authors is not None and len(authors):
+            free = free[~np.isin(self.item_author[free], authors)]
+        return free[np.argsort(-self._liking(pool, free), kind="stable")[:PLACED]] if len(free) else free
 
     def _liking(self, pool: Pool, items: np.ndarray) -> np.ndarray:
         """float64[m]: how often the topics and the author of each stand at the top of the pool; later ones win ties."""
@@ -81,15 +68,17 @@ def frozen(fold: Fold) -> Fold:
     return out
 
 
-def with_newcomers(trained: RecommendationEngine, fold: Fold) -> tuple[RecommendationEngine, Newcomers | None]:
+def with_newcomers(
+    trained: RecommendationEngine, fold: Fold, first: int
+) -> tuple[RecommendationEngine, Newcomers | None]:
     """The engine that knows the items of a fold (`frozen`) as well, and the new ones among them.
 
-    Items taken out are published no longer. Positions of what the run knew stay as they are.
+    first: position of the first item that no model was trained with. Items taken out are published no longer. Positions
+    of what the run knew stay as they are.
     """
     now = trained.state.now
     bundle = grown(trained.bundle, fold, now - 1).bundle
     catalogue = bundle.catalogue
-    first = trained.bundle.catalogue.n_items
     created = catalogue.item_created.copy()
     told = bundle.item_ids.positions([i for i in fold.items if i not in fold.deleted]) if fold.items else np.zeros(0)
     told = told[told >= first].astype(np.int32)

@@ -192,6 +192,27 @@ class OnlineState:
             self._features = (snapshot, authors)
         return self.live(moment if now is not None else None)
 
+    def follow(self, engine: SlateEngine, *, dataset: Dataset | None = None) -> None:
+        """Stand on another run from now on; its arguments as of `open`. Events are taken in meanwhile, and folded anew
+        where the run has other actions, or was trained on some of them."""
+        base = _base_of(self.folder, engine, dataset)
+        actions, start = shape_of(engine, base).actions, _start_of(engine, base)
+        fold = None if (self.fold.actions, self.fold.start) == (actions, start) else Fold(actions, start)
+        if fold is not None:
+            self._fold_on(fold)
+        with self._build, self._lock:
+            if fold is not None:
+                self._fold_on(fold)
+                self.fold = fold
+            self.trained, self.base, self._shape = engine, base, shape_of(engine, base)
+            self._forgotten, self._described, self._next = (0, np.zeros(0, np.int32)), 0, (0, 0)
+            self._published = self._features = self._growth = self._engine = None
+            self._anchor = self._first_anchor()
+
+    def _fold_on(self, fold: Fold) -> None:
+        while entries := self.log.read(fold.offset, 5000):
+            fold.take(entries)
+
     def erase(self, user_id: str) -> int:
         """Forget a person: their events, their memory, their rows and segments; how many events there were."""
         with self._build:
@@ -326,7 +347,7 @@ def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> Base
     """The log that a run was trained on: the copy in the folder, or that of the dataset, copied for the next start."""
     digest = None if engine.manifest is None else engine.manifest.dataset.digest
     if dataset is not None and digest not in (None, dataset.manifest.digest):
-        dataset = _dataset_of(engine)  # other rows than those that the run was trained on
+        dataset = dataset_of(engine)  # other rows than those that the run was trained on
     digest = digest or (None if dataset is None else dataset.manifest.digest)
     path = folder / f"base-{digest}.arrays"
     if digest is not None and path.is_file():
@@ -343,7 +364,7 @@ def _base_of(folder: Path, engine: SlateEngine, dataset: Dataset | None) -> Base
     return BaseLog.load(path)
 
 
-def _dataset_of(engine: SlateEngine) -> Dataset | None:
+def dataset_of(engine: SlateEngine) -> Dataset | None:
     """The dataset that a run was trained on, where it is still in its place."""
     from recsys_cli.data.dataset import Dataset
 

@@ -74,6 +74,9 @@ def _known(live: Live, memory: Memory) -> Known | None:
         return None
     authors = live.authors([*memory.edges.get("block", ()), *memory.edges.get("mute", ())])
     seen, recent, hidden = live.items(memory.seen), live.items(memory.recent), live.items(memory.hidden)
+    later = recent  # what is before a refresh stands in the histories already
+    if live.refreshed:
+        later = live.items([item for item, at in memory.recent.items() if at >= live.refreshed])
     # whoever builds pools knows what the run was trained with, and no newer items and authors
     n_items, n_authors = live.trained.bundle.catalogue.n_items, live.trained.bundle.catalogue.n_authors
 
@@ -81,7 +84,7 @@ def _known(live: Live, memory: Memory) -> Known | None:
         return tuple(values[values < most].tolist())
 
     since = Since(
-        history=old(recent, n_items),
+        history=old(later, n_items),
         seen=old(seen, n_items),
         follows=old(live.authors(memory.edges.get("follow", ())), n_authors),
         blocked=old(authors, n_authors),

@@ -22,6 +22,7 @@ from recsys_cli.pipeline.stage import Hydrator, Source, Stage
 from recsys_cli.slate_batch import SlateBatch
 
 if TYPE_CHECKING:
+    from recsys_cli.data.state import State
     from recsys_cli.features.context import Context
     from recsys_cli.slate_engine import SlateEngine
 
@@ -133,13 +134,15 @@ def _given(items: np.ndarray) -> Candidates:
 
 
 def query_of(
-    engine: SlateEngine, users: np.ndarray, size: int, context: Context | None = None, salt: Any = 0
+    engine: SlateEngine, users: np.ndarray, size: int, context: Context | None = None, salt: Any = 0,
+    state: State | None = None,
 ) -> Query:
     """What stages are asked with by a server: what fails is left out and told."""
     from recsys_cli.features.context import Context
 
     return Query(
-        users=np.asarray(users, np.int32), size=size, bundle=engine.bundle, state=engine.state,
+        users=np.asarray(users, np.int32), size=size, bundle=engine.bundle,
+        state=engine.state if state is None else state,
         snapshot=engine.snapshot, context=Context(now=engine.state.now) if context is None else context,
         seed=engine.seed, salt=salt, failures=[],
     )
@@ -184,28 +187,52 @@ class Choice:
     """int32 authors that must not be shown"""
     explain: bool = False
     """whether the predictions are wanted of what is chosen"""
+    new: np.ndarray | None = None
+    """int32 items that no model knows, the best first: one stands at every `every`-th place"""
+    every: int = 0
 
 
-def choose(engine: SlateEngine, choices: Sequence[Choice], parts: Parts | None = None) -> SlateBatch:
+def choose(
+    engine: SlateEngine, choices: Sequence[Choice], parts: Parts | None = None, state: State | None = None
+) -> SlateBatch:
     """Slates of several requests that ask for the same number of items.
 
-    parts: those of the engine, where they are at hand.
+    parts: those of the engine, where they are at hand. state: in the place of the engine's.
     """
     parts = Parts.of(engine) if parts is None else parts
     query = query_of(
         engine, np.array([c.user for c in choices], np.int32), choices[0].size, None,
-        np.array([c.salt for c in choices], np.int64),
+        np.array([c.salt for c in choices], np.int64), state,
     )
     runner = Runner(query, _allowed(engine, choices, parts.read))
-    final = runner.run(parts.behind)
+    final = _with_new(runner.run(parts.behind), choices)
     return SlateBatch(
         users=query.users, items=final.items, scores=final.scores, sources=final.sources,
         fallback=[c.pool.fallback for c in choices], funnel=runner.records, failures=query.failures or [],
     )
 
 
+def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
+    """Slates with new items at their places, which no stage before could weigh against the others."""
+    for row, choice in enumerate(choices):
+        if choice.new is None or not choice.every:
+            continue
+        there = final.items[row]
+        new = choice.new[~np.isin(choice.new, there)]
+        places = range(choice.every - 1, min(int((there >= 0).sum()) + 1, len(there)), choice.every)
+        for at, item in zip(places, new.tolist(), strict=False):
+            for values, there in ((final.items, item), (final.sources, 0)):
+                values[row, at + 1 :], values[row, at] = values[row, at:-1].copy(), there
+            for name, values in final.scores.items():
+                there = values[row, max(at - 1, 0)] if name == "utility" else 1 if name == "propensity" else 0
+                values[row, at + 1 :], values[row, at] = values[row, at:-1].copy(), there
+    return final
+
+
 def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ...]) -> Candidates:
     """The pools side by side, without what each request excludes."""
+    if len(choices) == 1:  # a request alone must not pay for the bookkeeping of a batch
+        return _allowed_alone(engine, choices[0], read)
     width = max((len(c.pool) for c in choices), default=0)
     shape = (len(choices), width)
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
@@ -228,6 +255,21 @@ def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ..
         author = np.where(items >= 0, engine.state.catalogue.item_author[items], -1)
         out |= _sets([c.authors for c in choices]).contains(rows, author)
     return candidates.keep(candidates.filled & ~out)
+
+
+def _allowed_alone(engine: SlateEngine, choice: Choice, read: tuple[str, ...]) -> Candidates:
+    """As `_allowed` of one request."""
+    pool = choice.pool
+    keep = np.ones(len(pool), bool)
+    if choice.items is not None and len(choice.items):
+        keep &= ~np.isin(pool.items, choice.items)
+    if choice.authors is not None and len(choice.authors):
+        keep &= ~np.isin(engine.state.catalogue.item_author[pool.items], choice.authors)
+    scores = {
+        name: values[keep].astype(np.float32)[None] for name, values in pool.scores.items()
+        if choice.explain or _named(name, read)
+    }
+    return Candidates(pool.items[keep][None], pool.sources[keep][None], scores)
 
 
 def _sets(sets: Sequence[np.ndarray | None]) -> Ragged:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from recsys_cli.serving.arms import NONE, Arms
+
 USERS = 200_000
 """Users whose served items are remembered; the longest silent are forgotten first."""
 
@@ -71,6 +73,8 @@ class Remembered:
     pages: int = 1
     served: bool = True
     """whether what was served lately is left out, and this counts as served"""
+    arms: Arms = NONE
+    """of experiments"""
 
 
 class Requests:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from recsys_cli.errors import RecsysError
-from recsys_cli.serving.events import EDGES, Event, Receipt, StorageFull
+from recsys_cli.serving.events import EDGES, Event, EventRules, Receipt, StorageFull
 from recsys_cli.serving.metrics import Metrics
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from recsys_cli.serving.online_state import OnlineState
+    from recsys_cli.slate_engine import SlateEngine
 
 PAUSE = 0.05
 """Seconds that served records are gathered before they are written together."""
@@ -23,13 +24,27 @@ SAVE_SECONDS, SAVE_EVENTS = 300.0, 50_000
 """The state is kept so often, if so many events have come: they need not be read again after a crash."""
 
 
+def rules_of(engine: SlateEngine) -> EventRules:
+    """What is accepted as an event of a run."""
+    bundle = engine.bundle
+    return EventRules(
+        actions=(*bundle.spec.positive, *bundle.spec.negative), integer_users=not bundle.user_ids.is_text,
+        integer_items=not bundle.item_ids.is_text,
+    )
+
+
+def _strong(positive: Collection[str]) -> frozenset[str]:
+    """Types that ask for other candidates."""
+    return frozenset((*positive, *EDGES, *EDGES.values()))
+
+
 class Recorder:
     """Writes events, and has the state take them in before whoever sent them is answered."""
 
     def __init__(self, online: OnlineState, metrics: Metrics, positive: Collection[str], trace: TraceLog = SILENT):
         """positive: actions that ask for more of the kind."""
         self.online, self.log, self.metrics, self.trace = online, online.log, metrics, trace
-        self._strong = frozenset((*positive, *EDGES, *EDGES.values()))
+        self._strong = _strong(positive)
         self._waiting: list[Event] = []
         self._task: asyncio.Task | None = None
         self._saved = online.offset
@@ -40,13 +55,24 @@ class Recorder:
         self.items_changed: Callable[[], None] = lambda: None
         """is told that items were described or taken out"""
 
+    def follow(self, engine: SlateEngine) -> None:
+        """Take events as another run has them: its actions, its ids, its positive actions."""
+        self.online.follow(engine)
+        self.log.rules = rules_of(engine)
+        self._strong = _strong(engine.bundle.spec.positive)
+
     async def append(self, events: list[Event]) -> Receipt:
         """Write events; returns once they are on the disk and count in the next answer. Raises StorageFull."""
+        served = asyncio.ensure_future(self._write_waiting()) if self._waiting else None
         try:
-            receipt = await self.log.append_async(events)
+            # an answer stands before what people do with it, so that it is known by then
+            receipt = await asyncio.ensure_future(self.log.append_async(events))
         except StorageFull:
             self._alert()
             raise
+        finally:
+            if served is not None:
+                await served
         self.full = False
         counts = self.metrics.events
         for outcome, n in (
@@ -86,17 +112,20 @@ class Recorder:
     async def _write_soon(self) -> None:
         await asyncio.sleep(PAUSE)
         while self._waiting:
-            events, self._waiting = self._waiting, []
-            try:
-                receipt = await self.log.append_async(events)
-            except StorageFull:
-                self._alert()
-                self.metrics.alerts.labels("served_not_logged").inc(len(events))
-                return
-            self.full = False
-            self._take_in(receipt.offset)
-            if receipt.rejected:
-                self.metrics.alerts.labels("served_not_logged").inc(len(receipt.rejected))
+            await self._write_waiting()
+
+    async def _write_waiting(self) -> None:
+        events, self._waiting = self._waiting, []
+        try:
+            receipt = await self.log.append_async(events)
+        except StorageFull:
+            self._alert()
+            self.metrics.alerts.labels("served_not_logged").inc(len(events))
+            return
+        self.full = False
+        self._take_in(receipt.offset)
+        if receipt.rejected:
+            self.metrics.alerts.labels("served_not_logged").inc(len(receipt.rejected))
 
     def drop_waiting(self, user_id: str) -> None:
         """Do not write what was served to somebody and waits for the disk."""

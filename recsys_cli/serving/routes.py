@@ -13,6 +13,7 @@ from recsys_cli.serving.config import Role
 from recsys_cli.serving.structs import Problem
 
 if TYPE_CHECKING:
+    from recsys_cli.serving.keys import Gate
     from recsys_cli.serving.service import Service
 
 
@@ -26,6 +27,12 @@ class Call:
     query: dict[str, list[str]]
     body: bytes
     headers: dict[str, str]
+    gate: Gate | None = None
+
+    def require(self, role: Role) -> None:
+        """Raises Refused where the caller's key may not do what a role may."""
+        if self.gate is not None:
+            self.gate.require(self.headers, role)
 
     def text(self, name: str) -> str | None:
         """The last value of a query parameter."""

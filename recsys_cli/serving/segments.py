@@ -17,9 +17,10 @@ import numpy as np
 
 from recsys_cli.files import atomic_file, file_digest, write_bytes
 from recsys_cli.serving.fold import Fold
+from recsys_cli.serving.fold_table import table_of
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 SIZE = 100_000
 """Rows of a segment."""
@@ -144,33 +145,3 @@ class Segments:
             return msgspec.json.decode((self.folder / INDEX).read_bytes(), type=_Index)
         except (OSError, msgspec.DecodeError):
             return None
-
-
-def table_of(fold: Fold, first: int = 0, end: int | None = None) -> pl.DataFrame:
-    """Rows of a fold from `first` to `end` (exclusive) in the columns of `impressions`; ids are texts, null where
-    somebody was erased."""
-    import polars as pl
-
-    held = fold.arrays(first, end)
-
-    def texts(names: str, column: str) -> pl.Series:
-        listed = fold.names[names].listed
-        codes = held[column]
-        return pl.Series([*listed, None], dtype=pl.String).gather(np.where(codes < 0, len(listed), codes))
-
-    columns = {
-        "user_id": texts("users", "user"),
-        "item_id": texts("items", "item"),
-        "timestamp": pl.Series(held["time"], dtype=pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
-        "request_id": texts("requests", "request"),
-        "session_id": texts("sessions", "session"),
-        "position": pl.Series(held["position"], dtype=pl.Int64).replace(-1, None),
-        "surface": texts("surfaces", "surface"),
-        "device": texts("devices", "device"),
-        "source": texts("sources", "source"),
-        "propensity": pl.Series(held["propensity"], dtype=pl.Float32).fill_nan(None),
-        "dwell_seconds": pl.Series(held["dwell"], dtype=pl.Float32).fill_nan(None),
-    }
-    for a, action in enumerate(fold.actions):
-        columns[action] = pl.Series((held["bits"] & np.uint64(1 << a)) != 0, dtype=pl.Boolean)
-    return pl.DataFrame(columns)

@@ -9,8 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from recsys_cli.serving.event_log import read_log
-from recsys_cli.serving.export import fold_of
-from recsys_cli.serving.segments import table_of
+from recsys_cli.serving.fold_table import fold_of, table_of
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,6 +18,7 @@ from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
 from recsys_cli.pipeline.since import Since
 from recsys_cli.serving.answers import items_of
+from recsys_cli.serving.arms import Arms, Experiments, require_way
 from recsys_cli.serving.chooser import shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from recsys_cli.serving.feeding import Feeds
     from recsys_cli.serving.live import Live
     from recsys_cli.serving.recorder import Recorder
+    from recsys_cli.serving.way import Way
     from recsys_cli.settings import Settings
     from recsys_cli.slate_batch import SlateBatch
 
@@ -45,6 +47,8 @@ CONTEXTS = 16
 """Contexts of one person whose pools are built again as they act."""
 GATHERED = 0.2
 """Seconds for which new items are gathered before they are taken in together."""
+LEARN_SECONDS = 0.5
+"""How often exploration learns from what came in."""
 _PREFIX = secrets.token_hex(4)
 _numbers = itertools.count()
 
@@ -72,20 +76,24 @@ class Service:
         self.switcher: Callable[[str], Awaitable[Switched]] | None = None
         """opens, warms and exchanges a run"""
         self._before: list[str] = []
-        self._contexts: OrderedDict[str, set[tuple]] = OrderedDict()
+        self.experiments = Experiments(settings.paths.artifacts)
+        self._ways: OrderedDict[str, set[tuple[str, tuple]]] = OrderedDict()
+        """(overrides, context) of the pools that somebody asked for"""
         recorder.changed = self._people_changed
         recorder.items_changed = self._items_changed
         self._growing: asyncio.Task | None = None
+        self._changing = asyncio.Lock()
         self._items_told = 0
 
     def _people_changed(self, changed: dict[str, bool]) -> None:
         """Whoever did something that asks for other candidates gets them; the present pool serves meanwhile."""
         live = self.live
         self.people.changed(changed)
+        self.experiments.changed(changed)
         for user, strong in changed.items():
             if strong:
-                for context in self._contexts.get(user, ()):
-                    live.pools.refresh((user, context), self._job(live, user, context))
+                for way in self._ways.get(user, ()):
+                    live.pools.refresh((user, *way), self._job(live, user, *way))
 
     def _items_changed(self) -> None:
         """New items stand in lists soon, however many come at once."""
@@ -104,13 +112,32 @@ class Service:
         """Have a run know the items that events told of."""
         fold = self.recorder.online.fold
         if fold.items or fold.deleted:
-            await asyncio.to_thread(live.grow, frozen(fold))
+            async with self._changing:
+                await asyncio.to_thread(live.grow, frozen(fold))
 
-    def _job(self, live: Live, user: str, context: tuple) -> Callable[[], Job]:
+    async def learn(self) -> None:
+        """Have exploration know what came of what was served, as soon as it comes; runs until it is cancelled."""
+        told = None
+        while True:
+            await asyncio.sleep(LEARN_SECONDS)
+            live, fold = self.live, self.recorder.online.fold
+            if live.explores and (live, fold.offset) != told:
+                told = live, fold.offset
+                live.learn(fold)
+
+    async def refresh(self, live: Live) -> None:
+        """Have a run answer as of now; raises RefreshError and OSError."""
+        refreshed = await asyncio.wrap_future(live.refresher.submit())
+        async with self._changing:
+            swap = await asyncio.to_thread(live.refresh, refreshed, frozen(self.recorder.online.fold))
+            swap()
+        self.metrics.refreshes.inc()
+
+    def _job(self, live: Live, user: str, overrides: str, context: tuple) -> Callable[[], Job]:
         """What to build for somebody, once the time has come."""
 
         def job() -> Job:
-            return Job(live.user(user), context, self._since(live, user))
+            return Job(live.user(user), context, self._since(live, user), overrides=overrides)
 
         return job
 
@@ -169,8 +196,8 @@ class Service:
         requests = self.requests.forget(user_id)
         self.served.forget(user_id)
         self.lately.forget(user_id)
-        for context in self._contexts.pop(user_id, ()):
-            self.live.pools.cache.drop((user_id, context))
+        for way in self._ways.pop(user_id, ()):
+            self.live.pools.cache.drop((user_id, *way))
         self.recorder.drop_waiting(user_id)
         events = await self.recorder.erase(user_id)
         self.people.changed([user_id])
@@ -183,8 +210,22 @@ class Service:
         """
         live, user = self.live, str(user_id)
         context = live.context(ask.surface, ask.device, ask.context)
-        remembered = Remembered(user, (user, context), live.run, ask, served=remember)
+        arms = self.arms(live, user)
+        if ask.variants or ask.pipeline:
+            arms = self.experiments.forced(ask.variants, ask.pipeline)
+            await asyncio.to_thread(require_way, live, arms.overrides)
+        key = (user, arms.overrides, context)
+        remembered = Remembered(user, key, live.run, ask, served=remember, arms=arms)
         return await self._page(live, remembered, self._size(ask.n))
+
+    def arms(self, live: Live, user: str) -> Arms:
+        """The variants of somebody."""
+
+        def attributes(user_id: str, columns: set[str]) -> dict[str, object]:
+            told = self.recorder.online.fold.users.get(user_id, {})
+            return live.attributes(user_id, columns) | {c: told[c] for c in columns if c in told}
+
+        return self.experiments.of(user, attributes)
 
     async def next(self, request: str, n: int | None) -> Slate:
         """The items that follow those of an earlier request and of its pages so far."""
@@ -270,17 +311,18 @@ class Service:
         ask, user = asked.ask, asked.user_id
         person = None if user is None else self.people.known(live, user)
         position = -1 if user is None else live.user(user)
-        pool, fallback = await self._pool(live, asked, position, person)
+        way = live.way(asked.arms.overrides)
+        pool, fallback = await self._pool(live, way, asked, position, person)
         choice = self._choice(live, asked, pool, position, person, n)
-        batch, row = await live.chooser.submit(choice)
+        batch, row = await way.chooser.submit(choice)
         items = shown(batch, row)
         chances = _propensities(batch, row, len(items))
         listed = items_of(live.words, batch, row, explain=ask.explain)
-        everybody = live.everybody(asked.key[-1])
+        everybody = way.everybody(asked.key[-1])
         if len(items) < n and pool is not everybody:
             barred = np.concatenate([choice.items, items])
-            more = replace(choice, pool=everybody, size=n - len(items), items=barred)
-            batch, row = await live.chooser.submit(more)
+            more = replace(choice, pool=everybody, size=n - len(items), items=barred, new=None)
+            batch, row = await way.chooser.submit(more)
             added = shown(batch, row)
             if len(added):
                 listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
@@ -301,33 +343,34 @@ class Service:
         ))
         notes = list(pool.failures)
         return Slate(
-            number, live.run, listed, user, fallback, f"/v1/recommend/{number}/next" if len(items) else None, notes
+            number, live.run, listed, user, fallback, f"/v1/recommend/{number}/next" if len(items) else None,
+            asked.arms.names, notes,
         )
 
     async def _pool(
-        self, live: Live, asked: Remembered, position: int, person: Known | None
+        self, live: Live, way: Way, asked: Remembered, position: int, person: Known | None
     ) -> tuple[Pool, str | None]:
         """The pool of a request, and why it is not the person's own."""
         context = asked.key[-1]
         if asked.user_id is None:
             history = asked.key[1]
             if not history:
-                return live.everybody(context), UNKNOWN_USER
+                return way.everybody(context), UNKNOWN_USER
             since = Since(history)
             pool = await live.pools.get(asked.key, lambda: Job(-1, context, since), live.wait)
         elif position < 0 and (person is None or person.since is None):
-            return live.everybody(context), UNKNOWN_USER
+            return way.everybody(context), UNKNOWN_USER
         else:
-            contexts = self._contexts.setdefault(asked.user_id, set())
-            if len(contexts) >= CONTEXTS:
-                contexts.clear()
-            contexts.add(context)
-            self._contexts.move_to_end(asked.user_id)
-            if len(self._contexts) > REFRESHED:
-                self._contexts.popitem(last=False)
-            pool = await live.pools.get(asked.key, self._job(live, asked.user_id, context), live.wait)
+            ways = self._ways.setdefault(asked.user_id, set())
+            if len(ways) >= CONTEXTS:
+                ways.clear()
+            ways.add(asked.key[1:])
+            self._ways.move_to_end(asked.user_id)
+            if len(self._ways) > REFRESHED:
+                self._ways.popitem(last=False)
+            pool = await live.pools.get(asked.key, self._job(live, *asked.key), live.wait)
         if pool is None or not len(pool):
-            return live.everybody(context), PENDING
+            return way.everybody(context), PENDING
         return pool, pool.fallback
 
     def _since(self, live: Live, user: str) -> Since | None:
@@ -342,6 +385,7 @@ class Service:
         if self.recorder.full:
             out.append("the disk is full: events are refused")
         out += self.feeds.troubles if self.feeds is not None else []
+        out += self.experiments.troubles
         if self.live.pools.failure is not None:
             out.append("pools cannot be built: answers are what is popular with everybody")
         return out
@@ -361,9 +405,10 @@ class Service:
             authors = person.authors
         if ask.topics:
             barred.append(_other_topics(live, pool, ask.topics))
-        if live.newcomers is not None:
-            pool = live.newcomers.into(pool, barred, self.config.new_item_every)
-        return Choice(position, pool, n, next(_numbers), np.concatenate(barred), authors, ask.explain)
+        out, new, every = np.concatenate(barred), None, self.config.new_item_every
+        if live.newcomers is not None and 0 < every <= n:
+            new = live.newcomers.best(pool, out, authors)
+        return Choice(position, pool, n, next(_numbers), out, authors, ask.explain, new, every)
 
     def _note(self, fallback: str | None) -> None:
         if fallback is not None:
@@ -377,9 +422,10 @@ class Service:
         if asked.user_id is None:
             return
         served = Served(
-            items=[str(item.item_id) for item in listed], run=live.run or "",
+            items=[str(item.item_id) for item in listed], run=live.run or "", arm=asked.arms.told,
             propensities=chances if len(chances) == len(listed) else [],
             sources=["+".join(item.sources) for item in listed], surface=ask.surface, device=ask.device,
+            utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
         )
         self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
 
@@ -407,7 +453,7 @@ def _other_topics(live: Live, pool: Pool, topics: list[str]) -> np.ndarray:
         if topic not in names:
             raise UsageError(f"no item has the topic {topic!r}", did_you_mean(topic, names, None))
     wanted = np.array([names.index(topic) for topic in topics])
-    candidates = np.unique(np.concatenate([pool.items, live.everybody(()).items]))
+    candidates = np.unique(np.concatenate([pool.items, live.way().everybody(()).items]))
     places, held = catalogue.item_topics.take(candidates)
     has = np.bincount(places, np.isin(held, wanted), minlength=len(candidates)) > 0
     return candidates[~has].astype(np.int32)

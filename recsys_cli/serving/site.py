@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.engine import EVENTS
 from recsys_cli.errors import ArtifactError, RecsysError
+from recsys_cli.serving.arms import follow
 from recsys_cli.serving.event_log import EventLog
-from recsys_cli.serving.events import EventRules, LogInUse
+from recsys_cli.serving.events import LogInUse
 from recsys_cli.serving.feeding import Feeds
 from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
 from recsys_cli.serving.online_state import OnlineState
-from recsys_cli.serving.recorder import Recorder
+from recsys_cli.serving.recorder import Recorder, rules_of
+from recsys_cli.serving.refresher import RefreshError
 from recsys_cli.serving.service import Service
 from recsys_cli.serving.structs import Switched
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -57,12 +59,7 @@ class Site:
 
     def open_log(self) -> None:
         """Open the log of events; raises ArtifactError where another server has it."""
-        vocabulary = self._live.engine.bundle
-        spec = vocabulary.spec
-        rules = EventRules(
-            actions=(*spec.positive, *spec.negative), integer_users=not vocabulary.user_ids.is_text,
-            integer_items=not vocabulary.item_ids.is_text,
-        )
+        rules = rules_of(self._live.engine)
         folder = Path(self.settings.paths.artifacts) / EVENTS
         try:
             self.log = EventLog.open(folder, rules)
@@ -73,7 +70,7 @@ class Site:
         """Open the log and start to warm up."""
         started = time.perf_counter()
         engine = self._live.engine
-        self._live.begin(self.metrics)
+        self._live.begin(self.metrics, self.log.folder)
         feeds = Feeds(self.config, self.log, self.metrics, self.trace)
         memories = await asyncio.to_thread(feeds.memories)
         online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log, memories=memories)
@@ -91,6 +88,7 @@ class Site:
         service = self.service
         try:
             await service.grow(service.live)
+            await asyncio.to_thread(service.experiments.look, service.live)
             await warm_live(service, service.live, self.config.warm_up)
         except Exception as error:  # what is not warm is slow the first time, and no reason not to serve
             self.metrics.alerts.labels("warm_up").inc()
@@ -98,12 +96,34 @@ class Site:
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
+        self._start(service.learn())
+        self._start(follow(service.experiments, lambda: service.live, self._experiment_told))
         for work in service.feeds.work(service.take_in_everything):
             self._start(work)
         # what reads the attributes of new items takes a while to load
         self._start(asyncio.to_thread(import_module, "recsys_cli.data.encode"))
         if self._follow:
             self._start(self._follow_current())
+        if self.config.refresh_seconds is not None:
+            self._start(self._refresh_often())
+
+    async def _refresh_often(self) -> None:
+        """Bring the state forward to the clock; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(self.config.refresh_seconds)
+            live = self.service.live
+            if live.stale or self.service.switching.locked():
+                continue
+            try:
+                await self.service.refresh(live)
+            except (RefreshError, OSError) as error:
+                if live is self.service.live:  # a run that was switched away from is of no interest
+                    self.metrics.alerts.labels("refresh").inc()
+                    self.trace.event("refresh", error=str(error))
+
+    def _experiment_told(self, trouble: str) -> None:
+        self.metrics.alerts.labels("experiment").inc()
+        self.trace.event("experiment", trouble=trouble)
 
     async def _follow_current(self) -> None:
         """Serve what `recsys train` and `recsys runs use` make the run in use."""
@@ -128,10 +148,12 @@ class Site:
         async with service.switching:
             before = service.live
             live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
-            live.begin(self.metrics)
+            live.begin(self.metrics, self.log.folder)
             await service.grow(live)
             await warm_live(service, live, self.config.warm_up)
+            await asyncio.to_thread(service.experiments.look, live)
             service.exchange(live)
+            await asyncio.to_thread(service.recorder.follow, live.trained)
             self.trace.event("run", run=live.run, before=before.run)
             self._start(self._retire(before))
             return Switched(live.run, before.run)
@@ -157,11 +179,12 @@ async def warm_live(service: Service, live: Live, users: int) -> None:
     from recsys_cli.serving.pooling import Choice
 
     ids = live.engine.bundle.user_ids.external(live.lately_active(users))
-    keys = [(str(user), ()) for user in ids]
+    keys = [(str(user), service.arms(live, str(user)).overrides, ()) for user in ids]
     pools = await asyncio.gather(*(
         live.pools.get(key, service._job(live, *key), 60.0) for key in keys
     ))
-    for pool in (*pools[:8], live.everybody(())):
+    way = live.way()
+    for pool in (*pools[:8], way.everybody(())):
         if pool is not None:
-            batch, row = await live.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
+            batch, row = await way.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
             items_of(live.words, batch, row, explain=True)

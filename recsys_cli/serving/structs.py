@@ -26,6 +26,10 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """only items with one of these topics"""
     explain: bool = False
     """with predictions and the reason of each item"""
+    variants: dict[str, str] = {}
+    """experiment → variant that is to answer (role admin); nobody counts as exposed by it"""
+    pipeline: dict[str, Any] = {}
+    """settings of the pipeline that differ for this request alone (role admin)"""
 
 
 class RankAsk(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -77,6 +81,8 @@ class Slate(msgspec.Struct, omit_defaults=True):
     """why the list is not the person's own: "unknown user", "no history", "too few candidates", "pool_pending" """
     next: str | None = None
     """path of the items that follow"""
+    arms: dict[str, str] = {}
+    """experiment → variant that answered"""
     notes: list[str] = []
 
 
@@ -186,6 +192,39 @@ class Switched(msgspec.Struct):
 
     run_id: str
     before: str | None
+
+
+class ExperimentInfo(msgspec.Struct):
+    """An experiment that was started."""
+
+    name: str
+    version: int
+    state: str
+    """running or stopped"""
+    day: int
+    days: int
+    """days that it is to last"""
+    variants: list[str]
+    served: bool
+    """whether this server answers by its variants"""
+    primary: str
+    """the metric that decides"""
+    started_at: str
+    stopped_at: str | None = None
+
+
+class ExperimentList(msgspec.Struct, omit_defaults=True):
+    """The experiments, by name."""
+
+    experiments: list[ExperimentInfo]
+    troubles: list[str] = []
+    """why some that run are not served"""
+
+
+class Reason(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Why something is done, for its log."""
+
+    reason: str = ""
 
 
 class Health(msgspec.Struct, omit_defaults=True):

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.pipeline.since import Since, with_since
+from recsys_cli.serving.overrides import laid_over
 from recsys_cli.serving.pooling import Pool, build_pools, pool_engine
+from recsys_cli.serving.refresher import Refreshed, RunPlace
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from recsys_cli.pipeline.config import PipelineConfig
     from recsys_cli.slate_engine import SlateEngine
 
 ContextKey = tuple[tuple[str, str], ...]
+WAYS = 32
+"""Ways whose engines are kept."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,42 @@ class Job:
     since: Since | None = None
     candidates: tuple[int, ...] | None = None
     """items of the caller, to be ranked in the place of what the sources propose"""
+    overrides: str = ""
+    """settings of the pipeline that differ from the run's (`overrides.written`)"""
 
 
-@dataclass(frozen=True)
-class RunPlace:
-    """What a worker opens."""
+class Engines:
+    """The engine that a worker builds pools with, and its variants, made once."""
 
-    artifacts: str
-    run: str
-    pipeline: PipelineConfig
-    size: int
-    """candidates a pool"""
+    def __init__(self, engine: SlateEngine, size: int):
+        self._trained, self._size = engine, size
+        self._held: dict[str, SlateEngine] = {}
+
+    def of(self, overrides: str) -> SlateEngine:
+        """The engine of a way (`overrides.written`) that leaves a pool's candidates."""
+        found = self._held.get(overrides)
+        if found is None:
+            trained = self._trained
+            mine = trained.with_pipeline(laid_over(trained.pipeline, overrides)) if overrides else trained
+            if len(self._held) >= WAYS:
+                self._held.clear()
+            found = self._held[overrides] = pool_engine(mine, self._size)
+        return found
+
+    def build(self, jobs: Sequence[Job]) -> list[Pool]:
+        """Pools of jobs in their order."""
+        ways = dict.fromkeys(job.overrides for job in jobs)
+        if len(ways) == 1:
+            return build_jobs(self.of(jobs[0].overrides), jobs)
+        out: dict[int, Pool] = {}
+        for way in ways:
+            mine = [at for at, job in enumerate(jobs) if job.overrides == way]
+            out |= zip(mine, build_jobs(self.of(way), [jobs[at] for at in mine]), strict=True)
+        return [out[at] for at in range(len(jobs))]
 
 
 def build_jobs(engine: SlateEngine, jobs: Sequence[Job]) -> list[Pool]:
-    """Pools of jobs in their order; jobs of one context are built together.
+    """Pools of jobs of one way in their order; jobs of one context are built together.
 
     engine: one that leaves a pool's candidates (`pool_engine`).
     """
@@ -88,7 +112,9 @@ def serve_jobs(connection: Connection, place: RunPlace) -> None:
     from recsys_cli.slate_engine import SlateEngine
 
     try:
-        engine = pool_engine(SlateEngine.load(place.artifacts, place.run, place.pipeline), place.size)
+        trained = SlateEngine.load(place.artifacts, place.run, place.pipeline)
+        engines = Engines(trained, place.size)
+        engines.of("")
         connection.send(None)
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")
@@ -102,7 +128,10 @@ def serve_jobs(connection: Connection, place: RunPlace) -> None:
             return
         try:
             with one_blas_thread():
-                answer = build_jobs(engine, jobs)
+                if isinstance(jobs, Refreshed):
+                    engines, answer = Engines(jobs.opened(trained), place.size), None
+                else:
+                    answer = engines.build(jobs)
         except Exception as error:
             answer = f"{type(error).__name__}: {error}"
         try:
@@ -123,6 +152,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pools")
         self._process = self._connection = None
         self.restarts = -1
+        self._told: Refreshed | None = None
         self._thread.submit(self._start)
 
     def _start(self) -> None:
@@ -142,7 +172,11 @@ class Worker:
                 if told := self._connection.recv():
                     raise BuildError(told)
                 self._ready = True
-            self._connection.send(list(jobs))
+                if self._told is not None:
+                    self._connection.send(self._told)
+                    if told := self._connection.recv():
+                        raise BuildError(told)
+            self._connection.send(jobs if isinstance(jobs, Refreshed) else list(jobs))
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             self._process.join(1)
@@ -154,6 +188,19 @@ class Worker:
     def submit(self, jobs: Sequence[Job]):
         """A future of the pools; raises BuildError in it."""
         return self._thread.submit(self._ask, jobs)
+
+    def tell(self, refreshed: Refreshed) -> None:
+        """Build what is asked for from now on with another state."""
+
+        def tell() -> None:
+            before, self._told = self._told, None
+            try:
+                self._ask(refreshed)
+                self._told = refreshed
+            except BuildError:
+                self._told = before
+
+        self._thread.submit(tell)
 
     @property
     def pid(self) -> int | None:

@@ -137,7 +137,8 @@ def some_events(rng: np.random.Generator, n: int, *, undo: bool = False) -> list
             out.append(_described(rng, str(rng.choice(new_items[:3])), time))
         elif draw < 0.98 and request:
             shown = [str(i) for i in rng.choice(np.arange(1000, 1000 + ITEMS), 5, replace=False)]
-            served = Served(shown, "run", "a", [0.1] * 5, ["popularity"] * 5, surface="feed")
+            served = Served(shown, "run", "a", [0.1] * 5, ["popularity"] * 5, surface="feed",
+                            utilities=[0.5 - place / 10 for place in range(5)])
             out.append(Event("served", user, request_id=request, served=served, timestamp=time))
         else:
             out.append(Event("user", user, attributes={"country": "de", "age": 33}, timestamp=time))

@@ -342,3 +342,18 @@ def test_whoever_is_erased_is_found_as_a_user_and_as_an_author_and_nobody_else(l
     assert left[:2] == [("like", "u11"), ("follow", "u3")] and left[2][0] == "erase" and "u1" not in left[2][1]
     assert len(log.rejects()) == 1
     assert log.last_offset == 5 and log.append([like(2)]).offset == 6
+
+
+def test_a_log_of_another_layout_is_refused_with_what_to_do(tmp_path):
+    import sqlite3
+
+    EventLog.open(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "events.db")
+    connection.execute("PRAGMA user_version=1")
+    connection.close()
+    for _ in range(2):  # and the lock is let go of
+        with pytest.raises(DataError, match=r"layout 1.*layout 2") as refused:
+            EventLog.open(tmp_path)
+        assert "recsys train --events" in refused.value.hint
+    with pytest.raises(DataError, match="layout 1"):
+        list(read_log(tmp_path))

@@ -254,6 +254,28 @@ def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
     log.close()
 
 
+def test_after_a_switch_of_runs_the_state_is_that_of_the_other_run(tmp_path):
+    """Forth to a run that was trained on some of the events, and back."""
+    world = make_world(tmp_path / "data")
+    rng = np.random.default_rng(5)
+    events = some_events(rng, 300)
+    log, online = lived(tmp_path / "log", world, rng, events[:200])
+    export_events(tmp_path / "log", world.dataset, tmp_path / "merged")
+    merged = world_of(Dataset.open(tmp_path / "merged"))
+    log.append(events[200:])
+    online.catch_up()
+    before = online.live(NOW).state
+    online.follow(merged.engine, dataset=merged.dataset)
+    fresh = OnlineState.open(tmp_path / "fresh", merged.engine, log, dataset=merged.dataset)
+    assert online.fold.start == fresh.fold.start > 0 and online.trained is merged.engine
+    same_states(online.live(NOW).state, fresh.live(NOW).state)
+    online.follow(world.engine, dataset=world.dataset)
+    same_states(online.live(NOW).state, before)
+    log.append([Event("hide", "103", "1005")])
+    assert online.catch_up() == 1 and "1005" in online.memory("103").hidden
+    log.close()
+
+
 KILLED = """if True:
     import sys
     from pathlib import Path

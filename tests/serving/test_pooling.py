@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys_cli.pipeline.config import ExplorationConfig
+from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
 from recsys_cli.pipeline.since import Since, with_since
 from recsys_cli.serving.newcomers import Newcomers
-from recsys_cli.serving.pooling import Choice, Pool, build_pools, choose, pool_engine
+from recsys_cli.serving.pooling import Choice, build_pools, choose, pool_engine
 
 USERS = np.arange(-1, 30, dtype=np.int32)
 
@@ -37,7 +37,8 @@ def test_requests_chosen_for_together_get_what_each_gets_alone(engine, pools):
 
 
 def test_what_is_excluded_is_not_shown_and_the_next_moves_up(engine, pools):
-    pool = pools[3]
+    pool, plain = pools[3], DiversityConfig(enabled=False)
+    engine = engine.with_pipeline(engine.pipeline.model_copy(update={"diversity": plain}))
     first = choose(engine, [Choice(2, pool, 5)]).items[0]
     after = choose(engine, [Choice(2, pool, 5, items=first[[0, 2]])]).items[0]
     assert not set(after) & set(first[[0, 2]])
@@ -85,7 +86,8 @@ def test_a_stranger_with_a_history_gets_what_a_guest_of_the_engine_gets(engine):
     guest = engine.recommend_from(ids, 10)
     state, snapshot, users = with_since(engine.state, engine.snapshot, np.array([-1]), [Since((10, 20, 30))])
     pool = build_pools(pool_engine(replace(engine, state=state, snapshot=snapshot), 60), users)[0]
-    assert engine.bundle.item_ids.external(pool.items[:10]) == [r.item_id for r in guest.items]
+    chosen = choose(engine, [Choice(-1, pool, 10)]).items[0]
+    assert engine.bundle.item_ids.external(chosen) == [r.item_id for r in guest.items]
 
 
 def test_what_somebody_did_since_is_laid_over_what_the_run_knows(engine):
@@ -112,16 +114,19 @@ def test_features_of_people_with_news_are_those_that_the_run_counted(engine):
     )
 
 
-def test_new_items_stand_before_every_tenth_place_those_that_fit_first(engine):
-    catalogue = engine.state.catalogue
-    utility = np.linspace(1, 0, 40, dtype=np.float32)
-    pool = Pool(np.arange(40, dtype=np.int32), np.zeros(40, np.uint32), {"utility": utility})
-    fitting, other = 100, 101
+def test_new_items_stand_at_every_fourth_place_those_that_fit_first(engine, pools):
+    catalogue, pool = engine.state.catalogue, pools[3]
+    fitting, other, blocked = 100, 101, 102
     authors = catalogue.item_author.copy()
-    authors[fitting], authors[other] = authors[0], -1
-    new = Newcomers(np.array([other, fitting], np.int32), catalogue.item_topics, authors)
-    longer = new.into(pool, [np.array([1], np.int32)], 10)
-    assert longer.items[9] == fitting
-    assert 1 not in longer.items and len(longer) == 41
-    assert (np.diff(longer.scores["utility"]) <= 0).all()
-    assert new.into(pool, [np.array([100, 101], np.int32)], 10).items.tolist() == list(range(40))
+    authors[[fitting, other, blocked]] = catalogue.item_author[pool.items[0]], -1, 7
+    new = Newcomers(np.array([blocked, other, fitting], np.int32), catalogue.item_topics, authors)
+    best = new.best(pool, np.array([5], np.int32), np.array([7], np.int32))
+    assert best.tolist() == [fitting, other]
+    assert new.best(pool, np.array([100, 101, 102], np.int32), None).tolist() == []
+    plain = choose(engine, [Choice(2, pool, 10)])
+    both = choose(engine, [Choice(2, pool, 10, new=best, every=4), Choice(2, pool, 10)])
+    assert both.items[0].tolist() == [*plain.items[0][:3], fitting, *plain.items[0][3:6], other, *plain.items[0][6:8]]
+    np.testing.assert_array_equal(both.items[1], plain.items[0])
+    assert both.scores["utility"][0, 3] == plain.scores["utility"][0, 2]
+    short = replace(pool, items=pool.items[:2], sources=pool.sources[:2], scores={"utility": np.ones(2, np.float32)})
+    assert fitting not in choose(engine, [Choice(2, short, 10, new=best, every=4)]).items

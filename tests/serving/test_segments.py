@@ -10,7 +10,7 @@ from law_world import END, HOUR, RULES, some_events
 from recsys_cli.serving.erasure import mark
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import Event
-from recsys_cli.serving.export import fold_of
+from recsys_cli.serving.fold_table import fold_of
 from recsys_cli.serving.segments import Segments, table_of
 
 ACTIONS = tuple(RULES.actions)

@@ -1,0 +1,163 @@
+"""Experiments as the server applies them: which variants somebody is in, and what differs there from the pipeline.
+
+Experiments are those of `ExperimentRegistry`, wherever they were started; assignment is its stable hash. Settings of
+variants that meet in one person, of experiments in different layers, are laid over each other in the order of the
+experiments' names. What somebody was in is logged with every answer, as "experiment=variant", several joined by "&".
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_cli.errors import ConfigError, RecsysError, UsageError, did_you_mean
+from recsys_cli.experiments.registry import ExperimentRegistry, Started, variants_of
+from recsys_cli.serving.events import told_of
+from recsys_cli.serving.overrides import written
+
+if TYPE_CHECKING:
+    from recsys_cli.experiments.config import Arm
+    from recsys_cli.serving.live import Live
+
+KEPT = 200_000
+"""People whose variants are kept; those who asked longest ago go first."""
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The variants of one person."""
+
+    names: dict[str, str]
+    """experiment → variant"""
+    overrides: str = ""
+    """the way that answers (`overrides.written`)"""
+    told: str = ""
+    """for the log; empty where nobody was exposed, as by a request that named its variants"""
+
+
+NONE = Arms({})
+
+
+class Experiments:
+    """The experiments under way."""
+
+    def __init__(self, artifacts: str | Path):
+        self.registry = ExperimentRegistry(artifacts)
+        self.running: list[Started] = []
+        self.troubles: list[str] = []
+        """why experiments that run are not served"""
+        self._seen: object = None
+        self._held: OrderedDict[str, Arms] = OrderedDict()
+
+    def look(self, live: Live) -> bool:
+        """Take up what was started and stopped since; whether anything was. The ways of all variants are made ready."""
+        seen = (live.run, *self._signature())
+        if seen == self._seen:
+            return False
+        running, troubles = [], []
+        try:
+            found = self.registry.running()
+        except RecsysError as error:
+            found, troubles = self.running, [f"experiments cannot be read: {error.message}"]
+        for started in found:
+            reason = self._refused(started, live)
+            if reason is None:
+                running.append(started)
+            else:
+                troubles.append(f"experiment {started.config.key} is not served: {reason}")
+        self.running, self.troubles, self._seen = running, troubles, seen
+        self.forget()
+        return True
+
+    def _signature(self) -> list[tuple[str, int]]:
+        """What changes with every start and stop, and on every day of a ramp."""
+        states = sorted(self.registry.folder.glob("*/*/state.json"))
+        return [(str(p), p.stat().st_mtime_ns) for p in states] + [(e.config.key, e.day) for e in self.running]
+
+    def _refused(self, started: Started, live: Live) -> str | None:
+        config = started.config
+        if config.unit == "cluster":
+            return "it assigns clusters, which a server does not know of its users"
+        for arm in config.arms:
+            if arm.run not in (None, live.run):
+                return f"variant {arm.name} is run {arm.run}, and {live.run} is served"
+            try:
+                live.way(written([arm.pipeline])).everybody(())
+            except RecsysError as error:
+                return error.message.splitlines()[0]
+        return None
+
+    def forget(self) -> None:
+        """Anybody's variants may have changed."""
+        self._held.clear()
+
+    def changed(self, users: object) -> None:
+        """Attributes of some people may have changed."""
+        for user in users:
+            self._held.pop(user, None)
+
+    def of(self, user_id: str, attributes: Callable[[str, set[str]], Mapping[str, Any]]) -> Arms:
+        """The variants of a person today. attributes: gives what is known of a person in some columns."""
+        if not self.running:
+            return NONE
+        held = self._held.get(user_id)
+        if held is None:
+            wanted = {column for e in self.running for column in e.config.targeting}
+            known = {c: [v] for c, v in attributes(user_id, wanted).items()} if wanted else None
+            found = {key: arms[0] for key, arms in variants_of(self.running, [user_id], known).items()}
+            held = self._held[user_id] = self._made({key: arm for key, arm in found.items() if arm is not None})
+            if len(self._held) > KEPT:
+                self._held.popitem(last=False)
+        return held
+
+    def forced(self, names: Mapping[str, str], pipeline: Mapping[str, Any]) -> Arms:
+        """Variants that a request names, whoever asks; raises UsageError. Nobody is exposed by it."""
+        for key, name in names.items():
+            arms = {arm.name: arm for arm in self._config(key).arms}
+            if name not in arms:
+                raise UsageError(f"experiment {key} has no variant {name[:40]!r}", did_you_mean(name, arms, None))
+        made = self._made(names)
+        return Arms(made.names, written([*self._pipelines(names), pipeline]))
+
+    def _config(self, key: str):
+        running = {e.config.key: e.config for e in self.running}
+        if key not in running:
+            raise UsageError(f"no experiment {key[:80]!r} is served", did_you_mean(key, running, None))
+        return running[key]
+
+    def _pipelines(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
+        def arm(key: str) -> Arm:
+            return next(arm for arm in self._config(key).arms if arm.name == names[key])
+
+        return [arm(key).pipeline for key in sorted(names)]
+
+    def _made(self, names: Mapping[str, str]) -> Arms:
+        return Arms(dict(names), written(self._pipelines(names)), told_of(names)) if names else NONE
+
+
+def require_way(live: Live, overrides: str) -> None:
+    """Raises UsageError where the settings of a request are no pipeline."""
+    try:
+        live.way(overrides)
+    except ConfigError as error:
+        raise UsageError(error.message, error.hint) from None
+
+
+LOOK_SECONDS = 1.0
+"""How often the experiments are looked at."""
+
+
+async def follow(experiments: Experiments, live: Callable[[], Live], told: Callable[[str], None]) -> None:
+    """Look at the experiments until this is cancelled. told: is told why one is not served."""
+    import asyncio
+
+    while True:
+        began = time.monotonic()
+        if await asyncio.to_thread(experiments.look, live()):
+            for trouble in experiments.troubles:
+                told(trouble)
+        await asyncio.sleep(max(LOOK_SECONDS - (time.monotonic() - began), LOOK_SECONDS / 2))

@@ -1,0 +1,82 @@
+"""Experiments on a real server: who gets what, what is logged, and what the commands read from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from recsys_cli.experiments.registry import ExperimentRegistry, variants_of
+from recsys_cli.serving.events import arms_of, told_of
+from recsys_cli.serving.overrides import laid_over
+
+OVERRIDE = {"sourcing": {"shares": {"item_neighbours": 0.01, "in_network": 0.01, "popularity": 0.97, "trending": 0.01}}}
+DEFINITION = {
+    "name": "sources", "variants": {"control": {}, "popular": {"pipeline": OVERRIDE}}, "min_users": 2,
+    "metrics": ["like_rate", "topics_per_slate", "return_rate", "sessions_per_user"],
+}
+
+
+def recsys(folder, *arguments):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+    command = [sys.executable, "-m", "recsys_cli", *arguments, "-c", "recsys.yaml"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def ids(slate):
+    return [item["item_id"] for item in slate["items"]]
+
+
+def test_variants_answer_and_their_exposures_are_analysed_from_the_log(server, engine):
+    reply = server.post("/v1/experiments", DEFINITION)
+    assert reply.status == 200 and reply.json["served"], reply.body
+    registry = ExperimentRegistry(server.folder / "artifacts")
+    users = [str(u) for u in range(1020, 1060)]
+    expected = variants_of(registry.running(), users)["sources"]
+    assert {*expected} == {"control", "popular"}
+    ways = {"control": engine, "popular": engine.with_pipeline(laid_over(engine.pipeline, json.dumps(OVERRIDE)))}
+    events, unlike = [], 0
+    for user, variant in zip(users, expected, strict=True):
+        slate = server.get(f"/v1/recommend/{user}?n=5").json
+        assert slate["arms"] == {"sources": variant}
+        lists = {name: [i.item_id for i in way.recommend(int(user), 5).items] for name, way in ways.items()}
+        assert ids(slate) == lists[variant]
+        unlike += lists["control"] != lists["popular"]
+        for place, item in enumerate(ids(slate)):
+            told = {"user_id": user, "item_id": item, "request_id": slate["request_id"], "position": place}
+            events.append({"type": "impression", **told})
+            if place == 0 or variant == "popular":
+                events.append({"type": "like", **told})
+    assert server.post("/v1/events", events).json["accepted"] == len(events)
+    assert unlike
+    asked = server.post("/v1/recommend/1020?n=5", {"variants": {"sources": "popular"}}).json
+    assert asked["arms"] == {"sources": "popular"}
+    assert server.post("/v1/recommend/1020", {"variants": {"sources": "no"}}).status == 422
+    near = server.post("/v1/recommend/1020", {"pipeline": {"diversity": {"nonsense": 1}}})
+    assert near.status == 422 and "nonsense" in near.json["message"]
+    listed = server.get("/v1/experiments").json["experiments"]
+    assert [(e["name"], e["served"]) for e in listed] == [("sources", True)]
+    time.sleep(0.3)  # what was served goes to the log behind the answer
+    status = json.loads(recsys(server.folder, "ab-test", "status", "sources", "--format", "json").stdout)
+    counts = {name: expected.count(name) for name in ("control", "popular")}
+    assert status["exposed"] == counts
+    done = recsys(server.folder, "ab-test", "report", "sources", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    rates = {m["metric"]: m for m in report["metrics"]}
+    assert rates["like_rate"]["control"] == pytest.approx(1 / 5)
+    assert rates["like_rate"]["treatment"] == pytest.approx(1.0)
+    assert server.post("/v1/experiments", DEFINITION).status == 422
+    assert server.post("/v1/experiments/sources/stop", {"reason": "enough"}).json["state"] == "stopped"
+    assert "arms" not in server.get("/v1/recommend/1020?n=3").json
+    assert server.post("/v1/experiments/sources/stop").status == 409
+    assert server.post("/v1/experiments/none/stop").status == 404
+
+
+def test_names_of_any_kind_come_back_from_the_log():
+    names = {"bolder@2": "a=b&c", "x": "ü /"}
+    assert arms_of(told_of(names)) == names and arms_of("") == {} and arms_of("treatment") == {"": "treatment"}
