@@ -195,7 +195,7 @@ class ItemKeys:
         if name == "user_topic":
             return _pair(user[..., None], _of(self.topics, item), self.n_topics)
         parts = [self._part(part, user, item, surface, time) for part in parts_of(name)]
-        return _pair(*parts, self.width(name)) if len(parts) == 2 else parts[0].astype(np.int64)
+        return _pair(parts[0], parts[1], self.width(name)) if len(parts) == 2 else parts[0].astype(np.int64)
 
     def second(self, name: str, item, surface, time=None) -> np.ndarray:
         """The second part of keys "user_…" or "user:…", of the same shapes; -1 where there is none."""

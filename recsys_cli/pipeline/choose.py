@@ -9,7 +9,7 @@ many of the ten would have been interacted with. Among orders that are within no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,15 +141,16 @@ def choose(
     words. wanted: "auto", or the order that the settings name. fallback: what orders the lists of new people where the
     window has too few of them.
     """
-    order, document = Order(known=FUSION, new=fallback), {"criterion": told}
+    chosen: dict[str, dict] = {}
     for side, mine in (("known", known), ("new", ~known)):
         parts = {name: (above[mine], below[mine]) for name, (above, below) in measured.items()}
         default = FUSION if side == "known" else fallback
-        document[side] = _choose_side(parts, int(mine.sum()), seed, wanted, default)
-        order = replace(order, **{side: document[side]["chosen"].partition(" ")[0]})
+        chosen[side] = _choose_side(parts, int(mine.sum()), seed, wanted, default)
+    known_order, new_order = (chosen[side]["chosen"].partition(" ")[0] for side in ("known", "new"))
     # one power serves both: that of the known, who make most requests
-    leading = document["known"]["chosen"] if order.known == HEAVY else document["new"]["chosen"]
-    return replace(order, exponent=float(leading.partition("^")[2] or 0)), document
+    leading = chosen["known" if known_order == HEAVY else "new"]["chosen"]
+    order = Order(known_order, new_order, exponent=float(leading.partition("^")[2] or 0))
+    return order, {"criterion": told, **chosen}
 
 
 def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict:
@@ -187,7 +188,7 @@ def _choose_side(
     samples = {
         name: (drawn @ above) / np.maximum(drawn @ below, 1e-12) for name, (above, below) in parts.items()
     }
-    best = max(figures, key=figures.get)
+    best = max(figures, key=figures.__getitem__)
     table = {}
     for name, value in sorted(figures.items(), key=lambda pair: -pair[1]):
         low, high = np.quantile(samples[name], [0.025, 0.975])

@@ -91,7 +91,7 @@ def best_part(account: dict, side: str = "known", order: str = CHOSEN) -> tuple[
     order = row.get("chosen") if order == CHOSEN else order
     if not parts or order not in figures:
         return None
-    best = max(parts, key=parts.get)
+    best = max(parts, key=parts.__getitem__)
     return best, parts[best], figures[order]
 
 

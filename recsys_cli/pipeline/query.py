@@ -14,7 +14,7 @@ from recsys_cli.hashing import mix
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.features.context import Context
-    from recsys_cli.features.snapshot import Snapshot
+    from recsys_cli.features.snapshot import ServedFeatures
     from recsys_cli.pipeline.bundle import Bundle
 
 
@@ -44,7 +44,7 @@ class Query:
     """items a slate"""
     bundle: Bundle
     state: State
-    snapshot: Snapshot
+    snapshot: ServedFeatures
     context: Context
     seed: int
     salt: int | np.ndarray = 0

@@ -79,10 +79,10 @@ def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, 
     """The named features, float32[B, K] each; a source that was not asked is absent from every list."""
     names, scores, shape = tuple(names), candidates.scores, candidates.items.shape
     blank = np.zeros(shape, np.float32)
-    places, out = [name for name in names if name.startswith(RANK)], {}
-    if places:  # one logarithm of all places at once
-        ranks = np.stack([scores.get(name, blank) for name in places])
-        places = dict(zip(places, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
+    ranked, places, out = [name for name in names if name.startswith(RANK)], {}, {}
+    if ranked:  # one logarithm of all places at once
+        ranks = np.stack([scores.get(name, blank) for name in ranked])
+        places = dict(zip(ranked, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
     for name in names:
         if name in TOGETHER:
             out[name] = _together(candidates, name)

@@ -184,10 +184,9 @@ def request_rows(
         (np.concatenate([p[i] for p in parts]) for i in range(7)) if parts else _no_rows(len(names))
     )
     weight = np.where(label, 1, weight).astype(np.float32)
-    table = FeatureTable(
-        values, names, {}, {TAKEN: label}, None, user, item, time, weight=weight, request=request.astype(np.int64)
-    )
-    return RequestRows(table, table.request, sum(len(m.wanted.values) for m in moments), proposed)
+    request = request.astype(np.int64)
+    table = FeatureTable(values, names, {}, {TAKEN: label}, None, user, item, time, weight=weight, request=request)
+    return RequestRows(table, request, sum(len(m.wanted.values) for m in moments), proposed)
 
 
 def _no_rows(width: int) -> tuple[np.ndarray, ...]:

@@ -107,7 +107,9 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     """
     if not config.segments and config.personal is None:
         return None
-    catalogue, columns, notes = bundle.catalogue, {}, ()
+    catalogue = bundle.catalogue
+    columns: dict[str, np.ndarray] = {}
+    notes: tuple[str, ...] = ()
     heads = bundle.heavy.tasks if bundle.heavy is not None else ()
     known = {*weights_of(config, bundle.proposed_weights), *config.weights, "dwell", *heads}
 
@@ -148,7 +150,7 @@ def users_with(catalogue, attribute: str, value: str, key: str) -> np.ndarray:
     raise ConfigError(f"{key}: users have no {attribute!r}", _hint(attribute, known))
 
 
-def _hint(word: object, known) -> str:
+def _hint(word: object, known) -> str | None:
     return did_you_mean(str(word), known, f"known: {', '.join(sorted(map(str, known))[:12]) or 'none'}")
 
 

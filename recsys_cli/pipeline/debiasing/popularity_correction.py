@@ -27,6 +27,7 @@ class PopularityCorrection(Rescaler):
     gets seen (Steck, RecSys 2011)."""
 
     config_type = PopularityCorrectionConfig
+    config: PopularityCorrectionConfig
 
     def __init__(self, config: PopularityCorrectionConfig):
         super().__init__(config)

@@ -33,6 +33,7 @@ class Adventure(Rescaler):
     """Raises what is new to a user, or what is familiar, as far as they asked for it."""
 
     config_type = AdventureConfig
+    config: AdventureConfig
     asks = ("adventure",)
 
     def prepare(self, bundle) -> str | None:
@@ -46,7 +47,7 @@ class Adventure(Rescaler):
         return self.config.level != 0 or COLUMN in query.state.catalogue.user_numbers
 
     def factors(self, query: Query, candidates: Candidates) -> np.ndarray:
-        level = self._levels(query).astype(np.float32)[:, None] * np.float32(self.config.strength)
+        level = np.multiply(self._levels(query)[:, None], self.config.strength, dtype=np.float32)
         return np.exp(level * (np.float32(0.5) - familiarity(query, candidates)))
 
     def _levels(self, query: Query) -> np.ndarray:

@@ -27,6 +27,7 @@ class AuthorDecay(Rescaler):
     """Lowers the utility of an author's second and further items (xai-org/x-algorithm: author diversity scorer)."""
 
     config_type = AuthorDecayConfig
+    config: AuthorDecayConfig
 
     def prepare(self, bundle) -> str | None:
         return None if (bundle.catalogue.item_author >= 0).any() else "needs items with an author"

@@ -33,6 +33,7 @@ class Calibration(Selector):
     """Greedy calibration (Steck, RecSys 2018). Somebody without a history of topics keeps the order."""
 
     config_type = CalibrationConfig
+    config: CalibrationConfig
     reads = ("utility",)
     before = "diversity"
 

@@ -41,6 +41,7 @@ class Constraints(Selector):
     within the caps, and where none is, to the first: a slate is full even where they cannot hold."""
 
     config_type = ConstraintsConfig
+    config: ConstraintsConfig
     reads = ("utility",)
 
     def __init__(self, config: ConstraintsConfig):
@@ -106,7 +107,8 @@ def walk(n: int, length: int, rules: list) -> np.ndarray:
     barred = np.zeros(n, np.int16)
     """how many reasons there are for which a candidate cannot come next: caps, distances, that it stands already"""
     rules = [(*rule, {}) for rule in rules]
-    out, leaving = np.empty(length, np.int64), {}
+    out = np.empty(length, np.int64)
+    leaving: dict[int, list[np.ndarray]] = {}
     for slot in range(length):
         for members in leaving.pop(slot, ()):
             barred[members] -= 1

@@ -60,6 +60,7 @@ class Mix(Selector):
     """Keeps shares of a slate as far as there are candidates."""
 
     config_type = MixConfig
+    config: MixConfig
     reads = ("utility",)
     before = "diversity"
     _names: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ class OutOfNetwork(Rescaler):
     the items of somebody who follows nobody, stay as they are."""
 
     config_type = OutOfNetworkConfig
+    config: OutOfNetworkConfig
 
     def prepare(self, bundle) -> str | None:
         return None if len(bundle.state.follows.values) else "needs follows"

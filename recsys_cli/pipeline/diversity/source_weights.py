@@ -28,6 +28,7 @@ class SourceWeights(Rescaler):
     """Trusts some sources more than others, whatever the rankers say."""
 
     config_type = SourceWeightsConfig
+    config: SourceWeightsConfig
     _weights = np.ones(0, np.float32)
 
     def prepare(self, bundle) -> str | None:

@@ -32,6 +32,7 @@ class Varied(Selector):
     """Chooses the slate of each user from the relevance and the vectors of the candidates."""
 
     config_type: ClassVar[type[StageConfig]] = VariedConfig
+    config: VariedConfig
     reads = ("utility",)
     before = "diversity"
     _vectors: Vectors | None = None
@@ -46,6 +47,7 @@ class Varied(Selector):
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         if not self.config.diversity:
             return candidates
+        assert self._vectors is not None  # else it stood aside
         relevance, picks = slot_relevance(candidates), query.size + RESERVE
         draws = self.draws(query, candidates, picks)
         chosen = []

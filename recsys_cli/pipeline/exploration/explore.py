@@ -52,7 +52,7 @@ class Explore(Selector):
         row, slot = np.nonzero(columns >= 0)
         shown[row, columns[row, slot]] = True
         behind = np.where(shown | ~candidates.filled, 2, 1)
-        rest = np.argsort(behind, axis=1, kind="stable")[:, : shown.shape[1] - slots]
+        rest = np.argsort(behind, axis=1, kind="stable")[:, : candidates.items.shape[1] - slots]
         rest = np.where(np.take_along_axis(behind, rest, axis=1) == 1, rest, -1)
         # a row that ends within the slate has nothing behind it either
         out = candidates.take(np.concatenate([columns, rest], axis=1))

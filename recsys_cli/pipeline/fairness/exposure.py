@@ -58,6 +58,7 @@ class Exposure(Selector):
     """
 
     config_type = ExposureConfig
+    config: ExposureConfig
     reads = ("utility",)
     before = "diversity"
 

@@ -31,6 +31,7 @@ class MinimumExposure(Selector):
     """Lifts the best of what is cold where a slate would have less than its share."""
 
     config_type = MinimumExposureConfig
+    config: MinimumExposureConfig
     reads = ("utility",)
     before = "diversity"
 

@@ -31,6 +31,7 @@ class Conversation(Filter):
     """Looks at the finished slate with its reserve, which moves up."""
 
     config_type = ConversationConfig
+    config: ConversationConfig
     again = False
 
     def prepare(self, bundle) -> str | None:
@@ -44,6 +45,7 @@ class Conversation(Filter):
 
     def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
         column = conversation_of(query.state.catalogue, self.config.column)
+        assert column is not None  # else it stood aside
         label = np.where(candidates.filled, column[candidates.items], -1)
         standing = -np.broadcast_to(np.arange(label.shape[1], dtype=np.float64), label.shape)
         return earlier_alike(label, standing) < self.config.at_most

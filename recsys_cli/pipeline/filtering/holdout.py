@@ -34,6 +34,7 @@ class Holdout(Filter):
     """Withholds what `withheld` draws. Somebody unknown is withheld nothing unless everybody is."""
 
     config_type = HoldoutConfig
+    config: HoldoutConfig
     _items = _users = np.zeros(0, bool)
 
     def prepare(self, bundle) -> str | None:

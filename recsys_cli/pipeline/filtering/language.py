@@ -25,6 +25,7 @@ class LanguageConfig(StageConfig):
 
 class Language(Filter):
     config_type = LanguageConfig
+    config: LanguageConfig
     _list = False
     _of_names = _of_codes = np.zeros(0, np.int32)
 

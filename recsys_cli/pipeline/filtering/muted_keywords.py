@@ -30,6 +30,7 @@ class MutedKeywords(Filter):
     for the same."""
 
     config_type = MutedKeywordsConfig
+    config: MutedKeywordsConfig
 
     def __init__(self, config: MutedKeywordsConfig):
         super().__init__(config)

@@ -45,6 +45,7 @@ class NearDuplicates(Filter):
     """
 
     config_type = NearDuplicatesConfig
+    config: NearDuplicatesConfig
     again = False
     _text = _media = False
 

@@ -28,6 +28,7 @@ class SeeLessConfig(StageConfig):
 
 class SeeLess(Filter):
     config_type = SeeLessConfig
+    config: SeeLessConfig
     _topics = _authors = np.full(1, -1, np.int32)
 
     def prepare(self, bundle) -> str | None:

@@ -25,6 +25,7 @@ class SubscriptionConfig(StageConfig):
 
 class Subscription(Filter):
     config_type = SubscriptionConfig
+    config: SubscriptionConfig
     _authors = np.zeros(0, np.int32)
     _lists = False
 

@@ -23,6 +23,7 @@ class UnavailableConfig(StageConfig):
 
 class Unavailable(Filter):
     config_type = UnavailableConfig
+    config: UnavailableConfig
     _columns: tuple[str, ...] = ()
     _until: tuple[str, ...] = ()
 
