@@ -23,7 +23,7 @@ class Clock:
         """int32[n] which moment a row belongs to"""
         self.span = np.int64(len(self.moments) + 1)
 
-    def rank_of(self, time) -> np.ndarray:
+    def rank_of(self, time: np.ndarray) -> np.ndarray:
         """How many distinct moments of the log lie strictly before each time; int64, shape of `time`."""
         return np.searchsorted(self.moments, time, "left")
 

@@ -56,7 +56,7 @@ def as_slice(at: list[int]) -> slice | list[int]:
     return slice(at[0], at[-1] + 1) if at and at == list(range(at[0], at[-1] + 1)) else at
 
 
-def known(values: np.ndarray, at: np.ndarray, missing) -> np.ndarray:
+def known(values: np.ndarray, at: np.ndarray, missing: float) -> np.ndarray:
     """`values[at]`, with `missing` where `at` is -1."""
     if not len(values):
         return np.full(at.shape, missing, values.dtype)

@@ -7,7 +7,7 @@ user or an item alone is kept as a matrix; pairs are found by key and put throug
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class Snapshot(FrozenFeatures):
             arrays={family.name: family.freeze(mine, inputs) for family, mine in by_family(spec.features)},
         )
 
-    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """For `arrays.save_arrays`."""
         arrays = {"user_block": self.user_block, "item_block": self.item_block}
         arrays |= {f"keys/{name}": getattr(self.keys, name) for name in _KEYS}
@@ -91,7 +91,7 @@ class Snapshot(FrozenFeatures):
         return arrays, meta
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Snapshot:
+    def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Snapshot:
         """What `to_arrays` gave; raises ArtifactError where a family of the run is not installed."""
         for family in meta["families"]:
             family_of(family)

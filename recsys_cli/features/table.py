@@ -51,7 +51,7 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, rows) -> FeatureTable:
+    def take(self, rows: slice | np.ndarray) -> FeatureTable:
         """The given rows (a slice, index array or mask)."""
 
         def part(column: np.ndarray | None) -> np.ndarray | None:

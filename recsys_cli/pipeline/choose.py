@@ -8,9 +8,9 @@ many of the ten would have been interacted with. Among orders that are within no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,7 +88,11 @@ def with_caps(bundle: Bundle, config: PipelineConfig, moment: Moment, items: np.
     return Caps(config.diversity, 0)(query, Candidates(items, np.zeros(items.shape, np.uint32))).items
 
 
-def _scored(bundle: Bundle, config: PipelineConfig, query: Query, found: Candidates):
+Scored = Iterator[tuple[str, Candidates, np.ndarray]]
+"""(order, candidates, their scores float32[B, K]), one order after the other"""
+
+
+def _scored(bundle: Bundle, config: PipelineConfig, query: Query, found: Candidates) -> Scored:
     """(order, candidates, scores float32[B, K]) of every order."""
     utility = Utility(
         config.utility, config.heavy, multipliers(config.utility, bundle), proposed=bundle.proposed_weights
@@ -133,7 +137,7 @@ def ndcg_criterion(moment: Moment) -> Criterion:
 def choose(
     measured: dict[str, tuple[np.ndarray, np.ndarray]], known: np.ndarray, told: str, *, seed: int,
     wanted: str = "auto", fallback: str = "popularity",
-) -> tuple[Order, dict]:
+) -> tuple[Order, dict[str, Any]]:
     """The order to take for known and for new users, and the account of it: figures of every order with their paired
     difference to the best, and why it was taken.
 
@@ -141,7 +145,7 @@ def choose(
     words. wanted: "auto", or the order that the settings name. fallback: what orders the lists of new people where the
     window has too few of them.
     """
-    chosen: dict[str, dict] = {}
+    chosen: dict[str, dict[str, Any]] = {}
     for side, mine in (("known", known), ("new", ~known)):
         parts = {name: (above[mine], below[mine]) for name, (above, below) in measured.items()}
         default = FUSION if side == "known" else fallback
@@ -153,7 +157,7 @@ def choose(
     return order, {"criterion": told, **chosen}
 
 
-def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict:
+def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict[str, Any]:
     """What the caps of the slate cost of the criterion: figures before and after, and whether they are kept.
 
     They are, unless they cost more than CAPS_MAY_COST of it and more than a standard error of the difference.
@@ -175,7 +179,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float:
 
 def _choose_side(
     parts: dict[str, tuple[np.ndarray, np.ndarray]], users: int, seed: int, wanted: str, default: str
-) -> dict:
+) -> dict[str, Any]:
     """The account of one group of users; see `choose`."""
     there = {name.partition(" ")[0] for name in parts}
     named = NAMED if wanted in there or not there else f"{NAMED}, {ABSENT}"

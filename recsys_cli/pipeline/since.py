@@ -62,7 +62,7 @@ def with_since(
 def _state(state: State, base: np.ndarray, new: list[Since]) -> State:
     catalogue, n = state.catalogue, len(base)
 
-    def copied(values: np.ndarray, unknown) -> np.ndarray:
+    def copied(values: np.ndarray, unknown: float) -> np.ndarray:
         return np.append(values, np.where(base >= 0, values[np.maximum(base, 0)], unknown).astype(values.dtype))
 
     history = [np.array(s.history, np.int32) for s in new]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -147,7 +148,9 @@ class Sourcing(Source):
     gives = ("rrf", "rank_")
     needed = True
 
-    def __init__(self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], known: tuple):
+    def __init__(
+        self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], known: tuple[str, ...]
+    ):
         self._sources, self._bits, self._config = sources, bits, config
         self.budgets = budgets(config, sources, known)
 
@@ -200,7 +203,7 @@ def propose(
     )
 
 
-def _places(candidates: Candidates):
+def _places(candidates: Candidates) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A function from (row int[m], item int[m]) to the flat place of that candidate, -1 where it is none."""
     width = candidates.items.shape[1]
     rows, columns = np.nonzero(candidates.items >= 0)

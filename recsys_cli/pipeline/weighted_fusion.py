@@ -113,7 +113,7 @@ def with_fusion(rows: RequestRows, weights: dict[str, float]) -> RequestRows:
     return rows
 
 
-def weighted(standard: dict[str, np.ndarray], weights: dict[str, float], shape) -> np.ndarray:
+def weighted(standard: dict[str, np.ndarray], weights: dict[str, float], shape: int | tuple[int, ...]) -> np.ndarray:
     """float32 of that shape: the sum of the sources' standardised scores times their weights; a source that stepped
     aside after the weights were learned leaves its part out."""
     total = np.zeros(shape, np.float32)

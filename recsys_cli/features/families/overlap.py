@@ -5,7 +5,7 @@ It needs no history, so it tells of people and items that nobody has met yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -102,7 +102,7 @@ def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
     return len(mine) > 0 and np.isin(mine, theirs).mean() >= SHARED
 
 
-def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> None:
+def _require(catalogue: Catalogue, column: Column, name: str, there: Mapping[str, str]) -> None:
     where = f"features.columns.user.{column.name}.compared_with"
     if name not in there:
         kind = "vector" if column.becomes == "vector" else "list or text"

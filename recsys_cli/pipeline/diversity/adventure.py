@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.labels import TOPICS, labels_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 COLUMN = "adventure"
 
@@ -36,7 +39,7 @@ class Adventure(Rescaler):
     config: AdventureConfig
     asks = ("adventure",)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue = bundle.catalogue
         there = len(catalogue.item_topics.values) or (catalogue.item_author >= 0).any()
         return None if there else "needs items with topics or an author"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -12,6 +12,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.diversity.author_decay import earlier_alike
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 EXACT = 2**24
 """Whole numbers from here on are no longer told apart by a float32, in which the catalogue keeps numbers."""
@@ -34,7 +37,7 @@ class Conversation(Filter):
     config: ConversationConfig
     again = False
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, name = bundle.catalogue, self.config.column
         found = conversation_of(catalogue, name)
         if found is None:

@@ -112,7 +112,10 @@ def _of_context(name: str) -> Callable[[State, Context], Any]:
     return lambda s, c: -1 if getattr(c, name) is None else getattr(c, name)
 
 
-def _columns(catalogue, side: str, codes: dict, numbers: dict, lists: dict[str, Ragged]) -> dict[str, Attribute]:
+def _columns(
+    catalogue: Catalogue, side: str, codes: dict[str, np.ndarray], numbers: dict[str, np.ndarray],
+    lists: dict[str, Ragged],
+) -> dict[str, Attribute]:
     """The columns that the data brings along, by name."""
     out = {}
     for name in codes:

@@ -225,7 +225,7 @@ def _joined(kind: str, parts: list[Node], run: Callable[..., Any]) -> Node:
     return Node(kind, sides, lambda scope: run(*(part.run(scope) for part in parts)))
 
 
-def _quiet(call: Callable) -> Callable:
+def _quiet(call: Callable[..., Any]) -> Callable[..., Any]:
     """Arithmetic in which a division by zero is unknown, as other numbers that there are not."""
 
     def run(left: Any, right: Any) -> np.ndarray:
@@ -236,7 +236,7 @@ def _quiet(call: Callable) -> Callable:
     return run
 
 
-def _compare(call: Callable, unequal: bool) -> Callable:
+def _compare(call: Callable[..., Any], unequal: bool) -> Callable[..., Any]:
     def run(left: Any, right: Any) -> np.ndarray:
         left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
         found = call(left, right)
