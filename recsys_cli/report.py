@@ -74,6 +74,7 @@ def grid(*parts: str) -> str:
 
 
 def paragraph(text: str) -> str:
+    """A text as a paragraph of its own."""
     return f"<p>{html.escape(text)}</p>"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.cli.output import json_bytes
 from recsys_cli.errors import UsageError
 
@@ -56,9 +57,6 @@ Lengths = Annotated[
     ),
 ]
 
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-]
 UsersOption = Annotated[
     int | None,
     typer.Option("--users", min=1, help="Measure on so many test users  [default: all]", show_default=False),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ ContextOption = Annotated[
     list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface or device (repeatable)")
 ]
 TopOption = Annotated[int, typer.Option("-n", "--top", min=1, help="Features to show in the table")]
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-]
 
 
 @command(app, "explain")

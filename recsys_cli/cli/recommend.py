@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ NumberOption = Annotated[
 ]
 ContextOption = Annotated[
     list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device, time, … (repeatable)")
-]
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
 ]
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Predictions, similarities, safety and the reason of each item")

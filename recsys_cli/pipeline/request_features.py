@@ -31,6 +31,7 @@ def request_feature_names(sources: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_request_feature(name: str) -> bool:
+    """Whether a feature compares candidates of one request, so that no snapshot holds it."""
     return name in TOGETHER or name.startswith((STANDARD, RANK))
 
 

@@ -37,6 +37,7 @@ def without_time(d: dict) -> str:
 
 
 def spell(name: str) -> str:
+    """A key of the description as words."""
     return name.replace("_", " ")
 
 

@@ -27,6 +27,8 @@ class LanguageConfig(StageConfig):
 
 
 class Language(Filter):
+    """Keeps items in the languages that a user reads; who states none is kept from nothing."""
+
     config_type = LanguageConfig
     config: LanguageConfig
     _list = False

@@ -30,6 +30,8 @@ class SeeLessConfig(StageConfig):
 
 
 class SeeLess(Filter):
+    """Draws for each request which items of a topic or author to see less of pass."""
+
     config_type = SeeLessConfig
     config: SeeLessConfig
     _topics = _authors = np.full(1, -1, np.int32)

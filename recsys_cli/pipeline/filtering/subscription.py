@@ -27,6 +27,8 @@ class SubscriptionConfig(StageConfig):
 
 
 class Subscription(Filter):
+    """Shows items for subscribers to those alone, and to their author."""
+
     config_type = SubscriptionConfig
     config: SubscriptionConfig
     _authors = np.zeros(0, np.int32)

@@ -25,6 +25,8 @@ class UnavailableConfig(StageConfig):
 
 
 class Unavailable(Filter):
+    """Looks at what the columns say at the moment of the request; what is unknown passes."""
+
     config_type = UnavailableConfig
     config: UnavailableConfig
     _columns: tuple[str, ...] = ()
