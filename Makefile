@@ -10,7 +10,7 @@ help:
 	@echo "make demo        install, then generate-data, train, evaluate, recommend, ab-test"
 	@echo "make test        install what the tests need, run them all"
 	@echo "make test-fast   the same without those marked slow"
-	@echo "make lint        ruff"
+	@echo "make lint        ruff, and mypy for the types"
 	@echo "make docs        the documents as a site that opens from disk: build/site/index.html"
 	@echo "make reference   write the pages again that the program writes about itself"
 	@echo "make pictures    draw the pictures of the README again, from the run in use"
@@ -54,6 +54,7 @@ test-fast: $(VENV)/installed-tests
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .ci/mkdocs.yml

@@ -47,6 +47,11 @@ class Axis:
         self.ticks = [float(t) for t in ticks]
         self._low, self._high = self._scale(self.ticks[0]), self._scale(self.ticks[-1])
 
+    def named(self, count: int, most: int = 8) -> None:
+        """Places 0 to count - 1 that have names, of which at most so many are ticks."""
+        self.ticks = [float(n) for n in range(0, count, max(1, math.ceil(count / most)))]
+        self._low, self._high = 0.0, float(max(count - 1, 1))
+
     def _scale(self, value: float) -> float:
         return math.log10(value) if self.log else value
 

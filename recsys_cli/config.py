@@ -167,6 +167,7 @@ def merge(base: dict, above: dict) -> dict:
 
 
 def leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings by their dotted keys; a mapping without keys is a value."""
     out = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"

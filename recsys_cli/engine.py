@@ -93,7 +93,7 @@ class RecommendationEngine(SlateEngine):
             self._remember(user, item, interaction_type)
 
     def _remember(self, user: int, item: int, action: str) -> None:
-        before, author = self.recorded.get(user, Since()), int(self.state.catalogue.item_author[item])
+        before, author = self.recorded.get(user, Since()), int(self.bundle.catalogue.item_author[item])
         liked = (item,) if action in self.bundle.spec.positive else ()
         authors = (author,) if author >= 0 else ()
         self.recorded[user] = Since(
@@ -114,7 +114,7 @@ class RecommendationEngine(SlateEngine):
         rules, manifest = self.safety_rules, self.manifest
         return AnswerData(
             bundle=self.bundle,
-            state=self.state,
+            state=self.moment[0],
             run=None if manifest is None else manifest.id,
             timed=manifest is None or not manifest.windows.places,
             rules=() if rules is None else tuple(rule.name for rule in rules.rules),
@@ -140,9 +140,12 @@ class RecommendationEngine(SlateEngine):
         before. Both need a stage that reads them in `pipeline.stages`. ranks: whether to tell what each stage did to
         the place of each item.
         """
-        asked = {"fallback": fallback, "request": request, "without": without, "adventure": adventure}
-        asked |= {"served": served, "ranks": ranks}
-        return next(self.recommend_many([user_id], num_results, context, **asked))
+        return next(
+            self.recommend_many(
+                [user_id], num_results, context, fallback=fallback, request=request, without=without,
+                adventure=adventure, served=served, ranks=ranks,
+            )
+        )
 
     def recommend_many(
         self,
@@ -299,7 +302,7 @@ class RecommendationEngine(SlateEngine):
             news = [self.recorded.get(user) for user in part.tolist()] if self.recorded else []
             engine, users = self, part
             if any(news):
-                state, snapshot, users = with_since(self.state, self.snapshot, part, news)
+                state, snapshot, users = with_since(*self.moment, part, news)
                 engine = replace(self, state=state, snapshot=snapshot)
             batch = engine.slates(users, n, self.context(context, len(part)), **asked)
             yield start, batch if users is part else replace(batch, users=part)

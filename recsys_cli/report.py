@@ -77,6 +77,7 @@ def grid(*parts: str) -> str:
 
 
 def paragraph(text: str) -> str:
+    """A text as a paragraph of its own."""
     return f"<p>{html.escape(text)}</p>"
 
 
@@ -339,8 +340,7 @@ def line_chart(
     ]
     y = Axis(tall, HEIGHT - _BOTTOM, _TOP, log=log_y, zero=from_zero)
     if x_names is not None:
-        x.ticks = [float(n) for n in range(0, len(x_names), max(1, math.ceil(len(x_names) / 8)))]
-        x._low, x._high = 0.0, float(max(len(x_names) - 1, 1))
+        x.named(len(x_names))
     if x_ticks is not None and len(x_ticks) > 1:
         x.between(x_ticks)
     parts = _plot_axes(
@@ -351,25 +351,33 @@ def line_chart(
         if name in shades:
             parts.append(_band(x, y, xs, *shades[name], colour))
         spots = [(x(a), y(b), a, b) for a, b in zip(xs, ys, strict=True)]
-        if name in points:
-            parts += [
-                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.6" fill="{colour}" fill-opacity=".75">'
-                f"{_tip(f'{name}: {number(a)}, {number(b)}')}</circle>"
-                for px, py, a, b in spots
-                if px is not None and py is not None
-            ]
-            continue
-        path, pen = [], "M"
-        for px, py, _, _ in spots:
-            if px is None or py is None:
-                pen = "M"
-                continue
-            path.append(f"{pen}{px:.1f} {py:.1f}")
-            pen = "L"
-        parts.append(
-            f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2">{_tip(name)}</path>'
-        )
+        parts += _dots(name, spots, colour) if name in points else [_path(name, spots, colour)]
     return _figure(title, _svg(HEIGHT, parts, title or "line chart"), list(data), note)
+
+
+Spot = tuple[float | None, float | None, float, float]
+"""Where a value stands in the drawing, None where it cannot, and the value: x, y, x of the data, y of the data."""
+
+
+def _dots(name: str, spots: Sequence[Spot], colour: str) -> list[str]:
+    return [
+        f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.6" fill="{colour}" fill-opacity=".75">'
+        f"{_tip(f'{name}: {number(a)}, {number(b)}')}</circle>"
+        for px, py, a, b in spots
+        if px is not None and py is not None
+    ]
+
+
+def _path(name: str, spots: Sequence[Spot], colour: str) -> str:
+    """A line that leaves a gap where nothing is known."""
+    path, pen = [], "M"
+    for px, py, _, _ in spots:
+        if px is None or py is None:
+            pen = "M"
+            continue
+        path.append(f"{pen}{px:.1f} {py:.1f}")
+        pen = "L"
+    return f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2">{_tip(name)}</path>'
 
 
 def _band(x: Axis, y: Axis, xs: list[float], low: list[float], high: list[float], colour: str) -> str:

@@ -18,7 +18,7 @@ from recsys_cli.artifacts.runs import RunManifest, RunStore
 from recsys_cli.data.state import State
 from recsys_cli.errors import UnknownIdError, UsageError
 from recsys_cli.features.context import Context
-from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.features.snapshot import ServedFeatures, Snapshot
 from recsys_cli.parallel import one_blas_thread
 from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
@@ -62,7 +62,7 @@ class SlateEngine:
     manifest: RunManifest | None = None
     state: State | None = None
     """the moment served; the bundle's own where None"""
-    snapshot: Snapshot | None = None
+    snapshot: ServedFeatures | None = None
     seed: int = 0
     threads: int = 1
     """batches served at once where there are several"""
@@ -108,6 +108,12 @@ class SlateEngine:
     def order(self) -> Order:
         """What orders the candidates: what training chose, or what the settings name."""
         return resolve_order(self.pipeline, self.bundle)
+
+    @property
+    def moment(self) -> tuple[State, ServedFeatures]:
+        """What slates are made from, as of one moment."""
+        assert self.state is not None and self.snapshot is not None  # the bundle's own where none was given
+        return self.state, self.snapshot
 
     @property
     def notes(self) -> list[str]:

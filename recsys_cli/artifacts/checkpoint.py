@@ -12,7 +12,7 @@ from recsys_cli.files import atomic_file
 CHECKPOINT_VERSION = 1
 
 
-def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Write `content` (tensors, numbers, strings, lists and dictionaries of them) whole or not at all.
 
     Raises RecsysError where the disk refuses; an earlier checkpoint at `path` is then as it was.
@@ -24,7 +24,7 @@ def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
         torch.save({"checkpoint_version": CHECKPOINT_VERSION, "content": content}, stream)
 
 
-def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto the CPU; nothing but tensors and plain values is unpickled.
 
     Raises ArtifactError where the file is missing, is no checkpoint or is one of another version.
@@ -47,4 +47,5 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             f"{path} is a checkpoint of version {whole['checkpoint_version']}, this program reads {CHECKPOINT_VERSION}",
             hint,
         )
-    return whole["content"]
+    content: dict[str, Any] = whole["content"]
+    return content

@@ -21,6 +21,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,7 +62,7 @@ class RunManifest(BaseModel):
     run_version: int = RUN_VERSION
     id: str
     created_at: str
-    settings: dict
+    settings: dict[str, Any]
     """The whole resolved configuration."""
     seed: int
     final: bool
@@ -77,7 +78,7 @@ class RunManifest(BaseModel):
     packages: dict[str, str]
     durations: dict[str, float]
     """Step → seconds."""
-    metrics: dict[str, dict]
+    metrics: dict[str, dict[str, Any]]
     notes: list[str] = Field(default_factory=list)
     """What stepped aside and why."""
     files: dict[str, FileEntry]
@@ -128,7 +129,7 @@ class Run:
 class RunStore:
     """The runs below an artifacts folder."""
 
-    def __init__(self, artifacts: str | os.PathLike):
+    def __init__(self, artifacts: str | os.PathLike[str]):
         self.folder = Path(artifacts)
 
     def current(self) -> str | None:
@@ -184,7 +185,7 @@ class RunStore:
             opened.verify()
         return opened
 
-    def publish(self, work: Path, manifest: dict, *, use: bool = True) -> Run:
+    def publish(self, work: Path, manifest: dict[str, Any], *, use: bool = True) -> Run:
         """Move a finished work folder among the runs and, with `use`, make it the current one.
 
         manifest: everything of RunManifest but id, created_at and files.

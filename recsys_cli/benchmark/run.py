@@ -6,12 +6,13 @@ import datetime as dt
 import os
 import platform
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
+from pydantic import BaseModel
 
 from recsys_cli.benchmark.config import BenchmarkConfig, Impressions, RatingFolds
 from recsys_cli.benchmark.folds import measure_ratings, read_ratings
@@ -21,6 +22,11 @@ from recsys_cli.benchmark.tasks import ranking_task
 from recsys_cli.errors import DataError, RecsysError, UsageError, did_you_mean
 from recsys_cli.files import atomic_dir, claim_folder
 from recsys_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from recsys_cli.config import Section
+    from recsys_cli.ranking.heavy_config import HeavyConfig
+    from recsys_cli.retrieval.base import RetrieverConfig
 
 T = TypeVar("T")
 PACKAGES = ("recsys-cli", "numpy", "scipy", "implicit", "torch")
@@ -69,30 +75,25 @@ def run_benchmark(
     if isinstance(protocol, Impressions):
         task = impression_task(protocol, folder, base, seed, threads, progress)
         counts, more = task.counts, {"feature_seconds": task.seconds}
+
+        def measure(model: HeavyConfig) -> dict:
+            return measure_ranker(model, protocol, task, seed, threads, progress)
     elif isinstance(protocol, RatingFolds):
         ratings, notes = read_ratings(protocol, folder)
         counts = {"users": ratings.users, "items": ratings.items, "ratings": len(ratings.value)}
+
+        def measure(model: Section) -> dict:
+            return measure_ratings(model, protocol, ratings, seed, progress)
     else:
         task = ranking_task(protocol, folder, seed)
         counts, notes = task.counts, list(task.notes)
+
+        def measure(model: RetrieverConfig) -> dict:
+            return measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
+
     for note in notes:
         progress.message(f"note: {note}")
-    results = []
-    with progress.step(config.name, len(chosen)) as step:
-        for name, model in chosen.items():
-            step.describe(name)
-            try:
-                if isinstance(protocol, Impressions):
-                    measured = measure_ranker(model, protocol, task, seed, threads, progress)
-                elif isinstance(protocol, RatingFolds):
-                    measured = measure_ratings(model, protocol, ratings, seed, progress)
-                else:
-                    measured = measure_source(model, task, protocol.metrics, protocol.k, progress, threads)
-            except Exception as error:  # hours of the others are not lost to one model, whatever it stumbled over
-                measured = _failed(error)
-                progress.message(f"{name} failed: {measured['error']}")
-            results.append({"name": name, **measured, "settings": model.model_dump(mode="json")})
-            step.advance()
+    results = _measured(chosen, measure, config.name, progress)
     return {
         "benchmark": config.name,
         "title": config.title,
@@ -107,6 +108,24 @@ def run_benchmark(
         "published": [p.model_dump(mode="json") for p in config.published],
         "packages": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
+
+
+def _measured(
+    chosen: Mapping[str, BaseModel], measure: Callable[[Any], dict], told: str, progress: Progress
+) -> list[dict]:
+    """The figures of each model, one after the other."""
+    results = []
+    with progress.step(told, len(chosen)) as step:
+        for name, model in chosen.items():
+            step.describe(name)
+            try:
+                measured = measure(model)
+            except Exception as error:  # hours of the others are not lost to one model, whatever it stumbled over
+                measured = _failed(error)
+                progress.message(f"{name} failed: {measured['error']}")
+            results.append({"name": name, **measured, "settings": model.model_dump(mode="json")})
+            step.advance()
+    return results
 
 
 def _failed(error: Exception) -> dict:

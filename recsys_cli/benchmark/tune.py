@@ -109,6 +109,7 @@ def search_settings(
 
 
 def main() -> None:
+    """Search the settings of one model, as the options of the command line say."""
     parser = argparse.ArgumentParser(prog="python -m recsys_cli.benchmark.tune", description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path, help="the benchmark")
     parser.add_argument("--from", dest="folder", type=Path, required=True, help="folder of its files")

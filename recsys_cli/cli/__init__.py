@@ -15,6 +15,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def main() -> None:
+    """Run the command line, as the script `recsys` does."""
     # Before numpy is loaded. The program's parallelism is over batches of users and over models; threads inside a
     # small product only wait for each other, and while they wait they must not spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

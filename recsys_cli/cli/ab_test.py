@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 
 
 class RunByDefault(TyperGroup):
@@ -95,9 +96,7 @@ def run(
         Path | None,
         typer.Option("--log", help="Analyse this table of exposures and outcomes instead of simulating"),
     ] = None,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
+    run_id: RunOption = None,
     save_log: Annotated[
         Path | None, typer.Option("--save-log", help="Write what was simulated as Parquet that --log reads")
     ] = None,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.cli.output import json_bytes
 from recsys_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.evaluation.config import EvaluationConfig
 
 SlateFiles = Annotated[
     list[str] | None,
@@ -82,53 +88,61 @@ Lengths = Annotated[
     ),
 ]
 
+UsersOption = Annotated[
+    int | None,
+    typer.Option("--users", min=1, help="Measure on so many test users  [default: all]", show_default=False),
+]
+RetrieversOption = Annotated[
+    bool,
+    typer.Option("--retrievers", help="Compare the sources: recall at 100, 500 and 1,500 (or -k), what each adds"),
+]
+RollingOption = Annotated[
+    bool,
+    typer.Option("--rolling", help="Train and measure at each of windows.cuts cuts in time: mean and spread"),
+]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Every system, metric, source, action and stage, not what matters first")
+]
+GrowthOption = Annotated[
+    bool, typer.Option("--growth", help="How good lists are by how much is known of a person (takes a while)")
+]
+FrontierOption = Annotated[
+    str | None,
+    typer.Option(
+        "--frontier", metavar="KIND,…", show_default=False,
+        help="What diversity costs by its weight: mmr, dpp, calibration (takes a while)",
+    ),
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
+]
+RunsOption = Annotated[
+    str | None,
+    typer.Option("--runs", metavar="A,B,…", help="Runs to measure beside one another", show_default=False),
+]
+AblateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ablate", metavar="NAME,…", show_default=False,
+        help="Measure the run without each of these stages and sources too; `sources`, `stages`: all of them",
+    ),
+]
+
 
 @command(app, "evaluate")
 def evaluate(
     call: Invocation,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
-    users: Annotated[
-        int | None,
-        typer.Option("--users", min=1, help="Measure on so many test users  [default: all]", show_default=False),
-    ] = None,
+    run: RunOption = None,
+    users: UsersOption = None,
     k: Lengths = None,
-    retrievers: Annotated[
-        bool,
-        typer.Option("--retrievers", help="Compare the sources: recall at 100, 500 and 1,500 (or -k), what each adds"),
-    ] = False,
-    rolling: Annotated[
-        bool,
-        typer.Option("--rolling", help="Train and measure at each of windows.cuts cuts in time: mean and spread"),
-    ] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Every system, metric, source, action and stage, not what matters first")
-    ] = False,
-    growth: Annotated[
-        bool, typer.Option("--growth", help="How good lists are by how much is known of a person (takes a while)")
-    ] = False,
-    frontier: Annotated[
-        str | None,
-        typer.Option(
-            "--frontier", metavar="KIND,…", show_default=False,
-            help="What diversity costs by its weight: mmr, dpp, calibration (takes a while)",
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
-    ] = None,
-    runs: Annotated[
-        str | None,
-        typer.Option("--runs", metavar="A,B,…", help="Runs to measure beside one another", show_default=False),
-    ] = None,
-    ablate: Annotated[
-        str | None,
-        typer.Option(
-            "--ablate", metavar="NAME,…", show_default=False,
-            help="Measure the run without each of these stages and sources too; `sources`, `stages`: all of them",
-        ),
-    ] = None,
+    retrievers: RetrieversOption = False,
+    rolling: RollingOption = False,
+    full: FullOption = False,
+    growth: GrowthOption = False,
+    frontier: FrontierOption = None,
+    html: HtmlOption = None,
+    runs: RunsOption = None,
+    ablate: AblateOption = None,
     slates: SlateFiles = None,
     truth: TruthFile = None,
     user_table: UserTable = None,
@@ -147,7 +161,7 @@ def evaluate(
     The terminal leads with a verdict; all of it is kept as JSON and HTML under ARTIFACTS/reports/RUN/. With --slates
     the lists of any other system are measured in the same way, without a model.
     """
-    k = lengths_of(k)
+    lengths = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
     asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble}
     asked["by_day"] = by_day(intervals)
@@ -169,40 +183,52 @@ def evaluate(
         if not slates and not side_by_side:
             side_by_side = [_in_use(call)]
         measure_slates(
-            call, named_files(slates or []), truth, tables, k, words(segments), per_user, html, full=full,
+            call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, full=full,
             runs=side_by_side, ablate=words(ablate), **asked,
         )
         return
     if truth is not None or any(tables.values()):
         raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
-    config = call.config
     from recsys_cli.evaluation.frontier import check_kinds
 
     check_kinds(words(frontier))
     if (rolling or retrievers) and (growth or frontier):
         raise UsageError("--rolling and --retrievers have no growth curve and no frontier", "ask for one of them")
+    given = {"users": users, "k": tuple(lengths) if lengths else None}
+    settings = call.config.evaluation.model_copy(update={n: v for n, v in given.items() if v is not None})
+    if rolling:
+        _rolling(call, settings, html, run, retrievers)
+    elif retrievers:
+        _retrievers(call, *_opened(call, run), settings, lengths)
+    else:
+        _funnel(call, *_opened(call, run), settings, html, growth=growth, frontier=words(frontier), full=full)
+
+
+def _opened(call: Invocation, run: str | None) -> tuple[RecommendationEngine, Dataset]:
+    """The half of a run that knows nothing of the test window, and the data that it is measured on."""
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
+
+    config = call.config
+    engine = RecommendationEngine.load(
+        config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace,
+        measured=True,
+    )
+    return engine, Dataset.open(config.paths.data)
+
+
+def _funnel(
+    call: Invocation, engine: RecommendationEngine, dataset: Dataset, settings: EvaluationConfig, html: Path | None, *,
+    growth: bool, frontier: list[str], full: bool,
+) -> None:
+    """Measure the whole funnel and keep the report."""
     from recsys_cli.evaluation.html import evaluation_page
     from recsys_cli.evaluation.offline import evaluate as measure
     from recsys_cli.evaluation.rows import report_rows
     from recsys_cli.evaluation.tables import render
     from recsys_cli.files import write_bytes
 
-    settings = config.evaluation.model_copy(
-        update={n: v for n, v in (("users", users), ("k", tuple(sorted(set(k))) if k else None)) if v is not None}
-    )
-    if rolling:
-        _rolling(call, settings, html, run, retrievers)
-        return
-    engine = RecommendationEngine.load(
-        config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace,
-        measured=True,
-    )
-    dataset = Dataset.open(config.paths.data)
-    if retrievers:
-        _retrievers(call, engine, dataset, settings, k)
-        return
+    config = call.config
     document = measure(
         engine,
         dataset,
@@ -212,7 +238,7 @@ def evaluate(
         trace=call.trace,
         baseline=_baseline(call, engine.manifest.id),
         growth=growth,
-        frontier_of=words(frontier),
+        frontier_of=frontier,
     )
     if not set(settings.k) <= set(document["k"]):
         lengths = ", ".join(f"{k:,}" for k in document["k"])
@@ -247,7 +273,9 @@ def _baseline(call: Invocation, run: str):
     return load_ranker(folder, threads=call.config.threads or os.cpu_count() or 1) if folder.is_dir() else None
 
 
-def _rolling(call: Invocation, settings, html: Path | None, run: str | None, retrievers: bool) -> None:
+def _rolling(
+    call: Invocation, settings: EvaluationConfig, html: Path | None, run: str | None, retrievers: bool
+) -> None:
     from recsys_cli.evaluation.rolling import evaluate_rolling, render, rows
 
     if html is not None or run is not None or retrievers:
@@ -257,7 +285,10 @@ def _rolling(call: Invocation, settings, html: Path | None, run: str | None, ret
     call.emit(document, lambda console: render(console, document), rows(document))
 
 
-def _retrievers(call: Invocation, engine, dataset, settings, depths: list[int] | None) -> None:
+def _retrievers(
+    call: Invocation, engine: RecommendationEngine, dataset: Dataset, settings: EvaluationConfig,
+    depths: list[int] | None,
+) -> None:
     from recsys_cli.evaluation.retriever_table import render, rows
     from recsys_cli.evaluation.retrievers import DEPTHS, evaluate_retrievers
     from recsys_cli.files import write_bytes

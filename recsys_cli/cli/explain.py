@@ -7,51 +7,63 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.features.spec import Feature
+    from recsys_cli.inspection import UserItem
     from recsys_cli.ranking.attribution import Attribution
+
+UserOption = Annotated[str | None, typer.Option("--user", "-u", help="User id", show_default=False)]
+ItemOption = Annotated[str | None, typer.Option("--item", "-i", help="Item id", show_default=False)]
+MissingOption = Annotated[
+    bool, typer.Option("--why-not", help="Say which stage kept the item out of the user's slate, and by how much")
+]
+AuthorOption = Annotated[str | None, typer.Option("--author", help="Author id, with --reach", show_default=False)]
+ReachOption = Annotated[
+    bool, typer.Option("--reach", help="Say where the author's items are lost, stage by stage, over all users")
+]
+NumberOption = Annotated[
+    int | None,
+    typer.Option("--slate", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False),
+]
+ActionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--action", metavar="ACTION", help="Head to explain, or dwell  [default: what adds most to the utility]",
+        show_default=False,
+    ),
+]
+RankerOption = Annotated[
+    Literal["heavy", "light"], typer.Option("--ranker", help="Whose score", show_default=True)
+]
+AtOption = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Count the log before this time (ISO 8601)  [default: as served]"),
+]
+ContextOption = Annotated[
+    list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface or device (repeatable)")
+]
+TopOption = Annotated[int, typer.Option("-n", "--top", min=1, help="Features to show in the table")]
 
 
 @command(app, "explain")
 def explain(
     call: Invocation,
-    user: Annotated[str | None, typer.Option("--user", "-u", help="User id", show_default=False)] = None,
-    item: Annotated[str | None, typer.Option("--item", "-i", help="Item id", show_default=False)] = None,
-    missing: Annotated[
-        bool, typer.Option("--why-not", help="Say which stage kept the item out of the user's slate, and by how much")
-    ] = False,
-    author: Annotated[str | None, typer.Option("--author", help="Author id, with --reach", show_default=False)] = None,
-    reach: Annotated[
-        bool, typer.Option("--reach", help="Say where the author's items are lost, stage by stage, over all users")
-    ] = False,
-    number: Annotated[
-        int | None,
-        typer.Option("--slate", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False),
-    ] = None,
-    action: Annotated[
-        str | None,
-        typer.Option(
-            "--action", metavar="ACTION", help="Head to explain, or dwell  [default: what adds most to the utility]",
-            show_default=False,
-        ),
-    ] = None,
-    ranker: Annotated[
-        Literal["heavy", "light"], typer.Option("--ranker", help="Whose score", show_default=True)
-    ] = "heavy",
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="TIME", help="Count the log before this time (ISO 8601)  [default: as served]"),
-    ] = None,
-    context: Annotated[
-        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface or device (repeatable)")
-    ] = None,
-    top: Annotated[int, typer.Option("-n", "--top", min=1, help="Features to show in the table")] = 15,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
+    user: UserOption = None,
+    item: ItemOption = None,
+    missing: MissingOption = False,
+    author: AuthorOption = None,
+    reach: ReachOption = False,
+    number: NumberOption = None,
+    action: ActionOption = None,
+    ranker: RankerOption = "heavy",
+    at: AtOption = None,
+    context: ContextOption = None,
+    top: TopOption = 15,
+    run: RunOption = None,
 ) -> None:
     """Attribute a ranker's score of one user and one item to its features; --why-not says which stage kept the item
     out of the slate, --author with --reach where an author's items are lost over all users."""
@@ -64,19 +76,35 @@ def explain(
     if missing:
         _why_not(call, user, item, number, context or [], run)
         return
-    from recsys_cli.cli.recommend import parse_context
-    from recsys_cli.data.dataset import Dataset
-    from recsys_cli.engine import RecommendationEngine
-    from recsys_cli.features.readings import reading
-    from recsys_cli.inspection import inspect_user_item
-
-    config = call.config
     if ranker == "light" and action is not None:
         raise UsageError("the light ranker has one score, of any positive action", "leave out --action")
+    from recsys_cli.engine import RecommendationEngine
+
+    config = call.config
     engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
-    values = parse_context(context or []) | ({} if at is None else {"time": at})
-    dataset = None if at is None else Dataset.open(config.paths.data)
-    case = inspect_user_item(engine, user, item, engine.context(values), dataset)
+    case = _case(call, engine, user, item, context or [], at)
+    document = _document(call, engine, case, ranker, action, run)
+    call.emit(document, lambda console: _render(console, document, top), document["features"])
+
+
+def _case(
+    call: Invocation, engine: RecommendationEngine, user: str, item: str, context: list[str], at: str | None
+) -> UserItem:
+    from recsys_cli.cli.recommend import parse_context
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.inspection import inspect_user_item
+
+    values = parse_context(context) | ({} if at is None else {"time": at})
+    dataset = None if at is None else Dataset.open(call.config.paths.data)
+    return inspect_user_item(engine, user, item, engine.context(values), dataset)
+
+
+def _document(
+    call: Invocation, engine: RecommendationEngine, case: UserItem, ranker: str, action: str | None, run: str | None
+) -> dict:
+    """What a score is made of, as the JSON of this command; the largest contributions first."""
+    from recsys_cli.features.readings import reading
+
     predictions = {} if engine.bundle.heavy is None else engine.bundle.heavy.predict(case.values[None], case.entities)
     predictions = {name: float(column[0]) for name, column in predictions.items()}
     if ranker == "light":
@@ -101,14 +129,13 @@ def explain(
     ]
     rows.sort(key=lambda r: -abs(r["contribution"]))
     moment = None if engine.manifest.windows.places else _time(case.now)
-    document = {
+    return {
         "user": case.user, "item": case.item, "time": moment, "run": engine.manifest.id, "ranker": ranker,
         "action": head, "method": told.method, "baseline": told.baseline, "unit": told.unit, "base": told.base,
         "base_prediction": told.base_prediction, "score": told.score, "prediction": told.prediction,
         "calibration_curve": told.curve, "completeness_error": told.error, "predictions": predictions,
         "features": rows,
     }
-    call.emit(document, lambda console: _render(console, document, top), rows)
 
 
 def _check_alone(both: bool, user: str | None, item: str | None, missing: bool) -> None:
@@ -146,7 +173,7 @@ def _reach(call: Invocation, author: str, number: int | None, run: str | None) -
     call.emit(document, lambda console: render_reach(console, answer), document["steps"])
 
 
-def _light(engine: RecommendationEngine, case) -> Attribution:
+def _light(engine: RecommendationEngine, case: UserItem) -> Attribution:
     import numpy as np
 
     from recsys_cli.errors import ArtifactError
@@ -159,7 +186,7 @@ def _light(engine: RecommendationEngine, case) -> Attribution:
     return explain_light(light, np.array([values[name] for name in light.names], np.float32))
 
 
-def _as_candidate(engine: RecommendationEngine, case, names: tuple[str, ...]) -> dict[str, float]:
+def _as_candidate(engine: RecommendationEngine, case: UserItem, names: tuple[str, ...]) -> dict[str, float]:
     """Features of the item among what the sources propose to the user now; UsageError where it is not among that."""
     import numpy as np
 
@@ -188,7 +215,7 @@ def _of_request(name: str) -> Feature:
     return Feature(name, "request", "request", name, "place among the candidates of the request", name)
 
 
-def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case, action: str) -> Attribution:
+def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case: UserItem, action: str) -> Attribution:
     from recsys_cli.artifacts.checkpoint import load_checkpoint
     from recsys_cli.artifacts.runs import RunStore
     from recsys_cli.ranking.attribution import explain_heavy

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 
 if TYPE_CHECKING:
     from recsys_cli.features.spec import FeatureSpec
@@ -16,11 +17,10 @@ group = typer.Typer(
 )
 app.add_typer(group, name="features")
 Group = Annotated[str | None, typer.Option("--group", help="Only user, item, author, pair or context")]
-Run = Annotated[str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)]
 
 
 @command(group, "list")
-def list_features(call: Invocation, group_name: Group = None, run: Run = None) -> None:
+def list_features(call: Invocation, group_name: Group = None, run: RunOption = None) -> None:
     """Every feature with group, type, meaning and formula: of a run, or of the dataset where nothing is trained."""
     spec = _spec(call, run)
     kept = _of_group(list(spec.features), group_name)
@@ -55,7 +55,7 @@ def show(
     context: Annotated[
         list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device, … (repeatable)")
     ] = None,
-    run: Run = None,
+    run: RunOption = None,
 ) -> None:
     """The features of one user and one item, each with what its number says."""
     from recsys_cli.cli.recommend import parse_context

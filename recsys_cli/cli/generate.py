@@ -8,20 +8,27 @@ import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 
+UsersOption = Annotated[int | None, typer.Option("--users", help="Number of users")]
+ItemsOption = Annotated[int | None, typer.Option("--items", help="Number of items")]
+DaysOption = Annotated[int | None, typer.Option("--days", help="Length of the log in days")]
+ShardsOption = Annotated[int | None, typer.Option("--shards", help="Files to split the impressions into")]
+TruthOption = Annotated[
+    bool | None, typer.Option("--truth/--no-truth", help="Write truth/, which ab-test needs", show_default=False)
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace an imported dataset, and write beside files of no dataset")
+]
+
 
 @command(app, "generate-data")
 def generate_data(
     call: Invocation,
-    users: Annotated[int | None, typer.Option("--users", help="Number of users")] = None,
-    items: Annotated[int | None, typer.Option("--items", help="Number of items")] = None,
-    days: Annotated[int | None, typer.Option("--days", help="Length of the log in days")] = None,
-    shards: Annotated[int | None, typer.Option("--shards", help="Files to split the impressions into")] = None,
-    truth: Annotated[
-        bool | None, typer.Option("--truth/--no-truth", help="Write truth/, which ab-test needs", show_default=False)
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an imported dataset, and write beside files of no dataset")
-    ] = False,
+    users: UsersOption = None,
+    items: ItemsOption = None,
+    days: DaysOption = None,
+    shards: ShardsOption = None,
+    truth: TruthOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Generate the synthetic world (settings under `world:`) into the dataset folder."""
     import time

@@ -9,64 +9,75 @@ import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 
+FilesOption = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MAPPING|FILE",
+        help="Mapping file (configs/import/ holds some and a commented template); with --guess the files, or the "
+        "address of a database",
+        show_default=False,
+    ),
+]
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", help="Folder of the source files  [default: the folder of the mapping]", show_default=False
+    ),
+]
+TargetOption = Annotated[
+    Path | None,
+    typer.Option("--to", help="Dataset folder to write  [default: paths.data]", show_default=False),
+]
+GuessOption = Annotated[
+    bool,
+    typer.Option(
+        "--guess",
+        help="Look at FILEs (a folder, a database), write a commented mapping, and import where that is sure",
+    ),
+]
+WriteOption = Annotated[
+    Path, typer.Option("--write", help="With --guess: where the mapping goes (a file there is kept)")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="With --guess: import even where the guess is not sure")]
+AppendOption = Annotated[
+    bool, typer.Option("--append", help="Add what is new to the dataset that is there, such as new days of a log")
+]
+MaxRejectShareOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Refuse the import where a table loses more than this share of its rows (instead of the mapping's)",
+        show_default=False,
+    ),
+]
+PreviewOption = Annotated[
+    bool, typer.Option("--preview", help="Show the first rows of every file as they would be read; import nothing")
+]
+EventsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--events",
+        metavar="LOG",
+        help="Instead of files: the dataset at paths.data with the events of a server's log, written to --to",
+        show_default=False,
+    ),
+]
+
 
 @command(app, "import-data")
 def import_data(
     call: Invocation,
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MAPPING|FILE",
-            help="Mapping file (configs/import/ holds some and a commented template); with --guess the files, or the "
-            "address of a database",
-            show_default=False,
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", help="Folder of the source files  [default: the folder of the mapping]", show_default=False
-        ),
-    ] = None,
-    target: Annotated[
-        Path | None,
-        typer.Option("--to", help="Dataset folder to write  [default: paths.data]", show_default=False),
-    ] = None,
-    guess: Annotated[
-        bool,
-        typer.Option(
-            "--guess",
-            help="Look at FILEs (a folder, a database), write a commented mapping, and import where that is sure",
-        ),
-    ] = False,
-    write: Annotated[
-        Path, typer.Option("--write", help="With --guess: where the mapping goes (a file there is kept)")
-    ] = Path("mapping.yaml"),
-    yes: Annotated[bool, typer.Option("--yes", help="With --guess: import even where the guess is not sure")] = False,
-    append: Annotated[
-        bool, typer.Option("--append", help="Add what is new to the dataset that is there, such as new days of a log")
-    ] = False,
-    max_reject_share: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Refuse the import where a table loses more than this share of its rows (instead of the mapping's)",
-            show_default=False,
-        ),
-    ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show the first rows of every file as they would be read; import nothing")
-    ] = False,
-    events: Annotated[
-        Path | None,
-        typer.Option(
-            "--events",
-            metavar="LOG",
-            help="Instead of files: the dataset at paths.data with the events of a server's log, written to --to",
-            show_default=False,
-        ),
-    ] = None,
+    files: FilesOption = None,
+    source: SourceOption = None,
+    target: TargetOption = None,
+    guess: GuessOption = False,
+    write: WriteOption = Path("mapping.yaml"),
+    yes: YesOption = False,
+    append: AppendOption = False,
+    max_reject_share: MaxRejectShareOption = None,
+    preview: PreviewOption = False,
+    events: EventsOption = None,
 ) -> None:
     """Import CSV, TSV, JSON lines or Parquet files, or tables of a database, as a dataset.
 

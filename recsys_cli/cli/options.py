@@ -1,4 +1,4 @@
-"""The options that every command has."""
+"""The options that every command has, and those that several have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
+]
+"""Of commands that look at one run."""
 
 GLOBAL_OPTIONS: list[inspect.Parameter] = [
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

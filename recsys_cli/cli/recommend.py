@@ -10,69 +10,88 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
 
+UserOption = Annotated[list[str] | None, typer.Option("--user", "-u", help="User id (repeatable)")]
+UsersFileOption = Annotated[Path | None, typer.Option("--users-file", help="File with one user id a line")]
+EverybodyOption = Annotated[bool, typer.Option("--all", help="Every user of the dataset")]
+HistoryOption = Annotated[
+    str | None,
+    typer.Option("--history", metavar="ID,ID,…", help="Items of somebody who is not in the data, oldest first"),
+]
+TopicsOption = Annotated[
+    str | None,
+    typer.Option("--topics", metavar="TOPIC,TOPIC,…", help="Topics that somebody new chose", show_default=False),
+]
+AttributeOption = Annotated[
+    list[str] | None,
+    typer.Option("--attribute", metavar="KEY=VALUE", help="What is known of somebody new (repeatable)"),
+]
+NumberOption = Annotated[
+    int | None, typer.Option("-n", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False)
+]
+ContextOption = Annotated[
+    list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device, time, … (repeatable)")
+]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="Predictions, similarities, safety and the reason of each item")
+]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="STAGE", help="Leave a stage out; --explain lists them (repeatable)"),
+]
+AdventureOption = Annotated[
+    float | None,
+    typer.Option("--adventure", metavar="NUMBER", help="From -1, familiar, to 1, adventurous", show_default=False),
+]
+ServedOption = Annotated[
+    str | None, typer.Option("--served", metavar="ID,ID,…", help="Items not to show again, as of the page before")
+]
+LayoutOption = Annotated[
+    Literal["list", "rows"],
+    typer.Option("--layout", help="rows: top picks, because you liked, trending, new, topics, who to follow"),
+]
+FallbackOption = Annotated[
+    bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to-database", metavar="URL", show_default=False,
+        help="With --all: write a table of this database, e.g. postgresql://me:${PASSWORD}@host/shop",
+    ),
+]
+TableOption = Annotated[str, typer.Option("--table", help="With --to-database: its name")]
+ShardsOption = Annotated[
+    int, typer.Option("--shards", min=1, help="Files to write: --output is then a folder of part-*")
+]
+
 
 @command(app, "recommend", answers=True)
 def recommend(
     call: Invocation,
-    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="User id (repeatable)")] = None,
-    users_file: Annotated[Path | None, typer.Option("--users-file", help="File with one user id a line")] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="Every user of the dataset")] = False,
-    history: Annotated[
-        str | None,
-        typer.Option("--history", metavar="ID,ID,…", help="Items of somebody who is not in the data, oldest first"),
-    ] = None,
-    topics: Annotated[
-        str | None,
-        typer.Option("--topics", metavar="TOPIC,TOPIC,…", help="Topics that somebody new chose", show_default=False),
-    ] = None,
-    attribute: Annotated[
-        list[str] | None,
-        typer.Option("--attribute", metavar="KEY=VALUE", help="What is known of somebody new (repeatable)"),
-    ] = None,
-    number: Annotated[
-        int | None, typer.Option("-n", min=1, help="Items a slate  [default: pipeline.slate_size]", show_default=False)
-    ] = None,
-    context: Annotated[
-        list[str] | None, typer.Option("--context", metavar="KEY=VALUE", help="surface, device, time, … (repeatable)")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Predictions, similarities, safety and the reason of each item")
-    ] = False,
-    without: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="STAGE", help="Leave a stage out; --explain lists them (repeatable)"),
-    ] = None,
-    adventure: Annotated[
-        float | None,
-        typer.Option("--adventure", metavar="NUMBER", help="From -1, familiar, to 1, adventurous", show_default=False),
-    ] = None,
-    served: Annotated[
-        str | None, typer.Option("--served", metavar="ID,ID,…", help="Items not to show again, as of the page before")
-    ] = None,
-    layout: Annotated[
-        Literal["list", "rows"],
-        typer.Option("--layout", help="rows: top picks, because you liked, trending, new, topics, who to follow"),
-    ] = "list",
-    fallback: Annotated[
-        bool, typer.Option("--fallback/--no-fallback", help="Answer unknown users with trending and popular items")
-    ] = True,
-    to_database: Annotated[
-        str | None,
-        typer.Option("--to-database", metavar="URL", show_default=False,
-                     help="With --all: write a table of this database, e.g. postgresql://me:${PASSWORD}@host/shop"),
-    ] = None,
-    table: Annotated[str, typer.Option("--table", help="With --to-database: its name")] = "recommendations",
-    shards: Annotated[
-        int, typer.Option("--shards", min=1, help="Files to write: --output is then a folder of part-*")
-    ] = 1,
+    user: UserOption = None,
+    users_file: UsersFileOption = None,
+    everybody: EverybodyOption = False,
+    history: HistoryOption = None,
+    topics: TopicsOption = None,
+    attribute: AttributeOption = None,
+    number: NumberOption = None,
+    context: ContextOption = None,
+    run: RunOption = None,
+    explain: ExplainOption = False,
+    without: WithoutOption = None,
+    adventure: AdventureOption = None,
+    served: ServedOption = None,
+    layout: LayoutOption = "list",
+    fallback: FallbackOption = True,
+    to_database: DatabaseOption = None,
+    table: TableOption = "recommendations",
+    shards: ShardsOption = 1,
 ) -> None:
     """Recommend items: rank, what it is, author, score, sources and reason; the mix and the funnel with --explain.
 
@@ -89,14 +108,7 @@ def recommend(
         raise UsageError("--shards needs --output FOLDER and --format csv, parquet or jsonl")
     if to_database is not None and not (everybody and without is None and adventure is None and served is None):
         raise UsageError("--to-database writes the slates of --all, as they are served", "leave the other options out")
-    config = call.config
-    from recsys_cli.engine import RecommendationEngine
-
-    engine = RecommendationEngine.load(
-        config.paths.artifacts, run, config.pipeline, threads=config.threads, trace=call.trace
-    )
-    for note in engine.notes:
-        call.say(f"note: {note}")
+    engine = _opened(call, run)
     values = parse_context(context or [])
     if to_database is not None:
         _write_table(call, engine, to_database, table, number, values)
@@ -123,6 +135,18 @@ def recommend(
     document = [a.to_dict() for a in answers]
     single = len(document) == 1 and not everybody and users_file is None
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
+
+
+def _opened(call: Invocation, run: str | None) -> RecommendationEngine:
+    from recsys_cli.engine import RecommendationEngine
+
+    config = call.config
+    engine = RecommendationEngine.load(
+        config.paths.artifacts, run, config.pipeline, threads=config.threads, trace=call.trace
+    )
+    for note in engine.notes:
+        call.say(f"note: {note}")
+    return engine
 
 
 def _guest(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.errors import UsageError
 
 
@@ -18,9 +19,7 @@ def recommend_users(
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Hide a fifth of the follows and measure how well they are found again")
     ] = False,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
+    run: RunOption = None,
 ) -> None:
     """Accounts to follow: by whom one follows, who follows them, whom one engages with, and communities."""
     if (user is not None) == evaluate:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 from recsys_cli.errors import UsageError
 
 Source = Annotated[
@@ -14,7 +15,6 @@ Source = Annotated[
     typer.Option("--source", help="Source that measures  [default: the first that knows any]", show_default=False),
 ]
 Number = Annotated[int, typer.Option("-n", min=1, help="How many")]
-Run = Annotated[str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)]
 
 
 @command(app, "similar-items", dashed_ids=True, answers=True)
@@ -23,7 +23,7 @@ def similar_items(
     item: Annotated[str, typer.Argument(metavar="ID", help="Item id")],
     source: Source = None,
     number: Number = 10,
-    run: Run = None,
+    run: RunOption = None,
     kind: Annotated[
         Literal["alike", "together"],
         typer.Option("--kind", help="alike: what could stand in its place; together: what is taken along with it"),
@@ -44,7 +44,7 @@ def similar_users(
     user: Annotated[str, typer.Argument(metavar="ID", help="User id")],
     source: Source = None,
     number: Number = 10,
-    run: Run = None,
+    run: RunOption = None,
 ) -> None:
     """Users most like one, by the vectors or neighbours of a source."""
     _emit(call, _engine(call, run).similar_users(user, number, source))

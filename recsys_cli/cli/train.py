@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,41 +11,51 @@ from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.errors import UsageError
 from recsys_cli.pipeline.order import below_best_part, order_in_words
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FinalOption = Annotated[
+    bool, typer.Option("--final", help="Hold nothing out: the run cannot be measured")
+]
+NoRefitOption = Annotated[
+    bool, typer.Option("--no-refit", help="Serve what is measured, which knows nothing of the test window")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from the last checkpoint of a killed training")
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="NAME,NAME,…", help="Fit these sources, take the others from the run in use"),
+]
+WarmStartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--warm-start",
+        metavar="RUN",
+        help="Begin the rankers with the weights of this run (id, or current)",
+        show_default=False,
+    ),
+]
+EventsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--events",
+        metavar="LOG",
+        help="Train on the dataset and the events of this log together, written to paths.data with -events behind",
+        show_default=False,
+    ),
+]
+
 
 @command(app, "train")
 def train(
     call: Invocation,
-    final: Annotated[
-        bool, typer.Option("--final", help="Hold nothing out: the run cannot be measured")
-    ] = False,
-    no_refit: Annotated[
-        bool, typer.Option("--no-refit", help="Serve what is measured, which knows nothing of the test window")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of a killed training")
-    ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="NAME,NAME,…", help="Fit these sources, take the others from the run in use"),
-    ] = None,
-    warm_start: Annotated[
-        str | None,
-        typer.Option(
-            "--warm-start",
-            metavar="RUN",
-            help="Begin the rankers with the weights of this run (id, or current)",
-            show_default=False,
-        ),
-    ] = None,
-    events: Annotated[
-        Path | None,
-        typer.Option(
-            "--events",
-            metavar="LOG",
-            help="Train on the dataset and the events of this log together, written to paths.data with -events behind",
-            show_default=False,
-        ),
-    ] = None,
+    final: FinalOption = False,
+    no_refit: NoRefitOption = False,
+    resume: ResumeOption = False,
+    only: OnlyOption = None,
+    warm_start: WarmStartOption = None,
+    events: EventsOption = None,
 ) -> None:
     """Fit the candidate sources and the rankers, and publish them as the run in use."""
     config = call.config
@@ -89,45 +99,46 @@ def _rows(document: dict) -> list[dict]:
     ]
 
 
-def _render(console, document: dict) -> None:
+def _source_table(sources: dict[str, float], seconds: dict[str, float], indexes: dict[str, dict]) -> Table:
+    """Recall of each source, what fitting it took, and how it finds the nearest items."""
     from rich.table import Table
 
+    table = Table(
+        "source", "recall@500", "fit s", "nearest items by",
+        title="Sources, on the window after the one they were fitted on", title_justify="left", box=None,
+        header_style="bold",
+    )
+    for name, recall in sources.items():
+        fit = f"{seconds.get(f'fit {name} (history)', 0):.1f}"
+        table.add_row(name, f"{recall:.4f}", fit, _index(indexes.get(name)))
+    return table
+
+
+def _head_table(heads: dict[str, dict], trees: dict[str, dict]) -> Table:
+    """Figures of each head of the heavy ranker, beside those of the trees where there are some."""
+    from rich.table import Table
+
+    columns: tuple[str, ...] = ("positives", "roc_auc", "log_loss_raw", "log_loss", "ece_raw", "ece")
+    if any("auc_mean" in row for row in heads.values()):  # of several seeds
+        columns = (*columns[:2], "auc_mean", "auc_sd", *columns[2:])
+    table = Table(
+        "head", *columns, *(("roc_auc of LightGBM",) if trees else ()),
+        title="Heavy ranker, on the validation window", title_justify="left", box=None, header_style="bold",
+    )
+    for name, row in heads.items():
+        beside = (_number(trees.get(name, {}).get("roc_auc")),) if trees else ()
+        table.add_row(name, *(_number(row.get(c)) for c in columns), *beside)
+    return table
+
+
+def _render(console, document: dict) -> None:
     sources, heavy = document["metrics"].get("sources", {}), document["metrics"].get("heavy", {})
     seconds = document["durations"]
     if sources:
-        table = Table(
-            "source",
-            "recall@500",
-            "fit s",
-            "nearest items by",
-            title="Sources, on the window after the one they were fitted on",
-            title_justify="left",
-            box=None,
-            header_style="bold",
-        )
-        for name, recall in sources.items():
-            fit = f"{seconds.get(f'fit {name} (history)', 0):.1f}"
-            table.add_row(name, f"{recall:.4f}", fit, _index(document["metrics"].get("index", {}).get(name)))
-        console.print(table, "")
+        console.print(_source_table(sources, seconds, document["metrics"].get("index", {})), "")
     heads = {name: row for name, row in heavy.items() if isinstance(row, dict) and "roc_auc" in row}
     if heads:
-        columns = ("positives", "roc_auc", "log_loss_raw", "log_loss", "ece_raw", "ece")
-        if any("auc_mean" in row for row in heads.values()):  # of several seeds
-            columns = (*columns[:2], "auc_mean", "auc_sd", *columns[2:])
-        trees = document["metrics"].get("baseline", {})
-        table = Table(
-            "head",
-            *columns,
-            *(("roc_auc of LightGBM",) if trees else ()),
-            title="Heavy ranker, on the validation window",
-            title_justify="left",
-            box=None,
-            header_style="bold",
-        )
-        for name, row in heads.items():
-            beside = (_number(trees.get(name, {}).get("roc_auc")),) if trees else ()
-            table.add_row(name, *(_number(row.get(c)) for c in columns), *beside)
-        console.print(table, "")
+        console.print(_head_table(heads, document["metrics"].get("baseline", {})), "")
     if document["warm_start"] is not None:
         console.print(f"the rankers began with those of run {document['warm_start']}", highlight=False)
     _render_segments(console, heads, heavy.get("segments", {}))

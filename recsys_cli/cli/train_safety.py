@@ -10,48 +10,63 @@ import typer
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.errors import UsageError
 
+TaskOption = Annotated[str, typer.Option("--task", help="What is recognised: toxicity, nsfw, spam, brand_safety, …")]
+LabelsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--labels", help="CSV, TSV, JSON lines or Parquet (repeatable)  [default: the dataset's items]"),
+]
+TextColumnOption = Annotated[
+    str,
+    typer.Option("--text-column", metavar="NAME,…", help="Column of the text; words of further ones are marked"),
+]
+LabelColumnOption = Annotated[
+    str | None, typer.Option("--label-column", help="Column of the label  [default: the task]", show_default=False)
+]
+PositiveOption = Annotated[
+    str | None, typer.Option("--positive", metavar="VALUE,…", help="Values of the positive class")
+]
+NegativeOption = Annotated[
+    str | None, typer.Option("--negative", metavar="VALUE,…", help="Values of the other  [default: all others]")
+]
+AboveOption = Annotated[
+    float | None, typer.Option("--above", help="The label is a number; it is positive above this")
+]
+TestLabelsOption = Annotated[
+    list[Path] | None, typer.Option("--test-labels", help="Files to measure on (repeatable)")
+]
+TestShareOption = Annotated[
+    float, typer.Option("--test-share", min=0, max=0.9, help="Without them: share of the rows to measure on")
+]
+HeaderOption = Annotated[
+    bool, typer.Option("--header/--no-header", help="Without a header columns are called 1, 2, 3, …")
+]
+SeparatorOption = Annotated[str | None, typer.Option("--separator", help="Between fields  [default: by name]")]
+QuoteOption = Annotated[
+    str | None, typer.Option("--quote", help="Around fields, '' for none  [default: \" in CSV, none in TSV]")
+]
+EncodingOption = Annotated[str, typer.Option("--encoding", help="Of text files")]
+AccountsOption = Annotated[
+    bool, typer.Option("--accounts", help="Classify accounts by what they do; the label is a column of users")
+]
+
 
 @command(app, "train-safety")
 def train_safety(
     call: Invocation,
-    task: Annotated[str, typer.Option("--task", help="What is recognised: toxicity, nsfw, spam, brand_safety, …")],
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option("--labels", help="CSV, TSV, JSON lines or Parquet (repeatable)  [default: the dataset's items]"),
-    ] = None,
-    text_column: Annotated[
-        str,
-        typer.Option("--text-column", metavar="NAME,…", help="Column of the text; words of further ones are marked"),
-    ] = "text",
-    label_column: Annotated[
-        str | None, typer.Option("--label-column", help="Column of the label  [default: the task]", show_default=False)
-    ] = None,
-    positive: Annotated[
-        str | None, typer.Option("--positive", metavar="VALUE,…", help="Values of the positive class")
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option("--negative", metavar="VALUE,…", help="Values of the other  [default: all others]")
-    ] = None,
-    above: Annotated[
-        float | None, typer.Option("--above", help="The label is a number; it is positive above this")
-    ] = None,
-    test_labels: Annotated[
-        list[Path] | None, typer.Option("--test-labels", help="Files to measure on (repeatable)")
-    ] = None,
-    test_share: Annotated[
-        float, typer.Option("--test-share", min=0, max=0.9, help="Without them: share of the rows to measure on")
-    ] = 0.2,
-    header: Annotated[
-        bool, typer.Option("--header/--no-header", help="Without a header columns are called 1, 2, 3, …")
-    ] = True,
-    separator: Annotated[str | None, typer.Option("--separator", help="Between fields  [default: by name]")] = None,
-    quote: Annotated[
-        str | None, typer.Option("--quote", help="Around fields, '' for none  [default: \" in CSV, none in TSV]")
-    ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", help="Of text files")] = "utf-8",
-    accounts: Annotated[
-        bool, typer.Option("--accounts", help="Classify accounts by what they do; the label is a column of users")
-    ] = False,
+    task: TaskOption,
+    labels: LabelsOption = None,
+    text_column: TextColumnOption = "text",
+    label_column: LabelColumnOption = None,
+    positive: PositiveOption = None,
+    negative: NegativeOption = None,
+    above: AboveOption = None,
+    test_labels: TestLabelsOption = None,
+    test_share: TestShareOption = 0.2,
+    header: HeaderOption = True,
+    separator: SeparatorOption = None,
+    quote: QuoteOption = None,
+    encoding: EncodingOption = "utf-8",
+    accounts: AccountsOption = False,
 ) -> None:
     """Train a safety classifier and keep it under artifacts/safety; `recsys train` takes it into its runs."""
     config = call.config

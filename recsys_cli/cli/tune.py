@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption
 
 group = typer.Typer(no_args_is_help=True, help="Settings chosen by data.", rich_markup_mode=None)
 app.add_typer(group, name="tune")
@@ -27,9 +28,7 @@ def utility(
         typer.Option("--on", help="Regress on what people did, or on what the ranker foretold"),
     ] = "observed",
     resamples: Annotated[int, typer.Option("--resamples", min=20, help="Bootstrap resamples of users")] = 200,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
+    run: RunOption = None,
 ) -> None:
     """Fit the weights of the utility to a long-term target; prints YAML to paste, and what it changes."""
     config = call.config

@@ -17,10 +17,16 @@ from pydantic import ValidationError
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
-from recsys_cli.data.schema import COLUMNS, PARTS, SCHEMA_VERSION, DatasetManifest
+from recsys_cli.data.log_columns import LogColumns
+from recsys_cli.data.schema import COLUMNS, SCHEMA_VERSION, DatasetManifest
 from recsys_cli.data.vocabulary import Vocabulary, lookup
 from recsys_cli.errors import DataError
 from recsys_cli.files import is_name
+
+_LOG_COLUMNS = (
+    "user_id", "item_id", "timestamp", "position", "surface", "device", "request_id", "session_id", "propensity",
+    "dwell_seconds", "split",
+)
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
@@ -210,22 +216,7 @@ class Dataset:
     def log(self) -> Log:
         """Every impression, ordered by time (ties by user, then as they came)."""
         m = self.manifest
-        wanted = [
-            "user_id",
-            "item_id",
-            "timestamp",
-            "position",
-            "surface",
-            "device",
-            "request_id",
-            "session_id",
-            "propensity",
-            "dwell_seconds",
-            "split",
-            *m.actions,
-            *self.context_columns,
-        ]
-        frame = self.table("impressions", wanted)
+        frame = self.table("impressions", [*_LOG_COLUMNS, *m.actions, *self.context_columns])
         frame = frame.with_columns(
             pl.Series("_user", lookup(self.user_ids, frame["user_id"])),
             pl.Series("_item", lookup(self.item_ids, frame["item_id"])),
@@ -240,45 +231,7 @@ class Dataset:
                 )
         frame = frame.sort(["timestamp", "_user"], maintain_order=True)
 
-        def numbers(name: str, dtype, missing) -> np.ndarray | None:
-            if name not in frame.columns:
-                return None
-            return frame[name].fill_null(missing).to_numpy().astype(dtype, copy=False)
-
-        def codes(name: str, listed: str = "", dtype=pl.Int16) -> np.ndarray | None:
-            if name not in frame.columns:
-                return None
-            known = {v: i for i, v in enumerate(self.categories[listed or name])}
-            column = frame[name].cast(pl.String)
-            return column.replace_strict(known, default=-1, return_dtype=dtype).fill_null(-1).to_numpy()
-
-        def context(name: str) -> np.ndarray:
-            if f"impression.{name}" in self.categories:
-                return codes(name, f"impression.{name}", pl.Int32)
-            values = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-            if np.isinf(values).any():
-                raise DataError(
-                    f"impressions.parquet: column {name!r} holds {int(np.isinf(values).sum()):,} numbers that are "
-                    "not finite",
-                    "write null where a number is unknown, and import the dataset again",
-                )
-            return values
-
-        def groups(name: str) -> np.ndarray | None:
-            if name not in frame.columns:
-                return None
-            column = frame[name]
-            return (
-                (column if column.dtype.is_integer() else column.rank("dense")).fill_null(-1).cast(pl.Int64).to_numpy()
-            )
-
-        def parts() -> np.ndarray | None:
-            if "split" not in frame.columns:
-                return None
-            known = {name: code for code, name in enumerate(PARTS)}
-            column = frame["split"].cast(pl.String)
-            return column.replace_strict(known, default=-1, return_dtype=pl.Int8).fill_null(-1).to_numpy()
-
+        read = LogColumns(frame, self.categories)
         return Log(
             user=frame["_user"].to_numpy(),
             item=frame["_item"].to_numpy(),
@@ -286,15 +239,15 @@ class Dataset:
             actions={a: frame[a].to_numpy() for a in m.actions},
             positive_actions=tuple(a for a, info in m.actions.items() if info.polarity == "positive"),
             negative_actions=tuple(a for a, info in m.actions.items() if info.polarity == "negative"),
-            dwell=numbers("dwell_seconds", np.float32, float("nan")),
-            surface=codes("surface"),
-            device=codes("device"),
-            position=numbers("position", np.int16, -1),
-            request=groups("request_id"),
-            session=groups("session_id"),
-            propensity=numbers("propensity", np.float32, float("nan")),
-            part=parts(),
-            context={name: context(name) for name in self.context_columns},
+            dwell=read.numbers("dwell_seconds", np.float32, float("nan")),
+            surface=read.codes("surface"),
+            device=read.codes("device"),
+            position=read.numbers("position", np.int16, -1),
+            request=read.groups("request_id"),
+            session=read.groups("session_id"),
+            propensity=read.numbers("propensity", np.float32, float("nan")),
+            part=read.part(),
+            context={name: read.context(name) for name in self.context_columns},
         )
 
     def with_log(self, log: Log) -> Dataset:

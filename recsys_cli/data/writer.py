@@ -43,6 +43,7 @@ def arrow_table(table: pa.Table | pl.DataFrame) -> pa.Table:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that stands in a dataset for whatever a reader made of a column: plain texts, lists and moments."""
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+OF_PREDICTIONS = (
+    "rows", "positives", "rate", "mean_prediction", "roc_auc", "baseline_roc_auc", "oracle_roc_auc", "oracle_share",
+    "grouped_auc", "pr_auc", "precision_at_recall_90", "log_loss", "brier", "rce", "ece",
+)
+"""Figures of the predictions of one action."""
+
 
 def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of `part`, `name`, `view`, `metric`, `k`, `value`, `low`, `high`; what does not apply is None.
@@ -56,23 +62,7 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
             add("source", source["source"], metric, source[metric])
     for view in (document["impressions"] or {"views": []})["views"]:
         for action in view["actions"]:
-            for metric in (
-                "rows",
-                "positives",
-                "rate",
-                "mean_prediction",
-                "roc_auc",
-                "baseline_roc_auc",
-                "oracle_roc_auc",
-                "oracle_share",
-                "grouped_auc",
-                "pr_auc",
-                "precision_at_recall_90",
-                "log_loss",
-                "brier",
-                "rce",
-                "ece",
-            ):
+            for metric in OF_PREDICTIONS:
                 add("impressions", action["action"], metric, action[metric], view["view"])
         for metric, value in (view["dwell"] or {}).items():
             add("impressions", "dwell", metric, value, view["view"])

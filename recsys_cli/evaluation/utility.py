@@ -195,16 +195,13 @@ def tune_utility(
             log.user[rows], resamples=resamples, seed=seed,
         )
     if not fit.weights.any():
-        raise DataError(
-            f"target {target}: no action foretells it with the sign it should have", "name another target"
-        )
+        raise DataError(f"target {target}: no action foretells it with the sign it should have", "name another target")
     current = weights_of(engine.pipeline.utility, engine.bundle.proposed_weights)
     signs = {a: -1.0 if a in log.negative_actions else 1.0 for a in fit.names}
     # utilities keep their size, which safety factors and people's eyes are used to
     size = sum(abs(current.get(a, 0.0)) * r for a, r in zip(fit.names, fit.rates, strict=True))
     factor = size / float(np.abs(fit.weights) @ fit.rates) if size else 1.0
-    fitted = {a: signs[a] * factor * w for a, w in zip(fit.names, fit.weights, strict=True)}
-    fitted = {a: w + 0.0 for a, w in fitted.items()}  # no minus zero
+    fitted = {a: signs[a] * factor * w + 0.0 for a, w in zip(fit.names, fit.weights, strict=True)}  # no minus zero
     with progress.step("effect on the test window"):
         effect = _effect(engine, dataset, target, current, fitted, seed)
     return {
@@ -220,13 +217,18 @@ def tune_utility(
             }
             for a, rate, lo, hi in zip(fit.names, fit.rates, fit.low, fit.high, strict=True)
         ],
-        "settings": {"pipeline": {"utility": {
-            "preset": "own",
-            "weights": {a: float(f"{w:.4g}") for a, w in fitted.items() if a != "dwell"},
-            "dwell": float(f"{fitted.get('dwell', 0.0):.4g}"),
-        }}},
+        "settings": _settings(fitted),
         "effect": effect,
     }
+
+
+def _settings(fitted: dict[str, float]) -> dict[str, Any]:
+    """The weights as the YAML file takes them."""
+    return {"pipeline": {"utility": {
+        "preset": "own",
+        "weights": {a: float(f"{w:.4g}") for a, w in fitted.items() if a != "dwell"},
+        "dwell": float(f"{fitted.get('dwell', 0.0):.4g}"),
+    }}}
 
 
 def _observed(log: Log, target: str) -> dict[str, np.ndarray]:

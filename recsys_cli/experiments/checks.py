@@ -44,6 +44,7 @@ def check(name: str, passed: bool, told: str, *, voids: bool = False, p_value: f
 
 
 def split_finding(split: dict[str, Any]) -> dict[str, Any]:
+    """The check of whether users came to the arms in the shares that were planned; a failed one voids the rest."""
     parts = ", ".join(f"{n} {split['actual'][n]:.2%} of {split['planned'][n]:.2%}" for n in split["planned"])
     return check("split", split["passed"], f"users came out as {parts}", voids=True, p_value=split["p_value"])
 

@@ -177,6 +177,13 @@ class AsOf:
         at = self.columns.get(feature)
         return None if at is None else self.out[:, at].copy()
 
+    def needed(self, feature: str) -> np.ndarray:
+        """float32[n]: likewise, of one that must have been asked for; LookupError where it was not."""
+        values = self.read(feature)
+        if values is None:
+            raise LookupError(f"feature {feature!r} is read by another, but not computed")
+        return values
+
     def write(self, computed: Iterable[tuple[str, np.ndarray]]) -> None:
         """(feature, values) into `out`, some rows at a time: column by column, each write would miss the cache."""
         computed = iter(computed)

@@ -21,7 +21,7 @@ class Context:
     """further column of impressions → [B] codes or numbers, -1 or NaN unknown; those that are not here stand on the
     commonest code or the mean of the log"""
 
-    def rows(self, rows) -> Context:
+    def rows(self, rows: slice | np.ndarray) -> Context:
         """Of some of the requests (a slice, index array or mask)."""
         return Context(
             self.now,

@@ -124,7 +124,7 @@ def codes_of_column(catalogue: Catalogue, side: str, name: str) -> np.ndarray:
     return hashes[name] if name in hashes else codes_of_numbers(numbers_of(catalogue, side, name))
 
 
-def codes_of_numbers(values: np.ndarray) -> np.ndarray:
+def codes_of_numbers(values: np.ndarray | float) -> np.ndarray:
     """int64 codes of whole numbers: themselves where they are none below 0, else by hashing; -1 for NaN.
 
     A code depends on its number alone, so that it is the same whatever else the column holds.

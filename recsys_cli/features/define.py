@@ -24,9 +24,9 @@ def create_spec(config: FeatureConfig, catalogue: Catalogue, **given: Any) -> Fe
 
 def spec_of(facts: DatasetFacts, families: Iterable[FeatureFamily]) -> FeatureSpec:
     """The features that some families define."""
-    families = {family.name: family for family in families}
-    features = [replace(f, family=name) for name, family in families.items() for f in family.define(facts)]
-    named = _distinct(features, {name for name, family in families.items() if family.named_by_columns})
+    by_name = {family.name: family for family in families}
+    features = [replace(f, family=name) for name, family in by_name.items() for f in family.define(facts)]
+    named = _distinct(features, {name for name, family in by_name.items() if family.named_by_columns})
     ordered = tuple(f for place in PLACES for f in named if f.place == place)
     return FeatureSpec(
         facts.config, ordered, tuple(facts.positive), tuple(facts.negative), len(facts.surfaces), len(facts.devices)

@@ -25,7 +25,8 @@ def fill(
     retrievers; None leaves them at 0.
     """
     whole = AsOf(past, rows, [f.name for f in features], out, similarity)
-    counted, others = [], []
+    counted: list[tuple[FeatureFamily, list[Feature]]] = []
+    others: list[tuple[FeatureFamily, list[Feature]]] = []
     for family, mine in by_family(features):
         (counted if isinstance(family, CountedFamily) else others).append((family, mine))
     for key in past.spec.keys:

@@ -6,15 +6,20 @@ call the same ones; they differ only in where the counter values come from.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 MINUTE = 60_000_000
 NEVER = float(np.log1p(365 * 24 * 60))
 """Value of a recency where the thing never happened: as if a year ago."""
 SMALLEST_RATE = 1e-5
+Numbers = np.ndarray | np.number[Any] | float
+"""An array of any shape, or one number."""
 
 
-def log_odds(count, shown, prior_log_odds, strength: float):
+def log_odds(count: Numbers, shown: Numbers, prior_log_odds: ArrayLike, strength: float) -> np.ndarray:
     """Log-odds of a rate smoothed towards a prior: p = (count + s·prior) / (shown + s), then ln(p / (1 − p)).
 
     With nothing shown it is the prior itself. This is the posterior mean under a Beta(s·prior, s·(1 − prior))
@@ -26,65 +31,65 @@ def log_odds(count, shown, prior_log_odds, strength: float):
     return np.log(p / (1 - p))
 
 
-def sigmoid(x):
+def sigmoid(x: ArrayLike) -> np.ndarray:
     """Probability of log-odds, float32."""
     return 1 / (1 + np.exp(-np.asarray(x, np.float32)))
 
 
-def mean(total, known, prior, strength: float):
+def mean(total: np.ndarray, known: np.ndarray, prior: Numbers, strength: float) -> np.ndarray:
     """Mean of `known` values that sum to `total`, smoothed towards a prior worth `strength` values."""
     return (total + np.float32(strength) * prior) / (known + np.float32(strength))
 
 
-def size(count):
+def size(count: ArrayLike) -> np.ndarray:
     """ln(1 + count)"""
     return np.log1p(np.asarray(count, np.float32))
 
 
-def recency(now, last):
+def recency(now: np.ndarray | int, last: np.ndarray) -> np.ndarray:
     """ln(1 + minutes since `last`), both int64 µs; NEVER where `last` is 0, and at most that."""
     minutes = np.maximum(now - last, 0).astype(np.float32) / np.float32(MINUTE)
     return np.where(last == 0, np.float32(NEVER), np.minimum(np.log1p(minutes), np.float32(NEVER)))
 
 
-def age(now, created):
+def age(now: np.ndarray | int, created: np.ndarray) -> np.ndarray:
     """ln(1 + hours since `created`), both int64 µs; 0 where `created` is 0 (unknown) or in the future."""
     hours = np.maximum(now - created, 0).astype(np.float32) / np.float32(60 * MINUTE)
     return np.where(created == 0, np.float32(0), np.log1p(hours))
 
 
-def share(count, shown, prior_log_odds, strength: float = 2.0):
+def share(count: Numbers, shown: Numbers, prior_log_odds: ArrayLike, strength: float = 2.0) -> np.ndarray:
     """Smoothed share of an action in the latest impressions."""
     return (count + np.float32(strength) * sigmoid(prior_log_odds)) / (shown + np.float32(strength))
 
 
-def burst(recent, total, since_first, span: int):
+def burst(recent: np.ndarray, total: np.ndarray, since_first: np.ndarray, span: int) -> np.ndarray:
     """ln((1 + recent) / (1 + what `span` µs of the item's own average bring)), of `total` since its first impression
     `since_first` µs ago; 0 where it was never shown."""
     expected = total * np.minimum(np.float32(span) / np.maximum(since_first, 1).astype(np.float32), 1)
     return np.log((1 + recent) / (1 + expected)).astype(np.float32)
 
 
-def cosine(shared, norm, topics):
+def cosine(shared: np.ndarray, norm: np.ndarray, topics: ArrayLike) -> np.ndarray:
     """Cosine of a topic profile (its counts on the item's topics summed to `shared`, its length `norm`) and an
     item's set of topics; 0 where either is empty."""
     length = norm * np.sqrt(np.asarray(topics, np.float32))
     return np.where(length > 0, shared / np.maximum(length, np.float32(1e-6)), np.float32(0))
 
 
-def cycle(now, period: int, shift: int = 0):
+def cycle(now: ArrayLike, period: int, shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(sine, cosine) of the place of `now` (int64 µs) in a period, float32."""
     angle = ((np.asarray(now) + shift) % period).astype(np.float64) * (2 * np.pi / period)
     return np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32)
 
 
-def number(values, transform: str):
+def number(values: ArrayLike, transform: str) -> np.ndarray:
     """An attribute's number: NaN gives 0, "log1p" for heavy tails."""
     values = np.nan_to_num(np.asarray(values, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     return np.log1p(np.maximum(values, 0)) if transform == "log1p" else values
 
 
-def category(codes, names: int, codes_kept: int):
+def category(codes: ArrayLike, names: int, codes_kept: int) -> np.ndarray:
     """Codes of a categorical feature: 0 unknown, 1 + code where they fit, else hashed into those kept.
 
     names: how many values the attribute has; codes_kept: codes of the feature with 0 among them.

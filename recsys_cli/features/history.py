@@ -23,7 +23,7 @@ class Clock:
         """int32[n] which moment a row belongs to"""
         self.span = np.int64(len(self.moments) + 1)
 
-    def rank_of(self, time) -> np.ndarray:
+    def rank_of(self, time: np.ndarray) -> np.ndarray:
         """How many distinct moments of the log lie strictly before each time; int64, shape of `time`."""
         return np.searchsorted(self.moments, time, "left")
 
@@ -58,10 +58,11 @@ class History:
         fresh[1:] = group[1:] != group[:-1]
         return group[fresh] if self.groups is None else self.groups
 
-    def view(self, keys: np.ndarray, time: np.ndarray) -> View:
+    def view(self, keys: np.ndarray, time: np.ndarray | np.int64) -> View:
         """What was counted strictly before `time` for `keys`.
 
-        keys: int64[q] or int64[q, T], the counters of whose T keys are added up; -1 has none. time: int64[q] µs.
+        keys: int64[q] or int64[q, T], the counters of whose T keys are added up; -1 has none. time: int64[q] µs, or
+        one moment for all.
         """
         return View(self, keys, np.broadcast_to(np.asarray(time, np.int64), len(keys)))
 

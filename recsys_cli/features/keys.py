@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.schema import DAY, HOUR
 from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.features.config import FeatureConfig
@@ -181,7 +183,9 @@ class ItemKeys:
             n_authors=catalogue.n_authors, n_formats=n_media * lengths, n_surfaces=max(n_surfaces, 1),
         )
 
-    def key(self, name: str, user, item, surface, time=None) -> np.ndarray:
+    def key(
+        self, name: str, user: ArrayLike, item: ArrayLike, surface: ArrayLike | None, time: ArrayLike | None = None
+    ) -> np.ndarray:
         """Keys for users, items, surfaces and moments (µs) of any shapes that broadcast.
 
         int64, with a further last axis over topics for those of topics; -1 where there is no key. time is asked
@@ -195,9 +199,11 @@ class ItemKeys:
         if name == "user_topic":
             return _pair(user[..., None], _of(self.topics, item), self.n_topics)
         parts = [self._part(part, user, item, surface, time) for part in parts_of(name)]
-        return _pair(*parts, self.width(name)) if len(parts) == 2 else parts[0].astype(np.int64)
+        return _pair(parts[0], parts[1], self.width(name)) if len(parts) == 2 else parts[0].astype(np.int64)
 
-    def second(self, name: str, item, surface, time=None) -> np.ndarray:
+    def second(
+        self, name: str, item: ArrayLike, surface: ArrayLike | None, time: ArrayLike | None = None
+    ) -> np.ndarray:
         """The second part of keys "user_…" or "user:…", of the same shapes; -1 where there is none."""
         if name == "user_topic":
             return _of(self.topics, np.asarray(item))
@@ -212,8 +218,11 @@ class ItemKeys:
         }
         return max(fixed[second] if second in fixed else self.sizes[second], 1)
 
-    def _part(self, name: str, user, item, surface, time) -> np.ndarray:
+    def _part(
+        self, name: str, user: np.ndarray | None, item: np.ndarray, surface: ArrayLike | None, time: ArrayLike | None
+    ) -> np.ndarray:
         if name == "user":
+            assert user is not None  # it is the first part of a key, which alone is asked for with users
             return user
         if name == "item":
             return item
@@ -226,11 +235,12 @@ class ItemKeys:
         if name == "format":
             return _of(self.format, item)
         if name.startswith("user."):
+            assert user is not None  # likewise
             return _of(self.user_values[name.removeprefix("user.")], user)
         return _of(self.values[name.removeprefix(VALUE).removeprefix("item.")], item)
 
 
-def first_values(rows, most: int) -> np.ndarray:
+def first_values(rows: Ragged, most: int) -> np.ndarray:
     """int32[n, T] the first `most` different values of each row, -1 fills; T is at least 1."""
     lengths = rows.lengths
     width = max(1, min(most, int(lengths.max(initial=0))))
@@ -253,8 +263,7 @@ def _of(table: np.ndarray, item: np.ndarray) -> np.ndarray:
     return known
 
 
-def _pair(first, second, width: int) -> np.ndarray:
-    first, second = np.asarray(first), np.asarray(second)
+def _pair(first: np.ndarray, second: np.ndarray, width: int) -> np.ndarray:
     return np.where((first >= 0) & (second >= 0), first.astype(np.int64) * width + second, -1)
 
 

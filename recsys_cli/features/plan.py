@@ -40,7 +40,9 @@ class Plan:
         self.parts = [(family, mine, family.prepare(mine, frozen)) for family, mine in _parts(self.chosen)]
         self._places: dict[tuple[str, ...], slice | list[int]] = {}
 
-    def __call__(self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict) -> np.ndarray:
+    def __call__(
+        self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray]
+    ) -> np.ndarray:
         """float32[B, K, columns], see `Snapshot.features`."""
         batch, slots = items.shape
         out = np.zeros((batch, slots, len(self.chosen)), np.float32)

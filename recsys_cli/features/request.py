@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class FrozenFeatures:
     """key of pairs → its counters"""
     arrays: dict[str, dict[str, np.ndarray]]
     """family → what it froze"""
-    _cache: dict = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[tuple[str, ...] | None, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def values(self, place: str, names: Sequence[str]) -> Block:
         """Frozen values of features of users ("user") or items ("item")."""

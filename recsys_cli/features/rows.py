@@ -33,20 +33,22 @@ class Rows:
     def of(cls, log: Log) -> Rows:
         """One a row of the log."""
         none = np.full(len(log), -1, np.int16)
-        codes = (none if column is None else column for column in (log.surface, log.device))
-        return cls(log.user, log.item, log.time, *codes, log.context)
+        surface, device = (none if column is None else column for column in (log.surface, log.device))
+        return cls(log.user, log.item, log.time, surface, device, log.context)
 
     @classmethod
     def at(cls, now: int, n: int, context: dict[str, np.ndarray] | None = None, **given: np.ndarray) -> Rows:
         """n rows of one moment; what is not given (user, item, surface, device) is unknown."""
         none = np.full(n, -1, np.int32)
-        codes = {k: given.get(k, none) for k in ("user", "item", "surface", "device")}
-        return cls(time=np.full(n, now, np.int64), context=context or {}, **codes)
+        user, item, surface, device = (given.get(k, none) for k in ("user", "item", "surface", "device"))
+        return cls(user, item, np.full(n, now, np.int64), surface, device, context or {})
 
     def part(self, rows: slice) -> Rows:
         """Some of them."""
-        columns = (column[rows] for column in (self.user, self.item, self.time, self.surface, self.device))
-        return Rows(*columns, {name: column[rows] for name, column in self.context.items()})
+        return Rows(
+            self.user[rows], self.item[rows], self.time[rows], self.surface[rows], self.device[rows],
+            {name: column[rows] for name, column in self.context.items()},
+        )
 
 
 def as_slice(at: list[int]) -> slice | list[int]:
@@ -54,7 +56,7 @@ def as_slice(at: list[int]) -> slice | list[int]:
     return slice(at[0], at[-1] + 1) if at and at == list(range(at[0], at[-1] + 1)) else at
 
 
-def known(values: np.ndarray, at: np.ndarray, missing) -> np.ndarray:
+def known(values: np.ndarray, at: np.ndarray, missing: float) -> np.ndarray:
     """`values[at]`, with `missing` where `at` is -1."""
     if not len(values):
         return np.full(at.shape, missing, values.dtype)

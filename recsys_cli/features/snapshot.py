@@ -7,6 +7,7 @@ user or an item alone is kept as a matrix; pairs are found by key and put throug
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from recsys_cli.data.log import Log
 from recsys_cli.features.as_of import Past
 from recsys_cli.features.context import Context
 from recsys_cli.features.evaluate import by_family, fill
-from recsys_cli.features.family import SnapshotInputs
+from recsys_cli.features.family import CountedFamily, SnapshotInputs
 from recsys_cli.features.keys import ItemKeys, counting_key
 from recsys_cli.features.pair_counters import PairCounters
 from recsys_cli.features.plan import Plan
@@ -27,6 +28,16 @@ from recsys_cli.features.spec import Feature, FeatureSpec
 _KEYS = ("author", "format", "topics")
 _SIZES = ("n_users", "n_authors", "n_topics", "n_formats", "n_surfaces")
 _PAIRS = ("keys", "counts", "moments")
+
+
+class ServedFeatures(Protocol):
+    """What gives requests their features: a snapshot, or one seen through further users."""
+
+    def features(
+        self, users: np.ndarray, items: np.ndarray, context: Context,
+        similarities: dict[str, np.ndarray] | None = None, columns: tuple[str, ...] | None = None,
+    ) -> np.ndarray:
+        """As `Snapshot.features`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Snapshot(FrozenFeatures):
 
         def compute(features: list[Feature], n: int, **who: np.ndarray) -> np.ndarray:
             out = np.zeros((n, len(features)), np.float32)
-            fill(past, Rows.at(now, n, **who), features, out)
+            fill(past, Rows.at(now, n, None, **who), features, out)
             return out
 
         inputs = SnapshotInputs(past, now, compute)
@@ -60,7 +71,7 @@ class Snapshot(FrozenFeatures):
             arrays={family.name: family.freeze(mine, inputs) for family, mine in by_family(spec.features)},
         )
 
-    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """For `arrays.save_arrays`."""
         arrays = {"user_block": self.user_block, "item_block": self.item_block}
         arrays |= {f"keys/{name}": getattr(self.keys, name) for name in _KEYS}
@@ -80,7 +91,7 @@ class Snapshot(FrozenFeatures):
         return arrays, meta
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict) -> Snapshot:
+    def from_arrays(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Snapshot:
         """What `to_arrays` gave; raises ArtifactError where a family of the run is not installed."""
         for family in meta["families"]:
             family_of(family)
@@ -88,18 +99,23 @@ class Snapshot(FrozenFeatures):
         def under(start: str) -> dict[str, np.ndarray]:
             return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
 
-        values = {side: under(f"keys/{side}/") for side in ("values", "user_values")}
         return cls(
             spec=FeatureSpec.from_json(meta["spec"]),
             now=meta["now"],
-            keys=ItemKeys(**{name: arrays[f"keys/{name}"] for name in _KEYS}, **values, **meta["sizes"]),
+            keys=ItemKeys(
+                arrays["keys/author"], arrays["keys/format"], arrays["keys/topics"],
+                values=under("keys/values/"), user_values=under("keys/user_values/"), **meta["sizes"],
+            ),
             user_block=arrays["user_block"],
             item_block=arrays["item_block"],
             everything=meta["everything"],
             usual={name: float("nan") if v is None else v for name, v in meta["usual"].items()},
             pairs={
-                key: PairCounters(*(arrays[f"pairs/{key}/{name}"] for name in _PAIRS), *map(tuple, names))
-                for key, names in meta["pairs"].items()
+                key: PairCounters(
+                    arrays[f"pairs/{key}/keys"], arrays[f"pairs/{key}/counts"], arrays[f"pairs/{key}/moments"],
+                    tuple(counts), tuple(moments),
+                )
+                for key, (counts, moments) in meta["pairs"].items()
             },
             arrays={family: under(f"families/{family}/") for family in meta["families"]},
         )
@@ -129,8 +145,10 @@ def _pairs(inputs: SnapshotInputs, key: str) -> PairCounters:
     past = inputs.past
     history = past.history(key)
     keys = history.distinct()
-    view, counted = history.view(keys, np.int64(inputs.now)), {}
+    view = history.view(keys, np.int64(inputs.now))
+    counted: dict[str, np.ndarray] = {}
     for family, mine in by_family([f for f in past.spec.features if f.key == key]):
+        assert isinstance(family, CountedFamily)  # no other defines features with a key
         counted |= family.counters(mine, view, inputs, keys // past.keys.width(key))
     return PairCounters.build(keys, counted)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 from recsys_cli.errors import ArtifactError
 from recsys_cli.features.config import Becomes, FeatureConfig, Smoothing
@@ -146,7 +147,7 @@ class FeatureSpec:
         """Impressions that the prior of a key's rates is worth."""
         return strength_of(self.config.smoothing, key)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """For `from_json`."""
         return {
             "config": self.config.model_dump(mode="json"), "features": [asdict(f) for f in self.features],
@@ -155,7 +156,7 @@ class FeatureSpec:
         }
 
     @classmethod
-    def from_json(cls, content: dict) -> FeatureSpec:
+    def from_json(cls, content: dict[str, Any]) -> FeatureSpec:
         """What `to_json` gave; raises ArtifactError for what another version of the program wrote."""
         known = Feature.__dataclass_fields__.keys()
         if any(f.keys() != known for f in content["features"]):

@@ -8,8 +8,6 @@ import numpy as np
 
 from recsys_cli.data.behaviour import Behaviour, Entities
 
-_PER_ROW = ("dwell", "user", "item", "time", "weight", "position", "request", "propensity")
-
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -53,7 +51,7 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, rows) -> FeatureTable:
+    def take(self, rows: slice | np.ndarray) -> FeatureTable:
         """The given rows (a slice, index array or mask)."""
 
         def part(column: np.ndarray | None) -> np.ndarray | None:
@@ -63,5 +61,12 @@ class FeatureTable:
             self,
             values=self.values[rows],
             labels={name: label[rows] for name, label in self.labels.items()},
-            **{n: part(getattr(self, n)) for n in _PER_ROW},
+            user=self.user[rows],
+            item=self.item[rows],
+            time=self.time[rows],
+            dwell=part(self.dwell),
+            weight=part(self.weight),
+            position=part(self.position),
+            request=part(self.request),
+            propensity=part(self.propensity),
         )

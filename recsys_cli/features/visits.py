@@ -73,10 +73,10 @@ class Visits:
         """int64[3, n] times and float32[2, n] counts."""
         return np.stack([self.last, self.start, self.previous]), np.stack([self.shown, self.positive])
 
-    def current(self, now, gap: int) -> np.ndarray:
+    def current(self, now: np.ndarray | int, gap: int) -> np.ndarray:
         """bool[n]: the visit goes on at `now` (µs)."""
         return (self.last > 0) & (now - self.last <= gap)
 
-    def begins(self, now, gap: int) -> np.ndarray:
+    def begins(self, now: np.ndarray | int, gap: int) -> np.ndarray:
         """int64[n] µs where the visit began that goes on at `now`; `now` where none does."""
         return np.where(self.current(now, gap), self.start, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -50,7 +50,8 @@ class Pipeline:
         sourced = next(i for i, kind in enumerate(kinds) if kind is not Source)
         filled = next((i for i in range(sourced, ranked) if kinds[i] is Source), ranked)
         cuts = (0, sourced, filled, ranked, selected, len(stages))
-        return cls(*(tuple(stages[a:b]) for a, b in pairwise(cuts)), rules)
+        sourcing, filtering, completion, ranking, selection = (tuple(stages[a:b]) for a, b in pairwise(cuts))
+        return cls(sourcing, filtering, completion, ranking, selection, rules)
 
     @property
     def gathering(self) -> Stages:
@@ -88,6 +89,11 @@ class Pipeline:
         return names
 
 
+def _passed_again(kind: type[Stage]) -> bool:
+    """Whether what comes later in a request passes stages of this kind as well."""
+    return issubclass(kind, Filter) and kind.again
+
+
 def build_pipeline(
     config: PipelineConfig, bundle: Bundle, order: Order | None = None, kinds: Mapping[str, type[Stage]] = STAGE_KINDS
 ) -> Pipeline:
@@ -100,7 +106,7 @@ def build_pipeline(
     stages that settings add.
     """
     setup = Setup(config, bundle, resolve_order(config, bundle) if order is None else order)
-    make = {name: partial(entry.make, setup) for name, entry in STAGES.items()}
+    make: dict[str, Callable[[], Stage | None]] = {name: partial(entry.make, setup) for name, entry in STAGES.items()}
     added = {}
     for name, settings in (config.stages | rule_stages(config.rules)).items():
         if name in STAGES or (name in config.stages and name in RULE_KINDS):
@@ -113,7 +119,7 @@ def build_pipeline(
     check_sequence(names, classes)
     made: dict[str, Stage | None] = {}
     # what everything has to pass is made first: others are made with it
-    for name in sorted(names, key=lambda n: not (issubclass(classes[n], Filter) and classes[n].again)):
+    for name in sorted(names, key=lambda n: not _passed_again(classes[n])):
         made[name] = stage = make[name]()
         if stage is None:
             continue

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -100,7 +101,13 @@ class Bundle:
         return tuple(name for name, source in self.retrievers.items() if source.config.kind != "random")
 
 
-def write_bundle(folder: Path, bundle: Bundle, export_heavy, export_relevance=None) -> dict[str, dict]:
+Export = Callable[[Path], object]
+"""Writes a ranker's graph into a folder."""
+
+
+def write_bundle(
+    folder: Path, bundle: Bundle, export_heavy: Export | None, export_relevance: Export | None = None
+) -> dict[str, dict[str, Any]]:
     """Write all parts into an empty folder. `export_heavy(folder)` writes the heavy ranker's ONNX, and
     `export_relevance` that of the relevance ranker; None where there is none.
 

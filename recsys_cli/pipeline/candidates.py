@@ -44,7 +44,7 @@ class Candidates:
         at = np.maximum(columns, 0) + np.arange(len(self.items))[:, None] * width
         holes = bool(empty.any())
 
-        def pick(a: np.ndarray, filler) -> np.ndarray:
+        def pick(a: np.ndarray, filler: float) -> np.ndarray:
             if not width:
                 return np.full(columns.shape, filler, a.dtype)
             out = a.reshape(-1)[at]

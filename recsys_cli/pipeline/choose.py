@@ -8,9 +8,9 @@ many of the ten would have been interacted with. Among orders that are within no
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,7 +88,11 @@ def with_caps(bundle: Bundle, config: PipelineConfig, moment: Moment, items: np.
     return Caps(config.diversity, 0)(query, Candidates(items, np.zeros(items.shape, np.uint32))).items
 
 
-def _scored(bundle: Bundle, config: PipelineConfig, query: Query, found: Candidates):
+Scored = Iterator[tuple[str, Candidates, np.ndarray]]
+"""(order, candidates, their scores float32[B, K]), one order after the other"""
+
+
+def _scored(bundle: Bundle, config: PipelineConfig, query: Query, found: Candidates) -> Scored:
     """(order, candidates, scores float32[B, K]) of every order."""
     utility = Utility(
         config.utility, config.heavy, multipliers(config.utility, bundle), proposed=bundle.proposed_weights
@@ -133,7 +137,7 @@ def ndcg_criterion(moment: Moment) -> Criterion:
 def choose(
     measured: dict[str, tuple[np.ndarray, np.ndarray]], known: np.ndarray, told: str, *, seed: int,
     wanted: str = "auto", fallback: str = "popularity",
-) -> tuple[Order, dict]:
+) -> tuple[Order, dict[str, Any]]:
     """The order to take for known and for new users, and the account of it: figures of every order with their paired
     difference to the best, and why it was taken.
 
@@ -141,18 +145,19 @@ def choose(
     words. wanted: "auto", or the order that the settings name. fallback: what orders the lists of new people where the
     window has too few of them.
     """
-    order, document = Order(known=FUSION, new=fallback), {"criterion": told}
+    chosen: dict[str, dict[str, Any]] = {}
     for side, mine in (("known", known), ("new", ~known)):
         parts = {name: (above[mine], below[mine]) for name, (above, below) in measured.items()}
         default = FUSION if side == "known" else fallback
-        document[side] = _choose_side(parts, int(mine.sum()), seed, wanted, default)
-        order = replace(order, **{side: document[side]["chosen"].partition(" ")[0]})
+        chosen[side] = _choose_side(parts, int(mine.sum()), seed, wanted, default)
+    known_order, new_order = (chosen[side]["chosen"].partition(" ")[0] for side in ("known", "new"))
     # one power serves both: that of the known, who make most requests
-    leading = document["known"]["chosen"] if order.known == HEAVY else document["new"]["chosen"]
-    return replace(order, exponent=float(leading.partition("^")[2] or 0)), document
+    leading = chosen["known" if known_order == HEAVY else "new"]["chosen"]
+    order = Order(known_order, new_order, exponent=float(leading.partition("^")[2] or 0))
+    return order, {"criterion": told, **chosen}
 
 
-def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict:
+def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict[str, Any]:
     """What the caps of the slate cost of the criterion: figures before and after, and whether they are kept.
 
     They are, unless they cost more than CAPS_MAY_COST of it and more than a standard error of the difference.
@@ -174,7 +179,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float:
 
 def _choose_side(
     parts: dict[str, tuple[np.ndarray, np.ndarray]], users: int, seed: int, wanted: str, default: str
-) -> dict:
+) -> dict[str, Any]:
     """The account of one group of users; see `choose`."""
     there = {name.partition(" ")[0] for name in parts}
     named = NAMED if wanted in there or not there else f"{NAMED}, {ABSENT}"
@@ -187,7 +192,7 @@ def _choose_side(
     samples = {
         name: (drawn @ above) / np.maximum(drawn @ below, 1e-12) for name, (above, below) in parts.items()
     }
-    best = max(figures, key=figures.get)
+    best = max(figures, key=figures.__getitem__)
     table = {}
     for name, value in sorted(figures.items(), key=lambda pair: -pair[1]):
         low, high = np.quantile(samples[name], [0.025, 0.975])

@@ -68,6 +68,13 @@ class SourcingConfig(Section):
     fallback: list[str] = ["trending", "popularity"]
     """Sources asked, in this order, for users whom the others leave with less than a slate."""
 
+    @property
+    def settled(self) -> int:
+        """`candidates` where it is a number, as `Setup.sourcing` makes it of "auto" for a run."""
+        if self.candidates == "auto":
+            raise ValueError("the number of candidates is still to be settled for a run")
+        return self.candidates
+
     @model_validator(mode="after")
     def _curves_to_merge_by(self) -> SourcingConfig:
         if self.merge == "learned" and not self.curves:

@@ -11,7 +11,7 @@ from recsys_cli.data.catalogue import Columns
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.features.context import Context
-from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.features.snapshot import ServedFeatures
 
 SPACING = 60_000_000
 """µs between the interactions of a history that comes without times."""
@@ -65,7 +65,7 @@ def _with_row(rows: Ragged, values: np.ndarray) -> Ragged:
 class GuestSnapshot:
     """Features for a guest: those of an unknown user, with the similarities that the sources measure."""
 
-    inner: Snapshot
+    inner: ServedFeatures
     n_users: int
     """users that the snapshot knows; positions from here on are guests"""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from recsys_cli.errors import ConfigError, did_you_mean
 
@@ -52,12 +53,12 @@ class Order:
         """Whether the relevance has to be predicted."""
         return RELEVANCE in self.orders or (HEAVY in self.orders and self.exponent > 0)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """What `Order(**…)` takes."""
         return asdict(self)
 
 
-def order_in_words(account: dict, *, full: bool = True) -> list[str]:
+def order_in_words(account: dict[str, Any], *, full: bool = True) -> list[str]:
     """Sentences on what training chose to order the lists, from the account that it keeps with a run; without `full`
     the choice alone."""
     if "criterion" not in account:
@@ -82,7 +83,7 @@ def order_in_words(account: dict, *, full: bool = True) -> list[str]:
     return [*out, f"Compared by {account['criterion']}."] if compared else out
 
 
-def best_part(account: dict, side: str = "known", order: str = CHOSEN) -> tuple[str, float, float] | None:
+def best_part(account: dict[str, Any], side: str = "known", order: str = CHOSEN) -> tuple[str, float, float] | None:
     """(best single source for people of a side, its figure, that of the order: the chosen one or what the settings
     name); None where unknown."""
     row = account.get(side, {})
@@ -91,11 +92,11 @@ def best_part(account: dict, side: str = "known", order: str = CHOSEN) -> tuple[
     order = row.get("chosen") if order == CHOSEN else order
     if not parts or order not in figures:
         return None
-    best = max(parts, key=parts.get)
+    best = max(parts, key=parts.__getitem__)
     return best, parts[best], figures[order]
 
 
-def below_best_part(account: dict, known: str = CHOSEN, new: str = CHOSEN) -> list[str]:
+def below_best_part(account: dict[str, Any], known: str = CHOSEN, new: str = CHOSEN) -> list[str]:
     """A sentence for each side whose lists are put in an order that the best single source beats on the validation
     window, as happens where the settings name one: `known` or `new`."""
     out = []

@@ -37,11 +37,12 @@ def resolve_order(config: PipelineConfig, bundle: Bundle) -> Order:
     order = bundle.order
     if config.utility.relevance is not None:
         order = replace(order, exponent=config.utility.relevance)
-    for side in ("known", "new"):
-        wanted = getattr(config.order, side)
-        if wanted != CHOSEN:
-            order = replace(order, **{side: wanted})
-        order = replace(order, **{side: _available(getattr(order, side), config, bundle, side)})
+    known, new = config.order.known, config.order.new
+    order = replace(
+        order,
+        known=_available(order.known if known == CHOSEN else known, config, bundle, "known"),
+        new=_available(order.new if new == CHOSEN else new, config, bundle, "new"),
+    )
     if bundle.relevance is None:
         order = replace(order, exponent=0.0)
     return order

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from recsys_cli.hashing import mix
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.features.context import Context
-    from recsys_cli.features.snapshot import Snapshot
+    from recsys_cli.features.snapshot import ServedFeatures
     from recsys_cli.pipeline.bundle import Bundle
+    from recsys_cli.safety.policy import Actions
 
 
 T = TypeVar("T")
@@ -44,13 +45,13 @@ class Query:
     """items a slate"""
     bundle: Bundle
     state: State
-    snapshot: Snapshot
+    snapshot: ServedFeatures
     context: Context
     seed: int
     salt: int | np.ndarray = 0
     """changes what exploration draws from one request of a user to the next; int64[B] where the rows are requests of
     their own"""
-    journal: list | None = None
+    journal: list[Actions] | None = None
     """takes what the safety policy did (`safety.policy.Actions`); None where nobody will read it"""
     without: frozenset[str] = frozenset()
     """names of stages that this request leaves out"""
@@ -78,7 +79,7 @@ class Query:
         grid = mix(base[:, None] + np.arange(1, columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         return (grid >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def attempt(self, part: str, call: Callable[..., T], *given) -> T | None:
+    def attempt(self, part: str, call: Callable[..., T], *given: Any) -> T | None:
         """What a call gives; None where it raises and the query keeps failures."""
         if self.failures is None:
             return call(*given)
@@ -101,6 +102,6 @@ class SourceQuery:
     def __len__(self) -> int:
         return len(self.users)
 
-    def attempt(self, part: str, call: Callable[..., T], *given) -> T:
+    def attempt(self, part: str, call: Callable[..., T], *given: Any) -> T:
         """What a call gives."""
         return call(*given)

@@ -31,6 +31,7 @@ def request_feature_names(sources: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_request_feature(name: str) -> bool:
+    """Whether a feature compares candidates of one request, so that no snapshot holds it."""
     return name in TOGETHER or name.startswith((STANDARD, RANK))
 
 
@@ -79,10 +80,10 @@ def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, 
     """The named features, float32[B, K] each; a source that was not asked is absent from every list."""
     names, scores, shape = tuple(names), candidates.scores, candidates.items.shape
     blank = np.zeros(shape, np.float32)
-    places, out = [name for name in names if name.startswith(RANK)], {}
-    if places:  # one logarithm of all places at once
-        ranks = np.stack([scores.get(name, blank) for name in places])
-        places = dict(zip(places, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
+    ranked, places, out = [name for name in names if name.startswith(RANK)], {}, {}
+    if ranked:  # one logarithm of all places at once
+        ranks = np.stack([scores.get(name, blank) for name in ranked])
+        places = dict(zip(ranked, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
     for name in names:
         if name in TOGETHER:
             out[name] = _together(candidates, name)

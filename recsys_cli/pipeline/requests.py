@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,7 +58,8 @@ class Moment:
 
 
 def moment_of(
-    bundle: Bundle, log: Log, now: int, horizon: int, edges: dict, *, most: int, seed: int, repeats: bool = False
+    bundle: Bundle, log: Log, now: int, horizon: int, edges: dict[str, Any], *, most: int, seed: int,
+    repeats: bool = False,
 ) -> Moment:
     """The requests at `now` (µs) of the users who turned to something in [now, horizon).
 
@@ -107,7 +108,7 @@ Asked = tuple[slice, Query, Candidates]
 class Kept:
     """Answers of requests that are wanted a second time of the same sources, within KEPT_BYTES."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._answers: dict[tuple[int, int], Asked] = {}
         self._moments: list[Moment] = []  # held, so that no other has the same id
         self._bytes = 0
@@ -184,10 +185,9 @@ def request_rows(
         (np.concatenate([p[i] for p in parts]) for i in range(7)) if parts else _no_rows(len(names))
     )
     weight = np.where(label, 1, weight).astype(np.float32)
-    table = FeatureTable(
-        values, names, {}, {TAKEN: label}, None, user, item, time, weight=weight, request=request.astype(np.int64)
-    )
-    return RequestRows(table, table.request, sum(len(m.wanted.values) for m in moments), proposed)
+    request = request.astype(np.int64)
+    table = FeatureTable(values, names, {}, {TAKEN: label}, None, user, item, time, weight=weight, request=request)
+    return RequestRows(table, request, sum(len(m.wanted.values) for m in moments), proposed)
 
 
 def _no_rows(width: int) -> tuple[np.ndarray, ...]:

@@ -29,6 +29,7 @@ from recsys_cli.pipeline.weighted_fusion import weighted
 
 if TYPE_CHECKING:
     from recsys_cli.ranking.light import LightRanker
+    from recsys_cli.ranking.serving.served import ServedRanker
 
 DEFAULT_ORDER = Order()
 STEADY = 0.5
@@ -112,9 +113,10 @@ class RelevanceRanking(Scorer):
     gives = ("relevance",)
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        ranker = query.bundle.relevance
         if not candidates.items.size:
             return candidates
+        ranker = query.bundle.relevance
+        assert ranker is not None  # else no order is related, and this stage not there
         sims = similarities(query, candidates)
         out = np.zeros(candidates.items.shape, np.float32)
         step = max(1, ROWS_AT_ONCE // candidates.items.shape[1])
@@ -152,17 +154,17 @@ class HeavyRanking(Scorer):
         if heavy is None or not self._config.enabled or not candidates.items.size:
             return candidates
         rows = max(1, ROWS_AT_ONCE // candidates.items.shape[1])
-        parts = [self._predict(query, candidates, slice(i, i + rows)) for i in range(0, len(query), rows)]
+        parts = [self._predict(heavy, query, candidates, slice(i, i + rows)) for i in range(0, len(query), rows)]
         return candidates.with_scores(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
-    def _predict(self, query: Query, candidates: Candidates, rows: slice) -> dict[str, np.ndarray]:
+    def _predict(self, heavy: ServedRanker, query: Query, candidates: Candidates, rows: slice) -> dict[str, np.ndarray]:
         items = candidates.items[rows]
         filled = items >= 0
         sims = {name: s[rows] for name, s in similarities(query, candidates).items()}
         values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
-        predicted = query.bundle.heavy.predict(
+        predicted = heavy.predict(
             values[filled] if not filled.all() else values.reshape(-1, values.shape[2]),
-            None if query.bundle.heavy.side is None else _entities(query, rows, items, filled),
+            None if heavy.side is None else _entities(query, rows, items, filled),
         )
         out = {}
         for name, column in predicted.items():

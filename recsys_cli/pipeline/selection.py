@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.data.ragged import Ragged
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import DiversityConfig
+from recsys_cli.pipeline.labels import AUTHOR, TOPICS, TOPICS_COUNTED, first_values, shares_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector
 from recsys_cli.retrieval.memo import PerState
 
 if TYPE_CHECKING:
     from recsys_cli.data.catalogue import Catalogue
-
-TOPICS_COUNTED = 4
-"""Topics of an item that the topic cap looks at."""
 
 
 class Caps(Selector):
@@ -88,16 +85,6 @@ class Caps(Selector):
         return author, topics[(topics >= 0).any(axis=(1, 2))]
 
 
-def first_values(ragged: Ragged, rows: np.ndarray, width: int) -> np.ndarray:
-    """int32[..., width]: the first values of each row, -1 where there are fewer or the row is -1."""
-    if not len(ragged.values):
-        return np.full((*rows.shape, width), -1, np.int32)
-    known = np.maximum(rows, 0)
-    start = ragged.offsets[known][..., None] + np.arange(width)
-    held = (start < ragged.offsets[known + 1][..., None]) & (rows >= 0)[..., None]
-    return np.where(held, ragged.values[np.minimum(start, len(ragged.values) - 1)], -1)
-
-
 def _topic_cap(share: float, size: int) -> int:
     return max(1, int(share * size + 1e-9))
 
@@ -107,12 +94,7 @@ def catalogue_shares(catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
 
     The last stands for unknown and is 0. Of an item's topics those count that the topic cap looks at.
     """
-    author = catalogue.item_author[catalogue.item_author >= 0]
-    topics = first_values(catalogue.item_topics, np.arange(catalogue.n_items), TOPICS_COUNTED)
-    tagged = max(int((topics >= 0).any(axis=1).sum()), 1)
-    of_author = np.bincount(author, minlength=int(catalogue.item_author.max(initial=-1)) + 2) / max(len(author), 1)
-    of_topic = np.bincount(topics[topics >= 0], minlength=int(topics.max(initial=-1)) + 2) / tagged
-    return of_author, of_topic
+    return shares_of(AUTHOR, catalogue), shares_of(TOPICS, catalogue)
 
 
 def limits(shares: np.ndarray, size: int, least: int) -> np.ndarray:

@@ -66,8 +66,8 @@ def check_sequence(names: Sequence[str], kinds: Kinds) -> None:
         raise ConfigError(f"{WHERE}: {names[0]!r} stands first and is no source", "begin with a source")
     for place, name in enumerate(names):
         for later in names[place + 1 :]:
-            if told := _wrong(kinds[name], kinds[later]):
-                raise ConfigError(f"{WHERE}: {name!r} stands before {later!r}, but {told}", f"put {later!r} first")
+            if reason := _wrong(kinds[name], kinds[later]):
+                raise ConfigError(f"{WHERE}: {name!r} stands before {later!r}, but {reason}", f"put {later!r} first")
 
 
 def _wrong(stage: type[Stage], later: type[Stage]) -> str | None:

@@ -15,7 +15,7 @@ from recsys_cli.pipeline.guest import SPACING
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.features.context import Context
-    from recsys_cli.features.snapshot import Snapshot
+    from recsys_cli.features.snapshot import ServedFeatures
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Since:
 
 
 def with_since(
-    state: State, snapshot: Snapshot, users: np.ndarray, since: Sequence[Since | None]
-) -> tuple[State, Snapshot | SinceSnapshot, np.ndarray]:
+    state: State, snapshot: ServedFeatures, users: np.ndarray, since: Sequence[Since | None]
+) -> tuple[State, ServedFeatures, np.ndarray]:
     """State and features that know what some users did since, and the positions under which they know the users.
 
     users: int32[B], -1 for somebody whom the run does not know and who is known by what they did alone. Those with
@@ -49,10 +49,10 @@ def with_since(
     is new. Counts of items stay as they are.
     """
     users = np.asarray(users, np.int32)
-    rows = [i for i, s in enumerate(since) if s]
+    rows, new = [i for i, s in enumerate(since) if s], [s for s in since if s]
     if not rows:
         return state, snapshot, users
-    base, new = users[rows], [since[i] for i in rows]
+    base = users[rows]
     people = state.catalogue.n_users
     positions = users.copy()
     positions[rows] = people + np.arange(len(rows))
@@ -62,7 +62,7 @@ def with_since(
 def _state(state: State, base: np.ndarray, new: list[Since]) -> State:
     catalogue, n = state.catalogue, len(base)
 
-    def copied(values: np.ndarray, unknown) -> np.ndarray:
+    def copied(values: np.ndarray, unknown: float) -> np.ndarray:
         return np.append(values, np.where(base >= 0, values[np.maximum(base, 0)], unknown).astype(values.dtype))
 
     history = [np.array(s.history, np.int32) for s in new]
@@ -144,7 +144,7 @@ def _ties(state: State, base: np.ndarray, history: list[np.ndarray]) -> tuple[Ra
 class SinceSnapshot:
     """Features of users at positions that `with_since` gave: those of the user whom the run knows."""
 
-    inner: Snapshot
+    inner: ServedFeatures
     n_users: int
     base: np.ndarray
     """int32: position of each further user in the run, -1 unknown"""

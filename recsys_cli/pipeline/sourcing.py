@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,12 @@ def budgets(config: SourcingConfig, sources: dict[str, Retriever], known: tuple[
                 did_you_mean(name, known, f"defined are: {', '.join(known)}"),
             )
     if config.merge == "learned":
-        return {name: config.candidates for name in sources if name in config.curves}
+        return {name: config.settled for name in sources if name in config.curves}
     shares = {name: config.shares[name] for name in sources if config.shares.get(name, 0) > 0}
     # a list of nobody's proposals is empty
     shares = shares or {name: 1.0 for name in sources if name not in config.shares}
     total = sum(shares.values())
-    return {name: max(1, round(config.candidates * share / total)) for name, share in shares.items()}
+    return {name: max(1, round(config.settled * share / total)) for name, share in shares.items()}
 
 
 def merge(
@@ -82,12 +83,12 @@ def merge(
         return gather.reduceat(values[columns] if values.ndim == 1 else values[rows, columns], starts)
 
     every = rows[starts], found[starts].astype(np.int32), each(bits, np.bitwise_or), each(weights, np.add)
-    chosen = slice(None)
+    chosen: slice | np.ndarray = slice(None)
     if limit is not None:
         place = np.float32(1) / (1 + every[3]) if order is None else each(order, np.minimum)
         chosen = _first(every[0], place, b, limit)
-    kept = [column[chosen] for column in every]
-    out, slots = _grid(*kept, b)
+    row, item, mark, weight = (column[chosen] for column in every)
+    out, slots = _grid(row, item, mark, weight, b)
     if lists is None:
         return out
     slot_of = np.full(len(starts), -1, np.int64)
@@ -147,7 +148,9 @@ class Sourcing(Source):
     gives = ("rrf", "rank_")
     needed = True
 
-    def __init__(self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], known: tuple):
+    def __init__(
+        self, config: SourcingConfig, sources: dict[str, Retriever], bits: dict[str, int], known: tuple[str, ...]
+    ):
         self._sources, self._bits, self._config = sources, bits, config
         self.budgets = budgets(config, sources, known)
 
@@ -184,7 +187,7 @@ def propose(
         if config is not None and config.merge == "learned":
             weight = rank_curves.weights(config.curves[name], len(rank))
         elif config is not None and config.merge != "quota":
-            share = np.float32(k / config.candidates)
+            share = np.float32(k / config.settled)
             weight = share * (weight if config.merge == "rrf" else _scaled(scores))
         weights.append(weight)
         order.append(rank / np.float32(k))
@@ -195,12 +198,12 @@ def propose(
     return merge(
         *every,
         order=np.concatenate(order) if by_quota else None,
-        limit=None if config is None else config.candidates,
+        limit=None if config is None else config.settled,
         lists=lists,
     )
 
 
-def _places(candidates: Candidates):
+def _places(candidates: Candidates) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A function from (row int[m], item int[m]) to the flat place of that candidate, -1 where it is none."""
     width = candidates.items.shape[1]
     rows, columns = np.nonzero(candidates.items >= 0)
@@ -220,7 +223,7 @@ def _places(candidates: Candidates):
 
 def _depth(config: SourcingConfig, k: int, n_items: int) -> int:
     """How many items a source is asked for that is to give k."""
-    wanted = config.candidates if config.merge != "quota" else int(min(np.ceil(k * config.deepen), config.candidates))
+    wanted = config.settled if config.merge != "quota" else int(min(np.ceil(k * config.deepen), config.settled))
     return max(1, min(max(wanted, k), n_items))
 
 
@@ -249,7 +252,7 @@ class Fallback(Source):
     ):
         self._names = [name for name in config.fallback if name in sources]
         self._sources, self._bits, self._filters = sources, bits, filters
-        self._candidates = config.candidates
+        self._config = config
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         for name in self._names:
@@ -259,8 +262,8 @@ class Fallback(Source):
             part = replace(query, users=query.users[short])
             # deep enough to leave a slate after everything the user has seen is filtered out
             seen = np.diff(query.state.seen.offsets)[np.maximum(part.users, 0)] * (part.users >= 0)
-            depth = int(min(query.state.catalogue.n_items, max(self._candidates // 5, query.size * 10) + seen.max()))
-            extra = propose(part, {name: depth}, self._sources, self._bits)
+            depth = max(self._config.settled // 5, query.size * 10) + int(seen.max())
+            extra = propose(part, {name: min(query.state.catalogue.n_items, depth)}, self._sources, self._bits)
             candidates = add_candidates(candidates, short, passing(self._filters, part, extra))
         return candidates
 
@@ -286,7 +289,8 @@ def add_candidates(candidates: Candidates, rows: np.ndarray, extra: Candidates) 
 
 def _carry_ranks(merged: Candidates, *parts: tuple[np.ndarray, Candidates]) -> Candidates:
     """The ranks that candidates had before they were merged; a part is (its rows in `merged`, its candidates)."""
-    at, ranks = _places(merged), {}
+    at = _places(merged)
+    ranks: dict[str, np.ndarray] = {}
     for rows, part in parts:
         mine, columns = np.nonzero(part.items >= 0)
         place = at(rows[mine], part.items[mine, columns])

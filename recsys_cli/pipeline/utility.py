@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from recsys_cli.errors import ConfigError, DataError, did_you_mean
 from recsys_cli.pipeline.config import UtilityConfig
 
 if TYPE_CHECKING:
+    from recsys_cli.data.catalogue import Catalogue
     from recsys_cli.data.log import Log
     from recsys_cli.pipeline.bundle import Bundle
 
@@ -107,7 +108,9 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     """
     if not config.segments and config.personal is None:
         return None
-    catalogue, columns, notes = bundle.catalogue, {}, ()
+    catalogue = bundle.catalogue
+    columns: dict[str, np.ndarray] = {}
+    notes: tuple[str, ...] = ()
     heads = bundle.heavy.tasks if bundle.heavy is not None else ()
     known = {*weights_of(config, bundle.proposed_weights), *config.weights, "dwell", *heads}
 
@@ -131,7 +134,7 @@ def multipliers(config: UtilityConfig, bundle: Bundle) -> Multipliers | None:
     return Multipliers(columns, notes)
 
 
-def users_with(catalogue, attribute: str, value: str, key: str) -> np.ndarray:
+def users_with(catalogue: Catalogue, attribute: str, value: str, key: str) -> np.ndarray:
     """bool[n_users]: whose attribute has the value; ConfigError of the setting `key` where there is no such thing."""
     where = f"{key}: {attribute}"
     if attribute in catalogue.user_codes:
@@ -148,7 +151,7 @@ def users_with(catalogue, attribute: str, value: str, key: str) -> np.ndarray:
     raise ConfigError(f"{key}: users have no {attribute!r}", _hint(attribute, known))
 
 
-def _hint(word: object, known) -> str:
+def _hint(word: object, known: Iterable[str]) -> str | None:
     return did_you_mean(str(word), known, f"known: {', '.join(sorted(map(str, known))[:12]) or 'none'}")
 
 

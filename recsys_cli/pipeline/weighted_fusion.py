@@ -98,6 +98,7 @@ def _side_by_side(rows: RequestRows, names: list[str]) -> _Requests | None:
     for s, name in enumerate(names):
         scores[s, place, column] = rows.table.values[mine, rows.table.names.index(STANDARD + name)]
     hit[place, column] = taken[mine]
+    assert rows.table.weight is not None  # rows of requests always have weights
     weight[place, column] = rows.table.weight[mine]
     discount = np.cumsum(1 / np.log2(np.arange(K) + 2))
     return _Requests(scores, hit, weight, discount[np.minimum(hit.sum(axis=1), K) - 1])
@@ -112,7 +113,7 @@ def with_fusion(rows: RequestRows, weights: dict[str, float]) -> RequestRows:
     return rows
 
 
-def weighted(standard: dict[str, np.ndarray], weights: dict[str, float], shape) -> np.ndarray:
+def weighted(standard: dict[str, np.ndarray], weights: dict[str, float], shape: int | tuple[int, ...]) -> np.ndarray:
     """float32 of that shape: the sum of the sources' standardised scores times their weights; a source that stepped
     aside after the weights were learned leaves its part out."""
     total = np.zeros(shape, np.float32)

@@ -60,18 +60,9 @@ def fit_heavy(
     """
     progress, kind = progress or Progress(), kind or RANKERS[config.kind]
     started = time.perf_counter()
-    if train.names != valid.names:
-        raise DataError("training and validation rows have different features", "build both tables in the same way")
-    for table in (train, valid):
-        check_finite(table.values, table.names)
+    _check_tables(train, valid)
     train = latest_rows(train, config.max_rows)
-    tasks, dropped = choose_tasks(config, train)
-    if not tasks:
-        raise DataError(
-            f"no action can be learned from {len(train):,} training rows: "
-            + "; ".join(f"{a}: {why}" for a, why in dropped.items()),
-            _what_lacks(train),
-        )
+    tasks, dropped = _tasks_to_learn(config, train)
     if dropped:
         progress.message("no head for " + ", ".join(f"{a} ({why})" for a, why in dropped.items()))
     if warm is not None:
@@ -97,6 +88,25 @@ def fit_heavy(
     }
     ranker.release()
     return ranker
+
+
+def _check_tables(train: FeatureTable, valid: FeatureTable) -> None:
+    if train.names != valid.names:
+        raise DataError("training and validation rows have different features", "build both tables in the same way")
+    for table in (train, valid):
+        check_finite(table.values, table.names)
+
+
+def _tasks_to_learn(config: HeavyConfig, train: FeatureTable) -> tuple[tuple[str, ...], dict[str, str]]:
+    """As `choose_tasks`; raises DataError where no action can be learned."""
+    tasks, dropped = choose_tasks(config, train)
+    if not tasks:
+        raise DataError(
+            f"no action can be learned from {len(train):,} training rows: "
+            + "; ".join(f"{a}: {why}" for a, why in dropped.items()),
+            _what_lacks(train),
+        )
+    return tasks, dropped
 
 
 def latest_rows(table: FeatureTable, rows: int) -> FeatureTable:

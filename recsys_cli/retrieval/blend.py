@@ -27,7 +27,7 @@ from recsys_cli.retrieval.linear.item_filter import ItemFilter
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, Rp3Beta
 from recsys_cli.retrieval.reason import Reason
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 from recsys_cli.retrieval.vectors.products import product
 
 if TYPE_CHECKING:
@@ -181,10 +181,7 @@ class Blend(Retriever):
             rows, some = self._rows(state, users[part], n)
             rows[:, forbidden] = -np.inf
             rows[~some] = -np.inf
-            seen = None
-            if self.config.exclude_seen:
-                places, shown = state.seen.take(users[part])
-                seen = places[shown < n], shown[shown < n]
+            seen = shown_columns(state.seen, users[part], n) if self.config.exclude_seen else None
             items[part], scores[part] = topk(rows, k, seen)
         return items, scores
 

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys_cli.data.ragged import Ragged
+
 SAMPLED = 1_024
 """Columns of a long row by which the score is guessed that its best ones have at least."""
+
+
+def shown_columns(seen: Ragged, users: np.ndarray, columns: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column) pairs of what users were shown, for `topk` to leave out.
+
+    users: int[B], a row each. columns: int[n_items] column of each item, -1 where it has none; or how many items, from
+    the first on, are columns themselves.
+    """
+    rows, shown = seen.take(users)
+    if isinstance(columns, int):
+        inside = shown < columns
+        return rows[inside], shown[inside]
+    at = columns[shown]
+    return rows[at >= 0], at[at >= 0]
 
 
 def topk(

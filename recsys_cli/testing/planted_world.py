@@ -48,6 +48,7 @@ def make_log(rows) -> Log:
 
 
 def edges(pairs, weight: float = 1.0) -> dict[str, np.ndarray]:
+    """Edges (from, to) of one weight as `Dataset.edges` gives them, there from the first moment on."""
     pairs = np.asarray(pairs, np.int32).reshape(-1, 2)
     n = len(pairs)
     weights = np.full(n, weight, np.float32)
@@ -55,6 +56,7 @@ def edges(pairs, weight: float = 1.0) -> dict[str, np.ndarray]:
 
 
 def make_window(catalogue: Catalogue, log: Log, end: int = NOW, follows=None, seed: int = 3) -> Window:
+    """What a source is fitted on: the rows of the log before `end` (µs)."""
     past = log.window(end=end)
     return Window(None, catalogue, past, end, State.build(catalogue, past, end, follows), seed)
 

@@ -46,6 +46,7 @@ def make_log(rows: int = 3000, users: int = 400, seed: int = 0) -> Log:
 
 @cache
 def make_behaviour() -> Behaviour:
+    """What the users of `make_log` did."""
     return Behaviour.of_log(make_catalogue(), make_log())
 
 

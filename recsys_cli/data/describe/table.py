@@ -10,6 +10,7 @@ from recsys_cli.report import number, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 BARS = " ▁▂▃▄▅▆▇█"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -36,6 +37,7 @@ def without_time(d: dict) -> str:
 
 
 def spell(name: str) -> str:
+    """A key of the description as words."""
     return name.replace("_", " ")
 
 
@@ -46,19 +48,21 @@ def tail_text(tail: dict | None) -> str:
     return f"{tail['alpha']:.2f} ± {tail['standard_error']:.2f} from {tail['xmin']:,} (n {tail['n']:,})"
 
 
-def render(console: Console, d: dict) -> None:
-    """Print the document of `describe_dataset`."""
+def _table(*columns: str, left: int = 1) -> Table:
     from rich.table import Table
 
-    def table(*columns: str, left: int = 1) -> Table:
-        out = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for i, column in enumerate(columns):
-            out.add_column(column, justify="left" if i < left else "right", no_wrap=True)
-        return out
+    out = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        out.add_column(column, justify="left" if i < left else "right", no_wrap=True)
+    return out
 
-    def heading(text: str) -> None:
-        console.print(f"\n[bold]{text}[/bold]", highlight=False)
 
+def _heading(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]", highlight=False)
+
+
+def render(console: Console, d: dict) -> None:
+    """Print the document of `describe_dataset`."""
     c = d["counts"]
     when = (
         f"{moment(c['first'])} to {moment(c['last'])}, {c['days']:.1f} days"
@@ -69,21 +73,23 @@ def render(console: Console, d: dict) -> None:
     if d["splits"]:
         parts = ", ".join(f"{name} {part['rows']:,} rows" for name, part in d["splits"].items())
         console.print(f"published in parts: {parts}", highlight=False)
-    rows = table("", "count", left=1)
+    rows = _table("", "count", left=1)
     for key, value in c.items():
         if key not in ("first", "last", "days"):
             rows.add_row(spell(key), percent(value) if key == "density" else number(value))
     console.print(rows)
 
-    heading(
-        "Actions"
-        + (
-            ""
-            if d["negatives_observed"]
-            else " (every impression carries one: non-engagement was not observed)"
-        )
-    )
-    rows = table("action", "polarity", "count", "rate", left=2)
+    _actions(console, d)
+    _distributions(console, d["distributions"])
+    _homophily(console, d["homophily"])
+    _time(console, d)
+    _labels(console, d)
+
+
+def _actions(console: Console, d: dict) -> None:
+    unobserved = "" if d["negatives_observed"] else " (every impression carries one: non-engagement was not observed)"
+    _heading(console, f"Actions{unobserved}")
+    rows = _table("action", "polarity", "count", "rate", left=2)
     for a in d["actions"]:
         rows.add_row(a["action"], a["polarity"], number(a["count"]), percent(a["rate"]))
     console.print(rows)
@@ -94,9 +100,11 @@ def render(console: Console, d: dict) -> None:
             highlight=False,
         )
 
-    heading("Distributions")
-    rows = table("", "mean", "median", "max", "zero", "top 1 %", "Gini", "tail exponent")
-    for name, x in d["distributions"].items():
+
+def _distributions(console: Console, distributions: dict) -> None:
+    _heading(console, "Distributions")
+    rows = _table("", "mean", "median", "max", "zero", "top 1 %", "Gini", "tail exponent")
+    for name, x in distributions.items():
         rows.add_row(
             spell(name),
             number(x["mean"]),
@@ -108,15 +116,12 @@ def render(console: Console, d: dict) -> None:
             tail_text(x["tail"]),
         )
     console.print(rows)
-    _homophily(console, heading, d["homophily"])
-    _time(console, heading, table, d)
-    _labels(console, heading, table, d)
 
 
-def _homophily(console: Console, heading, h: dict | None) -> None:
+def _homophily(console: Console, h: dict | None) -> None:
     if h is None:
         return
-    heading("Homophily")
+    _heading(console, "Homophily")
     if h["follow_similarity"] is None:
         console.print("nobody who follows or is followed has a profile", highlight=False)
         return
@@ -130,11 +135,11 @@ def _homophily(console: Console, heading, h: dict | None) -> None:
         console.print(f"mutual follows: {percent(h['reciprocal_share'])}", highlight=False)
 
 
-def _time(console: Console, heading, table, d: dict) -> None:
+def _time(console: Console, d: dict) -> None:
     s, r = d["sessions"], d["rhythm"]
     if s is not None:
-        heading(f"Sessions (from {s['from']})")
-        rows = table("", "mean", "median", "90 % below", "max")
+        _heading(console, f"Sessions (from {s['from']})")
+        rows = _table("", "mean", "median", "90 % below", "max")
         for name in ("impressions", "minutes", "gap_hours"):
             rows.add_row(spell(name), *(number(s[name][k]) for k in ("mean", "median", "p90", "max")))
         console.print(
@@ -142,7 +147,7 @@ def _time(console: Console, heading, table, d: dict) -> None:
         )
         console.print(rows)
     if r is not None:
-        heading("Rhythm (UTC)")
+        _heading(console, "Rhythm (UTC)")
         console.print(f"impressions by hour     0 {sparkline(r['impressions_by_hour'])} 23", highlight=False)
         week = "  ".join(
             f"{n} {v / max(sum(r['impressions_by_weekday']), 1):.0%}"
@@ -156,10 +161,10 @@ def _time(console: Console, heading, table, d: dict) -> None:
             )
 
 
-def _labels(console: Console, heading, table, d: dict) -> None:
+def _labels(console: Console, d: dict) -> None:
     if d["safety"]:
-        heading("Safety labels")
-        rows = table("label", "items known", "mean", "items above 0.5", "impressions above 0.5")
+        _heading(console, "Safety labels")
+        rows = _table("label", "items known", "mean", "items above 0.5", "impressions above 0.5")
         for x in d["safety"]:
             rows.add_row(
                 x["label"],
@@ -170,7 +175,7 @@ def _labels(console: Console, heading, table, d: dict) -> None:
             )
         console.print(rows)
     if d["categories"]:
-        heading("Categories")
+        _heading(console, "Categories")
         for name, counts in d["categories"].items():
             listed = ", ".join(f"{v} {n:,}" for v, n in counts.items())
             console.print(f"{name}: {listed}", highlight=False, markup=False)

@@ -17,6 +17,7 @@ FEW_BEYOND = 10
 
 
 def enough_for_quantile(count: int, share: float) -> bool:
+    """Whether enough of `count` values lie beyond the quantile `share`, on its thinner side, to estimate it."""
     return count * min(share, 1 - share) >= FEW_BEYOND
 
 

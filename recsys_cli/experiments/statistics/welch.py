@@ -55,6 +55,7 @@ def welch(control: Estimate, treatment: Estimate, alpha: float) -> TestResult:
 
 
 def degrees_of_freedom(control: Estimate, treatment: Estimate) -> float:
+    """Of the difference of two means of unequal variance (Welch, Biometrika 1947)."""
     a, b = float(control.variance), float(treatment.variance)
     return (a + b) ** 2 / (a * a / (control.count - 1) + b * b / (treatment.count - 1))
 

@@ -64,7 +64,7 @@ def define_number(
         )
 
 
-def number_or_code(f: Feature, values: np.ndarray) -> np.ndarray:
+def number_or_code(f: Feature, values: np.ndarray | float) -> np.ndarray:
     """Values of a column as one feature gives them. values: codes (-1 unknown), or numbers (NaN unknown)."""
     if f.measure == "missing":
         return ~np.isfinite(values)

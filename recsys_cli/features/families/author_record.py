@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
@@ -87,7 +89,7 @@ class Credibility:
     def __init__(self, catalogue: Catalogue, log: Log, follows: Edges):
         self._catalogue, self._log, self._follows = catalogue, log, follows
         self._days: dict[int, np.ndarray] = {}
-        self._graph: tuple | None = None
+        self._graph: tuple[Any, ...] | None = None
 
     def value(self, author: np.ndarray, time: np.ndarray) -> np.ndarray:
         """float32[n] for authors (-1 unknown, 0) at moments."""
@@ -100,7 +102,7 @@ class Credibility:
             self._days[day] = self._rank(day * DAY)
         return self._days[day]
 
-    def _pairs(self) -> tuple:
+    def _pairs(self) -> tuple[Any, ...]:
         """The graph of all pairs that ever occur, whose weights a day fills in."""
         if self._graph is None:
             from scipy.sparse import csr_array

@@ -109,7 +109,9 @@ class _FolloweeHistory:
         low = np.maximum(view.start, view.end - most)
         return expand(low, view.end - low, history.row)
 
-    def _count(self, user, author, time, asked, n: int) -> np.ndarray:
+    def _count(
+        self, user: np.ndarray, author: np.ndarray, time: np.ndarray, asked: np.ndarray, n: int
+    ) -> np.ndarray:
         """How many of the edges (user, author) were there strictly before their time, by question."""
         good = np.flatnonzero((user >= 0) & (author >= 0))
         if not len(good) or not len(self._key):

@@ -5,7 +5,7 @@ It needs no history, so it tells of people and items that nobody has met yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -39,7 +39,7 @@ class Overlap(TimelessFamily):
                     yield from _features(column, name)
 
     def tables(self, features: Features, past: Past) -> Arrays:
-        out = {}
+        out: Arrays = {}
         for argument in dict.fromkeys(f.argument for f in features):
             common = CommonValues.of(past.catalogue, argument)
             out |= {f"{argument}/{part.name}": np.asarray(getattr(common, part.name)) for part in fields(common)}
@@ -102,7 +102,7 @@ def _alike(catalogue: Catalogue, column: Column, name: str) -> bool:
     return len(mine) > 0 and np.isin(mine, theirs).mean() >= SHARED
 
 
-def _require(catalogue: Catalogue, column: Column, name: str, there: dict) -> None:
+def _require(catalogue: Catalogue, column: Column, name: str, there: Mapping[str, str]) -> None:
     where = f"features.columns.user.{column.name}.compared_with"
     if name not in there:
         kind = "vector" if column.becomes == "vector" else "list or text"
@@ -131,7 +131,7 @@ class CommonValues:
     """float32[n_users + 1]; for vectors float32[n_users + 1, D] of length 1"""
     item_lengths: np.ndarray
     """float32[n_items + 1]"""
-    width: np.ndarray
+    width: np.ndarray | np.int64
     """int64[] of the keys, 0 for vectors"""
 
     @classmethod
@@ -139,11 +139,11 @@ class CommonValues:
         """argument: USER_COLUMN|ITEM_COLUMN"""
         mine, _, theirs = argument.partition(BETWEEN)
         if mine in catalogue.user_columns.vectors:
-            users, items = (
+            of_users, of_items = (
                 unit(column_vectors(catalogue, f"{side}.{name}", width_of(catalogue, side, name)))
                 for side, name in (("user", mine), ("item", theirs))
             )
-            return cls(np.zeros(0, np.int64), items, users, np.ones(len(items), np.float32), np.int64(0))
+            return cls(np.zeros(0, np.int64), of_items, of_users, np.ones(len(of_items), np.float32), np.int64(0))
         users, items = bag(catalogue, "user", mine), bag(catalogue, "item", theirs)
         if theirs == "text":  # texts of items are held by bucket
             users = Ragged(users.offsets, users.values % np.int32(TEXT_BUCKETS)).sorted_rows()
@@ -156,8 +156,8 @@ class CommonValues:
         table = np.full((len(items) + 1, int(at.max(initial=0)) + 1), -1, np.int32)
         table[rows, at] = np.where(code < len(values), code, -1)
         held = np.minimum(items.lengths, MOST_VALUES)
-        lengths = (np.append(n, 0).astype(np.float32) for n in (users.lengths, held))
-        return cls(keys, table, *lengths, np.int64(width))
+        of_users, of_items = (np.append(n, 0).astype(np.float32) for n in (users.lengths, held))
+        return cls(keys, table, of_users, of_items, np.int64(width))
 
     def values(self, measures: Sequence[str], users: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
         """float32 by measure, for users and items of shapes that broadcast; -1 is unknown and 0."""

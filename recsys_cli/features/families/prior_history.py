@@ -52,7 +52,7 @@ class PriorHistory(TimelessFamily):
 
     def tables(self, features: Features, past: Past) -> Arrays:
         events = _events(past.catalogue, past.spec.config.before_base)
-        out = {"everything": np.array([len(user) for user, _ in events.values()], np.float32)}
+        out: Arrays = {"everything": np.array([len(user) for user, _ in events.values()], np.float32)}
         for key in _keys_of(features):
             found = [past.keys.key(key, user, item, None) for user, item in events.values()]
             column = np.concatenate([np.full(k.size, i) for i, k in enumerate(found)])

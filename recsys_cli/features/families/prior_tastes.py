@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class PriorTastes(TimelessFamily):
             yield f.name, dot
 
 
-_KEPT: dict[str, tuple] = {}
+_KEPT: dict[str, tuple[Any, ...]] = {}
 """The latest vectors with what they are of: every table and snapshot of one dataset asks for the same."""
 
 

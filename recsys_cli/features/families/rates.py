@@ -124,9 +124,9 @@ def _prior(rows: AsOf, f: Feature) -> np.ndarray:
     parents = rows.past.spec.parents(f.key)
     if not parents:
         return rows.everything(f.argument)
-    own = rows.read(f"{parents[0]}_{f.argument}_logodds")
-    for parent in parents[1:]:
-        own += rows.read(f"{parent}_{f.argument}_logodds")
+    own, *others = (rows.needed(f"{parent}_{f.argument}_logodds") for parent in parents)
+    for other in others:
+        own += other
         own -= rows.everything(f.argument)
     return own
 

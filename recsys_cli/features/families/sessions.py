@@ -63,7 +63,7 @@ def served_visits(request: Request) -> Visits:
     return Visits.held(held["times"], held["counts"], request.users)
 
 
-def _value(visits: Visits, f: Feature, now, prior) -> np.ndarray:
+def _value(visits: Visits, f: Feature, now: np.ndarray | int, prior: np.ndarray | None) -> np.ndarray:
     """now: int64[n] or one moment, µs. prior: float32[n] log-odds of an interaction."""
     current = visits.current(now, f.span)
     if f.measure == "since_visit":
@@ -72,5 +72,6 @@ def _value(visits: Visits, f: Feature, now, prior) -> np.ndarray:
         return formulas.size(np.where(current, visits.shown, 0))
     if f.measure == "session_minutes":
         return np.where(current, formulas.recency(now, np.where(current, visits.start, now)), 0)
+    assert prior is not None  # `needs` sees to it
     none = np.float32(0)
     return formulas.share(np.where(current, visits.positive, none), np.where(current, visits.shown, none), prior)

@@ -24,9 +24,11 @@ class SimilarityOfRetrievers(FeatureFamily):
 
     def compute(self, features: Features, rows: AsOf) -> Values:
         out = {f.argument: np.zeros(len(rows), np.float32) for f in features}
-        for low in range(0, len(rows) if rows.similarity is not None else 0, _PAIRS_AT_ONCE):
+        score = rows.similarity
+        for low in range(0, len(rows) if score is not None else 0, _PAIRS_AT_ONCE):
+            assert score is not None  # else there is no part
             part = slice(low, low + _PAIRS_AT_ONCE)
-            scores = rows.similarity(rows.user[part], rows.item[part])
+            scores = score(rows.user[part], rows.item[part])
             for name in out.keys() & scores.keys():
                 out[name][part] = scores[name]
         for f in features:
@@ -35,4 +37,4 @@ class SimilarityOfRetrievers(FeatureFamily):
     def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in features:
             scores = request.similarities.get(f.argument)
-            yield f.name, np.float32(0) if scores is None else scores
+            yield f.name, np.zeros((), np.float32) if scores is None else scores

@@ -72,10 +72,10 @@ def _value(measure: str, rows: AsOf) -> np.ndarray:
     own = known(author_of_user(past.catalogue), rows.user, -1)
     if measure == "user_followers":
         return formulas.size(past.follows.count("author", own, time))
-    forth = past.follows.before(rows.user, author, time) if measure != "follows_user" else True
     if measure == "follows_author":
-        return forth
-    return forth & past.follows.before(known(past.catalogue.author_user, author, -1), own, time)
+        return past.follows.before(rows.user, author, time)
+    back = past.follows.before(known(past.catalogue.author_user, author, -1), own, time)
+    return back if measure == "follows_user" else past.follows.before(rows.user, author, time) & back
 
 
 def _follows(held: np.ndarray, users: np.ndarray, authors: np.ndarray, n_authors: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class Vectors(FeatureFamily):
                 yield f.name, _cosine(mine, vectors.take(who, axis=0, mode="wrap"))
 
     def freeze(self, features: Features, inputs: SnapshotInputs) -> Arrays:
-        out = {}
+        out: Arrays = {}
         for f in (f for f in features if f.measure == "match"):
             items = unit(_vectors(inputs.past, f.argument))
             interests = interest(inputs.users, items, inputs.past.log)
@@ -66,7 +66,8 @@ class Vectors(FeatureFamily):
             yield f.name, _cosine(mine, held[f"items/{f.argument}"].take(request.items, axis=0, mode="wrap"))
 
     def columns(self, feature: Feature) -> Iterable[tuple[str, str]]:
-        return [tuple(feature.argument.split(".", 1))]
+        side, _, name = feature.argument.partition(".")
+        return [(side, name)]
 
 
 def _numbers_of(facts: DatasetFacts, c: Column) -> str:

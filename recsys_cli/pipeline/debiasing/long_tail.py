@@ -30,6 +30,7 @@ class LongTail(Selector):
     """Lifts the best of the tail where a slate would have fewer; one that has enough stays as it is."""
 
     config_type = LongTailConfig
+    config: LongTailConfig
     reads = ("utility",)
     before = "diversity"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,9 @@ from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
 from recsys_cli.retrieval.memo import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.data.state import State
 
 
 class PopularityCorrectionConfig(StageConfig):
@@ -27,6 +30,7 @@ class PopularityCorrection(Rescaler):
     gets seen (Steck, RecSys 2011)."""
 
     config_type = PopularityCorrectionConfig
+    config: PopularityCorrectionConfig
 
     def __init__(self, config: PopularityCorrectionConfig):
         super().__init__(config)
@@ -38,7 +42,7 @@ class PopularityCorrection(Rescaler):
     def factors(self, query: Query, candidates: Candidates) -> np.ndarray:
         return self._factors(query.state)[candidates.items]
 
-    def _of_state(self, state) -> np.ndarray:
+    def _of_state(self, state: State) -> np.ndarray:
         count = state.interactions.astype(np.float64)
         mean = count.mean() if len(count) else 0.0
         return (((mean + 1) / (count + 1)) ** self.config.popularity_exponent).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.labels import TOPICS, labels_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 COLUMN = "adventure"
 
@@ -33,9 +36,10 @@ class Adventure(Rescaler):
     """Raises what is new to a user, or what is familiar, as far as they asked for it."""
 
     config_type = AdventureConfig
+    config: AdventureConfig
     asks = ("adventure",)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue = bundle.catalogue
         there = len(catalogue.item_topics.values) or (catalogue.item_author >= 0).any()
         return None if there else "needs items with topics or an author"
@@ -46,7 +50,7 @@ class Adventure(Rescaler):
         return self.config.level != 0 or COLUMN in query.state.catalogue.user_numbers
 
     def factors(self, query: Query, candidates: Candidates) -> np.ndarray:
-        level = self._levels(query).astype(np.float32)[:, None] * np.float32(self.config.strength)
+        level = np.multiply(self._levels(query)[:, None], self.config.strength, dtype=np.float32)
         return np.exp(level * (np.float32(0.5) - familiarity(query, candidates)))
 
     def _levels(self, query: Query) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +11,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class AuthorDecayConfig(StageConfig):
@@ -27,8 +30,9 @@ class AuthorDecay(Rescaler):
     """Lowers the utility of an author's second and further items (xai-org/x-algorithm: author diversity scorer)."""
 
     config_type = AuthorDecayConfig
+    config: AuthorDecayConfig
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         return None if (bundle.catalogue.item_author >= 0).any() else "needs items with an author"
 
     def enabled(self, query: Query) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,9 @@ from recsys_cli.pipeline.diversity.taste import taste, topic_shares
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import chosen_first, slot_relevance
 from recsys_cli.pipeline.stage import Selector, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 RESERVE = 10
 """Further items chosen behind the slate."""
@@ -33,10 +36,11 @@ class Calibration(Selector):
     """Greedy calibration (Steck, RecSys 2018). Somebody without a history of topics keeps the order."""
 
     config_type = CalibrationConfig
+    config: CalibrationConfig
     reads = ("utility",)
     before = "diversity"
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         return None if len(bundle.catalogue.item_topics.values) else "needs topics of the items"
 
     def enabled(self, query: Query) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import chosen_first
 from recsys_cli.pipeline.stage import Selector, StageConfig
 from recsys_cli.retrieval.memo import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 RESERVE = 10
 """Further items put in order behind the slate."""
@@ -41,6 +44,7 @@ class Constraints(Selector):
     within the caps, and where none is, to the first: a slate is full even where they cannot hold."""
 
     config_type = ConstraintsConfig
+    config: ConstraintsConfig
     reads = ("utility",)
 
     def __init__(self, config: ConstraintsConfig):
@@ -48,7 +52,7 @@ class Constraints(Selector):
         self._named = tuple(dict.fromkeys((*config.max_count, *config.max_share, *config.apart)))
         self._shares = PerState(lambda state: {a: shares_of(a, state.catalogue) for a in self._named})
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         place = f"pipeline.stages.{self.name}"
         there = tuple(a for a in self._named if check_attribute(a, bundle.catalogue, place))
         absent = [a for a in self._named if a not in there]
@@ -96,7 +100,7 @@ def _places(labels: np.ndarray) -> tuple[list[list[int]], dict[int, np.ndarray]]
     return labels.T.tolist(), {code: at[a:b] for code, a, b in named if b - a > 1}
 
 
-def walk(n: int, length: int, rules: list) -> np.ndarray:
+def walk(n: int, length: int, rules: list[Any]) -> np.ndarray:
     """int64[length] places of n candidates in the order that the rules leave.
 
     rules: (labels of each candidate, label → candidates where several carry it, caps by label or None, least distance)
@@ -106,7 +110,8 @@ def walk(n: int, length: int, rules: list) -> np.ndarray:
     barred = np.zeros(n, np.int16)
     """how many reasons there are for which a candidate cannot come next: caps, distances, that it stands already"""
     rules = [(*rule, {}) for rule in rules]
-    out, leaving = np.empty(length, np.int64), {}
+    out = np.empty(length, np.int64)
+    leaving: dict[int, list[np.ndarray]] = {}
     for slot in range(length):
         for members in leaving.pop(slot, ()):
             barred[members] -= 1

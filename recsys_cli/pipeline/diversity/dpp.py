@@ -27,6 +27,7 @@ class Dpp(Varied):
     """
 
     config_type = DppConfig
+    config: DppConfig
 
     def choose(self, relevance: np.ndarray, vectors: np.ndarray, picks: int, draws: np.ndarray) -> np.ndarray:
         return greedy_map(relevance, vectors, picks, self.config.diversity)
@@ -67,7 +68,7 @@ def greedy_map(relevance: np.ndarray, vectors: np.ndarray, picks: int, diversity
     for slot in range(picks):
         np.log(residuals.left, out=gain)
         gain += base
-        at = chosen[slot] = gain.argmax()
+        at = chosen[slot] = int(gain.argmax())
         base[at] = -np.inf
         residuals.take(at)
     return chosen

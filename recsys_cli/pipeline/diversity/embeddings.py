@@ -26,16 +26,16 @@ def item_vectors(name: str, bundle: Bundle, key: str) -> Vectors | None:
 
     key: of the setting, for the ConfigError that a name raises which has no vectors.
     """
-    sources = [n for n, source in bundle.retrievers.items() if source.index is not None]
+    sources = {n: source.index for n, source in bundle.retrievers.items() if source.index is not None}
     columns = list(bundle.catalogue.item_columns.vectors)
     topics = [TOPICS] if len(bundle.catalogue.item_topics.values) else []
     known = [*sources, *columns, *topics]
     if name == "auto":
         if not (sources or topics):
             return None
-        name = (sources or topics)[0]
+        name = [*sources, *topics][0]
     if name in sources:
-        index = bundle.retrievers[name].index
+        index = sources[name]
         return lambda query, items: _unit(_known_rows(index.vectors, index.known, items))
     if name in columns:
         return lambda query, items: _unit(_of_column(query.state.catalogue, name, items))

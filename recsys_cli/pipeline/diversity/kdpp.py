@@ -24,6 +24,7 @@ class KDpp(Varied):
     order of relevance. Where the vectors span less than a slate, the rest is filled by relevance."""
 
     config_type = KDppConfig
+    config: KDppConfig
 
     def draws(self, query: Query, candidates: Candidates, picks: int) -> np.ndarray:
         return query.uniform(picks + candidates.items.shape[1], purpose=5)

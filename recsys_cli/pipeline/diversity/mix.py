@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
@@ -17,6 +17,9 @@ from recsys_cli.pipeline.labels import AUTHOR, SOURCE, TOPICS, check_attribute
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector, StageConfig
 from recsys_cli.retrieval.memo import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 NETWORK, FRESHNESS, SENTIMENT = "network", "freshness", "sentiment"
 LABELS = {
@@ -60,6 +63,7 @@ class Mix(Selector):
     """Keeps shares of a slate as far as there are candidates."""
 
     config_type = MixConfig
+    config: MixConfig
     reads = ("utility",)
     before = "diversity"
     _names: tuple[str, ...] = ()
@@ -68,7 +72,7 @@ class Mix(Selector):
         super().__init__(config)
         self._own = PerState(own_shares)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, by = bundle.catalogue, self.config.by
         self._names = LABELS.get(by, ())
         if by == NETWORK:

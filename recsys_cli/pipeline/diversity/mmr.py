@@ -20,6 +20,7 @@ class Mmr(Varied):
     """Fills slot after slot with what is relevant and unlike everything above it; cosine similarity."""
 
     config_type = MmrConfig
+    config: MmrConfig
 
     def choose(self, relevance: np.ndarray, vectors: np.ndarray, picks: int, draws: np.ndarray) -> np.ndarray:
         return mmr(relevance, vectors, picks, self.config.diversity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +11,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class OutOfNetworkConfig(StageConfig):
@@ -26,8 +29,9 @@ class OutOfNetwork(Rescaler):
     the items of somebody who follows nobody, stay as they are."""
 
     config_type = OutOfNetworkConfig
+    config: OutOfNetworkConfig
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         return None if len(bundle.state.follows.values) else "needs follows"
 
     def enabled(self, query: Query) -> bool:

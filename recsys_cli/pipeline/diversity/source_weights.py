@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import Rescaler
 from recsys_cli.pipeline.stage import StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class SourceWeightsConfig(StageConfig):
@@ -28,9 +31,10 @@ class SourceWeights(Rescaler):
     """Trusts some sources more than others, whatever the rankers say."""
 
     config_type = SourceWeightsConfig
+    config: SourceWeightsConfig
     _weights = np.ones(0, np.float32)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         from recsys_cli.retrieval.registry import default_retrieval
 
         known = {*bundle.bits, *default_retrieval()}  # one that this run was trained without is no mistake

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,9 @@ from recsys_cli.pipeline.diversity.embeddings import LACK, Vectors, item_vectors
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.rescale import chosen_first, slot_relevance
 from recsys_cli.pipeline.stage import Selector, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 RESERVE = 10
 """Further items chosen behind the slate, which move up where a later stage takes some out."""
@@ -32,11 +35,12 @@ class Varied(Selector):
     """Chooses the slate of each user from the relevance and the vectors of the candidates."""
 
     config_type: ClassVar[type[StageConfig]] = VariedConfig
+    config: VariedConfig
     reads = ("utility",)
     before = "diversity"
     _vectors: Vectors | None = None
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         self._vectors = item_vectors(self.config.embeddings, bundle, f"pipeline.stages.{self.name}.embeddings")
         return LACK if self._vectors is None else None
 
@@ -46,6 +50,7 @@ class Varied(Selector):
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         if not self.config.diversity:
             return candidates
+        assert self._vectors is not None  # else it stood aside
         relevance, picks = slot_relevance(candidates), query.size + RESERVE
         draws = self.draws(query, candidates, picks)
         chosen = []

@@ -52,7 +52,7 @@ class Explore(Selector):
         row, slot = np.nonzero(columns >= 0)
         shown[row, columns[row, slot]] = True
         behind = np.where(shown | ~candidates.filled, 2, 1)
-        rest = np.argsort(behind, axis=1, kind="stable")[:, : shown.shape[1] - slots]
+        rest = np.argsort(behind, axis=1, kind="stable")[:, : candidates.items.shape[1] - slots]
         rest = np.where(np.take_along_axis(behind, rest, axis=1) == 1, rest, -1)
         # a row that ends within the slate has nothing behind it either
         out = candidates.take(np.concatenate([columns, rest], axis=1))
@@ -114,7 +114,9 @@ class Explore(Selector):
         return columns, chance, explored
 
 
-def _kept_place(left, lacks, drawn_from, weights, share):
+def _kept_place(
+    left: np.ndarray, lacks: np.ndarray, drawn_from: np.ndarray, weights: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a slot kept for new items is drawn from where a user has such candidates: in proportion to the impressions
     that they lack. For others it is a slot as any other."""
     need = lacks * left
@@ -122,7 +124,7 @@ def _kept_place(left, lacks, drawn_from, weights, share):
     width = max(left.shape[1], drawn_from.shape[1])
     every = np.broadcast_to(np.arange(width), (len(left), width))
 
-    def wide(values: np.ndarray, filler) -> np.ndarray:
+    def wide(values: np.ndarray, filler: float) -> np.ndarray:
         return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=filler)
 
     total = np.maximum(need.sum(axis=1, keepdims=True), 1e-12)

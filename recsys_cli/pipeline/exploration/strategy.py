@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class Drawn(Chances):
     probabilities of what is shown, however fine the grid is.
     """
 
-    def __init__(self, columns: np.ndarray, low: np.ndarray, high: np.ndarray, cdf):
+    def __init__(self, columns: np.ndarray, low: np.ndarray, high: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray]):
         """low, high: float64[B] range of the grid. cdf: float64[B, G] points → float64[B, M, G] P(draw ≤ point)."""
         super().__init__(columns)
         steps = np.linspace(0, 1, GRID + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -15,6 +15,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector, StageConfig
 from recsys_cli.retrieval.memo import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 FOLLOWERS = "followers"
 PRIOR = 20.0
@@ -58,6 +61,7 @@ class Exposure(Selector):
     """
 
     config_type = ExposureConfig
+    config: ExposureConfig
     reads = ("utility",)
     before = "diversity"
 
@@ -66,7 +70,7 @@ class Exposure(Selector):
         self._names: tuple[str, ...] = ()
         self._facts = PerState(self._of_state)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         config, catalogue, place = self.config, bundle.catalogue, f"pipeline.stages.{self.name}"
         if not (catalogue.item_author >= 0).any():
             return "needs items with an author"

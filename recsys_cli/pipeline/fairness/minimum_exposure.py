@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector, StageConfig
 from recsys_cli.retrieval.memo import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class MinimumExposureConfig(StageConfig):
@@ -31,6 +34,7 @@ class MinimumExposure(Selector):
     """Lifts the best of what is cold where a slate would have less than its share."""
 
     config_type = MinimumExposureConfig
+    config: MinimumExposureConfig
     reads = ("utility",)
     before = "diversity"
 
@@ -38,7 +42,7 @@ class MinimumExposure(Selector):
         super().__init__(config)
         self._cold = PerState(lambda state: cold(state, config.of, config.impressions))
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         lack = self.config.of == "authors" and not (bundle.catalogue.item_author >= 0).any()
         return "needs items with an author" if lack else None
 

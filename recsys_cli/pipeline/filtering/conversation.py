@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -12,6 +12,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.diversity.author_decay import earlier_alike
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 EXACT = 2**24
 """Whole numbers from here on are no longer told apart by a float32, in which the catalogue keeps numbers."""
@@ -31,9 +34,10 @@ class Conversation(Filter):
     """Looks at the finished slate with its reserve, which moves up."""
 
     config_type = ConversationConfig
+    config: ConversationConfig
     again = False
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, name = bundle.catalogue, self.config.column
         found = conversation_of(catalogue, name)
         if found is None:
@@ -44,6 +48,7 @@ class Conversation(Filter):
 
     def keep(self, query: Query, candidates: Candidates) -> np.ndarray:
         column = conversation_of(query.state.catalogue, self.config.column)
+        assert column is not None  # else it stood aside
         label = np.where(candidates.filled, column[candidates.items], -1)
         standing = -np.broadcast_to(np.arange(label.shape[1], dtype=np.float64), label.shape)
         return earlier_alike(label, standing) < self.config.at_most

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,9 @@ from recsys_cli.hashing import mix
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class HoldoutConfig(StageConfig):
@@ -34,9 +37,10 @@ class Holdout(Filter):
     """Withholds what `withheld` draws. Somebody unknown is withheld nothing unless everybody is."""
 
     config_type = HoldoutConfig
+    config: HoldoutConfig
     _items = _users = np.zeros(0, bool)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         config = self.config
         self._users = drawn(bundle.user_ids, config.users, f"users of {config.salt}")
         ids = bundle.item_ids if config.of == "items" else bundle.author_ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.filtering.user_lists import hashed, listed, user_list
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 ITEMS = "item.language"
 
@@ -24,11 +27,14 @@ class LanguageConfig(StageConfig):
 
 
 class Language(Filter):
+    """Keeps items in the languages that a user reads; who states none is kept from nothing."""
+
     config_type = LanguageConfig
+    config: LanguageConfig
     _list = False
     _of_names = _of_codes = np.zeros(0, np.int32)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, column = bundle.catalogue, self.config.column
         if "language" not in catalogue.item_codes:
             return "needs items with a language"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.filtering.user_lists import hashed
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
 from recsys_cli.retrieval.memo import PerState
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class MutedKeywordsConfig(StageConfig):
@@ -30,6 +33,7 @@ class MutedKeywords(Filter):
     for the same."""
 
     config_type = MutedKeywordsConfig
+    config: MutedKeywordsConfig
 
     def __init__(self, config: MutedKeywordsConfig):
         super().__init__(config)
@@ -37,7 +41,7 @@ class MutedKeywords(Filter):
         self._all = np.unique(hashed([word.lower() for word in config.words]) % TEXT_BUCKETS)
         self._buckets = PerState(lambda state: _buckets(state.catalogue.user_columns.lists[config.column]))
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue = bundle.catalogue
         self._own = self.config.column in catalogue.user_columns.lists
         if not len(catalogue.item_text.values):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.filtering.conversation import conversation_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 FEW, MANY = 48, 128
 """Hash functions by which pairs are found, and by which these are compared."""
@@ -45,10 +48,11 @@ class NearDuplicates(Filter):
     """
 
     config_type = NearDuplicatesConfig
+    config: NearDuplicatesConfig
     again = False
     _text = _media = False
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, column = bundle.catalogue, self.config.media_hash
         self._text = len(catalogue.item_text.values) > 0
         self._media = conversation_of(catalogue, column) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,9 @@ from recsys_cli.pipeline.filtering.user_lists import hashed, listed
 from recsys_cli.pipeline.labels import TOPICS, labels_of
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class SeeLessConfig(StageConfig):
@@ -27,10 +30,13 @@ class SeeLessConfig(StageConfig):
 
 
 class SeeLess(Filter):
+    """Draws for each request which items of a topic or author to see less of pass."""
+
     config_type = SeeLessConfig
+    config: SeeLessConfig
     _topics = _authors = np.full(1, -1, np.int32)
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, column = bundle.catalogue, self.config.column
         if column not in catalogue.user_columns.lists:
             return f"needs users with a list {column!r}"

@@ -22,6 +22,7 @@ class Served(Filter):
     """Leaves out the items that the request names as served."""
 
     config_type = ServedConfig
+    config: ServedConfig
     asks = ("served",)
 
     def enabled(self, query: Query) -> bool:

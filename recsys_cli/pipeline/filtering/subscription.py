@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.filtering.user_lists import hashed, listed
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class SubscriptionConfig(StageConfig):
@@ -24,11 +27,14 @@ class SubscriptionConfig(StageConfig):
 
 
 class Subscription(Filter):
+    """Shows items for subscribers to those alone, and to their author."""
+
     config_type = SubscriptionConfig
+    config: SubscriptionConfig
     _authors = np.zeros(0, np.int32)
     _lists = False
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, config = bundle.catalogue, self.config
         if config.item_column not in catalogue.item_numbers:
             return f"needs items with a number or Boolean {config.item_column!r}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Filter, StageConfig
+
+if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
 
 
 class UnavailableConfig(StageConfig):
@@ -22,11 +25,14 @@ class UnavailableConfig(StageConfig):
 
 
 class Unavailable(Filter):
+    """Looks at what the columns say at the moment of the request; what is unknown passes."""
+
     config_type = UnavailableConfig
+    config: UnavailableConfig
     _columns: tuple[str, ...] = ()
     _until: tuple[str, ...] = ()
 
-    def prepare(self, bundle) -> str | None:
+    def prepare(self, bundle: Bundle) -> str | None:
         catalogue, config = bundle.catalogue, self.config
         self._columns = tuple(c for c in config.columns if c in catalogue.item_numbers)
         self._until = tuple(c for c in config.until if c in catalogue.item_columns.times)

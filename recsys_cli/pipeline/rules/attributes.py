@@ -36,6 +36,10 @@ class Attribute:
     names: tuple[str, ...] | None = None
     """the texts by their codes, where they are few enough to be listed"""
 
+    def code(self, word: str) -> int | None:
+        """A text's code; None where it does not occur."""
+        return None if self.code_of is None else self.code_of(word)
+
 
 class Named(Protocol):
     """What attributes are looked up in: a Bundle, or a Dataset before anything is trained."""
@@ -108,7 +112,10 @@ def _of_context(name: str) -> Callable[[State, Context], Any]:
     return lambda s, c: -1 if getattr(c, name) is None else getattr(c, name)
 
 
-def _columns(catalogue, side: str, codes: dict, numbers: dict, lists: dict[str, Ragged]) -> dict[str, Attribute]:
+def _columns(
+    catalogue: Catalogue, side: str, codes: dict[str, np.ndarray], numbers: dict[str, np.ndarray],
+    lists: dict[str, Ragged],
+) -> dict[str, Attribute]:
     """The columns that the data brings along, by name."""
     out = {}
     for name in codes:
@@ -117,7 +124,7 @@ def _columns(catalogue, side: str, codes: dict, numbers: dict, lists: dict[str, 
     for name, values in numbers.items():
         group = f"{side}_numbers" if name in getattr(catalogue, f"{side}_numbers") else f"{side}_safety"
         known = values[np.isfinite(values)]
-        kind = "truth" if len(known) and np.isin(known, (0, 1)).all() else "number"
+        kind: Kind = "truth" if len(known) and np.isin(known, (0, 1)).all() else "number"
         out[name] = Attribute(kind, _getter(group, name))
     for name in lists:
         out[name] = Attribute("list", _list_getter(side, name), _hash)

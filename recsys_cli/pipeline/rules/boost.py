@@ -25,6 +25,7 @@ class RuleBoost(RuleStage, Scorer):
     the list, and what is buried one just below."""
 
     config_type = RuleBoostConfig
+    config: RuleBoostConfig
     does = ("boost", "bury", "promote", "pin")
     reads = ("utility",)
     gives = ("utility",)

@@ -51,6 +51,7 @@ class RuleStage(Stage):
     """What the stages of rules share: it compiles the rules of its kinds as the pipeline is built."""
 
     config_type: ClassVar[type[StageConfig]] = RulesConfig
+    config: RulesConfig
     does: ClassVar[tuple[Then, ...]] = ()
     """kinds of rules that it carries out"""
     rules: tuple[Compiled, ...] = ()

@@ -40,6 +40,19 @@ class Scope:
     items: np.ndarray | None = None
     """int32[B, K]"""
 
+    @property
+    def asked(self) -> np.ndarray:
+        """`items` of a request."""
+        if self.items is None:
+            raise ValueError("this is asked of candidates, not of a whole catalogue")
+        return self.items
+
+    def of_users(self, values: np.ndarray, unknown: Any) -> np.ndarray:
+        """[B, 1]: `values` of the users of a request."""
+        if self.users is None:
+            raise ValueError("this is asked of users, not of a whole catalogue")
+        return np.where(self.users >= 0, values[self.users], unknown)[:, None]
+
 
 @dataclass(frozen=True)
 class Node:
@@ -67,7 +80,7 @@ def compile_condition(text: str, attributes: dict[str, dict[str, Attribute]]) ->
 def holds(node: Node, scope: Scope) -> np.ndarray:
     """bool[B, K]: where a compiled condition holds; what is unknown meets no comparison."""
     found = np.asarray(node.run(scope))
-    return np.broadcast_to(_truth(found), scope.items.shape) & (scope.items >= 0)
+    return np.broadcast_to(_truth(found), scope.asked.shape) & (scope.asked >= 0)
 
 
 def _truth(values: Any) -> np.ndarray:
@@ -145,18 +158,20 @@ class _Compiler:
         if isinstance(tree, ast.Name):
             value: Any = TRUTHS[tree.id]
         elif isinstance(tree, ast.List | ast.Tuple):
-            parts = [self._constant(part) if isinstance(part, ast.Constant) else None for part in tree.elts]
-            if None in parts or len({part.kind in NUMERIC for part in parts}) != 1:
+            parts = [self._constant(part) for part in tree.elts if isinstance(part, ast.Constant)]
+            if len(parts) < len(tree.elts) or len({part.kind in NUMERIC for part in parts}) != 1:
                 raise ConditionError(f"{ast.unparse(tree)!r} is no list of texts or of numbers")
             value = [part.value for part in parts]
             kind = "texts" if parts[0].kind == "text" else "numbers"
             return Node(kind, frozenset(), lambda scope: value, value=value)
         else:
+            assert isinstance(tree, ast.Constant)  # `parse` lets nothing else pass
             value = tree.value
         kind = "truth" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
         return Node(kind, frozenset(), lambda scope: value, value=value)
 
     def _attribute(self, tree: ast.Attribute) -> Node:
+        assert isinstance(tree.value, ast.Name)  # as `parse` sees to
         side, name = tree.value.id, tree.attr
         known = self._attributes[side]
         if name not in known:
@@ -198,7 +213,7 @@ def _reader(side: str, attribute: Attribute) -> Callable[[Scope], Any]:
             return column if scope.items is None else column[scope.items]
         if side == "user":
             unknown = np.nan if attribute.kind in NUMERIC else -1
-            return np.where(scope.users >= 0, np.asarray(column)[scope.users], unknown)[:, None]
+            return scope.of_users(np.asarray(column), unknown)
         column = np.asarray(column)
         return column[:, None] if column.ndim else column
 
@@ -206,11 +221,11 @@ def _reader(side: str, attribute: Attribute) -> Callable[[Scope], Any]:
 
 
 def _joined(kind: str, parts: list[Node], run: Callable[..., Any]) -> Node:
-    sides = frozenset().union(*(part.sides for part in parts))
+    sides = frozenset[str]().union(*(part.sides for part in parts))
     return Node(kind, sides, lambda scope: run(*(part.run(scope) for part in parts)))
 
 
-def _quiet(call: Callable) -> Callable:
+def _quiet(call: Callable[..., Any]) -> Callable[..., Any]:
     """Arithmetic in which a division by zero is unknown, as other numbers that there are not."""
 
     def run(left: Any, right: Any) -> np.ndarray:
@@ -221,7 +236,7 @@ def _quiet(call: Callable) -> Callable:
     return run
 
 
-def _compare(call: Callable, unequal: bool) -> Callable:
+def _compare(call: Callable[..., Any], unequal: bool) -> Callable[..., Any]:
     def run(left: Any, right: Any) -> np.ndarray:
         left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
         found = call(left, right)
@@ -232,7 +247,7 @@ def _compare(call: Callable, unequal: bool) -> Callable:
 
 def _code(attribute: Attribute, word: str, told: str) -> int:
     """Code of a text among those of an attribute."""
-    code = attribute.code_of(word)
+    code = attribute.code(word)
     if code is None:
         names = attribute.names or ()
         close = nearest(word, names)
@@ -253,7 +268,7 @@ def _same_text(left: Node, right: Node, unequal: bool, told: str) -> Node:
         return _joined("truth", [left], run)
     if left.attribute.names is None or right.attribute.names is None:
         raise ConditionError(f"{told!r} compares ids with each other", "compare an id with one that is written out")
-    table = np.array([_or_unknown(left.attribute.code_of(name)) for name in right.attribute.names] + [-1])
+    table = np.array([_or_unknown(left.attribute.code(name)) for name in right.attribute.names] + [-1])
 
     def compared(mine: Any, theirs: Any) -> np.ndarray:
         known = (np.asarray(mine) >= 0) & (np.asarray(theirs) >= 0)
@@ -275,6 +290,7 @@ def _membership(left: Node, right: Node, told: str) -> Node:
         numbers = np.array(right.value, np.float32)
         return _joined("truth", [left], lambda mine: np.isin(np.asarray(mine, np.float32), numbers))
     if right.kind == "list" and left.kind == "text" and left.attribute is None:
+        assert right.attribute is not None  # lists are never written out
         return _in_list(right, _code(right.attribute, left.value, told))
     raise ConditionError(
         f"{told!r}: a {left.kind} in a {right.kind} says nothing",
@@ -291,7 +307,7 @@ def _in_list(node: Node, code: int) -> Node:
         held = rows(scope.state)
         if side == "item":
             return held if scope.items is None else held[scope.items]
-        return np.where(scope.users >= 0, held[scope.users], False)[:, None]
+        return scope.of_users(held, False)
 
     return Node("truth", node.sides, run)
 

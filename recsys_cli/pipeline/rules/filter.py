@@ -25,6 +25,7 @@ class RuleFilter(RuleStage, Filter):
     """Leaves out every item that one of the rules holds for; what comes later passes it as well."""
 
     config_type = RuleFilterConfig
+    config: RuleFilterConfig
     does = ("filter",)
 
     def prepare(self, bundle: Bundle) -> str | None:

@@ -25,6 +25,7 @@ class RulePlace(RuleStage, Selector):
     other's behind it; a position beyond the candidates is the last."""
 
     config_type = RulePlaceConfig
+    config: RulePlaceConfig
     does = ("bury", "promote", "pin")
     reads = ("utility",)
 
@@ -32,13 +33,15 @@ class RulePlace(RuleStage, Selector):
         b, k = candidates.items.shape
         if not k:
             return candidates
-        pins = [rule for rule in self.rules if rule.rule.then == "pin"]
+        pins = [(rule, rule.rule.position) for rule in self.rules if rule.rule.position is not None]
         others = tuple(rule for rule in self.rules if rule.rule.then != "pin")
         standing = standings(others, query, candidates)
         order = np.argsort(np.where(candidates.filled, standing, 9), axis=1, kind="stable")
-        held = np.stack([rule.holds(query, candidates) for rule in pins], axis=0) if pins else np.zeros((0, b, k), bool)
+        held = np.zeros((len(pins), b, k), bool)
+        for place, (rule, _) in enumerate(pins):
+            held[place] = rule.holds(query, candidates)
         for row in np.flatnonzero(held.any(axis=(0, 2))):
-            order[row] = _pinned(order[row], held[:, row], [rule.rule.position for rule in pins])
+            order[row] = _pinned(order[row], held[:, row], [position for _, position in pins])
         return candidates.take(np.where(np.take_along_axis(candidates.filled, order, axis=1), order, -1))
 
 

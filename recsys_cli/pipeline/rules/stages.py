@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from recsys_cli.pipeline.rules.boost import RuleBoost, RuleBoostConfig
+from recsys_cli.pipeline.rules.compiled import RuleStage
 from recsys_cli.pipeline.rules.config import BusinessRule
 from recsys_cli.pipeline.rules.filter import RuleFilter, RuleFilterConfig
 from recsys_cli.pipeline.rules.place import RulePlace, RulePlaceConfig
-from recsys_cli.pipeline.stage import Stage, StageConfig
+from recsys_cli.pipeline.stage import StageConfig
 
-RULE_KINDS: dict[str, type[Stage]] = {
+RULE_KINDS: dict[str, type[RuleStage]] = {
     "rules_filter": RuleFilter, "rules_boost": RuleBoost, "rules_place": RulePlace,
 }
 

@@ -13,7 +13,7 @@ from recsys_cli.retrieval.config import RetrieverConfig
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.reason import Reason
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 
 CELLS_AT_ONCE = 4_000_000
 
@@ -49,11 +49,7 @@ class Random(Retriever):
         for part in chunks(np.full(len(users), len(pool) + k), CELLS_AT_ONCE):
             mine = _mix((users[part].astype(np.int64) + 1).astype(np.uint64) ^ salt)
             draw = _mix(mine[:, None] ^ pool.astype(np.uint64)) >> np.uint64(40)
-            seen = None
-            if self.config.exclude_seen:
-                places, shown = state.seen.take(users[part])
-                at = place_of[shown]
-                seen = places[at >= 0], at[at >= 0]
+            seen = shown_columns(state.seen, users[part], place_of) if self.config.exclude_seen else None
             chosen = topk(draw.astype(np.float32), k, seen)[0]
             items[part] = np.where(chosen >= 0, np.append(pool, -1)[chosen], -1)
         propensity = np.float32(min(1.0, k / max(len(pool), 1)))

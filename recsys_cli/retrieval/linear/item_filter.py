@@ -20,7 +20,7 @@ from recsys_cli.retrieval.history_weighting import HistoryConfig, WeightedHistor
 from recsys_cli.retrieval.memo import LastAnswer, PerState
 from recsys_cli.retrieval.pairs import best_pairs, find_pairs, without_pairs
 from recsys_cli.retrieval.reason import Reason
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 from recsys_cli.retrieval.vectors.products import product
 
 if TYPE_CHECKING:
@@ -306,11 +306,7 @@ class ItemFilter(Retriever):
         items, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, np.float32)
         for part, found, some in self._batches(state, users):
             rows = np.where((found > 0 if self.positive else some[:, None]) & allowed, found, np.float32(-np.inf))
-            seen = None
-            if self.config.exclude_seen:
-                places, shown = state.seen.take(users[part])
-                inside = shown < len(self.map)
-                seen = places[inside], shown[inside]
+            seen = shown_columns(state.seen, users[part], len(self.map)) if self.config.exclude_seen else None
             items[part], scores[part] = topk(rows, k, seen)
         return items, scores
 

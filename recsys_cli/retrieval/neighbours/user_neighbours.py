@@ -16,7 +16,7 @@ from recsys_cli.retrieval.batches import chunks, unique_users
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.history_weighting import HistoryConfig, WeightedHistories
 from recsys_cli.retrieval.memo import PerState
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,10 +148,7 @@ class UserNeighbours(ArrayRetriever):
             return items, scores
         for part, rows in self._batches(state, users):
             rows[(rows <= 0) | ~allowed] = -np.inf
-            seen = None
-            if self.config.exclude_seen:
-                places, shown = state.seen.take(users[part])
-                seen = places[shown < n], shown[shown < n]
+            seen = shown_columns(state.seen, users[part], n) if self.config.exclude_seen else None
             items[part], scores[part] = topk(rows, k, seen)
         return items, scores
 

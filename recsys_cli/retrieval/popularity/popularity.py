@@ -16,7 +16,7 @@ from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.reason import Reason
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 
 CELLS_AT_ONCE = 4_000_000
 
@@ -146,11 +146,7 @@ class Trending(Retriever):
         cells = len(ranking.items) + len(ranking.topics) + state.catalogue.n_topics + k
         for part in chunks(np.full(len(users), cells), CELLS_AT_ONCE):
             values = ranking.weights * (1 + self.config.topic_boost * self._match(state, users[part], ranking))
-            seen = None
-            if self.config.exclude_seen:
-                places, shown = state.seen.take(users[part])
-                rank = ranking.rank[shown]
-                seen = places[rank >= 0], rank[rank >= 0]
+            seen = shown_columns(state.seen, users[part], ranking.rank) if self.config.exclude_seen else None
             at, scores[part] = topk(values.astype(np.float32), k, seen)
             items[part] = np.where(at >= 0, np.append(ranking.items, -1)[at], -1)
         return items, scores

@@ -21,7 +21,7 @@ from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.reason import Reason
 from recsys_cli.retrieval.sequential.gaps import decayed, ordered_histories
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -205,8 +205,7 @@ class OrderedFilter(ArrayRetriever):
         for part in self._batches(users) if len(allowed) else ():
             rows, some = self.rows(state, users[part])
             if self.config.exclude_seen:
-                places, shown = state.seen.take(users[part])
-                rows[places[shown < n], shown[shown < n]] = -np.inf
+                rows[shown_columns(state.seen, users[part], n)] = -np.inf
             # those that have no row or are too old are left out first: choosing among equal numbers is slow
             at = np.flatnonzero(some) + part.start
             rows = rows[some] if len(allowed) == n else rows[np.ix_(some, allowed)]

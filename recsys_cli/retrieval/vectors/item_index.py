@@ -12,7 +12,7 @@ from recsys_cli.retrieval.config import MaxAge
 from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.reason import Reason
-from recsys_cli.retrieval.topk import topk
+from recsys_cli.retrieval.topk import shown_columns, topk
 from recsys_cli.retrieval.vectors.approximate_index import DEPTH, FILE, LARGE, ApproximateIndex, Choosable
 from recsys_cli.retrieval.vectors.nearest import nearest_rows
 from recsys_cli.retrieval.vectors.products import product, unit
@@ -94,11 +94,7 @@ class ItemIndex:
         for part in chunks(np.full(len(rows), len(items) + k), CELLS_AT_ONCE):
             at = rows[part]
             products = product(vectors[at], table.T)
-            seen = None
-            if exclude_seen:
-                places, shown = state.seen.take(users[at])
-                column = place[shown]
-                seen = places[column >= 0], column[column >= 0]
+            seen = shown_columns(state.seen, users[at], place) if exclude_seen else None
             found, scores[at] = topk(products, k, seen)
             out[at] = np.where(found >= 0, np.append(items, np.int32(-1))[found], -1)
         return out, scores
