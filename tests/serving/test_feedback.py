@@ -119,6 +119,7 @@ def grown(world, fold):
     return replace(world.engine, bundle=growth.grown(world.engine.bundle, fold, END + HOUR).bundle)
 
 
+@pytest.mark.slow
 def test_a_server_that_explores_learns_from_what_comes_back(served_folder, tmp_path):
     folder = copy_of(served_folder, tmp_path / "place")
     exploring = 'pipeline.exploration={"enabled": true, "strategy": "thompson", "epsilon": 0.5, "pool": 20}'
