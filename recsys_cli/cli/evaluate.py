@@ -168,16 +168,10 @@ def evaluate(
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
     if of_lists or side_by_side:
-        if retrievers or rolling or users is not None:
-            raise UsageError(
-                "--runs, --slates, --segments, --ablate, --per-user, --per-session, --intervals, --bubble "
-                "and --negatives measure lists of everybody", "leave out --users, --retrievers and --rolling",
-            )  # fmt: skip
-        if growth or frontier:
-            raise UsageError("--growth and --frontier are of one run as a whole",
-                             "leave them out, or --runs, --slates, --segments and the like")  # fmt: skip
-        if truth is not None and (side_by_side or ablate or bubble or asked["by_day"]):
-            raise UsageError("--truth is for files of slates", "runs and days are those of the dataset's test window")
+        _check_lists(
+            retrievers or rolling or users is not None, bool(growth or frontier),
+            truth is not None and bool(side_by_side or ablate or bubble or asked["by_day"]),
+        )
         from recsys_cli.cli.slate_reports import measure_slates
 
         if not slates and not side_by_side:
@@ -202,6 +196,20 @@ def evaluate(
         _retrievers(call, *_opened(call, run), settings, lengths)
     else:
         _funnel(call, *_opened(call, run), settings, html, growth=growth, frontier=words(frontier), full=full)
+
+
+def _check_lists(sampled: bool, whole: bool, truth: bool) -> None:
+    """Raises UsageError for options that do not go with measuring lists."""
+    if sampled:
+        raise UsageError(
+            "--runs, --slates, --segments, --ablate, --per-user, --per-session, --intervals, --bubble "
+            "and --negatives measure lists of everybody", "leave out --users, --retrievers and --rolling",
+        )  # fmt: skip
+    if whole:
+        raise UsageError("--growth and --frontier are of one run as a whole",
+                         "leave them out, or --runs, --slates, --segments and the like")  # fmt: skip
+    if truth:
+        raise UsageError("--truth is for files of slates", "runs and days are those of the dataset's test window")
 
 
 def _opened(call: Invocation, run: str | None) -> tuple[RecommendationEngine, Dataset]:

@@ -98,16 +98,13 @@ def recommend(
     As CSV, Parquet or JSON lines: a row an item, whoever was asked for (`recsys docs slate` lists the columns).
     """
     guest = history is not None or topics is not None or bool(attribute)
-    if sum((bool(user), users_file is not None, everybody, guest)) != 1:
-        raise UsageError(
-            "name users with --user, --users-file or --all, or items with --history (topics with --topics)",
-            "exactly one of them, e.g. --user 1",
-        )
     as_rows = call.format in ("csv", "parquet", "jsonl")
-    if shards > 1 and not (as_rows and call.output is not None):
-        raise UsageError("--shards needs --output FOLDER and --format csv, parquet or jsonl")
-    if to_database is not None and not (everybody and without is None and adventure is None and served is None):
-        raise UsageError("--to-database writes the slates of --all, as they are served", "leave the other options out")
+    changed = without is not None or adventure is not None or served is not None
+    _check(
+        ways=sum((bool(user), users_file is not None, everybody, guest)),
+        shards=shards > 1 and not (as_rows and call.output is not None),
+        database=to_database is not None and (not everybody or changed),
+    )
     engine = _opened(call, run)
     values = parse_context(context or [])
     if to_database is not None:
@@ -135,6 +132,19 @@ def recommend(
     document = [a.to_dict() for a in answers]
     single = len(document) == 1 and not everybody and users_file is None
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
+
+
+def _check(*, ways: int, shards: bool, database: bool) -> None:
+    """Raises UsageError for options that do not go together. ways: in which users are named."""
+    if ways != 1:
+        raise UsageError(
+            "name users with --user, --users-file or --all, or items with --history (topics with --topics)",
+            "exactly one of them, e.g. --user 1",
+        )
+    if shards:
+        raise UsageError("--shards needs --output FOLDER and --format csv, parquet or jsonl")
+    if database:
+        raise UsageError("--to-database writes the slates of --all, as they are served", "leave the other options out")
 
 
 def _opened(call: Invocation, run: str | None) -> RecommendationEngine:

@@ -23,7 +23,7 @@ from recsys_cli.evaluation.oracle import Oracle, logged_responses
 from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
 from recsys_cli.evaluation.rankings import Rankings
 from recsys_cli.evaluation.targets import check_targets
-from recsys_cli.evaluation.truth import sample_users
+from recsys_cli.evaluation.truth import Truth, sample_users
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -68,10 +68,7 @@ def evaluate(
     with trace.timed("evaluate.state"):
         past = engine.as_of(log, windows.test_start, **edges)
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
-    truth = truth_of_test(past, dataset, split, past.state, config)
-    share = (config.users or np.inf) / len(truth.users)
-    others = others_of(log.window(windows.test_start, windows.end), truth, share, seed)
-    truth = sample_users(truth, config.users, seed)
+    truth, others = _people(past, dataset, split, config, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
         figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
         rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
@@ -81,8 +78,7 @@ def evaluate(
     impressions = None
     if "predictions" not in left_out:
         with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-            known = logged_responses(dataset, windows.test_start, windows.end, split.order)
-            impressions = measure_impressions(past, dataset, edges, config, seed, baseline, known)
+            impressions = _impressions(past, dataset, split, edges, config, seed, baseline)
     document = {
         **_of_run(past),
         "window": test_window(split),
@@ -104,6 +100,19 @@ def evaluate(
     document["targets"] = check_targets(document)
     document["seconds"] = round(time.perf_counter() - started, 3)
     return document
+
+
+def _people(past, dataset, split, config, seed) -> tuple[Truth, np.ndarray]:
+    """What the test users turned to, and the users of the window's log besides."""
+    truth = truth_of_test(past, dataset, split, past.state, config)
+    share = (config.users or np.inf) / len(truth.users)
+    others = others_of(dataset.log.window(split.windows.test_start, split.windows.end), truth, share, seed)
+    return sample_users(truth, config.users, seed), others
+
+
+def _impressions(past, dataset, split, edges, config, seed, baseline) -> dict[str, Any]:
+    known = logged_responses(dataset, split.windows.test_start, split.windows.end, split.order)
+    return measure_impressions(past, dataset, edges, config, seed, baseline, known)
 
 
 def _of_run(engine: RecommendationEngine) -> dict[str, Any]:

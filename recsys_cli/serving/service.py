@@ -28,6 +28,7 @@ from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
 from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
 from recsys_cli.serving.structs import Ask, Id, Item, RankAsk, SessionAsk, Slate, Switched
+from recsys_cli.serving.topics import other_topics
 from recsys_cli.serving.workers import Job
 from recsys_cli.slate_engine import UNKNOWN_USER
 
@@ -404,7 +405,7 @@ class Service:
             barred.append(person.items)
             authors = person.authors
         if ask.topics:
-            barred.append(_other_topics(live, pool, ask.topics))
+            barred.append(other_topics(live, pool, ask.topics))
         out, new, every = np.concatenate(barred), None, self.config.new_item_every
         if live.newcomers is not None and 0 < every <= n:
             new = live.newcomers.best(pool, out, authors)
@@ -441,20 +442,3 @@ def _by_popularity(live: Live, items: tuple[int, ...]) -> Pool:
     values = live.engine.state.interactions[held].astype(np.float32)
     order = np.argsort(-values, kind="stable")
     return Pool(held[order], np.zeros(len(held), np.uint32), {"utility": values[order]})
-
-
-def _other_topics(live: Live, pool: Pool, topics: list[str]) -> np.ndarray:
-    """Items of a pool that have none of the topics; raises UsageError for a topic that the data do not have."""
-    from recsys_cli.errors import did_you_mean
-
-    catalogue = live.engine.state.catalogue
-    names = catalogue.names.get("topics", [])
-    for topic in topics:
-        if topic not in names:
-            raise UsageError(f"no item has the topic {topic!r}", did_you_mean(topic, names, None))
-    wanted = np.array([names.index(topic) for topic in topics])
-    candidates = np.unique(np.concatenate([pool.items, live.way().everybody(()).items]))
-    places, held = catalogue.item_topics.take(candidates)
-    has = np.bincount(places, np.isin(held, wanted), minlength=len(candidates)) > 0
-    return candidates[~has].astype(np.int32)
-

@@ -153,13 +153,7 @@ def measure(
             if days is None
             else days.intervals(rows[name], unit)
         )
-        found = {m: dict(zip(("value", "low", "high"), map(float, f), strict=True))
-                 for m, *f in zip(names, *figures, strict=True)}  # fmt: skip
-        system = {"name": name, "kind": "slates", "rows": _told(judged.counts[name])}
-        system |= {"metrics": found | of_slates.of_all(judged, name, wanted, facts)}
-        if facts.authors is not None and "provider_gap" in wanted:
-            system["providers"] = of_slates.providers(judged, name, k, facts)
-        systems.append(system)
+        systems.append(_system(judged, name, dict(zip(names, zip(*figures, strict=True), strict=True)), wanted, facts))
     shortest = {name: int((items >= 0).sum(axis=1).max(initial=0)) for name, items in judged.lists.items()}
     document = {
         "users": len(judged.users),
@@ -187,6 +181,18 @@ def measure(
         for name, table in tables.items()
     )
     return SlateReport(document, per_user)
+
+
+def _system(
+    judged: Judged, name: str, figures: dict[str, tuple], wanted: dict[str, tuple[int, ...]], facts: Facts
+) -> dict:
+    """One system of the report; figures: metric → (value, low, high)."""
+    found = {m: dict(zip(("value", "low", "high"), map(float, f), strict=True)) for m, f in figures.items()}
+    system = {"name": name, "kind": "slates", "rows": _told(judged.counts[name])}
+    system |= {"metrics": found | of_slates.of_all(judged, name, wanted, facts)}
+    if facts.authors is not None and "provider_gap" in wanted:
+        system["providers"] = of_slates.providers(judged, name, headline(wanted), facts)
+    return system
 
 
 def headline(wanted: dict[str, tuple[int, ...]]) -> int:
