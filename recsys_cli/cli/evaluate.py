@@ -176,26 +176,35 @@ def evaluate(
 
         if not slates and not side_by_side:
             side_by_side = [_in_use(call)]
+        asked |= {"runs": side_by_side, "ablate": words(ablate), "full": full}
         measure_slates(
-            call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, full=full,
-            runs=side_by_side, ablate=words(ablate), **asked,
+            call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, **asked
         )
         return
     if truth is not None or any(tables.values()):
         raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
-    from recsys_cli.evaluation.frontier import check_kinds
-
-    check_kinds(words(frontier))
-    if (rolling or retrievers) and (growth or frontier):
-        raise UsageError("--rolling and --retrievers have no growth curve and no frontier", "ask for one of them")
-    given = {"users": users, "k": tuple(lengths) if lengths else None}
-    settings = call.config.evaluation.model_copy(update={n: v for n, v in given.items() if v is not None})
+    _check_whole(words(frontier), bool((rolling or retrievers) and (growth or frontier)))
+    settings = _settings(call, users, lengths)
     if rolling:
         _rolling(call, settings, html, run, retrievers)
     elif retrievers:
         _retrievers(call, *_opened(call, run), settings, lengths)
     else:
         _funnel(call, *_opened(call, run), settings, html, growth=growth, frontier=words(frontier), full=full)
+
+
+def _settings(call: Invocation, users: int | None, lengths: list[int] | None) -> EvaluationConfig:
+    given = {"users": users, "k": tuple(lengths) if lengths else None}
+    return call.config.evaluation.model_copy(update={n: v for n, v in given.items() if v is not None})
+
+
+def _check_whole(kinds: list[str], both: bool) -> None:
+    """Raises UsageError for kinds of stages that have no frontier, and for two ways of measuring at once."""
+    from recsys_cli.evaluation.frontier import check_kinds
+
+    check_kinds(kinds)
+    if both:
+        raise UsageError("--rolling and --retrievers have no growth curve and no frontier", "ask for one of them")
 
 
 def _check_lists(sampled: bool, whole: bool, truth: bool) -> None:

@@ -97,9 +97,7 @@ def evaluate(
         "impressions": impressions,
         "left_out": left_out,
     }
-    document["targets"] = check_targets(document)
-    document["seconds"] = round(time.perf_counter() - started, 3)
-    return document
+    return document | {"targets": check_targets(document), "seconds": round(time.perf_counter() - started, 3)}
 
 
 def _people(past, dataset, split, config, seed) -> tuple[Truth, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from recsys_cli.errors import ArtifactError, ConfigError
@@ -58,12 +60,12 @@ class LearnedPolicy(Strategy):
         return self._known[1]
 
 
-def _read(path) -> tuple[list[str], np.ndarray]:
+def _read(path: str | os.PathLike[str]) -> tuple[list[str], np.ndarray]:
     """(ids of items, float64[n] probabilities)."""
     import polars as pl
 
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(os.fspath(path))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
             f"pipeline.exploration.policy: {path} cannot be read: {str(error).splitlines()[0]}",
