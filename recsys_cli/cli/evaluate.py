@@ -174,8 +174,7 @@ def evaluate(
         )
         from recsys_cli.cli.slate_reports import measure_slates
 
-        if not slates and not side_by_side:
-            side_by_side = [_in_use(call)]
+        side_by_side = side_by_side or ([] if slates else [_in_use(call)])
         asked |= {"runs": side_by_side, "ablate": words(ablate), "full": full}
         measure_slates(
             call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, **asked
