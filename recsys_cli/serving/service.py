@@ -280,12 +280,13 @@ class Service:
         live, position = self.live, self.live.user(user_id)
         person = self.people.known(live, user_id)
         asked = Remembered(user_id, (user_id, ()), live.run, Ask(explain=True))
+        way = live.way(asked.arms.overrides)
         if since is not None:
             pool = await asyncio.to_thread(live.build_now, Job(position, (), since))
-            pool, fallback = (pool, pool.fallback) if len(pool) else (live.everybody(()), PENDING)
+            pool, fallback = (pool, pool.fallback) if len(pool) else (way.everybody(()), PENDING)
         else:
-            pool, fallback = await self._pool(live, asked, position, person)
-        batch, row = await live.chooser.submit(self._choice(live, asked, pool, position, person, self._size(n)))
+            pool, fallback = await self._pool(live, way, asked, position, person)
+        batch, row = await way.chooser.submit(self._choice(live, asked, pool, position, person, self._size(n)))
         listed = await asyncio.to_thread(items_of, live.words, batch, row, explain=True)
         return Slate("", live.run, listed, user_id, fallback)
 

@@ -63,18 +63,18 @@ def train(
     earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
-    require_intact(dataset, Path(settings.paths.artifacts) / "intact.json", progress)
-    if not dataset.log.positive.any():
-        raise DataError(
-            f"{dataset.path}: no impression carries a positive action",
-            "there is nothing to learn from; check the actions of the import mapping",
-        )
     if settings.ranking.precision == "int8" and not RANKERS[settings.ranking.heavy.kind].quantisable:
         raise ConfigError(
             f"ranking.precision is int8 and the heavy ranker is of trees ({settings.ranking.heavy.kind})",
             "trees have no matrix products: set it to float32",
         )
     check_named(settings.ranking.choose, settings.retrieval)
+    require_intact(dataset, Path(settings.paths.artifacts) / "intact.json", progress)
+    if not dataset.log.positive.any():
+        raise DataError(
+            f"{dataset.path}: no impression carries a positive action",
+            "there is nothing to learn from; check the actions of the import mapping",
+        )
     models = SafetyModels.load(Path(settings.paths.artifacts) / FOLDER, settings.safety.models)
     dataset.catalogue, scored = models.fill(dataset.catalogue, dataset.items)
     compiled(settings.pipeline.rules, dataset)  # what it cannot decide is refused before anything is fitted

@@ -55,7 +55,7 @@ def test_a_truncated_table_is_refused_and_the_run_in_use_stays(trained, tmp_path
     path = place.folder / "data" / "world" / "impressions.parquet"
     path.write_bytes(path.read_bytes()[:-1000])
     before = current(place)
-    assert "damaged or truncated" in place.refused(4, "train", "--quiet")
+    assert "cannot be read" in place.refused(4, "train", "--quiet")
     assert current(place) == before
     place.ok("recommend", "--user", "1")
 

@@ -98,7 +98,8 @@ def test_the_rankers_are_measured_by_leaving_them_out(report):
         for metric in ("recall@10", "ndcg@10", "replay@10", "true_ndcg@10", "true_value@10"):
             gain, less = row["metrics"][metric], metrics[row["against"]][metric]["value"]
             assert gain["value"] == pytest.approx(metrics["funnel"][metric]["value"] - less)
-            assert gain["low"] <= gain["value"] <= gain["high"]
+            # an interval is given, or refused where too few people differ
+        assert gain["low"] is None or gain["low"] <= gain["value"] <= gain["high"]
         assert metrics[row["against"]]["coverage@10"] != metrics["funnel"]["coverage@10"]
 
 
@@ -180,7 +181,7 @@ def test_the_report_is_kept_beside_the_runs_and_names_no_other_machine(trained, 
             wanted.extend(v for k, v in attributes if k in ("src", "href", "data"))
 
     Links().feed(page)
-    assert not wanted and "@import" not in page and page.count("<svg") >= 10
+    assert not wanted and "@import url" not in page and page.count('class="chart') >= 5
     trained.ok("evaluate", "--quiet", "--users", "5", "-k", "3", "--html", "here.html", "--output", "there.html")
     assert (trained.folder / "here.html").read_bytes() == (trained.folder / "there.html").read_bytes()
 
@@ -236,7 +237,7 @@ def test_a_saved_simulation_gives_the_same_statistics_as_a_log(trained, experime
 def test_the_result_is_a_table_of_a_hundred_columns_and_a_verdict(trained, experiment):
     out = trained.ok("ab-test", experiment, "--days", "1", COLUMNS="100")
     assert max(map(len, out.splitlines())) <= 100
-    assert "interval" in out and "Split:" in out and "authors_per_slate" in out
+    assert "interval" in out and "Decision:" in out and "authors_per_slate" in out
     trained.ok("ab-test", experiment, "--quiet", "--days", "1", "--output", "result.csv")
     assert "lift_low" in pl.read_csv(trained.folder / "result.csv").columns
 

@@ -198,7 +198,7 @@ def test_a_request_reads_histories_from_the_state_as_training_reads_them_from_th
         bundle=SimpleNamespace(heavy=reader[1], measuring={}, spec=SimpleNamespace(positive=LOG.positive_actions)),
     )
     stage = HeavyRanking(HeavyStageConfig())
-    got = stage._predict(query, Candidates(items, np.zeros_like(items, np.uint32)), slice(0, 3))["p_click"]
+    got = stage._predict(reader[1], query, Candidates(items, np.zeros_like(items, np.uint32)), slice(0, 3))["p_click"]
     past = Behaviour.of_log(CATALOGUE, LOG.window(end=state.now))
     filled = items >= 0
     who = np.broadcast_to(users[:, None], items.shape)[filled]
