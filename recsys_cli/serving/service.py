@@ -279,7 +279,8 @@ class Service:
         """
         live, position = self.live, self.live.user(user_id)
         person = self.people.known(live, user_id)
-        asked = Remembered(user_id, (user_id, ()), live.run, Ask(explain=True))
+        arms = self.arms(live, user_id)
+        asked = Remembered(user_id, (user_id, arms.overrides, ()), live.run, Ask(explain=True), arms=arms)
         way = live.way(asked.arms.overrides)
         if since is not None:
             pool = await asyncio.to_thread(live.build_now, Job(position, (), since))

@@ -45,7 +45,7 @@ def test_positives_alone_and_the_same_topics_are_measured_without_empty_charts(t
     assert "no action has" not in told
     place.ok("evaluate", "-k", "10", "-k", "20", "--output", "report.html", "-q")
     page = (tmp_path / "report.html").read_text()
-    assert "cannot be drawn" not in page
+    assert ">cannot be drawn" not in page and "Charts cannot be drawn" not in page  # the page's script has the words
     for figure in re.findall(r"<figure>.*?</figure>", page, re.S):
         assert re.search(r"<rect|<circle|<path d=\"M", figure), figure[:200]
     lengths = page[page.index("By length of list") :]
