@@ -28,6 +28,25 @@ TINY_START = 1_709_251_200_000_000
 """2024-03-01T00:00Z, when the log of `tiny_dataset` begins."""
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium whose console is logged, for the tests of one file."""
+    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no chromium and chromedriver to open pages in (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the public datasets; tests that ask for it carry the marker `shared_data`."""

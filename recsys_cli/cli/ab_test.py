@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from recsys_cli.cli.common import Invocation, app, command
-from recsys_cli.cli.options import RunOption
+from recsys_cli.cli.options import RunOption, SimulatedDaysOption
 
 
 class RunByDefault(TyperGroup):
@@ -88,10 +88,7 @@ def plan_(
 def run(
     call: Invocation,
     experiment: File,
-    days: Annotated[
-        int | None,
-        typer.Option("--days", min=1, help="Days to simulate  [default: as the file says]", show_default=False),
-    ] = None,
+    days: SimulatedDaysOption = None,
     log: Annotated[
         Path | None,
         typer.Option("--log", help="Analyse this table of exposures and outcomes instead of simulating"),

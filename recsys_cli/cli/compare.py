@@ -10,6 +10,7 @@ import typer
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.cli.evaluate import (
     HistoryFile,
+    HtmlOption,
     Intervals,
     ItemTable,
     Lengths,
@@ -46,9 +47,7 @@ def compare(
     per_session: PerSession = False,
     intervals: Intervals = "users",
     full: Annotated[bool, typer.Option("--full", help="Every metric at every k")] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write the HTML report here too", show_default=False)
-    ] = None,
+    html: HtmlOption = None,
 ) -> None:
     """Compare B with A, user by user: paired tests with Holm's correction, who and what changes most, a sentence.
 

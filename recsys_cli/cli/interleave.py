@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption, SimulatedDaysOption
 
 
 @command(app, "interleave")
@@ -17,13 +18,8 @@ def interleave(
     experiment: Annotated[
         Path, typer.Argument(metavar="EXPERIMENT.yaml", help="YAML file, e.g. configs/experiments/diversity.yaml")
     ],
-    days: Annotated[
-        int | None,
-        typer.Option("--days", min=1, help="Days to simulate  [default: as the file says]", show_default=False),
-    ] = None,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
+    days: SimulatedDaysOption = None,
+    run_id: RunOption = None,
     against_ab: Annotated[
         bool, typer.Option("--against-ab/--no-against-ab", help="Simulate an A/B test too, to compare the users")
     ] = True,

@@ -12,6 +12,11 @@ RunOption = Annotated[
     str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
 ]
 """Of commands that look at one run."""
+SimulatedDaysOption = Annotated[
+    int | None,
+    typer.Option("--days", min=1, help="Days to simulate  [default: as the file says]", show_default=False),
+]
+"""Of commands that simulate what a file tells."""
 
 GLOBAL_OPTIONS: list[inspect.Parameter] = [
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import RunOption, SimulatedDaysOption
 
 
 @command(app, "simulate")
@@ -17,13 +18,8 @@ def simulate(
     scenario: Annotated[
         Path, typer.Argument(metavar="SCENARIO.yaml", help="YAML file, e.g. configs/scenarios/popularity.yaml")
     ],
-    days: Annotated[
-        int | None,
-        typer.Option("--days", min=1, help="Days to simulate  [default: as the file says]", show_default=False),
-    ] = None,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
-    ] = None,
+    days: SimulatedDaysOption = None,
+    run_id: RunOption = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Folder that keeps each simulated day, to go on from after a stop")
     ] = None,

@@ -11,7 +11,7 @@ from recsys_cli.data.catalogue import HASH_BITS, TEXT_BUCKETS, Catalogue, Column
 from recsys_cli.data.digest import hash_array
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import SAFETY_COLUMNS, SECOND, DatasetManifest
-from recsys_cli.data.vocabulary import Vocabulary, lookup
+from recsys_cli.data.vocabulary import Vocabularies, lookup
 from recsys_cli.errors import DataError
 
 MAX_CATEGORIES = 10_000
@@ -20,7 +20,7 @@ _CORE = {"user_id", "item_id", "author_id", "created_at", "text", "topics", *SAF
 _WORD = r"[#@]?[\p{L}\p{N}_']+"
 
 
-class Tables(Protocol):
+class Tables(Vocabularies, Protocol):
     """What a catalogue is made of: the tables of a dataset and its vocabularies."""
 
     manifest: DatasetManifest
@@ -30,15 +30,6 @@ class Tables(Protocol):
 
     @property
     def items(self) -> pl.DataFrame: ...
-
-    @property
-    def user_ids(self) -> Vocabulary: ...
-
-    @property
-    def item_ids(self) -> Vocabulary: ...
-
-    @property
-    def author_ids(self) -> Vocabulary: ...
 
     @property
     def item_author(self) -> np.ndarray: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -128,3 +128,16 @@ def lookup(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
         .fill_null(-1)
         .to_numpy()
     )
+
+
+class Vocabularies(Protocol):
+    """Whoever knows users, items and authors by their ids: a dataset, a bundle, or a part of either."""
+
+    @property
+    def user_ids(self) -> Vocabulary: ...
+
+    @property
+    def item_ids(self) -> Vocabulary: ...
+
+    @property
+    def author_ids(self) -> Vocabulary: ...

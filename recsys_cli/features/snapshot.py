@@ -40,6 +40,11 @@ class ServedFeatures(Protocol):
         """As `Snapshot.features`."""
 
 
+def unknown_beyond(positions: np.ndarray, n: int) -> np.ndarray:
+    """int32 positions of users or items, -1 for those from `n` on, of whom a snapshot counted nothing."""
+    return np.where(np.asarray(positions) < n, positions, -1).astype(np.int32)
+
+
 @dataclass(frozen=True)
 class Snapshot(FrozenFeatures):
     """Features of any user and item as of one moment."""

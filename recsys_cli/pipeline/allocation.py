@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from recsys_cli.data.state import State
 from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.query import Query
+from recsys_cli.pipeline.stage import Selector, StageConfig
+from recsys_cli.retrieval.memo import PerState
 
 NONE, FIRST = -1, -2
 """Group of a candidate that is in none, and of a slot that is for such; of a slot that is for whoever comes first."""
@@ -89,3 +93,24 @@ def in_expectation(targets: np.ndarray, draws: np.ndarray) -> Need:
         return np.where(group < counts.shape[1], group, NONE)
 
     return need
+
+
+class Guaranteed(Selector):
+    """Lifts the best of some items where a slate would have less than their share; one that has enough stays as it
+    is."""
+
+    reads = ("utility",)
+    before = "diversity"
+
+    def __init__(self, config: StageConfig, share: float, favoured: Callable[[State], np.ndarray]):
+        """share: of the slate, rounded down. favoured: bool[n_items] of a state, the items that it is for."""
+        super().__init__(config)
+        self._share = share
+        self._favoured = PerState(favoured)
+
+    def enabled(self, query: Query) -> bool:
+        return self._share > 0
+
+    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
+        groups = np.where(candidates.filled & self._favoured(query.state)[candidates.items], 0, NONE)
+        return allot(candidates, groups, 1, query.size + RESERVE, at_least(np.array([self._share])))

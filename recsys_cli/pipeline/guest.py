@@ -11,7 +11,7 @@ from recsys_cli.data.catalogue import Columns
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.features.context import Context
-from recsys_cli.features.snapshot import ServedFeatures
+from recsys_cli.features.snapshot import ServedFeatures, unknown_beyond
 
 SPACING = 60_000_000
 """µs between the interactions of a history that comes without times."""
@@ -78,5 +78,5 @@ class GuestSnapshot:
         columns: tuple[str, ...] | None = None,
     ) -> np.ndarray:
         """As `Snapshot.features`."""
-        known = np.where(np.asarray(users) < self.n_users, users, -1).astype(np.int32)
+        known = unknown_beyond(users, self.n_users)
         return self.inner.features(known, items, context, similarities, columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_cli.features.context import Context
-from recsys_cli.features.snapshot import Snapshot
+from recsys_cli.features.snapshot import Snapshot, unknown_beyond
 from recsys_cli.features.spec import FeatureSpec
 
 
@@ -41,6 +41,5 @@ class LiveSnapshot:
     ) -> np.ndarray:
         """As `Snapshot.features`."""
         keys = self.inner.keys
-        users = np.where(np.asarray(users) < keys.n_users, users, -1).astype(np.int32)
-        items = np.where(np.asarray(items) < len(keys.author), items, -1).astype(np.int32)
+        users, items = unknown_beyond(users, keys.n_users), unknown_beyond(items, len(keys.author))
         return self.inner.features(users, items, context, similarities, columns)

@@ -92,7 +92,9 @@ def test_every_make_target_shown_exists():
 
 
 def test_every_python_example_is_python():
-    for fence in fences("python"):
+    examples = list(fences("python"))
+    assert len(examples) > 5
+    for fence in examples:
         try:
             ast.parse(textwrap.dedent(fence.text))
         except SyntaxError as error:

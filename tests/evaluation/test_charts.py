@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +13,17 @@ from recsys_cli import charts, report
 from recsys_cli.evaluation.slates.evaluate import evaluate
 from recsys_cli.evaluation.slates.page import slates_page
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 LINES = [{"series": s, "x": k, "y": v * k, "low": v * k - 0.1, "high": v * k + 0.1} for s, v in (("a", 1), ("b", 2))
          for k in (5, 10, 20)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver to open reports in (Debian: chromium, chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.execute_cdp_cmd("Network.enable", {})
+def browser(chromium):
+    """Without a network."""
+    chromium.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    yield driver
-    driver.quit()
+    chromium.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    return chromium
 
 
 @pytest.fixture(scope="module")

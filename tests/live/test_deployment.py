@@ -117,9 +117,9 @@ def test_the_settings_of_the_servers_are_settings():
     from recsys_cli.settings import Settings
 
     tree = yaml.safe_load((FOLDER / "recsys.yaml").read_text())
-    if "serving" not in Settings.model_fields:
-        tree.pop("serving")
-    validate(Settings, tree)
+    served = validate(Settings, tree).serving
+    assert served.host == "0.0.0.0" and [key.name for key in served.keys] == ["site"]
+    assert served.redis.url == tree["serving"]["redis"]["url"]
 
 
 def test_every_file_is_named_by_the_page_and_travels_with_the_package():

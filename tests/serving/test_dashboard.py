@@ -16,8 +16,6 @@ from server_process import CONFIG, Server, copy_of
 
 from tests.conftest import TINY_ACTIONS, tiny_tables
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 SCRIPT = "<script>window.owned=1</script>"
 QUOTES = "\"'><img src=x onerror=window.owned=2>"
 USERS = [SCRIPT, QUOTES, "a/b?c=d&e#f", "%2e%2e%2f", "{{7*7}}${7*7}"]
@@ -105,19 +103,8 @@ def use(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver to open pages in (Debian: chromium, chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+def browser(chromium):
+    return chromium
 
 
 def show(browser, url: str, width: int = 1200, scheme: str = "light") -> None:

@@ -228,16 +228,22 @@ def test_new_users_and_items_are_recommendable_at_once(world, tmp_path):
     log.close()
 
 
+def trained_on_some(tmp_path, seed):
+    """A world, a log and its state of 200 events, the world of a run that was trained on them too, and 100 further
+    events."""
+    world = make_world(tmp_path / "data")
+    rng = np.random.default_rng(seed)
+    events = some_events(rng, 300)
+    log, online = lived(tmp_path / "log", world, rng, events[:200])
+    export_events(tmp_path / "log", world.dataset, tmp_path / "merged")
+    return world, log, online, world_of(Dataset.open(tmp_path / "merged")), events[200:]
+
+
 def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
     """What is in the data is not counted again, and what came since is counted upon it."""
-    world = make_world(tmp_path / "data")
-    rng = np.random.default_rng(4)
-    events = some_events(rng, 300)
-    log, _ = lived(tmp_path / "log", world, rng, events[:200])
-    export_events(tmp_path / "log", world.dataset, tmp_path / "merged")
-    merged = world_of(Dataset.open(tmp_path / "merged"))
+    _, log, _, merged, further = trained_on_some(tmp_path, 4)
     assert merged.dataset.manifest.origin["offset"] == log.last_offset
-    log.append(events[200:])
+    log.append(further)
     online = OnlineState.open(tmp_path / "log" / "state", merged.engine, log, dataset=merged.dataset)
     state = online.live(NOW).state
     fold = folding.Fold(tuple(RULES.actions), start=online.base.offset)
@@ -256,13 +262,8 @@ def test_a_run_trained_with_the_events_begins_behind_them(tmp_path):
 
 def test_after_a_switch_of_runs_the_state_is_that_of_the_other_run(tmp_path):
     """Forth to a run that was trained on some of the events, and back."""
-    world = make_world(tmp_path / "data")
-    rng = np.random.default_rng(5)
-    events = some_events(rng, 300)
-    log, online = lived(tmp_path / "log", world, rng, events[:200])
-    export_events(tmp_path / "log", world.dataset, tmp_path / "merged")
-    merged = world_of(Dataset.open(tmp_path / "merged"))
-    log.append(events[200:])
+    world, log, online, merged, further = trained_on_some(tmp_path, 5)
+    log.append(further)
     online.catch_up()
     before = online.live(NOW).state
     online.follow(merged.engine, dataset=merged.dataset)

@@ -8,11 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from recsys_cli.data.state import State
-from recsys_cli.pipeline.allocation import RESERVE, allot, at_least
-from recsys_cli.pipeline.candidates import Candidates
-from recsys_cli.pipeline.query import Query
-from recsys_cli.pipeline.stage import Selector, StageConfig
-from recsys_cli.retrieval.memo import PerState
+from recsys_cli.pipeline.allocation import Guaranteed
+from recsys_cli.pipeline.stage import StageConfig
 
 
 class LongTailConfig(StageConfig):
@@ -26,24 +23,14 @@ class LongTailConfig(StageConfig):
     """Share of all interactions that the head has together."""
 
 
-class LongTail(Selector):
-    """Lifts the best of the tail where a slate would have fewer; one that has enough stays as it is."""
+class LongTail(Guaranteed):
+    """Lifts the best of the tail where a slate would have fewer."""
 
     config_type = LongTailConfig
     config: LongTailConfig
-    reads = ("utility",)
-    before = "diversity"
 
     def __init__(self, config: LongTailConfig):
-        super().__init__(config)
-        self._tail = PerState(lambda state: tail(state, config.head))
-
-    def enabled(self, query: Query) -> bool:
-        return self.config.share > 0
-
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        groups = np.where(candidates.filled & self._tail(query.state)[candidates.items], 0, -1)
-        return allot(candidates, groups, 1, query.size + RESERVE, at_least(np.array([self.config.share])))
+        super().__init__(config, config.share, lambda state: tail(state, config.head))
 
 
 def tail(state: State, head: float) -> np.ndarray:

@@ -8,11 +8,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from recsys_cli.data.state import State
-from recsys_cli.pipeline.allocation import RESERVE, allot, at_least
-from recsys_cli.pipeline.candidates import Candidates
-from recsys_cli.pipeline.query import Query
-from recsys_cli.pipeline.stage import Selector, StageConfig
-from recsys_cli.retrieval.memo import PerState
+from recsys_cli.pipeline.allocation import Guaranteed
+from recsys_cli.pipeline.stage import StageConfig
 
 if TYPE_CHECKING:
     from recsys_cli.pipeline.bundle import Bundle
@@ -30,28 +27,18 @@ class MinimumExposureConfig(StageConfig):
     """Share of the slate that is guaranteed to it."""
 
 
-class MinimumExposure(Selector):
+class MinimumExposure(Guaranteed):
     """Lifts the best of what is cold where a slate would have less than its share."""
 
     config_type = MinimumExposureConfig
     config: MinimumExposureConfig
-    reads = ("utility",)
-    before = "diversity"
 
     def __init__(self, config: MinimumExposureConfig):
-        super().__init__(config)
-        self._cold = PerState(lambda state: cold(state, config.of, config.impressions))
+        super().__init__(config, config.share, lambda state: cold(state, config.of, config.impressions))
 
     def prepare(self, bundle: Bundle) -> str | None:
         lack = self.config.of == "authors" and not (bundle.catalogue.item_author >= 0).any()
         return "needs items with an author" if lack else None
-
-    def enabled(self, query: Query) -> bool:
-        return self.config.share > 0
-
-    def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        groups = np.where(candidates.filled & self._cold(query.state)[candidates.items], 0, -1)
-        return allot(candidates, groups, 1, query.size + RESERVE, at_least(np.array([self.config.share])))
 
 
 def cold(state: State, of: str, impressions: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from recsys_cli.data.schema import DAY, HOUR
+from recsys_cli.data.vocabulary import Vocabularies
 from recsys_cli.pipeline.labels import TOPICS
 
 if TYPE_CHECKING:
@@ -41,20 +42,11 @@ class Attribute:
         return None if self.code_of is None else self.code_of(word)
 
 
-class Named(Protocol):
+class Named(Vocabularies, Protocol):
     """What attributes are looked up in: a Bundle, or a Dataset before anything is trained."""
 
     @property
     def catalogue(self) -> Catalogue: ...
-
-    @property
-    def user_ids(self) -> Vocabulary: ...
-
-    @property
-    def item_ids(self) -> Vocabulary: ...
-
-    @property
-    def author_ids(self) -> Vocabulary: ...
 
 
 def attributes_of(data: Named) -> dict[str, dict[str, Attribute]]:
