@@ -160,7 +160,8 @@ def choose(
 def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dict[str, Any]:
     """What the caps of the slate cost of the criterion: figures before and after, and whether they are kept.
 
-    They are, unless they cost more than CAPS_MAY_COST of it and more than a standard error of the difference.
+    They are, unless they cost more than CAPS_MAY_COST of it: few people must not let a dear cap pass as noise.
+    noise: standard error of the difference.
     """
     parts = [criterion(items) for items in (plain, capped)]
     before, after = (_ratio(*part) for part in parts)
@@ -169,7 +170,7 @@ def caps_pay(criterion: Criterion, plain: np.ndarray, capped: np.ndarray) -> dic
     noise = float((samples[0] - samples[1]).std())
     return {
         "before": before, "after": after, "noise": noise,
-        "kept": bool(before - after <= max(before * CAPS_MAY_COST, noise)),
+        "kept": bool(before - after <= before * CAPS_MAY_COST),
     }
 
 

@@ -183,7 +183,7 @@ class DiversityConfig(Section):
 
     enabled: bool | Literal["auto"] = "auto"
     """Whether to apply the caps; auto keeps them where they cost at most a hundredth of the criterion by which
-    training chose the order, or no more than noise, and where another cap than the usual is set."""
+    training chose the order, and where another cap than the usual is set."""
     max_per_author: PositiveInt | None = 2
     """Items of one author in a slate, or twice the author's share of the catalogue where that is more; null for no
     cap."""

@@ -133,6 +133,10 @@ def test_caps_are_kept_only_where_they_cost_next_to_nothing():
 
     plain, worse = np.array([[1, 5], [2, 5]]), np.array([[5, 1], [2, 5]])
     assert caps_pay(criterion, plain, plain)["kept"] and not caps_pay(criterion, plain, worse)["kept"]
+    # of few people too, where three in a hundred lie within the noise of so few
+    found = {0: [1.0, 0.0, 1.0, 0.9], 1: [0.0, 1.0, 1.0, 0.8]}
+    few = caps_pay(lambda lists: (np.array(found[lists[0, 0]]), np.ones(4)), np.zeros((4, 1)), np.ones((4, 1)))
+    assert few["before"] - few["after"] == pytest.approx(0.025) and few["noise"] > 0.1 and not few["kept"]
 
 
 def test_ndcg_of_lists_is_that_of_the_textbook():
