@@ -14,7 +14,7 @@ from recsys_cli.experiments.registry import ExperimentRegistry, variants_of
 from recsys_cli.serving.events import arms_of, told_of
 from recsys_cli.serving.overrides import laid_over
 
-OVERRIDE = {"sourcing": {"shares": {"item_neighbours": 0.01, "in_network": 0.01, "popularity": 0.97, "trending": 0.01}}}
+OVERRIDE = {"order": {"known": "popularity", "new": "popularity"}}
 DEFINITION = {
     "name": "sources", "variants": {"control": {}, "popular": {"pipeline": OVERRIDE}}, "min_users": 2,
     "metrics": ["like_rate", "topics_per_slate", "return_rate", "sessions_per_user"],
