@@ -211,7 +211,7 @@ def assign(
 
         with atomic_file(call.output) as temporary:
             (table.write_parquet if call.format == "parquet" else table.write_csv)(temporary)
-        call.say(f"wrote {call.output}")
+        call.wrote()
         return
 
     def render(console) -> None:

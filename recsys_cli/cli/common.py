@@ -7,12 +7,13 @@ after its own and registers it. Modules in this package import nothing heavy at 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -84,11 +85,18 @@ app = typer.Typer(
 class Invocation:
     """One call of a command: its global options, and what follows from them."""
 
-    def __init__(self, options: dict[str, Any], origins: dict[str, str], answers: bool = False):
-        """answers: whether the command only answers requests, see `root_for`."""
+    def __init__(
+        self, options: dict[str, Any], origins: dict[str, str], answers: bool = False, output: Path | None = None
+    ):
+        """answers: whether the command only answers requests, see `root_for`. output: where what --output names is
+        written."""
         self.options, self._origins, self._answers = options, origins, answers
-        self.format: Format = options["format"] or _format_from(options["output"]) or "table"
-        self.output: Path | None = options["output"]
+        self.format: Format = options["format"] or _format_from(output) or "table"
+        self.output = output
+        self.destination: str | None = options["output"]
+        """what people are told that the result was written to"""
+        self._elsewhere = output is not None and str(output) != str(self.destination)
+        self._wrote: list[str] = []
         self.quiet: bool = options["quiet"]
         self.raw: bool = options["raw"]
         self.verbose: bool = options["verbose"]
@@ -151,6 +159,19 @@ class Invocation:
         if not self.quiet:
             print(text, file=sys.stderr)
 
+    def wrote(self, what: str = "") -> None:
+        """Say that the result, or `what` of it, went to --output; of an address elsewhere, once it is there."""
+        line = f"wrote {what}{' to ' * bool(what)}{self.destination}"
+        if self._elsewhere:
+            self._wrote.append(line)
+        else:
+            self.say(line)
+
+    def tell_what_arrived(self) -> None:
+        """Say what `wrote` kept for when the result is at its address."""
+        for line in self._wrote:
+            self.say(line)
+
     def emit(self, document: Any, render: Callable[[Console], None], rows: Iterable[dict] | None = None) -> None:
         """Write the result: `document` as JSON, `rows` as CSV, Parquet or JSON lines, or what `render` draws.
 
@@ -170,7 +191,31 @@ class Invocation:
             from recsys_cli.files import write_bytes
 
             write_bytes(self.output, content)
-            self.say(f"wrote {self.output}")
+            self.wrote()
+
+
+@contextlib.contextmanager
+def _destination(output: str | None) -> Iterator[Path | None]:
+    """The path here of what --output names; at an address elsewhere it is put when the command ends, also where it
+    ends with an exit code of its own after its result was written."""
+    if output is None:
+        yield None
+        return
+    from recsys_cli.remote import is_remote, local_path, published
+
+    if not is_remote(output):
+        yield local_path(output)
+        return
+    ended: BaseException | None = None
+    with published(output) as path:
+        try:
+            yield path
+        except (typer.Exit, RecsysError) as error:
+            if not path.exists():
+                raise
+            ended = error
+    if ended is not None:
+        raise ended
 
 
 def _format_from(output: Path | None) -> Format | None:
@@ -207,7 +252,11 @@ def command(group: typer.Typer, name: str, *, dashed_ids: bool = False, answers:
             }
             global _verbose
             _verbose = options["verbose"]
-            return function(Invocation(options, origins, answers), **values)
+            with _destination(options["output"]) as output:
+                call = Invocation(options, origins, answers, output)
+                found = function(call, **values)
+            call.tell_what_arrived()
+            return found
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         wrapper.__signature__ = inspect.Signature([context, *parameters, *GLOBAL_OPTIONS])

@@ -69,7 +69,7 @@ def describe(call: Invocation) -> None:
         from recsys_cli.files import write_bytes
 
         write_bytes(call.output, html_report(document).encode())
-        call.say(f"wrote {call.output}")
+        call.wrote()
         return
     from recsys_cli.data.describe.table import render
 

@@ -267,7 +267,7 @@ def _funnel(
         write_bytes(html, page)
     if call.output is not None and call.output.suffix.lower() in (".html", ".htm") and call.options["format"] is None:
         write_bytes(call.output, page)
-        call.say(f"wrote {call.output}")
+        call.wrote()
         return
     call.emit(document, lambda console: render(console, document, full=full), report_rows(document))
     call.say(f"report: {folder / 'evaluation.html'}")

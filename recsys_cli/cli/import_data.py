@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+
+if TYPE_CHECKING:
+    from recsys_cli.data.importer.mapping import Mapping
 
 FilesOption = Annotated[
     list[str] | None,
@@ -19,9 +24,13 @@ FilesOption = Annotated[
     ),
 ]
 SourceOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--from", help="Folder of the source files  [default: the folder of the mapping]", show_default=False
+        "--from",
+        metavar="FOLDER",
+        help="Folder of the source files, here or at an address such as s3://bucket/logs  [default: that of the "
+        "mapping]",
+        show_default=False,
     ),
 ]
 TargetOption = Annotated[
@@ -106,25 +115,44 @@ def import_data(
     else:
         found, mapping = None, find(Path(files[0]))
     checked = read_mapping(mapping)
-    source = source or mapping.parent
-    if preview:
-        _preview(call, checked, source, found)
-        return
-    if found is not None:
-        _require_sure(call, found, checked, source, mapping, yes)
     if max_reject_share is not None:
         checked = checked.model_copy(update={"max_reject_share": max_reject_share})
-    with call.trace.timed("import", mapping=str(mapping), source=str(source), dataset=str(target)) as event:
+    with _source_folder(checked, source or mapping.parent) as folder:
+        if preview:
+            _preview(call, checked, folder, found)
+            return
+        if found is not None:
+            _require_sure(call, found, checked, folder, mapping, yes)
+        _import(call, checked, mapping, folder, str(source or folder), target, append=append)
+    if found is not None:
+        call.say("next: recsys train, then recsys recommend --user ID")
+
+
+@contextmanager
+def _source_folder(checked: Mapping, source: str | Path) -> Iterator[Path]:
+    """The folder that the mapping's files are read from: what lies elsewhere is copied here first."""
+    from recsys_cli.remote import fetched, is_remote, local_path
+
+    if not is_remote(source):
+        yield local_path(str(source))
+        return
+    with fetched(str(source), checked.file_names()) as folder:
+        yield folder
+
+
+def _import(
+    call: Invocation, checked: Mapping, mapping: Path, folder: Path, told: str, target: Path, *, append: bool
+) -> None:
+    """told: what the log names as the place of the source files."""
+    with call.trace.timed("import", mapping=str(mapping), source=told, dataset=str(target)) as event:
         from recsys_cli.data.importer.append import append_dataset
         from recsys_cli.data.importer.run import import_dataset
 
         run = append_dataset if append else import_dataset
-        summary = run(checked, source, target, mapping_name=mapping.name, progress=call.progress)
+        summary = run(checked, folder, target, mapping_name=mapping.name, progress=call.progress)
         event.fields |= {"tables": summary["tables"], "digest": summary["digest"]}
     rows = [{"table": name, **counts} for name, counts in summary["tables"].items()]
     call.emit(summary, lambda console: _render(console, summary, rows), rows)
-    if found is not None:
-        call.say("next: recsys train, then recsys recommend --user ID")
 
 
 def _guess(call: Invocation, files: list[str], write: Path, target: Path):

@@ -59,7 +59,7 @@ def report(
     lines, wants_exit = send(config, history)
     if call.output is not None and call.output.suffix.lower() in (".html", ".htm") and call.options["format"] is None:
         write_bytes(call.output, content)
-        call.say(f"wrote {call.output}")
+        call.wrote()
     else:
         call.emit(document, lambda console: _render(console, document), document["daily"])
     for line in lines:

@@ -121,12 +121,13 @@ GLOBAL_OPTIONS: list[inspect.Parameter] = [
         (
             "output",
             Annotated[
-                Path | None,
+                str | None,
                 typer.Option(
                     "--output",
                     "-o",
                     envvar="RECSYS_OUTPUT",
-                    help="Write the result to a file instead of stdout",
+                    metavar="FILE",
+                    help="Write the result to a file instead of stdout; also at an address, s3://bucket/name",
                     show_envvar=False,
                 ),
             ],

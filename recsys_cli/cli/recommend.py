@@ -211,7 +211,7 @@ def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None,
     _tell_fallback(call, engine, written.fallback)
     _tell_failures(call, written.failures)
     if call.output is not None:
-        call.say(f"wrote {written.rows:,} recommendations for {written.users:,} users to {call.output}")
+        call.wrote(f"{written.rows:,} recommendations for {written.users:,} users")
 
 
 def _write_table(call: Invocation, engine, database: str, table: str, n: int | None, values: dict) -> None:

@@ -77,6 +77,9 @@ def write_report(
         from recsys_cli.evaluation.slates.page import slates_page
     for path in dict.fromkeys(filter(None, (html, call.output if to_page else None))):
         write_bytes(path, slates_page(document).encode())
-        call.say(f"wrote {path}")
+        if path == call.output:
+            call.wrote()
+        else:
+            call.say(f"wrote {path}")
     if not to_page:
         call.emit(document, lambda console: render(console, document, full=full), figure_rows(document))

@@ -321,6 +321,11 @@ class Mapping(Section):
             for name, column in self.impressions[0].actions.items()
         }
 
+    def file_names(self) -> list[str]:
+        """Names and globs of all files that are read."""
+        parts = (part for table in COLUMNS for part in getattr(self, table))
+        return list(dict.fromkeys(name for part in parts for name in part.files))
+
     @model_validator(mode="after")
     def _same_actions(self):
         for part in self.impressions[1:]:
