@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,52 @@ def find_sorted(held: np.ndarray, values: np.ndarray, low: int | None = None, hi
     at = part.searchsorted(values)
     np.minimum(at, len(part) - 1, out=at)
     return np.where(part.take(at) == values, at + first, len(held))
+
+
+_KEPT = threading.local()
+CELLS = 2**22
+"""Cells of the table by which `find_rows` looks up several rows at once."""
+
+
+def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray) -> np.ndarray:
+    """int32[B, ...]: places of the keys first · width + code among ascending ones, -1 where absent.
+
+    held: int64[m] ascending. first: int64[B], -1 for none. codes: int[B, ...] or [1, ...] below width, -1 for none. The keys of one
+    `first` stand together: they are written into a table of all codes, where looking one up takes no search. The table
+    is kept by each thread, and only what was written is wiped.
+    """
+    first = np.asarray(first, np.int64)
+    codes = codes if len(codes) == len(first) else np.broadcast_to(codes, (len(first), *codes.shape[1:]))
+    out = np.empty(codes.shape, np.int32)
+    step = max(CELLS // (width + 1), 1)
+    for start in range(0, len(first), step):
+        part = slice(start, start + step)
+        mine, wanted = first[part], codes[part]
+        low, high = held.searchsorted(mine * width), held.searchsorted((mine + 1) * width)
+        if len(mine) == 1:
+            at = np.arange(low[0], high[0])
+            cells = held[low[0] : high[0]] - (mine[0] * width - 1)
+        else:
+            count = high - low
+            rows = np.repeat(np.arange(len(mine)), count)
+            at = np.arange(len(rows)) + np.repeat(low - (np.cumsum(count) - count), count)
+            cells = held[at] - np.repeat(mine * width, count) + rows * (width + 1) + 1
+        base = (np.arange(len(mine)) * (width + 1) + 1).reshape(-1, *[1] * (codes.ndim - 1))
+        table = _table(len(mine) * (width + 1))
+        try:
+            table[cells] = at + 1
+            np.subtract(table.take(wanted + base), 1, out=out[part])
+        finally:
+            table[cells] = 0
+    return out
+
+
+def _table(size: int) -> np.ndarray:
+    """int32 of at least that size, all zero; whoever writes into it wipes what was written."""
+    table = getattr(_KEPT, "table", None)
+    if table is None or len(table) < size:
+        table = _KEPT.table = np.zeros(max(size, 2**16), np.int32)
+    return table
 
 
 def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict | None = None) -> None:

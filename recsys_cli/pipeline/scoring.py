@@ -26,6 +26,7 @@ from recsys_cli.pipeline.request_features import (
 from recsys_cli.pipeline.stage import Hydrator, Scorer
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 from recsys_cli.pipeline.weighted_fusion import weighted
+from recsys_cli.ranking.serving.dense import DenseRanker
 
 if TYPE_CHECKING:
     from recsys_cli.ranking.light import LightRanker
@@ -161,7 +162,12 @@ class HeavyRanking(Scorer):
         items = candidates.items[rows]
         filled = items >= 0
         sims = {name: s[rows] for name, s in similarities(query, candidates).items()}
-        values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
+        asked = query.users[rows], items, query.context.rows(rows), sims
+        if isinstance(heavy, DenseRanker):
+            grids = heavy.predict_parts(query.snapshot.parts(*asked, heavy.names))
+            whole = filled.all()
+            return {_score_name(n): grid if whole else np.where(filled, grid, 0) for n, grid in grids.items()}
+        values = query.snapshot.features(*asked)
         predicted = heavy.predict(
             values[filled] if not filled.all() else values.reshape(-1, values.shape[2]),
             None if heavy.side is None else _entities(query, rows, items, filled),
@@ -170,8 +176,12 @@ class HeavyRanking(Scorer):
         for name, column in predicted.items():
             grid = np.zeros(items.shape, np.float32)
             grid[filled] = column
-            out[name if name == "dwell" else f"p_{name}"] = grid
+            out[_score_name(name)] = grid
         return out
+
+
+def _score_name(task: str) -> str:
+    return task if task == "dwell" else f"p_{task}"
 
 
 def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) -> Entities:

@@ -86,6 +86,9 @@ class Rates(CountedFamily):
             return _block(frozen, key, [f.name for f in features])
         return _Priors(features, frozen) if key in frozen.pairs else None
 
+    def moves(self, feature: Feature) -> bool:
+        return False
+
     def serve(self, features: Features, request: Request, held: Block | _Priors | None) -> Served:
         if isinstance(held, Block):
             yield tuple(f.name for f in features), held.rows(request.surface)
