@@ -81,9 +81,9 @@ def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, 
     names, scores, shape = tuple(names), candidates.scores, candidates.items.shape
     blank = np.zeros(shape, np.float32)
     ranked, places, out = [name for name in names if name.startswith(RANK)], {}, {}
-    if ranked:  # one logarithm of all places at once
+    if ranked:  # one logarithm of all places at once; they are whole numbers, of which ln(1 + x) needs no more care
         ranks = np.stack([scores.get(name, blank) for name in ranked])
-        places = dict(zip(ranked, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
+        places = dict(zip(ranked, _ln(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
     for name in names:
         if name in TOGETHER:
             out[name] = _together(candidates, name)
@@ -94,20 +94,26 @@ def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, 
     return out
 
 
+def _ln(places: np.ndarray) -> np.ndarray:
+    """ln(1 + place), float32, of whole numbers in place of them."""
+    places += 1
+    return np.log(places, out=places)
+
+
 def _together(candidates: Candidates, name: str) -> np.ndarray:
     scores, shape = candidates.scores, candidates.items.shape
     if name == "fused_rank":
         return scores.get("rrf", np.zeros(shape, np.float32))
-    if name == WEIGHTED_SCORE:
-        return scores.get(WEIGHTED_SCORE, np.zeros(shape, np.float32))
+    if name == WEIGHTED_SCORE or (name == "z_mean" and name in scores):
+        return scores.get(name, np.zeros(shape, np.float32))
     if name == "sources_proposing":
         return np.bitwise_count(candidates.sources).astype(np.float32)
     if name == "best_rank":
         best = np.full(shape, NOWHERE, np.float32)
         for key, rank in scores.items():
             if key.startswith(RANK):
-                np.minimum(best, rank, out=best, where=rank > 0)
-        return np.log1p(best)
+                np.minimum(best, np.where(rank > 0, rank, np.float32(NOWHERE)), out=best)
+        return _ln(best)
     every = {key: value for key, value in scores.items() if key.startswith(STANDARD) and key not in TOGETHER}
     # what measures a user and an item says more of them than a place in a list that is everybody's
     own = [value for key, value in every.items() if f"sim_{key.removeprefix(STANDARD)}" in scores]
@@ -118,6 +124,18 @@ def _together(candidates: Candidates, name: str) -> np.ndarray:
     for value in standard[1:]:
         total = total + value if name == "z_mean" else np.maximum(total, value)
     return total / np.float32(len(standard)) if name == "z_mean" else total
+
+
+def of_request(candidates: Candidates, names: tuple[str, ...]) -> np.ndarray:
+    """float32[len(names), B, K]: features of the request, one after the other."""
+    if not names:
+        return np.zeros((0, *candidates.items.shape), np.float32)
+    return np.stack(list(request_features(candidates, names).values()))
+
+
+def parted(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of the names that are features of the request, and those of the snapshot."""
+    return _kinds(names)[:2]
 
 
 def candidate_features(

@@ -20,6 +20,8 @@ from recsys_cli.pipeline.request_features import (
     STANDARD,
     WEIGHTED_SCORE,
     candidate_features,
+    of_request,
+    parted,
     request_features,
     standardised,
 )
@@ -100,9 +102,14 @@ def _light(query: Query, candidates: Candidates, light: LightRanker) -> np.ndarr
     """float32[B, K] scores of the light ranker."""
     sims, out = similarities(query, candidates), np.empty(candidates.items.shape, np.float32)
     step = max(1, ROWS_AT_ONCE // max(candidates.items.shape[1], 1))
+    mine, others = parted(light.names)
     for start in range(0, len(query), step):
         rows = slice(start, start + step)
-        out[rows] = light.predict(candidate_features(query, candidates, light.names, sims, rows))
+        part, parts = candidates if step >= len(query) else candidates.rows(rows), None
+        if others:
+            measured = {name: s[rows] for name, s in sims.items()}
+            parts = query.snapshot.parts(query.users[rows], part.items, query.context.rows(rows), measured, others)
+        out[rows] = light.predict_parts(mine, of_request(part, mine), parts)
     return out
 
 
