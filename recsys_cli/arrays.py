@@ -40,9 +40,9 @@ CELLS = 2**22
 def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray) -> np.ndarray:
     """int32[B, ...]: places of the keys first · width + code among ascending ones, -1 where absent.
 
-    held: int64[m] ascending. first: int64[B], -1 for none. codes: int[B, ...] or [1, ...] below width, -1 for none. The keys of one
-    `first` stand together: they are written into a table of all codes, where looking one up takes no search. The table
-    is kept by each thread, and only what was written is wiped.
+    held: int64[m] ascending. first: int64[B], -1 for none. codes: int[B, ...] or [1, ...] below width, -1 for none. The
+    keys of one `first` stand together: they are written into a table of all codes, where looking one up takes no
+    search. The table is kept by each thread, and only what was written is wiped.
     """
     first = np.asarray(first, np.int64)
     codes = codes if len(codes) == len(first) else np.broadcast_to(codes, (len(first), *codes.shape[1:]))
@@ -65,6 +65,38 @@ def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray
         try:
             table[cells] = at + 1
             np.subtract(table.take(wanted + base), 1, out=out[part])
+        finally:
+            table[cells] = 0
+    return out
+
+
+def in_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """bool[B, K]: whether row `rows[b]` of ragged rows holds the number; rows and numbers of -1 give False.
+
+    offsets: int64[n + 1], values: int[m] from 0 on, of which row i is values[offsets[i] : offsets[i + 1]]. wanted:
+    int[B, K]. By a table as of `find_rows`.
+    """
+    rows = np.asarray(rows, np.int64)
+    known = np.maximum(rows, 0)
+    low, out = offsets[known], np.empty(wanted.shape, bool)
+    count = np.where(rows >= 0, offsets[known + 1] - low, 0)
+    width = int(wanted.max(initial=-1)) + 2
+    step = max(CELLS // width, 1)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        first, many, size = low[part], count[part], min(step, len(rows) - start)
+        if size == 1:
+            cells = values[first[0] : first[0] + many[0]] + np.int64(1)
+            cells = cells[cells < width]
+        else:
+            of = np.repeat(np.arange(size), many)
+            cells = values[np.arange(len(of)) + np.repeat(first - (np.cumsum(many) - many), many)] + np.int64(1)
+            inside = cells < width
+            cells = (cells + of * width)[inside]
+        table = _table(size * width)
+        try:
+            table[cells] = 1
+            out[part] = table.take(wanted[part] + (np.arange(size) * width + 1)[:, None])
         finally:
             table[cells] = 0
     return out

@@ -63,6 +63,10 @@ class PairCounters:
             codes = np.broadcast_to(codes, items.shape)
         return FoundCounters(self, find_rows(self.keys, users.reshape(-1), of.width(key), codes), summed)
 
+    def of_codes(self, users: np.ndarray, width: int, codes: np.ndarray) -> FoundCounters:
+        """Counters of keys user · width + code; users: int[B], codes: int[B, K], -1 for none."""
+        return FoundCounters(self, find_rows(self.keys, users, width, codes), False)
+
 
 class FoundCounters:
     """Counters of the pairs of a batch of requests."""

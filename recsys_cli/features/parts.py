@@ -8,50 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.features.item_values import ItemValues
 from recsys_cli.features.plan import Plan
 from recsys_cli.features.registry import family_of
 
 if TYPE_CHECKING:
     from recsys_cli.features.context import Context
     from recsys_cli.features.request import FrozenFeatures
-
-MOST_BYTES = 2**28
-"""Of the results that are kept of items; where all do not fit, items share places."""
-
-
-class ItemResults:
-    """What follows from the features of an item alone, float32[W] each, worked out when an item is first met."""
-
-    def __init__(self, rows: int, width: int, compute: Callable[[np.ndarray], np.ndarray], most: int = MOST_BYTES):
-        """rows: items, the unknown one being the last of them. compute: int[m] items → float32[m, width]."""
-        self._rows, self._compute, self._lock = rows, compute, Lock()
-        self._slots = min(rows, max(most // (4 * width), 1))
-        # pages of an array that was not written are not there: memory grows with the items that were met
-        self._values = np.empty((self._slots, width), np.float32)
-        self._held = np.full(self._slots, -1, np.int32)
-
-    def take(self, items: np.ndarray) -> np.ndarray:
-        """float32[m, W] of items int[m]; -1 is the unknown one."""
-        items = np.where(items < 0, self._rows - 1, items)
-        slots = items if self._slots == self._rows else items % self._slots
-        with self._lock:
-            met = self._held.take(slots) == items
-            if not met.all():
-                new = np.unique(items[~met])
-                self._values[new % self._slots] = self._compute(new)
-                self._held[new % self._slots] = new
-                lost = np.flatnonzero(self._held.take(slots) != items)  # of several in one place the last one stays
-                out = self._values.take(slots, axis=0)
-                if len(lost):
-                    out[lost] = self._compute(items[lost])
-                return out
-            return self._values.take(slots, axis=0)
-
 
 @dataclass(frozen=True)
 class FeatureParts:
@@ -81,7 +48,7 @@ class PartsPlan:
         names = tuple(f.name for f in self._plan.chosen)
         self.head, self.pairs, self.items = names[: self._plan.head], names[self._plan.head :], tuple(still)
         self._block, self._rows = frozen.values("item", still), len(frozen.item_block)
-        self._results: dict[int, tuple[object, ItemResults]] = {}
+        self._results: dict[int, tuple[object, ItemValues]] = {}
 
     def __call__(
         self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray]
@@ -89,10 +56,10 @@ class PartsPlan:
         """Arguments as of `Snapshot.features`; what is told of empty slots is of no item."""
         return FeatureParts(self, *self._plan.apart(users, items, context, similarities), items)
 
-    def of_items(self, owner: object, width: int, compute: Callable[[np.ndarray], np.ndarray]) -> ItemResults:
+    def of_items(self, owner: object, width: int, compute: Callable[[np.ndarray], np.ndarray]) -> ItemValues:
         """What `owner` keeps of items. compute: their features float32[m, `items`] → float32[m, width]."""
         held = self._results.get(id(owner))
         if held is None:  # the owner is kept too, so that no other takes its id
-            made = ItemResults(self._rows, width, lambda items: compute(self._block.rows(items)))
+            made = ItemValues(self._rows, width, lambda items: compute(self._block.rows(items)))
             held = self._results.setdefault(id(owner), (owner, made))
         return held[1]

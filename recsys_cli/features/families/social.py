@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_cli.arrays import find_rows, find_sorted
+from recsys_cli.arrays import find_rows, find_sorted, in_rows
 from recsys_cli.features import formulas
 from recsys_cli.features.edges import author_of_user
 from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
@@ -57,11 +57,20 @@ class Social(FeatureFamily):
         forth, back = _follows(held["follows"], users[:, None], author, n_authors), None
         for f in features:
             if f.measure != "follows_author" and back is None:
-                writer = np.where(author >= 0, held["author_user"].take(author, mode="clip"), -1)
-                own = np.where(users >= 0, held["author_of_user"].take(users, mode="clip"), -1)
-                back = _follows(held["follows"], writer, own[:, None], n_authors)
+                back = _followed_by(request, held)
             value = {"follows_author": forth, "follows_user": back}.get(f.measure)
             yield f.name, forth & back if value is None else value
+
+
+def _followed_by(request: Request, held: Arrays) -> np.ndarray:
+    """bool[B, K]: whether the items' authors follow the users."""
+    author, users = request.author, request.users
+    writer = np.where(author >= 0, held["author_user"].take(author, mode="clip"), -1)
+    own = np.where(users >= 0, held["author_of_user"].take(users, mode="clip"), -1)
+    beside = request.frozen.arrays.get("followees")
+    if beside is None:
+        return _follows(held["follows"], writer, own[:, None], request.frozen.keys.n_authors)
+    return in_rows(beside["followers.offsets"], beside["followers.values"], own, writer)
 
 
 def _value(measure: str, rows: AsOf) -> np.ndarray:

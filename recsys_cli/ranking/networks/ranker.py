@@ -17,8 +17,8 @@ from recsys_cli.parallel import torch_threads, train_on
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.heavy_config import with_common
 from recsys_cli.ranking.logistic import sigmoid
-from recsys_cli.ranking.networks.attribution import integrated_gradients
 from recsys_cli.ranking.networks.as_arrays import dense_layers
+from recsys_cli.ranking.networks.attribution import integrated_gradients
 from recsys_cli.ranking.networks.config import HeavyNetworkConfig
 from recsys_cli.ranking.networks.network import HeavyNetwork, InputSpec, ServedNetwork, batches
 from recsys_cli.ranking.networks.training_loop import TrainingLoop
