@@ -318,8 +318,7 @@ class SlateEngine:
         )
 
     def _fallback(self, users: np.ndarray, counts: np.ndarray, n: int) -> list[str | None]:
-        known = np.maximum(users, 0)
-        touched = np.diff(self.state.history.offsets)[known] + np.diff(self.state.follows.offsets)[known]
+        touched = self.state.history.counts(users) + self.state.follows.counts(users)
         reasons = np.where(users < 0, 1, np.where(touched == 0, 2, np.where(counts < n, 3, 0)))
         names = (None, UNKNOWN_USER, NO_HISTORY, FEW_CANDIDATES)
         return [names[r] for r in reasons]

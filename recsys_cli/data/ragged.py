@@ -33,6 +33,11 @@ class Ragged:
         """int64[n]"""
         return np.diff(self.offsets)
 
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        """int64[B]: how many values some rows hold, 0 for those of -1."""
+        known = np.maximum(rows, 0)
+        return np.where(rows >= 0, self.offsets[known + 1] - self.offsets[known], 0)
+
     @property
     def rows(self) -> np.ndarray:
         """int32 row number of each value."""

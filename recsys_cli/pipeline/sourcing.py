@@ -261,8 +261,7 @@ class Fallback(Source):
                 break
             part = replace(query, users=query.users[short])
             # deep enough to leave a slate after everything the user has seen is filtered out
-            seen = np.diff(query.state.seen.offsets)[np.maximum(part.users, 0)] * (part.users >= 0)
-            depth = max(self._config.settled // 5, query.size * 10) + int(seen.max())
+            depth = max(self._config.settled // 5, query.size * 10) + int(query.state.seen.counts(part.users).max())
             extra = propose(part, {name: min(query.state.catalogue.n_items, depth)}, self._sources, self._bits)
             candidates = add_candidates(candidates, short, passing(self._filters, part, extra))
         return candidates
