@@ -18,6 +18,8 @@ from recsys_cli.retrieval.vectors.nearest import nearest_rows
 from recsys_cli.retrieval.vectors.products import product, unit
 
 CELLS_AT_ONCE = 4_000_000
+CELLS_NEAR = 2**18
+"""Numbers of gathered vectors that stay near the processor."""
 
 
 class ItemIndex:
@@ -120,7 +122,7 @@ class ItemIndex:
         if not n or not len(vectors):
             return np.zeros(items.shape, np.float32)
         out = np.empty(items.shape, np.float32)
-        size = max(1, CELLS_AT_ONCE // max(items.shape[1] * vectors.shape[1], 1))
+        size = max(1, CELLS_NEAR // max(items.shape[1] * vectors.shape[1], 1))
         for start in range(0, len(items), size):
             part = slice(start, start + size)
             inside = np.minimum(np.maximum(items[part], 0), n - 1)
