@@ -81,10 +81,8 @@ class DenseLayers:
             raise ArtifactError(f"{path} lacks {error}", "train again, or use another run") from None
 
     def outputs(self, first: np.ndarray) -> np.ndarray:
-        """float32[n, heads] of what the first layer adds up to, float32[n, W], bias and ReLU still to come; it is
-        overwritten."""
-        hidden = np.add(first, self.layers[0][1], out=first)
-        np.maximum(hidden, 0, out=hidden)
+        """float32[n, heads] of what the first layer adds up to, float32[n, W], ReLU still to come; it is overwritten."""
+        hidden = np.maximum(first, 0, out=first)
         for weights, bias in self.layers[1:]:
             hidden = hidden @ weights
             hidden += bias
@@ -102,36 +100,35 @@ class FirstLayer:
         """at: columns of the model that the features are, in their order."""
         place = {column: i for i, column in enumerate(at)}
         mine = [j for j, column in enumerate(of.numeric.tolist()) if column in place]
-        self._logged = np.array([place[int(of.numeric[j])] for j in mine if of.logged[j]], np.int64)
         # numbers stand in the order of the features, so that they need not be moved where all are numbers
         mine.sort(key=lambda j: place[int(of.numeric[j])])
         columns = [place[int(of.numeric[j])] for j in mine]
         self._columns = None if columns == list(range(len(at))) else np.array(columns, np.int64)
+        self._logged = np.flatnonzero(of.logged[mine])
         self._mean, self._scale, self._clip = of.mean[mine], of.scale[mine], of.clip
         self._weights, self.width = np.ascontiguousarray(of.numbers[mine]), of.numbers.shape[1]
         offsets = np.cumsum(of.sizes) - of.sizes
         self._codes, coded = of.codes, enumerate(of.categorical.tolist())
         self._coded = [(place[c], int(of.sizes[i]), int(offsets[i])) for i, c in coded if c in place]
 
-    def __call__(self, values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """float32[n, W] of raw features float32[n, len(at)], which are overwritten where nothing but numbers is there;
-        out: where to add it to."""
+    def __call__(self, values: np.ndarray, constant: np.ndarray | None = None) -> np.ndarray:
+        """float32[n, W] of raw features float32[n, len(at)], which are overwritten; constant: float32[W] to add."""
         raw = values if self._columns is None else values.take(self._columns, axis=1)
         if len(self._logged):
-            at = self._logged if self._columns is None else np.searchsorted(self._columns, self._logged)
-            tails = raw[:, at]
-            raw[:, at] = np.copysign(np.log1p(np.abs(tails)), tails)
+            tails = raw[:, self._logged]
+            raw[:, self._logged] = np.copysign(np.log1p(np.abs(tails)), tails)
         raw -= self._mean
         raw *= self._scale
         np.clip(raw, -self._clip, self._clip, out=raw)
-        share = raw @ self._weights
+        weights = self._weights
+        if constant is not None:  # as one more number that is always 1: a pass over all rows would cost more
+            raw = np.concatenate([raw, np.ones((len(raw), 1), np.float32)], axis=1)
+            weights = np.concatenate([weights, constant[None]])
+        share = raw @ weights
         for place, size, offset in self._coded:
             codes = values[:, place].astype(np.int64)
             share += self._codes.take(np.where((codes >= 0) & (codes < size), codes, 0) + offset, axis=0)
-        if out is None:
-            return share
-        out += share
-        return out
+        return share
 
 
 class DenseRanker(ServedRanker):
@@ -154,7 +151,7 @@ class DenseRanker(ServedRanker):
         parts = []
         for start in range(0, len(values), ROWS_AT_ONCE):
             rows = values[start : start + ROWS_AT_ONCE].copy()
-            parts.append(self._layers.outputs(self._every(rows)))
+            parts.append(self._layers.outputs(self._every(rows, self._layers.layers[0][1])))
         return self._told(np.concatenate(parts))
 
     def _told(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,14 +177,15 @@ class DenseRanker(ServedRanker):
         plan, (batch, slots) = parts.plan, parts.items.shape
         of_items = self._first(plan.items)
         items = plan.of_items(self, of_items.width, of_items)
-        heads, pairs = self._first(plan.head)(parts.head.copy()), self._first(plan.pairs)
+        heads = self._first(plan.head)(parts.head.copy(), self._layers.layers[0][1])
+        pairs = self._first(plan.pairs)
         values = parts.pairs.reshape(batch * slots, -1)
         who, outputs = parts.items.reshape(-1), []
         for b in range(batch):
             for start in range(b * slots, (b + 1) * slots, ROWS_AT_ONCE):
                 rows = slice(start, min(start + ROWS_AT_ONCE, (b + 1) * slots))
-                first = pairs(values[rows], items.take(who[rows]))
-                first += heads[b]
+                first = pairs(values[rows], heads[b])
+                first += items.take(who[rows])
                 outputs.append(self._layers.outputs(first))
         told = np.concatenate(outputs) if len(outputs) > 1 else outputs[0]
         named = self._named(*self._told(told))
