@@ -32,6 +32,25 @@ def find_sorted(held: np.ndarray, values: np.ndarray, low: int | None = None, hi
     return np.where(part.take(at) == values, at + first, len(held))
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The different ones of whole numbers [m], ascending; as `np.unique`, which first imports masked arrays."""
+    values = np.sort(values, axis=None)
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
+
+
+def quantile(values: np.ndarray, share: float) -> float:
+    """As `np.quantile` of numbers [m], m at least 1; without the masked arrays that it first imports."""
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    part = np.partition(values, (low, high))
+    below, above, along = part[low], part[high], place - low
+    # from the nearer side, as numpy does: both ends are met exactly
+    return float(below + (above - below) * along if along < 0.5 else above - (above - below) * (1 - along))
+
+
 _KEPT = threading.local()
 CELLS = 2**22
 """Cells of the table by which `find_rows` looks up several rows at once."""

@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +237,8 @@ class SlateEngine:
         starts = range(0, max(len(users), 1), size)
         with one_blas_thread():
             if self.threads > 1 and len(starts) > 1:
+                from concurrent.futures import ThreadPoolExecutor
+
                 # numpy and onnxruntime let go of the interpreter in every step that takes long
                 with ThreadPoolExecutor(self.threads) as pool:
                     parts = list(pool.map(serve, starts))

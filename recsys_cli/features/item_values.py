@@ -7,6 +7,8 @@ from threading import Lock
 
 import numpy as np
 
+from recsys_cli.arrays import distinct
+
 MOST_BYTES = 2**28
 """Kept at most; where the values of all items do not fit, items share places."""
 
@@ -31,7 +33,7 @@ class ItemValues:
         with self._lock:
             met = self._held.take(slots) == who
             if not met.all():
-                self._meet(np.unique(who[~met]))
+                self._meet(distinct(who[~met]))
                 lost = np.nonzero(self._held.take(slots) != who)  # of several in one place the last one stays
                 out = self._values.take(slots, axis=0)
                 if len(lost[0]):

@@ -81,7 +81,7 @@ class DenseLayers:
             raise ArtifactError(f"{path} lacks {error}", "train again, or use another run") from None
 
     def outputs(self, first: np.ndarray) -> np.ndarray:
-        """float32[n, heads] of what the first layer adds up to, float32[n, W], ReLU still to come; it is overwritten."""
+        """float32[n, heads] of the sums of the first layer float32[n, W], which are overwritten; ReLU is to come."""
         hidden = np.maximum(first, 0, out=first)
         for weights, bias in self.layers[1:]:
             hidden = hidden @ weights

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys_cli.arrays import distinct
 from recsys_cli.data.state import State
 from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.config import MaxAge
@@ -144,7 +145,7 @@ class ItemIndex:
     def nearest_in_history(self, state: State, user: int, items: np.ndarray, at_least: float) -> list[Reason]:
         """The item of the user's history closest in angle to each item, where it is close enough."""
         history = state.history[user] if user >= 0 else np.zeros(0, np.int32)
-        history = np.unique(history[history < len(self.vectors)])
+        history = distinct(history[history < len(self.vectors)])
         history = history[self.known[history]]
         items = np.asarray(items)
         if not len(history) or not len(items):
