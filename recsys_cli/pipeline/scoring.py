@@ -39,6 +39,8 @@ STEADY = 0.5
 """Weight of the sources' weighted sum in the log-odds of the relevance."""
 ROWS_AT_ONCE = 8 * 1024
 """Candidates scored at once by a ranker: their features stay near the processor."""
+PARTS_AT_ONCE = 32 * 1024
+"""Likewise, of which only features of pairs are laid out."""
 
 
 class Hydrate(Hydrator):
@@ -101,7 +103,7 @@ class LightRanking(Scorer):
 def _light(query: Query, candidates: Candidates, light: LightRanker) -> np.ndarray:
     """float32[B, K] scores of the light ranker."""
     sims, out = similarities(query, candidates), np.empty(candidates.items.shape, np.float32)
-    step = max(1, ROWS_AT_ONCE // max(candidates.items.shape[1], 1))
+    step = max(1, PARTS_AT_ONCE // max(candidates.items.shape[1], 1))
     mine, others = parted(light.names)
     for start in range(0, len(query), step):
         rows = slice(start, start + step)
@@ -161,7 +163,8 @@ class HeavyRanking(Scorer):
         heavy = query.bundle.heavy
         if heavy is None or not self._config.enabled or not candidates.items.size:
             return candidates
-        rows = max(1, ROWS_AT_ONCE // candidates.items.shape[1])
+        most = PARTS_AT_ONCE if isinstance(heavy, DenseRanker) else ROWS_AT_ONCE
+        rows = max(1, most // candidates.items.shape[1])
         parts = [self._predict(heavy, query, candidates, slice(i, i + rows)) for i in range(0, len(query), rows)]
         return candidates.with_scores(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 

@@ -11,10 +11,10 @@ from recsys_cli.ranking.networks.trunks import SharedBottom
 from recsys_cli.ranking.serving.dense import DenseLayers
 
 
-def dense_layers(network: ServedNetwork, spec: InputSpec) -> DenseLayers | None:
+def dense_layers(network: ServedNetwork, spec: InputSpec, columns: int) -> DenseLayers | None:
     """The arrays of a network whose heads stand on one trunk of dense layers; None for any other, which stays a graph.
 
-    Batch normalisation is folded into the products before it, embeddings of codes into the first of them.
+    columns: features that the network takes. Batch normalisation is folded into the products before it, embeddings of codes into the first of them.
     """
     member = network.members[0]
     if len(network.members) > 1 or not _is_dense(member):
@@ -37,7 +37,7 @@ def dense_layers(network: ServedNetwork, spec: InputSpec) -> DenseLayers | None:
             )
         scale = member.input.scale
         return DenseLayers(
-            numeric=np.array(spec.numeric, np.int64), logged=np.array(spec.logged, bool),
+            columns=columns, numeric=np.array(spec.numeric, np.int64), logged=np.array(spec.logged, bool),
             mean=_numpy(member.input.mean), scale=_numpy(scale), numbers=_numpy(weights[:plain]),
             categorical=np.array(spec.categorical, np.int64), sizes=np.array(spec.sizes, np.int64),
             codes=_numpy(torch.cat(codes) if codes else weights[:0]),

@@ -105,7 +105,7 @@ class NetworkRanker(TrainedRanker):
 
     def export(self, folder: str | os.PathLike) -> None:
         super().export(folder)
-        layers = dense_layers(self.network, self.spec)
+        layers = dense_layers(self.network, self.spec, len(self.names))
         if layers is not None:
             layers.save(Path(folder) / DENSE_FILE)
 

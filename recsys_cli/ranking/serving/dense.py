@@ -17,7 +17,7 @@ import numpy as np
 
 from recsys_cli.arrays import load_arrays, save_arrays
 from recsys_cli.errors import ArtifactError
-from recsys_cli.ranking.serving.served import Description, GraphRanker, ServedRanker
+from recsys_cli.ranking.serving.served import DESCRIPTION_FILE, Description, GraphRanker, ServedRanker
 
 if TYPE_CHECKING:
     from recsys_cli.data.behaviour import Entities
@@ -32,6 +32,8 @@ ROWS_AT_ONCE = 1024
 class DenseLayers:
     """Raw features → logits: standardised numbers and looked-up codes, dense layers with ReLU, heads."""
 
+    columns: int
+    """features that it takes"""
     numeric: np.ndarray
     """int[N] columns of numbers"""
     logged: np.ndarray
@@ -56,14 +58,14 @@ class DenseLayers:
     """seconds; None where dwell is not predicted"""
     quantile: bool
     """whether the dwell head gives a quantile, not a mean"""
-    log_variance: tuple[float, float]
+    log_variance: Sequence[float]
 
     def save(self, path: Path) -> None:
         """Write to one file."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         for place, (weights, bias) in enumerate((*self.layers, self.heads)):
             arrays |= {f"layers/{place}/weights": weights, f"layers/{place}/bias": bias}
-        meta = {name: getattr(self, name) for name in ("clip", "dwell_max", "quantile", "log_variance")}
+        meta = {name: getattr(self, name) for name in _NUMBERS}
         save_arrays(path, arrays, meta | {"layers": len(self.layers)})
 
     @classmethod
@@ -74,8 +76,7 @@ class DenseLayers:
             pairs = [(arrays[f"layers/{i}/weights"], arrays[f"layers/{i}/bias"]) for i in range(meta["layers"] + 1)]
             return cls(
                 **{name: arrays[name] for name in _ARRAYS}, layers=tuple(pairs[:-1]), heads=pairs[-1],
-                clip=meta["clip"], dwell_max=meta["dwell_max"], quantile=meta["quantile"],
-                log_variance=tuple(meta["log_variance"]),
+                **{name: meta[name] for name in _NUMBERS},
             )
         except KeyError as error:
             raise ArtifactError(f"{path} lacks {error}", "train again, or use another run") from None
@@ -90,6 +91,7 @@ class DenseLayers:
         return hidden @ self.heads[0] + self.heads[1]
 
 
+_NUMBERS = ("columns", "clip", "dwell_max", "quantile", "log_variance")
 _ARRAYS = ("numeric", "logged", "mean", "scale", "numbers", "categorical", "sizes", "codes")
 
 
@@ -145,7 +147,14 @@ class DenseRanker(ServedRanker):
     @classmethod
     def load(cls, folder: str | os.PathLike) -> DenseRanker:
         """What `TrainedRanker.export` wrote; raises ArtifactError where a file is missing or damaged."""
-        return cls(Description.read(folder), DenseLayers.load(Path(folder) / DENSE_FILE))
+        told, path = Description.read(folder), Path(folder) / DENSE_FILE
+        layers = DenseLayers.load(path)
+        if layers.columns != len(told.names):
+            raise ArtifactError(
+                f"{path} takes {layers.columns} features, {DESCRIPTION_FILE} names {len(told.names)}",
+                "use another run (`recsys runs list`, `recsys runs use ID`) or train again",
+            )
+        return cls(told, layers)
 
     def _whole(self, values: np.ndarray, entities: Entities | None) -> tuple[np.ndarray, np.ndarray]:
         parts = []
