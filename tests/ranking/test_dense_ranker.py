@@ -51,8 +51,8 @@ def test_arrays_graph_and_network_agree(config, tmp_path):
 @pytest.mark.parametrize(
     "config",
     [
-        SharedBottomConfig(**QUICK, members=2), SharedBottomConfig(**QUICK, head=4), EsmmConfig(**QUICK, behind=["like"]),
-        DcnConfig(**QUICK),
+        SharedBottomConfig(**QUICK, members=2), SharedBottomConfig(**QUICK, head=4),
+        EsmmConfig(**QUICK, behind=["like"]), DcnConfig(**QUICK),
     ],
     ids=["members", "deep heads", "stages", "crosses"],
 )

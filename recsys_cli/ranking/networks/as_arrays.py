@@ -14,7 +14,8 @@ from recsys_cli.ranking.serving.dense import DenseLayers
 def dense_layers(network: ServedNetwork, spec: InputSpec, columns: int) -> DenseLayers | None:
     """The arrays of a network whose heads stand on one trunk of dense layers; None for any other, which stays a graph.
 
-    columns: features that the network takes. Batch normalisation is folded into the products before it, embeddings of codes into the first of them.
+    columns: features that the network takes. Batch normalisation is folded into the products before it, embeddings of
+    codes into the first of them.
     """
     member = network.members[0]
     if len(network.members) > 1 or not _is_dense(member):
