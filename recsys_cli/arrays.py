@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,127 @@ def find_sorted(held: np.ndarray, values: np.ndarray, low: int | None = None, hi
     at = part.searchsorted(values)
     np.minimum(at, len(part) - 1, out=at)
     return np.where(part.take(at) == values, at + first, len(held))
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The different ones of whole numbers [m], ascending; as `np.unique`, which first imports masked arrays."""
+    values = np.sort(values, axis=None)
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
+
+
+def quantile(values: np.ndarray, share: float) -> float:
+    """As `np.quantile` of numbers [m], m at least 1; without the masked arrays that it first imports."""
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    part = np.partition(values, (low, high))
+    below, above, along = part[low], part[high], place - low
+    # from the nearer side, as numpy does: both ends are met exactly
+    return float(below + (above - below) * along if along < 0.5 else above - (above - below) * (1 - along))
+
+
+_KEPT = threading.local()
+CELLS = 2**22
+"""Cells of the table by which `find_rows` looks up several rows at once."""
+
+
+def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray) -> np.ndarray:
+    """int32[B, ...]: places of the keys first · width + code among ascending ones, -1 where absent.
+
+    held: int64[m] ascending. first: int64[B], -1 for none. codes: int[B, ...] or [1, ...] below width, -1 for none. The
+    keys of one `first` stand together: they are written into a table of all codes, where looking one up takes no
+    search. The table is kept by each thread, and only what was written is wiped.
+    """
+    first = np.asarray(first, np.int64)
+    codes = codes if len(codes) == len(first) else np.broadcast_to(codes, (len(first), *codes.shape[1:]))
+    out = np.empty(codes.shape, np.int32)
+    step = max(CELLS // (width + 1), 1)
+    for start in range(0, len(first), step):
+        part = slice(start, start + step)
+        mine, wanted = first[part], codes[part]
+        low, high = held.searchsorted(mine * width), held.searchsorted((mine + 1) * width)
+        if len(mine) == 1:
+            at = np.arange(low[0], high[0])
+            cells = held[low[0] : high[0]] - (mine[0] * width - 1)
+        else:
+            count = high - low
+            rows = np.repeat(np.arange(len(mine)), count)
+            at = np.arange(len(rows)) + np.repeat(low - (np.cumsum(count) - count), count)
+            cells = held[at] - np.repeat(mine * width, count) + rows * (width + 1) + 1
+        base = (np.arange(len(mine)) * (width + 1) + 1).reshape(-1, *[1] * (codes.ndim - 1))
+        table = _table(len(mine) * (width + 1))
+        try:
+            table[cells] = at + 1
+            np.subtract(table.take(wanted + base), 1, out=out[part])
+        finally:
+            table[cells] = 0
+    return out
+
+
+def in_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """bool[B, K]: whether row `rows[b]` of ragged rows holds the number; rows and numbers of -1 give False.
+
+    offsets: int64[n + 1], values: int[m] from 0 on, of which row i is values[offsets[i] : offsets[i + 1]]. wanted:
+    int[B, K]. By a table as of `find_rows`.
+    """
+    rows = np.asarray(rows, np.int64)
+    known = np.maximum(rows, 0)
+    low, out = offsets[known], np.empty(wanted.shape, bool)
+    count = np.where(rows >= 0, offsets[known + 1] - low, 0)
+    width = int(wanted.max(initial=-1)) + 2
+    step = max(CELLS // width, 1)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        first, many, size = low[part], count[part], min(step, len(rows) - start)
+        if size == 1:
+            cells = values[first[0] : first[0] + many[0]] + np.int64(1)
+            cells = cells[cells < width]
+        else:
+            of = np.repeat(np.arange(size), many)
+            cells = values[np.arange(len(of)) + np.repeat(first - (np.cumsum(many) - many), many)] + np.int64(1)
+            inside = cells < width
+            cells = (cells + of * width)[inside]
+        table = _table(size * width)
+        try:
+            table[cells] = 1
+            out[part] = table.take(wanted[part] + (np.arange(size) * width + 1)[:, None])
+        finally:
+            table[cells] = 0
+    return out
+
+
+def count_in_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """int32[B, K]: how often each row holds the number; numbers of -1 give 0.
+
+    rows: int64[m] ascending and values: int[m] from 0 on, what the rows hold. wanted: int[B, K]. By a table as of
+    `find_rows`.
+    """
+    width = int(wanted.max(initial=-1)) + 2
+    inside = values < width - 1
+    if not inside.all():
+        rows, values = rows[inside], values[inside]
+    out, step = np.empty(wanted.shape, np.int32), max(CELLS // width, 1)
+    for start in range(0, len(wanted), step):
+        part = wanted[start : start + step]
+        mine = slice(*rows.searchsorted((start, start + len(part))))
+        cells = (rows[mine] - start) * width + values[mine] + 1
+        table = _table(len(part) * width)
+        try:
+            np.add.at(table, cells, 1)
+            out[start : start + step] = table.take(part + (np.arange(len(part)) * width + 1)[:, None])
+        finally:
+            table[cells] = 0
+    return out
+
+
+def _table(size: int) -> np.ndarray:
+    """int32 of at least that size, all zero; whoever writes into it wipes what was written."""
+    table = getattr(_KEPT, "table", None)
+    if table is None or len(table) < size:
+        table = _KEPT.table = np.zeros(max(size, 2**16), np.int32)
+    return table
 
 
 def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], meta: dict | None = None) -> None:

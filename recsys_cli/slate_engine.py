@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +237,8 @@ class SlateEngine:
         starts = range(0, max(len(users), 1), size)
         with one_blas_thread():
             if self.threads > 1 and len(starts) > 1:
+                from concurrent.futures import ThreadPoolExecutor
+
                 # numpy and onnxruntime let go of the interpreter in every step that takes long
                 with ThreadPoolExecutor(self.threads) as pool:
                     parts = list(pool.map(serve, starts))
@@ -318,8 +319,7 @@ class SlateEngine:
         )
 
     def _fallback(self, users: np.ndarray, counts: np.ndarray, n: int) -> list[str | None]:
-        known = np.maximum(users, 0)
-        touched = np.diff(self.state.history.offsets)[known] + np.diff(self.state.follows.offsets)[known]
+        touched = self.state.history.counts(users) + self.state.follows.counts(users)
         reasons = np.where(users < 0, 1, np.where(touched == 0, 2, np.where(counts < n, 3, 0)))
         names = (None, UNKNOWN_USER, NO_HISTORY, FEW_CANDIDATES)
         return [names[r] for r in reasons]

@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recsys_cli.arrays import load_arrays, save_arrays
+from recsys_cli import arrays as arrays_module
+from recsys_cli.arrays import (
+    count_in_rows,
+    distinct,
+    find_rows,
+    find_sorted,
+    in_rows,
+    load_arrays,
+    quantile,
+    save_arrays,
+)
 from recsys_cli.errors import ArtifactError
 
 ARRAYS = st.dictionaries(
@@ -53,3 +63,54 @@ def test_loaded_arrays_cannot_be_written(tmp_path):
     save_arrays(path, {"a": np.arange(3)})
     with pytest.raises(ValueError):
         load_arrays(path)[0]["a"][0] = 1
+
+
+@pytest.fixture(params=[2**22, 40], ids=["all at once", "a row at a time"])
+def cells(request, monkeypatch):
+    """How many cells of the table there are."""
+    monkeypatch.setattr(arrays_module, "CELLS", request.param)
+
+
+@pytest.mark.usefixtures("cells")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1))
+def test_a_table_finds_the_keys_that_a_search_finds(seed):
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(1, 30))
+    held = np.unique(rng.integers(0, 8 * width, int(rng.integers(0, 90))))
+    first, codes = rng.integers(-1, 9, 5), rng.integers(-1, width, (5, 3, 2))
+    keys = np.where((first[:, None, None] >= 0) & (codes >= 0), first[:, None, None] * width + codes, -1)
+    expected = find_sorted(held, keys)
+    np.testing.assert_array_equal(find_rows(held, first, width, codes), np.where(expected < len(held), expected, -1))
+    shared = find_rows(held, first, width, codes[:1])
+    np.testing.assert_array_equal(shared, find_rows(held, first, width, np.repeat(codes[:1], 5, axis=0)))
+
+
+@pytest.mark.usefixtures("cells")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1))
+def test_numbers_are_found_and_counted_in_the_rows_that_hold_them(seed):
+    rng = np.random.default_rng(seed)
+    lists = [rng.integers(0, 25, int(rng.integers(0, 9))) for _ in range(6)]
+    offsets = np.cumsum([0, *map(len, lists)])
+    rows, wanted = rng.integers(-1, 6, 7), rng.integers(-1, int(rng.integers(1, 40)), (7, 20))
+    expected = [[r >= 0 and w in lists[r].tolist() for w in row] for r, row in zip(rows, wanted, strict=True)]
+    np.testing.assert_array_equal(in_rows(offsets, np.concatenate(lists), rows, wanted), expected)
+    of = np.repeat(np.arange(6), [len(held) for held in lists])
+    counts = count_in_rows(of, np.concatenate(lists), wanted[:6])
+    np.testing.assert_array_equal(
+        counts, [[lists[r].tolist().count(w) for w in row] for r, row in enumerate(wanted[:6])]
+    )
+
+
+def test_the_table_is_left_empty_where_a_look_up_fails():
+    with pytest.raises(IndexError):
+        find_rows(np.arange(50), np.array([0, 1]), 10, np.full((2, 3), 10**9))
+    assert (find_rows(np.zeros(0, np.int64), np.array([0, 1]), 10, np.array([[0, 1, 2], [3, 4, -1]])) == -1).all()
+
+
+@given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=50), st.floats(0, 1))
+def test_different_numbers_and_quantiles_are_those_of_numpy(values, share):
+    values = np.array(values)
+    np.testing.assert_array_equal(distinct(values), np.unique(values))
+    assert quantile(values, share) == np.quantile(values, share)

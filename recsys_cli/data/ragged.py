@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys_cli.arrays import in_rows
+
+MANY = 16
+"""Values a row from which on the row is laid out to be looked up in, and not searched."""
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -27,6 +32,11 @@ class Ragged:
     def lengths(self) -> np.ndarray:
         """int64[n]"""
         return np.diff(self.offsets)
+
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        """int64[B]: how many values some rows hold, 0 for those of -1."""
+        known = np.maximum(rows, 0)
+        return np.where(rows >= 0, self.offsets[known + 1] - self.offsets[known], 0)
 
     @property
     def rows(self) -> np.ndarray:
@@ -73,12 +83,8 @@ class Ragged:
         Values must be ascending within a row (see `sorted_rows`); rows or values of -1 give False.
         """
         rows, values = np.asarray(rows), np.asarray(values)
-        if len(rows) == 1:  # a request for one user must not pay for the bookkeeping of a batch
-            held = self[int(rows[0])] if rows[0] >= 0 else self.values[:0]
-            if not len(held):
-                return np.zeros(values.shape, bool)
-            at = np.minimum(np.searchsorted(held, values), len(held) - 1)
-            return (held[at] == values) & (values >= 0)
+        if values.ndim == 2 and values.shape[1] >= MANY:
+            return in_rows(self.offsets, self.values, rows, values)
         places, held = self.take(rows)
         if not len(held):
             return np.zeros(values.shape, bool)

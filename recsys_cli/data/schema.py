@@ -69,7 +69,7 @@ SAFETY_COLUMNS = ("toxicity", "nsfw", "spam", "misinformation")
 class Action(BaseModel):
     """One thing a user can do with an item that was shown."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     polarity: Literal["positive", "negative"] = "positive"
     count: int = 0
     """How many impressions carry it."""
@@ -78,7 +78,7 @@ class Action(BaseModel):
 class TableInfo(BaseModel):
     """One table as it was written."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     rows: int
     digest: str
     """Of the table's content, independent of files, shards and (for `impressions`) row order."""
@@ -89,7 +89,7 @@ class TableInfo(BaseModel):
 class DatasetManifest(BaseModel):
     """`dataset.json`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     schema_version: int = SCHEMA_VERSION
     name: str
     origin: dict = Field(default_factory=dict)

@@ -68,6 +68,8 @@ class Vocabulary:
     def external(self, positions) -> list:
         """The owner's ids (int or str) at positions; None at -1."""
         positions = np.asarray(positions)
+        if not positions.size:  # a list of none has no whole numbers to look up with
+            return []
         found = self.ids[np.maximum(positions, 0)] if len(self.ids) else np.zeros(len(positions), self.ids.dtype)
         values = [v.decode() for v in found.tolist()] if self.is_text else found.tolist()
         return [v if p >= 0 else None for v, p in zip(values, positions.tolist(), strict=True)]

@@ -128,6 +128,11 @@ class FeatureFamily(ABC):
         """
         yield from ()
 
+    def moves(self, feature: Feature) -> bool:
+        """Whether `serve` may give this feature of items in place of what the snapshot keeps of it: of all others,
+        rankers keep what follows from an item until the snapshot changes."""
+        return type(self).serve is not FeatureFamily.serve
+
     def columns(self, feature: Feature) -> Iterable[tuple[str, str]]:
         """(user or item, name) of lists, texts, vectors and dates of the catalogue that a feature reads."""
         return ()
@@ -180,6 +185,9 @@ class TimelessFamily(FeatureFamily):
 
     def prepare(self, features: Features, frozen: FrozenFeatures) -> Any:
         return self.held(frozen.spec, frozen.arrays[self.name])
+
+    def moves(self, feature: Feature) -> bool:
+        return type(self).serve is not TimelessFamily.serve
 
     def serve(self, features: Features, request: Request, held: Any) -> Served:
         pairs = [f for f in features if f.place == "pair"]

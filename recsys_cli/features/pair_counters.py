@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from recsys_cli.arrays import find_sorted
+from recsys_cli.arrays import find_rows, find_sorted
 from recsys_cli.features.keys import CROSS, ItemKeys
 from recsys_cli.features.rows import as_slice
 
-FEW_CODES = 4096
-"""Codes of the second part of a key up to which one user's counters are found through a table of all codes."""
+FEW_ITEMS = 16
+"""Items a user, with fewer of which all pairs are searched for: to lay out a user's pairs would cost more."""
 
 
 @dataclass(frozen=True)
@@ -55,39 +55,36 @@ class PairCounters:
     ) -> FoundCounters:
         """Counters of one key for users, items and surfaces of shapes that broadcast, see `ItemKeys.key`."""
         summed = key in ("topic", "user_topic")
-        if users.size > 1 or not key.startswith(("user_", f"user{CROSS}")):
-            return FoundCounters(self, find_sorted(self.keys, of.key(key, users, items, surface, time)), summed)
-        # one user's keys stand together: a look-up among them stays in the processor's cache
-        width, user = of.width(key), int(users.flat[0])
-        if width > FEW_CODES:
-            keys, low = of.key(key, users, items, surface, time), user * width
-            return FoundCounters(self, find_sorted(self.keys, keys, low, low + width), summed)
-        place = np.full(width + 1, len(self.keys))  # the last entry is for a code of -1
-        if user >= 0:
-            first, last = self.keys.searchsorted((user * width, (user + 1) * width))
-            place[self.keys[first:last] - user * width] = np.arange(first, last)
+        if not key.startswith(("user_", f"user{CROSS}")) or items.size < FEW_ITEMS * users.size:
+            at = find_sorted(self.keys, of.key(key, users, items, surface, time))
+            return FoundCounters(self, at, summed)
         codes = of.second(key, items, surface, time)
-        if codes.ndim < items.ndim:  # of the moment, which all items share
+        if codes.ndim < items.ndim or codes.shape[: items.ndim] != items.shape:  # of the moment, which all items share
             codes = np.broadcast_to(codes, items.shape)
-        return FoundCounters(self, place.take(codes, mode="wrap"), summed)
+        return FoundCounters(self, find_rows(self.keys, users.reshape(-1), of.width(key), codes), summed)
+
+    def of_codes(self, users: np.ndarray, width: int, codes: np.ndarray) -> FoundCounters:
+        """Counters of keys user · width + code; users: int[B], codes: int[B, K], -1 for none."""
+        return FoundCounters(self, find_rows(self.keys, users, width, codes), False)
 
 
 class FoundCounters:
     """Counters of the pairs of a batch of requests."""
 
     def __init__(self, store: PairCounters, at: np.ndarray, summed: bool):
-        """at: rows of the store. summed: its last axis is over keys (an item's topics) that are added up."""
+        """at: rows of the store, -1 or its last one where a pair did not occur. summed: its last axis is over keys (an
+        item's topics) that are added up."""
         self._store, self._at, self._summed = store, at, summed
 
     @cached_property
     def counts(self) -> np.ndarray:
         """float32[..., C]"""
         if not self._summed:
-            return self._store.counts.take(self._at, axis=0)
+            return self._store.counts.take(self._at, axis=0, mode="wrap")
         # numpy sums a short middle axis slowly
-        total = self._store.counts.take(self._at[..., 0], axis=0)
+        total = self._store.counts.take(self._at[..., 0], axis=0, mode="wrap")
         for t in range(1, self._at.shape[-1]):
-            total += self._store.counts.take(self._at[..., t], axis=0)
+            total += self._store.counts.take(self._at[..., t], axis=0, mode="wrap")
         return total
 
     def count(self, name: str) -> np.ndarray:
@@ -100,5 +97,5 @@ class FoundCounters:
 
     def moment(self, name: str) -> np.ndarray:
         """int64[...] µs: one of the moments, the latest of several keys; 0 never."""
-        found = self._store.moments[self._store.moment_names.index(name)].take(self._at)
+        found = self._store.moments[self._store.moment_names.index(name)].take(self._at, mode="wrap")
         return found.max(axis=-1) if self._summed else found

@@ -37,6 +37,7 @@ class FrozenFeatures:
     arrays: dict[str, dict[str, np.ndarray]]
     """family → what it froze"""
     _cache: dict[tuple[str, ...] | None, Any] = field(default_factory=dict, repr=False, compare=False)
+    _parts: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def values(self, place: str, names: Sequence[str]) -> Block:
         """Frozen values of features of users ("user") or items ("item")."""

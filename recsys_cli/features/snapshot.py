@@ -19,6 +19,7 @@ from recsys_cli.features.evaluate import by_family, fill
 from recsys_cli.features.family import CountedFamily, SnapshotInputs
 from recsys_cli.features.keys import ItemKeys, counting_key
 from recsys_cli.features.pair_counters import PairCounters
+from recsys_cli.features.parts import FeatureParts, PartsPlan
 from recsys_cli.features.plan import Plan
 from recsys_cli.features.registry import family_of
 from recsys_cli.features.request import FrozenFeatures
@@ -38,6 +39,12 @@ class ServedFeatures(Protocol):
         similarities: dict[str, np.ndarray] | None = None, columns: tuple[str, ...] | None = None,
     ) -> np.ndarray:
         """As `Snapshot.features`."""
+
+    def parts(
+        self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray],
+        columns: tuple[str, ...],
+    ) -> FeatureParts:
+        """As `Snapshot.parts`."""
 
 
 def unknown_beyond(positions: np.ndarray, n: int) -> np.ndarray:
@@ -139,6 +146,16 @@ class Snapshot(FrozenFeatures):
         if plan is None:
             plan = self._cache[columns] = Plan(self, columns)
         return plan(np.asarray(users), np.asarray(items), context, similarities or {})
+
+    def parts(
+        self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray],
+        columns: tuple[str, ...],
+    ) -> FeatureParts:
+        """The features of `columns` in the parts in which they vary; arguments as of `features`."""
+        plan = self._parts.get(columns)
+        if plan is None:
+            plan = self._parts[columns] = PartsPlan(self, columns)
+        return plan(np.asarray(users), np.asarray(items), context, similarities)
 
 
 def _of_pairs(key: str) -> bool:

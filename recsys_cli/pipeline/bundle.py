@@ -21,7 +21,8 @@ from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.files import inside, is_name
 from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
-from recsys_cli.ranking.serving.served import GRAPHS, Description, GraphRanker, ServedRanker
+from recsys_cli.ranking.serving.dense import load_exported
+from recsys_cli.ranking.serving.served import GRAPHS, Description, ServedRanker
 from recsys_cli.safety.models import FOLDER, SafetyModels
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _ranker(folder: Path, *, later: bool = False) -> ServedRanker:
     later: its graph is opened when it is first asked.
     """
     if Description.read(folder).kind in GRAPHS:
-        return GraphRanker.load(folder, later=later)
+        return load_exported(folder, later=later)
     from recsys_cli.ranking.registry import load_ranker
 
     return load_ranker(folder)

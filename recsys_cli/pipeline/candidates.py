@@ -47,7 +47,7 @@ class Candidates:
         def pick(a: np.ndarray, filler: float) -> np.ndarray:
             if not width:
                 return np.full(columns.shape, filler, a.dtype)
-            out = a.reshape(-1)[at]
+            out = a.reshape(-1).take(at)
             if holes:
                 out[empty] = filler
             return out
@@ -67,9 +67,12 @@ class Candidates:
             at = np.flatnonzero(mask[0])
             columns = {name: values[:, at] for name, values in self.scores.items()}
             return Candidates(self.items[:, at], self.sources[:, at], columns)
-        width = int(mask.sum(axis=1).max(initial=0))
-        order = np.argsort(~mask, axis=1, kind="stable")[:, :width]
-        order[~np.take_along_axis(mask, order, axis=1)] = -1
+        count = mask.sum(axis=1)
+        width = int(count.max(initial=0))
+        rows, columns = np.nonzero(mask)
+        first = np.arange(len(mask)) * width - (np.cumsum(count) - count)
+        order = np.full((len(mask), width), -1)
+        order.reshape(-1)[np.arange(len(rows)) + np.repeat(first, count)] = columns
         return self.take(order)
 
     def best(self, name: str, k: int) -> Candidates:

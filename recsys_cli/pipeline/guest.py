@@ -11,6 +11,7 @@ from recsys_cli.data.catalogue import Columns
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.features.context import Context
+from recsys_cli.features.parts import FeatureParts
 from recsys_cli.features.snapshot import ServedFeatures, unknown_beyond
 
 SPACING = 60_000_000
@@ -80,3 +81,10 @@ class GuestSnapshot:
         """As `Snapshot.features`."""
         known = unknown_beyond(users, self.n_users)
         return self.inner.features(known, items, context, similarities, columns)
+
+    def parts(
+        self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray],
+        columns: tuple[str, ...],
+    ) -> FeatureParts:
+        """As `Snapshot.parts`."""
+        return self.inner.parts(unknown_beyond(users, self.n_users), items, context, similarities, columns)

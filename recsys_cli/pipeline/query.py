@@ -68,7 +68,7 @@ class Query:
     @cached_property
     def known(self) -> np.ndarray:
         """bool[B]: people with an interaction."""
-        return (self.users >= 0) & (self.state.history.lengths[np.maximum(self.users, 0)] > 0)
+        return self.state.history.counts(self.users) > 0
 
     def uniform(self, columns: int, purpose: int) -> np.ndarray:
         """float64[B, columns] uniform draws in [0, 1) that depend on the user, the seed, the salt and the

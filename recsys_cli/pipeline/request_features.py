@@ -20,6 +20,8 @@ WEIGHTED_SCORE = "z_weighted"
 TOGETHER = ("z_mean", "z_max", WEIGHTED_SCORE, "best_rank", "sources_proposing", "fused_rank")
 """Features over several sources: mean and greatest standardised score of those that measure (of all where none does),
 the sum weighted as was learned, ln(1 + best place), how many sources proposed it, and the sum of reciprocal ranks."""
+AT_ONCE = 2**16
+"""Numbers that are standardised at once: they stay near the processor."""
 NOWHERE = 2000.0
 """Place that stands for "not in this source's list"."""
 
@@ -47,18 +49,14 @@ def standardised(query: Query, candidates: Candidates, sources: Iterable[str]) -
     if not sources:
         return {}
     filled = candidates.filled
-    count = np.maximum(filled.sum(axis=1), 1)[:, None]
-    score = np.empty((len(sources), *filled.shape), np.float32)
-    for name, out in zip(sources, score, strict=True):
+    z = np.empty((len(sources), *filled.shape), np.float32)
+    for name, out in zip(sources, z, strict=True):
         given = candidates.scores.get(f"sim_{name}")
         out[:] = _by_place(candidates.scores.get(RANK + name), filled.shape) if given is None else given
-    score[:, ~filled] = 0
-    mean = score.sum(axis=2, keepdims=True, dtype=np.float64) / count
-    off = score - mean
-    off[:, ~filled] = 0
-    spread = np.sqrt((off * off).sum(axis=2, keepdims=True) / count)
-    tells = spread > 1e-6 * (np.abs(mean) + 1e-12)
-    z = np.where(tells, off / np.maximum(spread, 1e-30), 0).astype(np.float32)
+    step = max(1, AT_ONCE // max(z[:, :1].size, 1))
+    for start in range(0, len(filled), step):
+        part = slice(start, start + step)
+        z[:, part] = _standard(z[:, part], filled[part])
     users = np.maximum(query.users, 0)
     new = (query.users < 0) | (query.state.history.offsets[users + 1] == query.state.history.offsets[users])
     if new.any():
@@ -69,11 +67,27 @@ def standardised(query: Query, candidates: Candidates, sources: Iterable[str]) -
     return {STANDARD + name: out for name, out in zip(sources, z, strict=True)}
 
 
+def _standard(score: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """float64[S, B, K] scores float32[S, B, K] of each source in standard deviations from their mean over the filled
+    slots bool[B, K]; 0 where they hardly differ."""
+    count, whole = np.maximum(filled.sum(axis=1), 1)[:, None], filled.all()
+    if not whole:
+        score = np.where(filled, score, np.float32(0))
+    mean = score.sum(axis=2, keepdims=True, dtype=np.float64) / count
+    off = score - mean
+    if not whole:
+        off *= filled
+    spread = np.sqrt(np.einsum("sbk,sbk->sb", off, off)[..., None] / count)
+    tells = spread > 1e-6 * (np.abs(mean) + 1e-12)
+    off *= np.where(tells, 1 / np.maximum(spread, 1e-30), 0)
+    return off
+
+
 def _by_place(rank: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     if rank is None:
         return np.zeros(shape, np.float32)
     last = rank.max(axis=1, keepdims=True, initial=0)
-    return -np.log1p(np.where(rank > 0, rank, last + 1))
+    return -_ln(np.where(rank > 0, rank, last + 1))
 
 
 def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -81,9 +95,9 @@ def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, 
     names, scores, shape = tuple(names), candidates.scores, candidates.items.shape
     blank = np.zeros(shape, np.float32)
     ranked, places, out = [name for name in names if name.startswith(RANK)], {}, {}
-    if ranked:  # one logarithm of all places at once
+    if ranked:  # one logarithm of all places at once; they are whole numbers, of which ln(1 + x) needs no more care
         ranks = np.stack([scores.get(name, blank) for name in ranked])
-        places = dict(zip(ranked, np.log1p(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
+        places = dict(zip(ranked, _ln(np.where(ranks > 0, ranks, np.float32(NOWHERE))), strict=True))
     for name in names:
         if name in TOGETHER:
             out[name] = _together(candidates, name)
@@ -94,20 +108,26 @@ def request_features(candidates: Candidates, names: Iterable[str]) -> dict[str, 
     return out
 
 
+def _ln(places: np.ndarray) -> np.ndarray:
+    """ln(1 + place), float32, of whole numbers in place of them."""
+    places += 1
+    return np.log(places, out=places)
+
+
 def _together(candidates: Candidates, name: str) -> np.ndarray:
     scores, shape = candidates.scores, candidates.items.shape
     if name == "fused_rank":
         return scores.get("rrf", np.zeros(shape, np.float32))
-    if name == WEIGHTED_SCORE:
-        return scores.get(WEIGHTED_SCORE, np.zeros(shape, np.float32))
+    if name == WEIGHTED_SCORE or (name == "z_mean" and name in scores):
+        return scores.get(name, np.zeros(shape, np.float32))
     if name == "sources_proposing":
         return np.bitwise_count(candidates.sources).astype(np.float32)
     if name == "best_rank":
         best = np.full(shape, NOWHERE, np.float32)
         for key, rank in scores.items():
             if key.startswith(RANK):
-                np.minimum(best, rank, out=best, where=rank > 0)
-        return np.log1p(best)
+                np.minimum(best, np.where(rank > 0, rank, np.float32(NOWHERE)), out=best)
+        return _ln(best)
     every = {key: value for key, value in scores.items() if key.startswith(STANDARD) and key not in TOGETHER}
     # what measures a user and an item says more of them than a place in a list that is everybody's
     own = [value for key, value in every.items() if f"sim_{key.removeprefix(STANDARD)}" in scores]
@@ -118,6 +138,18 @@ def _together(candidates: Candidates, name: str) -> np.ndarray:
     for value in standard[1:]:
         total = total + value if name == "z_mean" else np.maximum(total, value)
     return total / np.float32(len(standard)) if name == "z_mean" else total
+
+
+def of_request(candidates: Candidates, names: tuple[str, ...]) -> np.ndarray:
+    """float32[len(names), B, K]: features of the request, one after the other."""
+    if not names:
+        return np.zeros((0, *candidates.items.shape), np.float32)
+    return np.stack(list(request_features(candidates, names).values()))
+
+
+def parted(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of the names that are features of the request, and those of the snapshot."""
+    return _kinds(names)[:2]
 
 
 def candidate_features(

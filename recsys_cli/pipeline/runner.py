@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
-from recsys_cli.pipeline.stage import Stage
+from recsys_cli.pipeline.stage import Filter, Stage, sift, sifts
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,43 @@ class Runner:
         What a stage raises is raised, but that of a source, hydrator or side effect where the query keeps failures:
         the candidates then go on as they were.
         """
-        for stage in stages:
-            if not stage.active(self.query):
-                continue
-            start = time.perf_counter()
-            if stage.may_fail:
-                out = self.query.attempt(stage.name, stage, self.query, self.candidates)
+        for together, group in groupby((s for s in stages if s.active(self.query)), key=sifts):
+            if together and self.kept is None:
+                self._sift(list(group))
             else:
-                out = stage(self.query, self.candidates)
-            ms = (time.perf_counter() - start) * 1e3
-            self.candidates = self.candidates if out is None else out
-            if self.kept is not None:
-                self.kept[stage.name] = self.candidates
-            before, self._count = self._count, self._mean_count()
-            self.records.append(StageRecord(stage.name, before, self._count, ms))
+                for stage in group:
+                    self._pass(stage)
         return self.candidates
+
+    def _pass(self, stage: Stage) -> None:
+        start = time.perf_counter()
+        if stage.may_fail:
+            out = self.query.attempt(stage.name, stage, self.query, self.candidates)
+        else:
+            out = stage(self.query, self.candidates)
+        ms = (time.perf_counter() - start) * 1e3
+        self.candidates = self.candidates if out is None else out
+        if self.kept is not None:
+            self.kept[stage.name] = self.candidates
+        self._record(stage, self._mean_count(), ms)
+
+    def _sift(self, filters: list[Filter]) -> None:
+        """Filters one behind the other, whose candidates are moved together once; the last one is told the time."""
+        users, began = max(len(self.query), 1), time.perf_counter()
+
+        def done(stage: Filter, kept: np.ndarray) -> None:
+            nonlocal began
+            now = time.perf_counter()
+            self._record(stage, np.count_nonzero(kept) / users, (now - began) * 1e3)
+            began = now
+
+        self.candidates = self.candidates.keep(sift(filters, self.query, self.candidates, done))
+        last = self.records[-1]
+        self.records[-1] = replace(last, ms=last.ms + (time.perf_counter() - began) * 1e3)
+
+    def _record(self, stage: Stage, count: float, ms: float) -> None:
+        self.records.append(StageRecord(stage.name, self._count, count, ms))
+        self._count = count
 
     def _mean_count(self) -> float:
         return np.count_nonzero(self.candidates.filled) / len(self.query) if len(self.query) else 0.0

@@ -20,12 +20,15 @@ from recsys_cli.pipeline.request_features import (
     STANDARD,
     WEIGHTED_SCORE,
     candidate_features,
+    of_request,
+    parted,
     request_features,
     standardised,
 )
 from recsys_cli.pipeline.stage import Hydrator, Scorer
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 from recsys_cli.pipeline.weighted_fusion import weighted
+from recsys_cli.ranking.serving.dense import DenseRanker
 
 if TYPE_CHECKING:
     from recsys_cli.ranking.light import LightRanker
@@ -36,6 +39,8 @@ STEADY = 0.5
 """Weight of the sources' weighted sum in the log-odds of the relevance."""
 ROWS_AT_ONCE = 8 * 1024
 """Candidates scored at once by a ranker: their features stay near the processor."""
+PARTS_AT_ONCE = 32 * 1024
+"""Likewise, of which only features of pairs are laid out."""
 
 
 class Hydrate(Hydrator):
@@ -98,10 +103,15 @@ class LightRanking(Scorer):
 def _light(query: Query, candidates: Candidates, light: LightRanker) -> np.ndarray:
     """float32[B, K] scores of the light ranker."""
     sims, out = similarities(query, candidates), np.empty(candidates.items.shape, np.float32)
-    step = max(1, ROWS_AT_ONCE // max(candidates.items.shape[1], 1))
+    step = max(1, PARTS_AT_ONCE // max(candidates.items.shape[1], 1))
+    mine, others = parted(light.names)
     for start in range(0, len(query), step):
         rows = slice(start, start + step)
-        out[rows] = light.predict(candidate_features(query, candidates, light.names, sims, rows))
+        part, parts = candidates if step >= len(query) else candidates.rows(rows), None
+        if others:
+            measured = {name: s[rows] for name, s in sims.items()}
+            parts = query.snapshot.parts(query.users[rows], part.items, query.context.rows(rows), measured, others)
+        out[rows] = light.predict_parts(mine, of_request(part, mine), parts)
     return out
 
 
@@ -153,7 +163,8 @@ class HeavyRanking(Scorer):
         heavy = query.bundle.heavy
         if heavy is None or not self._config.enabled or not candidates.items.size:
             return candidates
-        rows = max(1, ROWS_AT_ONCE // candidates.items.shape[1])
+        most = PARTS_AT_ONCE if isinstance(heavy, DenseRanker) else ROWS_AT_ONCE
+        rows = max(1, most // candidates.items.shape[1])
         parts = [self._predict(heavy, query, candidates, slice(i, i + rows)) for i in range(0, len(query), rows)]
         return candidates.with_scores(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
@@ -161,7 +172,12 @@ class HeavyRanking(Scorer):
         items = candidates.items[rows]
         filled = items >= 0
         sims = {name: s[rows] for name, s in similarities(query, candidates).items()}
-        values = query.snapshot.features(query.users[rows], items, query.context.rows(rows), sims)
+        asked = query.users[rows], items, query.context.rows(rows), sims
+        if isinstance(heavy, DenseRanker):
+            grids = heavy.predict_parts(query.snapshot.parts(*asked, heavy.names))
+            whole = filled.all()
+            return {_score_name(n): grid if whole else np.where(filled, grid, 0) for n, grid in grids.items()}
+        values = query.snapshot.features(*asked)
         predicted = heavy.predict(
             values[filled] if not filled.all() else values.reshape(-1, values.shape[2]),
             None if heavy.side is None else _entities(query, rows, items, filled),
@@ -170,8 +186,12 @@ class HeavyRanking(Scorer):
         for name, column in predicted.items():
             grid = np.zeros(items.shape, np.float32)
             grid[filled] = column
-            out[name if name == "dwell" else f"p_{name}"] = grid
+            out[_score_name(name)] = grid
         return out
+
+
+def _score_name(task: str) -> str:
+    return task if task == "dwell" else f"p_{task}"
 
 
 def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) -> Entities:

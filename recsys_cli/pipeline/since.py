@@ -15,6 +15,7 @@ from recsys_cli.pipeline.guest import SPACING
 if TYPE_CHECKING:
     from recsys_cli.data.state import State
     from recsys_cli.features.context import Context
+    from recsys_cli.features.parts import FeatureParts
     from recsys_cli.features.snapshot import ServedFeatures
 
 
@@ -154,7 +155,16 @@ class SinceSnapshot:
         similarities: dict[str, np.ndarray] | None = None, columns: tuple[str, ...] | None = None,
     ) -> np.ndarray:
         """As `Snapshot.features`."""
+        return self.inner.features(self._known(users), items, context, similarities, columns)
+
+    def parts(
+        self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray],
+        columns: tuple[str, ...],
+    ) -> FeatureParts:
+        """As `Snapshot.parts`."""
+        return self.inner.parts(self._known(users), items, context, similarities, columns)
+
+    def _known(self, users: np.ndarray) -> np.ndarray:
         users = np.asarray(users)
         further = users >= self.n_users
-        known = np.where(further, self.base[np.where(further, users - self.n_users, 0)], users).astype(np.int32)
-        return self.inner.features(known, items, context, similarities, columns)
+        return np.where(further, self.base[np.where(further, users - self.n_users, 0)], users).astype(np.int32)

@@ -66,8 +66,13 @@ def merge(
     if not items.size:
         return _ranked(Candidates.empty(b), lists, *np.zeros((2, 0), np.int64))
     # one sort of whole numbers: the item, then the column it stood in
-    shift = np.int64(max(width - 1, 1).bit_length())
-    keys = np.sort((items.astype(np.int64) << shift) + np.arange(width), axis=1).ravel()
+    shift = max(width - 1, 1).bit_length()
+    # whole numbers of 32 bits are sorted in half the time
+    kind = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
+    keys = items.astype(kind) << kind(shift)
+    keys += np.arange(width, dtype=kind)
+    keys.sort(axis=1)
+    keys = keys.reshape(-1)
     at = np.flatnonzero(keys >= 0)
     if not len(at):
         return _ranked(Candidates.empty(b), lists, at, at)
@@ -80,7 +85,7 @@ def merge(
 
     def each(values: np.ndarray, gather: np.ufunc) -> np.ndarray:
         """What the proposals of each item come to."""
-        return gather.reduceat(values[columns] if values.ndim == 1 else values[rows, columns], starts)
+        return gather.reduceat(values.take(columns) if values.ndim == 1 else values[rows, columns], starts)
 
     every = rows[starts], found[starts].astype(np.int32), each(bits, np.bitwise_or), each(weights, np.add)
     chosen: slice | np.ndarray = slice(None)
@@ -261,8 +266,7 @@ class Fallback(Source):
                 break
             part = replace(query, users=query.users[short])
             # deep enough to leave a slate after everything the user has seen is filtered out
-            seen = np.diff(query.state.seen.offsets)[np.maximum(part.users, 0)] * (part.users >= 0)
-            depth = max(self._config.settled // 5, query.size * 10) + int(seen.max())
+            depth = max(self._config.settled // 5, query.size * 10) + int(query.state.seen.counts(part.users).max())
             extra = propose(part, {name: min(query.state.catalogue.n_items, depth)}, self._sources, self._bits)
             candidates = add_candidates(candidates, short, passing(self._filters, part, extra))
         return candidates

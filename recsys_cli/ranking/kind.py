@@ -27,8 +27,8 @@ def later(place: str) -> Callable[..., Any]:
     return call
 
 
-SERVED_GRAPH = later("serving.served:GraphRanker.load")
-"""What serves a ranker that was exported as an ONNX graph."""
+SERVED_GRAPH = later("serving.dense:load_exported")
+"""What serves a ranker that was exported as an ONNX graph, or as dense layers beside one."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -16,7 +17,10 @@ from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
 from recsys_cli.ranking.light_config import LightRankerConfig
 from recsys_cli.ranking.logistic import fit_logistic, sigmoid
-from recsys_cli.ranking.standardise import check_finite, moments, standardise
+from recsys_cli.ranking.standardise import CLIP, check_finite, moments, standardise
+
+if TYPE_CHECKING:
+    from recsys_cli.features.parts import FeatureParts
 
 LIGHT_VERSION = 1
 
@@ -41,6 +45,45 @@ class LightRanker:
         """Raw features float32[..., C] → probability of a positive action float32[...]."""
         logged, mean, std, weights = self._columns
         return sigmoid(standardise(np.asarray(values, np.float32), logged, mean, std) @ weights + self.intercept)
+
+    def predict_parts(self, names: tuple[str, ...], values: np.ndarray, parts: FeatureParts | None) -> np.ndarray:
+        """As `predict`, of features in parts: float32[B, K].
+
+        names, values: features of the request and their values float32[len(names), B, K], which are overwritten. parts:
+        all others; None where there are none.
+        """
+        logged, mean, std, weights = self._some(names)
+        for j in logged.nonzero()[0]:
+            values[j] = np.copysign(np.log1p(np.abs(values[j])), values[j])
+        flat = values.reshape(len(names), -1)
+        flat -= mean[:, None]
+        flat /= std[:, None]
+        np.clip(flat, -CLIP, CLIP, out=flat)
+        score = (weights @ flat).reshape(values.shape[1:])
+        if parts is not None:
+            plan = parts.plan
+            score += self._share(plan.pairs, parts.pairs)
+            score += self._share(plan.head, parts.head)[:, None]
+            kept = plan.of_items(self, 1, lambda of_items: self._share(plan.items, of_items)[:, None])
+            score += kept.take(parts.items.reshape(-1)).reshape(score.shape)
+        return sigmoid(score + np.float32(self.intercept))
+
+    def _share(self, names: tuple[str, ...], values: np.ndarray) -> np.ndarray:
+        """float32[...] what features float32[..., len(names)] add to the score."""
+        logged, mean, std, weights = self._some(names)
+        return standardise(values, logged, mean, std) @ weights
+
+    def _some(self, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`_columns` of some of the features."""
+        found = self._chosen.get(names)
+        if found is None:
+            at = [self.names.index(name) for name in names]
+            found = self._chosen[names] = tuple(column[at] for column in self._columns)
+        return found
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, ...], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        return {}
 
     @cached_property
     def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.arrays import quantile
 from recsys_cli.data.schema import DAY
 from recsys_cli.retrieval.config import MaxAge
 from recsys_cli.retrieval.memo import PerState
@@ -31,8 +32,8 @@ def usual_age(state: State) -> float | None:
     items, times = items[dated], times[dated]
     if not len(items):
         return None
-    recent = times >= np.quantile(times, 0.8)
-    limit = float(np.quantile(times[recent] - created[items[recent]], 0.9))
+    recent = times >= quantile(times, 0.8)
+    limit = quantile(times[recent] - created[items[recent]], 0.9)
     published = created[(created > 0) & (created < state.now)]
     young = np.count_nonzero(published >= state.now - limit)
     return limit / DAY if FEW_ITEMS <= young < len(published) / 2 else None

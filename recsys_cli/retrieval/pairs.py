@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.retrieval.topk import falling
 
 
 def sum_pairs(
@@ -35,17 +36,16 @@ def best_pairs(
     if batch == 1 and len(scores) > 4 * k:
         likely = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
         places, items, scores = places[likely], items[likely], scores[likely]
-    # the bits of a float order like a sign-magnitude integer: one integer sort then serves every place
-    bits = scores.view(np.int32).astype(np.int64)
-    rising = np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
-    order = np.argsort((places.astype(np.int64) << 33) - rising, kind="stable")
-    sorted_places = places[order]
-    count = np.bincount(sorted_places, minlength=batch)
-    rank = np.arange(len(order)) - (np.cumsum(count) - count)[sorted_places]
-    chosen = rank < k
-    at = (sorted_places[chosen], rank[chosen])
-    out[at] = items[order[chosen]]
-    values[at] = scores[order[chosen]]
+    count = np.bincount(places, minlength=batch)
+    order = np.argsort(places, kind="stable") if (places[1:] < places[:-1]).any() else None
+    stop = np.cumsum(count)
+    # one place after the other: a sort of one's own proposals stays in the cache
+    for place in np.flatnonzero(count):
+        mine: slice | np.ndarray = slice(stop[place] - count[place], stop[place])
+        mine = mine if order is None else order[mine]
+        own = scores[mine]
+        best = falling(own)[:k]
+        out[place, : len(best)], values[place, : len(best)] = items[mine][best], own[best]
     return out, values
 
 

@@ -52,7 +52,21 @@ def best_columns(row: np.ndarray, k: int) -> np.ndarray:
     if len(mine) > 2 * k:
         likely = np.flatnonzero(mine >= np.partition(mine, len(mine) - k)[len(mine) - k])
         columns, mine = columns[likely], mine[likely]
-    return columns[np.argsort(-mine, kind="stable")[:k]]
+    return columns[falling(mine)[:k]]
+
+
+def falling(scores: np.ndarray) -> np.ndarray:
+    """int64[n] places of float32[n] from the greatest to the least; of equal ones the first comes first.
+
+    The bits of a float order like a sign-magnitude integer: with the place below them one sort of whole numbers does,
+    which takes a fraction of the time of a stable sort of the floats.
+    """
+    bits = np.ascontiguousarray(scores).view(np.int32).astype(np.int64)
+    keys = np.where(bits >= 0, -bits, bits & 0x7FFFFFFF) << 32
+    keys |= np.arange(len(keys))
+    keys.sort()
+    keys &= 0xFFFFFFFF
+    return keys
 
 
 def _likely(row: np.ndarray, k: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_cli.features.context import Context
+from recsys_cli.features.parts import FeatureParts
 from recsys_cli.features.snapshot import Snapshot, unknown_beyond
 from recsys_cli.features.spec import FeatureSpec
 
@@ -43,3 +44,12 @@ class LiveSnapshot:
         keys = self.inner.keys
         users, items = unknown_beyond(users, keys.n_users), unknown_beyond(items, len(keys.author))
         return self.inner.features(users, items, context, similarities, columns)
+
+    def parts(
+        self, users: np.ndarray, items: np.ndarray, context: Context, similarities: dict[str, np.ndarray],
+        columns: tuple[str, ...],
+    ) -> FeatureParts:
+        """As `Snapshot.parts`."""
+        keys = self.inner.keys
+        users, items = unknown_beyond(users, keys.n_users), unknown_beyond(items, len(keys.author))
+        return self.inner.parts(users, items, context, similarities, columns)

@@ -90,3 +90,8 @@ def test_an_id_that_stands_twice_is_named():
         Vocabulary(np.array([3, 1, 3])).require_unique("user_id")
     with pytest.raises(DataError, match="item_id 'b'"):
         Vocabulary(np.array(["b", "a", "b"], object)).require_unique("item_id")
+
+
+@pytest.mark.parametrize("ids", [np.array([5, 7]), np.array(["a", "b"], object), np.zeros(0, np.int64)])
+def test_no_positions_are_no_ids(ids):
+    assert Vocabulary(ids).external([]) == []

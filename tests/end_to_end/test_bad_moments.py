@@ -70,12 +70,12 @@ def test_a_missing_table_is_refused(trained, tmp_path):
 def test_a_harmed_run_is_refused_and_an_earlier_one_still_works(trained, tmp_path, harm):
     place = trained.copy(tmp_path / "place")
     run = place.folder / "artifacts" / "runs" / current(place)
-    target = run / "manifest.json" if harm == "garbage manifest" else run / "bundle" / "ranking" / "heavy.onnx"
+    target = run / "manifest.json" if harm == "garbage manifest" else run / "bundle" / "ranking" / "heavy.dense.bin"
     if harm == "missing":
         target.unlink()
     else:
         target.write_bytes(b"x" * target.stat().st_size)
-    words = "manifest.json" if harm == "garbage manifest" else "heavy.onnx"
+    words = "manifest.json" if harm == "garbage manifest" else "heavy.dense.bin"
     assert words in place.refused(5, "recommend", "--user", "1")
     assert words in place.refused(5, "evaluate")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from recsys_cli.data.catalogue import Columns
 from recsys_cli.features.build import build_table
 from recsys_cli.features.context import Context
 from recsys_cli.features.define import create_spec
+from recsys_cli.features.item_values import ItemValues
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.testing.small_world import ITEMS, USERS
@@ -201,3 +203,63 @@ def test_before_anything_happened_every_counter_is_zero():
     np.testing.assert_allclose(values[..., rates], np.log(0.05 / 0.95), rtol=1e-4)
     table = build_table(spec, catalogue, log.take(slice(0, 0)))
     assert table.values.shape == (0, len(spec.features))
+
+
+def joined(parts) -> dict[str, np.ndarray]:
+    """Feature → [B, K], of features in parts."""
+    block, plan = parts.plan._block.rows(parts.items), parts.plan
+    out = {n: np.broadcast_to(parts.head[:, None, i], parts.items.shape) for i, n in enumerate(plan.head)}
+    out |= {n: parts.pairs[..., i] for i, n in enumerate(plan.pairs)}
+    return out | {n: block[..., i] for i, n in enumerate(plan.items)}
+
+
+@pytest.mark.parametrize("later", [0, 6 * HOUR], ids=["at once", "six hours later"])
+def test_features_in_parts_are_those_of_a_row_an_item(served, later):
+    snapshot, users, items, context = served
+    context, scores = replace(context, now=context.now + later), {"als": np.full(items.shape, 2.5, np.float32)}
+    whole = snapshot.features(users, items, context, scores)
+    parts = snapshot.parts(users, items, context, scores, snapshot.spec.names)
+    found, there = joined(parts), items >= 0
+    assert found.keys() == set(snapshot.spec.names)
+    for f in snapshot.spec.features:
+        np.testing.assert_allclose(
+            found[f.name][there], whole[..., snapshot.spec.column[f.name]][there], rtol=1e-6, atol=1e-6, err_msg=f.name
+        )
+    # what nobody asks anew is most of what is known of items
+    assert {"item_age", "item_trend"} <= set(parts.plan.pairs) and len(parts.plan.items) > 20
+
+
+def test_one_surface_for_all_gives_what_each_of_its_own_gives(served):
+    snapshot, users, items, context = served
+    name = ("item_surface_negative_logodds", "item_surface_impressions")
+    one_for_all = replace(context, surface=np.ones(5, np.int16))
+    found = snapshot.features(users, items, one_for_all, columns=name)
+    for b in range(5):
+        mixed = replace(context, surface=np.where(np.arange(5) == b, 1, 0).astype(np.int16))
+        np.testing.assert_array_equal(snapshot.features(users, items, mixed, columns=name)[b], found[b])
+
+
+@pytest.mark.parametrize("slots", [2**20, 3], ids=["all kept", "three places"])
+def test_what_follows_from_an_item_is_worked_out_once_where_it_is_kept(slots):
+    asked: list[int] = []
+
+    def compute(items: np.ndarray) -> np.ndarray:
+        asked.extend(items.tolist())
+        return np.stack([items, items * 10], axis=1).astype(np.float32)
+
+    values = ItemValues(21, 2, compute, most=slots * 8)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        items = rng.integers(-1, 20, (3, 4))
+        np.testing.assert_array_equal(values.take(items), np.stack([items, items * 10], axis=2))
+    if slots > 21:
+        assert sorted(asked) == sorted(set(asked))
+
+
+def test_threads_that_ask_at_once_get_the_same():
+    values = ItemValues(2001, 1, lambda items: items[:, None].astype(np.float32), most=4 * 64)
+    rng = np.random.default_rng(1)
+    wanted = [rng.integers(-1, 2000, 300) for _ in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        for items, found in zip(wanted, pool.map(values.take, wanted), strict=True):
+            np.testing.assert_array_equal(found[:, 0], items)

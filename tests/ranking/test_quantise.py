@@ -13,7 +13,7 @@ from recsys_cli.ranking.ensemble.config import EnsembleConfig
 from recsys_cli.ranking.networks.kinds import NETWORKS, DinConfig
 from recsys_cli.ranking.registry import load_ranker
 from recsys_cli.ranking.serving.quantise import _rewrite, int8_loss, quantise
-from recsys_cli.ranking.serving.served import GRAPH_FILE
+from recsys_cli.ranking.serving.served import GRAPH_FILE, GraphRanker
 from recsys_cli.ranking.trainer import fit_heavy
 from recsys_cli.ranking.trees.config import LightGbmConfig
 from recsys_cli.testing.ranker_tables import SPAN, make_table
@@ -115,7 +115,7 @@ def test_a_graph_that_loads_and_does_not_run_is_told_when_it_is_written(fitted, 
     model.graph.node.append(onnx.helper.make_node("Reshape", ["before", "three"], ["probabilities"]))
     onnx.save(model, tmp_path / GRAPH_FILE)
     with pytest.raises(RecsysError, match=r"served form of the heavy ranker \(shared_bottom\) does not run"):
-        load_ranker(tmp_path).try_out()
+        GraphRanker.load(tmp_path).try_out()
 
 
 def test_the_network_of_an_ensemble_is_taken_in_int8_with_all_that_its_branches_read(tmp_path):

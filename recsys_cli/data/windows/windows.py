@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Windows(BaseModel):
     """The three windows in µs: [start, history_end), [history_end, test_start), [test_start, end)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     start: int
     history_end: int
     """Sources for the ranker's training are fitted on what is before."""

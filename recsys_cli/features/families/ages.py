@@ -49,6 +49,9 @@ class Ages(FeatureFamily):
         ages, catalogue = [f for f in features if f.measure == "age"], inputs.past.catalogue
         return {f.vocabulary: np.append(self.moments(catalogue, f.place, f.argument), 0) for f in ages}
 
+    def moves(self, feature: Feature) -> bool:
+        return feature.measure == "age"
+
     def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in (f for f in features if f.measure == "age"):
             who = request.users if f.place == "user" else request.items

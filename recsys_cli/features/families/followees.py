@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys_cli.arrays import count_in_rows, find_rows
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, expand
@@ -19,7 +20,7 @@ from recsys_cli.features.spec import Definitions, Feature, Features
 MOST_FOLLOWS = 32
 """Latest follows of a user that are compared with those of an author."""
 MOST_FANS = 8
-"""Latest interactions with an item among which those of followed people are counted."""
+"""Latest interactions with an item among which those of followed people are counted; serving counts eight at once."""
 _PAIRS_AT_ONCE = 2**21
 
 
@@ -58,10 +59,7 @@ class Followees(FeatureFamily):
     def serve(self, features: Features, request: Request, held: _Frozen) -> Served:
         for f in features:
             read = held.shared_follows if f.measure == "shared_follows" else held.social_proof
-            out = np.zeros(request.items.shape, np.float32)
-            for b in np.flatnonzero(request.users >= 0):
-                read(int(request.users[b]), request.items[b], request.author[b], out[b])
-            yield f.name, formulas.size(out)
+            yield f.name, formulas.size(read(request.users, request.items, request.author))
 
 
 def _history(past: Past) -> _FolloweeHistory:
@@ -158,19 +156,16 @@ class _Frozen:
     author_user: np.ndarray
     """int32[n_authors] users who are authors"""
 
-    def social_proof(self, user: int, items: np.ndarray, author: np.ndarray, out: np.ndarray) -> None:
-        """Counts into `out`, float32[K], for one user and K items."""
-        width = max(len(self.author_user), 1)
-        low, high = self.follows.searchsorted((user * width, (user + 1) * width))
-        if low < high:
-            mine = np.zeros(len(self.author_user) + 1, np.float32)
-            mine[self.follows[low:high] % width] = 1
-            out[:] = mine.take(self.fans.take(items, axis=0, mode="wrap"), mode="wrap").sum(axis=1)
+    def social_proof(self, users: np.ndarray, items: np.ndarray, author: np.ndarray) -> np.ndarray:
+        """Counts int[B, K] of users [B] and items [B, K]."""
+        fans = self.fans.take(items, axis=0, mode="wrap")
+        found = find_rows(self.follows, users, max(len(self.author_user), 1), fans) >= 0
+        # eight Booleans side by side are one number of 64 bits
+        return np.bitwise_count(found.view(np.uint64)[..., 0])
 
-    def shared_follows(self, user: int, items: np.ndarray, author: np.ndarray, out: np.ndarray) -> None:
-        """Likewise; author: int32[K] of the items."""
-        latest = self.latest[user]
-        if len(latest):
-            common = np.sort(self.followers.take(latest)[1])
-            writer = np.where(author >= 0, self.author_user.take(author, mode="clip"), -1)
-            out[:] = common.searchsorted(writer, "right") - common.searchsorted(writer, "left")
+    def shared_follows(self, users: np.ndarray, items: np.ndarray, author: np.ndarray) -> np.ndarray:
+        """Likewise; author: int32[B, K] of the items."""
+        writer = np.where(author >= 0, self.author_user.take(author, mode="clip"), -1)
+        row, followed = self.latest.take(users)
+        edge, follower = self.followers.take(followed)
+        return count_in_rows(row[edge], follower, writer)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_cli.arrays import find_sorted
+from recsys_cli.arrays import find_rows, find_sorted
 from recsys_cli.data.catalogue import TEXT_BUCKETS, Catalogue
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ConfigError, did_you_mean
@@ -170,11 +170,14 @@ class CommonValues:
         return [common / np.maximum(either if m == "jaccard" else theirs, 1) for m in measures]
 
     def _common(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        users = users.astype(np.int64)
-        bounds = (int(users.flat[0]) * self.width, (int(users.flat[0]) + 1) * self.width) if users.size == 1 else ()
         out = np.zeros(np.broadcast_shapes(users.shape, items.shape), np.float32)
+        by_user = users.ndim == 2 and users.shape[1] == 1  # users [B, 1] of whom many items are asked for
+        users = users.astype(np.int64)
         for t in range(self.items.shape[1]):
             code = self.items[:, t].take(items, mode="wrap")
+            if by_user:
+                out += find_rows(self.keys, users[:, 0], int(self.width), code) >= 0
+                continue
             keys = np.where((code >= 0) & (users >= 0), users * self.width + code, -1)
-            out += find_sorted(self.keys, keys, *bounds) < len(self.keys)
+            out += find_sorted(self.keys, keys) < len(self.keys)
         return out

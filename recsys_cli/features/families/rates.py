@@ -7,11 +7,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from recsys_cli.features import formulas
+from recsys_cli.features.context import Context
 from recsys_cli.features.family import Arrays, AsOf, CountedFamily, DatasetFacts, Served, SnapshotInputs, Values, View
+from recsys_cli.features.item_values import ItemValues
 from recsys_cli.features.keys import CROSS, PAIR_KEYS, counting_key
+from recsys_cli.features.pair_counters import FoundCounters
 from recsys_cli.features.request import Block, FrozenFeatures, Request
 from recsys_cli.features.spec import Definitions, Feature, Features, strength_of
 
+ITEM_SURFACE = "item_surface"
+FEW_CODES = 256
+"""Codes for all of which a user's values are worked out, where the prior is of the user alone."""
 MEANS = ("dwell", "completion")
 _WITH_MEANS = ("user", "author", "item", "topic", "user_surface")
 _WITH_INTERACTIONS = ("user", "author", "item", "topic", "user_author", "user_topic")
@@ -86,6 +92,9 @@ class Rates(CountedFamily):
             return _block(frozen, key, [f.name for f in features])
         return _Priors(features, frozen) if key in frozen.pairs else None
 
+    def moves(self, feature: Feature) -> bool:
+        return False
+
     def serve(self, features: Features, request: Request, held: Block | _Priors | None) -> Served:
         if isinstance(held, Block):
             yield tuple(f.name for f in features), held.rows(request.surface)
@@ -145,6 +154,10 @@ class _Priors:
     def __init__(self, features: Features, frozen: FrozenFeatures):
         spec, key = frozen.spec, features[0].key
         self.rates = [f for f in features if f.measure == "rate"]
+        self.ordered = self.rates + [f for f in features if f.measure != "rate"]
+        of_user = key.startswith(("user_", f"user{CROSS}")) and key != "user_topic"
+        self.of_user_alone = of_user and set(spec.parents(key)) <= {"user"}
+        self._frozen, self._of_surfaces = frozen, {}
         self.strength = spec.strength(key) if self.rates else 0.0
         self.every = np.array([frozen.everything[f.argument] for f in self.rates], np.float32)
         self.parents = [
@@ -155,6 +168,19 @@ class _Priors:
             held = [p for p in spec.parents(key) if f"{p}_{f.measure}" in spec.column]
             every = np.float32(frozen.everything[f.measure])
             self.means[f.measure] = (held[0], _block(frozen, held[0], [f"{held[0]}_{f.measure}"])) if held else every
+
+    def on_surface(self, surface: int, request: Request) -> ItemValues:
+        """float32[n_items, features] of every item on one surface, each worked out when it is first asked for."""
+        if surface not in self._of_surfaces:
+            frozen, one = self._frozen, np.full(1, -1, np.int32)
+            context = Context(now=frozen.now, surface=np.full(1, surface, np.int16))
+
+            def compute(items: np.ndarray) -> np.ndarray:
+                asked = Request(frozen, one, items[None], context, {})
+                return _values(self, asked.counted(ITEM_SURFACE), asked)[0]
+
+            self._of_surfaces[surface] = ItemValues(len(frozen.item_block), len(self.ordered), compute)
+        return self._of_surfaces[surface]
 
     def of_rates(self, request: Request) -> np.ndarray:
         """float32[..., rates]"""
@@ -170,16 +196,35 @@ class _Priors:
 
 
 def _of_pairs(priors: _Priors, features: Features, request: Request) -> Served:
-    found = request.counted(features[0].key)
+    """The values of one key of pairs; see `_Priors`."""
+    key, keys = features[0].key, request.frozen.keys
+    names = tuple(f.name for f in priors.ordered)
+    if key == ITEM_SURFACE and len(request.surface) and (request.surface == request.surface[0]).all():
+        yield names, priors.on_surface(int(request.surface[0]), request).take(request.items)
+    elif priors.of_user_alone and keys.width(key) <= FEW_CODES and counting_key(key).place == "pair":
+        # what a user has with a code is the same for all items of that code
+        width = keys.width(key)
+        codes = np.broadcast_to(np.append(np.arange(width), -1), (len(request.users), width + 1))
+        table = _values(priors, request.frozen.pairs[key].of_codes(request.users, width, codes), request)
+        at = keys.second(key, request.items, None) % (width + 1) + np.arange(len(codes))[:, None] * (width + 1)
+        yield names, table.reshape(-1, len(names)).take(at, axis=0)
+    else:
+        yield names, _values(priors, request.counted(key), request)
+
+
+def _values(priors: _Priors, found: FoundCounters, request: Request) -> np.ndarray:
+    """float32[..., features] in the order of `priors.ordered`."""
     shown = found.count("shown")
-    if priors.rates:
+    out = np.empty((*shown.shape, len(priors.ordered)), np.float32)
+    rates = len(priors.rates)
+    if rates:
         counts = found.several([f.argument for f in priors.rates])
-        values = formulas.log_odds(counts, shown[..., None], priors.of_rates(request), priors.strength)
-        yield tuple(f.name for f in priors.rates), values
-    for f in features:
+        out[..., :rates] = formulas.log_odds(counts, shown[..., None], priors.of_rates(request), priors.strength)
+    for i, f in enumerate(priors.ordered[rates:], rates):
         if f.measure == "shown":
-            yield f.name, formulas.size(shown)
-        elif f.measure in MEANS:
+            out[..., i] = formulas.size(shown)
+        else:
             total, known = found.count(f.measure), found.count(f"{f.measure}_known")
             prior = priors.of_mean(f.measure, request)
-            yield f.name, formulas.mean(total, known, prior, request.frozen.spec.config.dwell_smoothing)
+            out[..., i] = formulas.mean(total, known, prior, request.frozen.spec.config.dwell_smoothing)
+    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_cli.arrays import find_sorted
+from recsys_cli.arrays import find_rows, find_sorted, in_rows
 from recsys_cli.features import formulas
 from recsys_cli.features.edges import author_of_user
 from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Served, SnapshotInputs, Values
@@ -46,6 +46,9 @@ class Social(FeatureFamily):
             "author_of_user": author_of_user(catalogue),
         }
 
+    def moves(self, feature: Feature) -> bool:
+        return False
+
     def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         features = [f for f in features if f.place == "pair"]
         if not features:
@@ -54,11 +57,20 @@ class Social(FeatureFamily):
         forth, back = _follows(held["follows"], users[:, None], author, n_authors), None
         for f in features:
             if f.measure != "follows_author" and back is None:
-                writer = np.where(author >= 0, held["author_user"].take(author, mode="clip"), -1)
-                own = np.where(users >= 0, held["author_of_user"].take(users, mode="clip"), -1)
-                back = _follows(held["follows"], writer, own[:, None], n_authors)
+                back = _followed_by(request, held)
             value = {"follows_author": forth, "follows_user": back}.get(f.measure)
             yield f.name, forth & back if value is None else value
+
+
+def _followed_by(request: Request, held: Arrays) -> np.ndarray:
+    """bool[B, K]: whether the items' authors follow the users."""
+    author, users = request.author, request.users
+    writer = np.where(author >= 0, held["author_user"].take(author, mode="clip"), -1)
+    own = np.where(users >= 0, held["author_of_user"].take(users, mode="clip"), -1)
+    beside = request.frozen.arrays.get("followees")
+    if beside is None:
+        return _follows(held["follows"], writer, own[:, None], request.frozen.keys.n_authors)
+    return in_rows(beside["followers.offsets"], beside["followers.values"], own, writer)
 
 
 def _value(measure: str, rows: AsOf) -> np.ndarray:
@@ -81,6 +93,7 @@ def _value(measure: str, rows: AsOf) -> np.ndarray:
 def _follows(held: np.ndarray, users: np.ndarray, authors: np.ndarray, n_authors: int) -> np.ndarray:
     """bool: whether a user follows an author. held: int64 user · n_authors + author, ascending."""
     width = max(n_authors, 1)
+    if users.ndim == 2 and users.shape[1] == 1:  # users [B, 1] of whom many authors are asked for
+        return find_rows(held, users[:, 0], width, authors) >= 0
     keys = np.where((users >= 0) & (authors >= 0), users.astype(np.int64) * width + authors, -1)
-    low = int(users.flat[0]) * width if users.size == 1 else None  # one user's edges stand together
-    return find_sorted(held, keys, low, None if low is None else low + width) < len(held)
+    return find_sorted(held, keys) < len(held)

@@ -60,6 +60,9 @@ class Vectors(FeatureFamily):
             out |= {f"items/{f.argument}": items, f"interests/{f.argument}": interests}
         return out
 
+    def moves(self, feature: Feature) -> bool:
+        return False
+
     def serve(self, features: Features, request: Request, held: Arrays) -> Served:
         for f in (f for f in features if f.measure == "match"):
             mine = held[f"interests/{f.argument}"].take(request.users, axis=0, mode="wrap")[:, None, :]

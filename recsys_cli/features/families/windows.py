@@ -50,6 +50,9 @@ class Windows(CountedFamily):
     def prepare(self, features: Features, frozen: FrozenFeatures) -> Block:
         return frozen.values("item", [f.name for f in features if f.measure == "decayed" and f.place == "item"])
 
+    def moves(self, feature: Feature) -> bool:
+        return feature.measure == "decayed"
+
     def serve(self, features: Features, request: Request, held: Block) -> Served:
         for f in (f for f in features if f.measure == "decayed"):
             fading = np.float32(2 ** (-request.later / f.span))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,14 @@ from recsys_cli.parallel import torch_threads, train_on
 from recsys_cli.ranking.calibration import Calibration
 from recsys_cli.ranking.heavy_config import with_common
 from recsys_cli.ranking.logistic import sigmoid
+from recsys_cli.ranking.networks.as_arrays import dense_layers
 from recsys_cli.ranking.networks.attribution import integrated_gradients
 from recsys_cli.ranking.networks.config import HeavyNetworkConfig
 from recsys_cli.ranking.networks.network import HeavyNetwork, InputSpec, ServedNetwork, batches
 from recsys_cli.ranking.networks.training_loop import TrainingLoop
 from recsys_cli.ranking.networks.training_rows import complete_spec, input_spec, place_codes, training_rows
 from recsys_cli.ranking.networks.warm_start import earlier_input_spec
+from recsys_cli.ranking.serving.dense import DENSE_FILE
 from recsys_cli.ranking.serving.side_inputs import SIZES, SideSpec
 from recsys_cli.ranking.trained import Explained, TrainedRanker
 from recsys_cli.ranking.training_inputs import TrainingInputs
@@ -98,6 +102,12 @@ class NetworkRanker(TrainedRanker):
         network = ServedNetwork(members, state["dwell_max"])
         network.load_state_dict(state["state"])
         return {"spec": spec, "network": network.eval()}
+
+    def export(self, folder: str | os.PathLike) -> None:
+        super().export(folder)
+        layers = dense_layers(self.network, self.spec, len(self.names))
+        if layers is not None:
+            layers.save(Path(folder) / DENSE_FILE)
 
     def graph(self) -> bytes:
         network = self.network.cpu().eval()

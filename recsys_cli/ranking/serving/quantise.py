@@ -16,6 +16,7 @@ import numpy as np
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import write_bytes
 from recsys_cli.metrics import roc_auc
+from recsys_cli.ranking.serving.dense import DENSE_FILE
 from recsys_cli.ranking.serving.served import GRAPH_FILE, ROWS_AT_ONCE, GraphRanker
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def quantise(folder: str | Path, rows: FeatureTable) -> None:
     ranges = _ranges(model, list(dict.fromkeys(n.input[0] for n in chosen)), served, rows)
     _rewrite(model, chosen, ranges)
     write_bytes(path, model.SerializeToString())
+    (Path(folder) / DENSE_FILE).unlink(missing_ok=True)  # served would be what stands there, in float32
     GraphRanker.load(folder).try_out()
 
 

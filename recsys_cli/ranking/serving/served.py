@@ -95,6 +95,9 @@ class ServedRanker:
             probabilities, dwell = self._run(values, entities)
         else:  # onnxruntime's matrix products divide by the number of rows
             probabilities, dwell = np.zeros((0, len(self.tasks)), np.float32), np.zeros(0, np.float32)
+        return self._named(probabilities, dwell)
+
+    def _named(self, probabilities: np.ndarray, dwell: np.ndarray) -> dict[str, np.ndarray]:
         out = {}
         for t, task in enumerate(self.tasks):
             column = np.ascontiguousarray(probabilities[:, t])

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from recsys_cli.arrays import distinct
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
 from recsys_cli.progress import Progress
@@ -201,7 +202,7 @@ class RidgeSystem:
         padded = (np.ceil(lengths / step) * step).astype(np.int64)
         out = np.zeros((len(rows), width), np.float32)
         pieces = []
-        for length in np.unique(padded[lengths > 0]):
+        for length in distinct(padded[lengths > 0]):
             places = np.flatnonzero(padded == length)
             count = -(-len(places) * int(length) * width // CELLS_AT_ONCE)
             pieces += [(part, int(length)) for part in np.array_split(places, min(count, len(places)))]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys_cli.arrays import distinct
 from recsys_cli.data.state import State
 from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.config import MaxAge
@@ -18,6 +19,8 @@ from recsys_cli.retrieval.vectors.nearest import nearest_rows
 from recsys_cli.retrieval.vectors.products import product, unit
 
 CELLS_AT_ONCE = 4_000_000
+CELLS_NEAR = 2**18
+"""Numbers of gathered vectors that stay near the processor."""
 
 
 class ItemIndex:
@@ -120,7 +123,7 @@ class ItemIndex:
         if not n or not len(vectors):
             return np.zeros(items.shape, np.float32)
         out = np.empty(items.shape, np.float32)
-        size = max(1, CELLS_AT_ONCE // max(items.shape[1] * vectors.shape[1], 1))
+        size = max(1, CELLS_NEAR // max(items.shape[1] * vectors.shape[1], 1))
         for start in range(0, len(items), size):
             part = slice(start, start + size)
             inside = np.minimum(np.maximum(items[part], 0), n - 1)
@@ -142,7 +145,7 @@ class ItemIndex:
     def nearest_in_history(self, state: State, user: int, items: np.ndarray, at_least: float) -> list[Reason]:
         """The item of the user's history closest in angle to each item, where it is close enough."""
         history = state.history[user] if user >= 0 else np.zeros(0, np.int32)
-        history = np.unique(history[history < len(self.vectors)])
+        history = distinct(history[history < len(self.vectors)])
         history = history[self.known[history]]
         items = np.asarray(items)
         if not len(history) or not len(items):
