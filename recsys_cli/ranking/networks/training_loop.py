@@ -10,6 +10,7 @@ import torch
 
 from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import log_loss, roc_auc
+from recsys_cli.optimisers import AdamW
 from recsys_cli.progress import Step
 from recsys_cli.ranking.constant_heads import ConstantHeadWatch, collapsed, constant_heads
 from recsys_cli.ranking.logistic import sigmoid
@@ -114,7 +115,7 @@ class TrainingLoop:
             (decayed if is_matrix else plain).append(parameter)
         plain += balance.parameters()
         groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        return AdamW(groups, lr=self.config.learning_rate)
 
     def _train_member(self, number: int, interrupted: dict | None, step: Step) -> dict[str, torch.Tensor]:
         config, network = self.config, self._network(number)

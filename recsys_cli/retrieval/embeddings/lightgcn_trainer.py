@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.optimisers import Adam
 from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.embeddings.sampled_softmax import log_q, on, sampled_softmax
 from recsys_cli.retrieval.linear.item_filter import leading_space
@@ -114,7 +115,7 @@ class LightGcnTrainer:
         if config.initial == "spectral":
             self.weight = self._spectral(seed)
         self.weight = self.weight.to(device).requires_grad_()
-        self.optimiser = torch.optim.Adam([self.weight], lr=config.learning_rate)
+        self.optimiser = Adam([self.weight], lr=config.learning_rate)
         self.touched = Ragged.group(users, items, n_users).sorted_rows()
         self.correction = log_q(
             np.bincount(items, minlength=n_items), min(GROUP, len(users)), config.uniform_negatives

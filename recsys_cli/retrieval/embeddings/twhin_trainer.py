@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from recsys_cli.optimisers import Adam
 from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class TwhinTrainer:
             torch.manual_seed(seed)
             self.table = Table(entities, config.dim, config.dim**-0.5).to(device)
             self.translations = torch.zeros(len(relations), config.dim, requires_grad=True, device=device)
-        self.optimiser = torch.optim.Adam([self.translations], lr=config.learning_rate)
+        self.optimiser = Adam([self.translations], lr=config.learning_rate)
         self.step = 0
         self.correction = [
             log_q(

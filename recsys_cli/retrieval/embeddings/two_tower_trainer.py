@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.files import atomic_file
+from recsys_cli.optimisers import Adam
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.content.tokens import Bags
 from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
@@ -108,7 +109,7 @@ class TowerTrainer:
 
     def _set_rate(self, rate: float) -> None:
         self.rate = rate
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=rate)
+        self.optimiser = Adam(self.model.parameters(), lr=rate)
 
     def _hold_out(self, share: float) -> None:
         rows = np.argsort(self.examples.time, kind="stable")

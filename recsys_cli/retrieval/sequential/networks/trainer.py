@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from recsys_cli.data.ragged import Ragged, expand, offsets_of
+from recsys_cli.optimisers import AdamW
 from recsys_cli.retrieval.sequential.networks.encoder import INPUTS, action_flags, gap_codes
 from recsys_cli.retrieval.sequential.networks.losses import Repeats, next_item_loss
 from recsys_cli.retrieval.sequential.networks.modules import Served, network
@@ -110,7 +111,7 @@ class SequenceTrainer:
         wide = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": wide, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.optimiser = AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def epoch(self, rng: np.random.Generator) -> float:
         config, total, count = self.config, 0.0, 0
