@@ -1,10 +1,11 @@
-"""How many threads a piece of work gets, and on which device networks are trained."""
+"""How many threads a piece of work gets, what threads of a process share, and on which device networks are trained."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from recsys_cli.errors import ConfigError
@@ -17,6 +18,34 @@ Device = Literal["auto", "cpu", "cuda"]
 Made = TypeVar("Made")
 
 
+class _Shared:
+    """A setting of the whole process that blocks of several threads want at once: the first block makes it, the last
+    takes it back, so that none of them loses it in between."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._undo: Callable[[], object] = lambda: None
+
+    @contextlib.contextmanager
+    def held(self, make: Callable[[], Callable[[], object]]) -> Iterator[None]:
+        """make: makes the setting, and gives what takes it back."""
+        with self._lock:
+            if not self._blocks:
+                self._undo = make()
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    self._undo()
+
+
+_torch, _blas, _random = _Shared(), _Shared(), threading.RLock()
+
+
 @contextlib.contextmanager
 def torch_threads(number: int) -> Iterator[None]:
     """Run a block with so many torch threads (0 leaves them as they are).
@@ -27,12 +56,30 @@ def torch_threads(number: int) -> Iterator[None]:
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
+    def make() -> Callable[[], object]:
+        before = torch.get_num_threads()
+        return lambda: torch.set_num_threads(before)
+
+    if not number:
         yield
-    finally:
-        torch.set_num_threads(before)
+        return
+    with _torch.held(make):
+        torch.set_num_threads(number)  # a thread has a number of its own beside that of the process
+        yield
+
+
+@contextlib.contextmanager
+def torch_seed(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Run a block in which torch's own stream of random numbers begins with the seed, and put it back afterwards.
+
+    The stream belongs to the process: blocks of other threads wait, so that what each draws is what it would draw
+    alone. devices: GPUs whose streams are put back too.
+    """
+    import torch
+
+    with _random, torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
 
 
 def training_device(wanted: Device) -> torch.device:
@@ -79,7 +126,10 @@ def _libraries():
     return ThreadpoolController()
 
 
-def one_blas_thread() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
     """Run a block with one BLAS thread: the products of a request are too small to share, and its threads would
-    wait for each other (on a busy machine a slate takes ten times as long)."""
-    return _libraries().limit(limits=1, user_api="blas")
+    wait for each other (on a busy machine a slate takes ten times as long); and how many share a larger one decides
+    how it is rounded."""
+    with _blas.held(lambda: _libraries().limit(limits=1, user_api="blas").restore_original_limits):
+        yield

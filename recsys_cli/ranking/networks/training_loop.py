@@ -11,6 +11,7 @@ import torch
 from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import log_loss, roc_auc
 from recsys_cli.optimisers import AdamW
+from recsys_cli.parallel import torch_seed
 from recsys_cli.progress import Step
 from recsys_cli.ranking.constant_heads import ConstantHeadWatch, collapsed, constant_heads
 from recsys_cli.ranking.logistic import sigmoid
@@ -91,8 +92,7 @@ class TrainingLoop:
         return networks, self.history
 
     def _network(self, number: int) -> HeavyNetwork:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed_of(number, 0))
+        with torch_seed(self._seed_of(number, 0)):
             network = HeavyNetwork(self.config, self.spec, len(self.tasks), self.rows.log_dwell is not None)
         log_dwell = None
         if self.rows.log_dwell is not None:
@@ -153,8 +153,7 @@ class TrainingLoop:
         done = (member.epoch - 1) * len(self.starts)
         watch = ConstantHeadWatch(len(self.tasks), self.device)
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self._seed_of(number, member.epoch))
+        with torch_seed(self._seed_of(number, member.epoch), devices):
             order = self._order()
             for start in self.starts:
                 batch = order[start : start + config.batch_size]

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys_cli.errors import RecsysError
+from recsys_cli.parallel import one_blas_thread
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.history_weighting import HistoryConfig
 from recsys_cli.retrieval.linear.graph_filter import co_occurrence, degrees, powered
@@ -144,7 +145,6 @@ def ridge_inverse(edges: csr_matrix, l2: float) -> np.ndarray:
     matrix is well enough conditioned for it. Raises RecsysError where it has no inverse in the precision of numbers.
     """
     from scipy.linalg import lapack
-    from threadpoolctl import threadpool_limits
 
     turned, n = edges.T.tocsr(), edges.shape[1]
     # no eigenvalue is greater than the greatest sum of a row
@@ -156,7 +156,7 @@ def ridge_inverse(edges: csr_matrix, l2: float) -> np.ndarray:
     gram[np.diag_indices_from(gram)] += l2
     factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
     # several threads of a busy machine wait for each other longer than one alone takes, and round as their number says
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         # LAPACK counts columns first: the transpose of a symmetric matrix is the matrix, and needs no copy
         done, failed = factor(gram.T, lower=0, clean=0, overwrite_a=1)
         if not failed:
