@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from recsys_cli.errors import ConfigError
-from recsys_cli.progress import Progress
+from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,100 @@ def train_on(
             then = "batches of half the size" if parts == 1 else "the CPU"
             progress.message(f"{what}: the GPU's memory does not suffice, going on with {then}")
     return train(torch.device("cpu"), 1)
+
+
+class Work:
+    """Something that is done on another thread, or where its result is asked for."""
+
+    def __init__(self, function: Callable[[], Made]):
+        self._function: Callable[[], Made] | None = function
+        self._lock, self._done, self._error = threading.Lock(), None, None
+
+    def run(self) -> None:
+        with self._lock:
+            if self._function is not None:
+                try:
+                    self._done = self._function()
+                except BaseException as error:  # told where the result is asked for
+                    self._error = error
+                self._function = None
+
+    def result(self) -> Made:
+        """What the function gives; waits for it, or calls it where nobody has begun. Raises what it raised."""
+        self.run()
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+
+class Stopped(Exception):
+    """Work that nobody wants any more ends."""
+
+
+class _Stoppable(Progress):
+    """Progress of work that ends at its next step forward once it is not wanted any more."""
+
+    def __init__(self, shown: Progress, unwanted: threading.Event):
+        self._shown, self._unwanted = shown, unwanted
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        unwanted = self._unwanted
+        with self._shown.step(name, total) as bar:
+
+            class _Bar(Step):
+                def advance(self, amount: float = 1) -> None:
+                    if unwanted.is_set():
+                        raise Stopped
+                    bar.advance(amount)
+
+                def describe(self, text: str) -> None:
+                    bar.describe(text)
+
+            yield _Bar()
+
+    def message(self, text: str) -> None:
+        self._shown.message(text)
+
+
+class SideBySide:
+    """Threads that take up work in the order in which it is handed to them; with none, work is done where its result
+    is asked for. A block that is left by an error stops them at their next step forward."""
+
+    def __init__(self, threads: int, progress: Progress):
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._take, daemon=True) for _ in range(threads)]
+        self._unwanted = threading.Event()
+        self.progress = _Stoppable(progress, self._unwanted)
+        """to be told of by the work"""
+
+    def __enter__(self) -> SideBySide:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _take(self) -> None:
+        while (work := self._work.get()) is not None:
+            work.run()
+
+    def begin(self, function: Callable[..., Made], *arguments: object) -> Work:
+        """Hand work over."""
+        return self.take(Work(functools.partial(function, *arguments)))
+
+    def take(self, work: Work) -> Work:
+        """Hand over work that there is already."""
+        self._work.put(work)
+        return work
+
+    def __exit__(self, *error: object) -> None:
+        self._unwanted.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # what nobody has begun nobody wants any more
+                self._work.get_nowait()
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
 @functools.cache

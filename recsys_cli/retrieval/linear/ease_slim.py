@@ -18,6 +18,8 @@ from recsys_cli.retrieval.linear.low_rank import map_of_sum
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from recsys_cli.retrieval.base import Window
+
 ITEMS_AT_ONCE = 256
 DENSE_GRAM = 4_000
 """Catalogues up to which products of items are looked up in a dense matrix (64 MB): a tenth of the time."""
@@ -82,6 +84,12 @@ class Ease(ItemFilter):
             {"l2": 4.0, "user_exponent": 0.25, "item_exponent": 0.3},
         )
         return [config.model_copy(update=update) for update in tried]
+
+    def memory(self, window: Window) -> int:
+        known = int(np.count_nonzero(np.bincount(window.interactions[1])))
+        known = known if known <= self.config.exact_up_to else 0
+        # the matrix and its inverse in place, and the weights beside them where these are narrower
+        return super().memory(window) + (4 if known > PRECISE_ITEMS else 12) * known * known
 
     def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
         from scipy.sparse import diags_array
