@@ -1,20 +1,50 @@
-"""How many threads a piece of work gets, and on which device networks are trained."""
+"""How many threads a piece of work gets, what threads of a process share, and on which device networks are trained."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from recsys_cli.errors import ConfigError
-from recsys_cli.progress import Progress
+from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
     import torch
 
 Device = Literal["auto", "cpu", "cuda"]
 Made = TypeVar("Made")
+
+
+class _Shared:
+    """A setting of the whole process that blocks of several threads want at once: the first block makes it, the last
+    takes it back, so that none of them loses it in between."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._undo: Callable[[], object] = lambda: None
+
+    @contextlib.contextmanager
+    def held(self, make: Callable[[], Callable[[], object]]) -> Iterator[None]:
+        """make: makes the setting, and gives what takes it back."""
+        with self._lock:
+            if not self._blocks:
+                self._undo = make()
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    self._undo()
+
+
+_torch, _blas, _random = _Shared(), _Shared(), threading.RLock()
 
 
 @contextlib.contextmanager
@@ -27,12 +57,30 @@ def torch_threads(number: int) -> Iterator[None]:
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
+    def make() -> Callable[[], object]:
+        before = torch.get_num_threads()
+        return lambda: torch.set_num_threads(before)
+
+    if not number:
         yield
-    finally:
-        torch.set_num_threads(before)
+        return
+    with _torch.held(make):
+        torch.set_num_threads(number)  # a thread has a number of its own beside that of the process
+        yield
+
+
+@contextlib.contextmanager
+def torch_seed(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Run a block in which torch's own stream of random numbers begins with the seed, and put it back afterwards.
+
+    The stream belongs to the process: blocks of other threads wait, so that what each draws is what it would draw
+    alone. devices: GPUs whose streams are put back too.
+    """
+    import torch
+
+    with _random, torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
 
 
 def training_device(wanted: Device) -> torch.device:
@@ -72,6 +120,100 @@ def train_on(
     return train(torch.device("cpu"), 1)
 
 
+class Work:
+    """Something that is done on another thread, or where its result is asked for."""
+
+    def __init__(self, function: Callable[[], Made]):
+        self._function: Callable[[], Made] | None = function
+        self._lock, self._done, self._error = threading.Lock(), None, None
+
+    def run(self) -> None:
+        with self._lock:
+            if self._function is not None:
+                try:
+                    self._done = self._function()
+                except BaseException as error:  # told where the result is asked for
+                    self._error = error
+                self._function = None
+
+    def result(self) -> Made:
+        """What the function gives; waits for it, or calls it where nobody has begun. Raises what it raised."""
+        self.run()
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+
+class Stopped(Exception):
+    """Work that nobody wants any more ends."""
+
+
+class _Stoppable(Progress):
+    """Progress of work that ends at its next step forward once it is not wanted any more."""
+
+    def __init__(self, shown: Progress, unwanted: threading.Event):
+        self._shown, self._unwanted = shown, unwanted
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        unwanted = self._unwanted
+        with self._shown.step(name, total) as bar:
+
+            class _Bar(Step):
+                def advance(self, amount: float = 1) -> None:
+                    if unwanted.is_set():
+                        raise Stopped
+                    bar.advance(amount)
+
+                def describe(self, text: str) -> None:
+                    bar.describe(text)
+
+            yield _Bar()
+
+    def message(self, text: str) -> None:
+        self._shown.message(text)
+
+
+class SideBySide:
+    """Threads that take up work in the order in which it is handed to them; with none, work is done where its result
+    is asked for. A block that is left by an error stops them at their next step forward."""
+
+    def __init__(self, threads: int, progress: Progress):
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._take, daemon=True) for _ in range(threads)]
+        self._unwanted = threading.Event()
+        self.progress = _Stoppable(progress, self._unwanted)
+        """to be told of by the work"""
+
+    def __enter__(self) -> SideBySide:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _take(self) -> None:
+        while (work := self._work.get()) is not None:
+            work.run()
+
+    def begin(self, function: Callable[..., Made], *arguments: object) -> Work:
+        """Hand work over."""
+        return self.take(Work(functools.partial(function, *arguments)))
+
+    def take(self, work: Work) -> Work:
+        """Hand over work that there is already."""
+        self._work.put(work)
+        return work
+
+    def __exit__(self, *error: object) -> None:
+        self._unwanted.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # what nobody has begun nobody wants any more
+                self._work.get_nowait()
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
 @functools.cache
 def _libraries():
     from threadpoolctl import ThreadpoolController
@@ -79,7 +221,10 @@ def _libraries():
     return ThreadpoolController()
 
 
-def one_blas_thread() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
     """Run a block with one BLAS thread: the products of a request are too small to share, and its threads would
-    wait for each other (on a busy machine a slate takes ten times as long)."""
-    return _libraries().limit(limits=1, user_api="blas")
+    wait for each other (on a busy machine a slate takes ten times as long); and how many share a larger one decides
+    how it is rounded."""
+    with _blas.held(lambda: _libraries().limit(limits=1, user_api="blas").restore_original_limits):
+        yield

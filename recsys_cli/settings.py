@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import NonNegativeFloat
+
 from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
@@ -29,6 +31,9 @@ class Settings(Section):
     """Threads to use; 0 takes all cores."""
     device: Device = "auto"
     """Where networks of sources and of the heavy ranker are trained; auto takes a GPU where torch can use one."""
+    memory_gib: NonNegativeFloat = 0.0
+    """Memory in GiB that a training may take; 0 takes what is free. Sources are fitted side by side as far as it
+    allows, and a source that alone needs more is refused before anything is fitted."""
     paths: Paths = Paths()
     world: WorldConfig = WorldConfig()
     windows: WindowsConfig = WindowsConfig()

@@ -17,7 +17,7 @@ from recsys_cli.data.windows.row_windows import HISTORY, TEST, arrange, places_a
 from recsys_cli.data.windows.split import after_everything
 from recsys_cli.pipeline.request_features import candidate_features, request_feature_names
 from recsys_cli.pipeline.request_rows import TAKEN, RequestRows
-from recsys_cli.pipeline.requests import Moment, ask, moment_of, request_rows
+from recsys_cli.pipeline.requests import Asked, Moment, ask, moment_of, request_rows
 from recsys_cli.pipeline.scoring import similarities
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Window
@@ -97,10 +97,14 @@ def rank(
     """int32[B, k] best candidates of users int32[B], -1 filling."""
     out = np.full((len(users), k), -1, np.int32)
     moment = Moment(engine.state, engine.snapshot, users, Ragged.empty(len(users)))
-    for rows, query, found in ask(engine.bundle, engine.pipeline, moment, seed, engine.threads):
+    for rows, query, found in ask(engine.bundle, engine.pipeline, moment, seed, _as_it_is, engine.threads):
         values = candidate_features(query, found, names, similarities(query, found))
         scores = np.full(found.items.shape, -np.inf, np.float32)
         scores[found.filled] = model.predict(values[found.filled], num_threads=engine.threads)
         best = found.with_scores(order=scores).best("order", k).items
         out[rows, : best.shape[1]] = best
     return out
+
+
+def _as_it_is(asked: Asked) -> Asked:
+    return asked

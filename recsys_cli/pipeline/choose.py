@@ -20,7 +20,7 @@ from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE, RELEVANCE, WEIGHTED, Order
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_features import RANK
-from recsys_cli.pipeline.requests import Kept, Moment, ask
+from recsys_cli.pipeline.requests import Asked, Kept, Moment, ask
 from recsys_cli.pipeline.scoring import HeavyRanking, LightRanking, RelevanceRanking, Utility, with_relevance
 from recsys_cli.pipeline.selection import Caps
 from recsys_cli.pipeline.utility import multipliers
@@ -73,9 +73,14 @@ def every_order(
 ) -> Lists:
     """The lists that every order makes for the users of a moment; kept: see `requests.ask`."""
     lists = Lists(moment.users, moment.state.history.lengths[moment.users] > 0)
-    for rows, query, found in ask(bundle, config, moment, seed, threads, kept):
+
+    def score(asked: Asked) -> None:
+        rows, query, found = asked
         for name, candidates, scores in _scored(bundle, config, query, found):
             lists.put(name, rows, candidates, scores)
+
+    for _ in ask(bundle, config, moment, seed, score, threads, kept):
+        pass
     return lists
 
 

@@ -6,11 +6,12 @@ them, and nothing after the moment has a part in them but the labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -103,6 +104,7 @@ def moments_between(times: np.ndarray, start: int, end: int, count: int) -> list
 
 Asked = tuple[slice, Query, Candidates]
 """The places of some users, the query, the candidates."""
+Made = TypeVar("Made")
 
 
 class Kept:
@@ -124,15 +126,20 @@ class Kept:
 
 
 def ask(
-    bundle: Bundle, config: PipelineConfig, moment: Moment, seed: int, threads: int = 1, kept: Kept | None = None
-) -> Iterator[Asked]:
-    """The hydrated candidates of a moment's users, batch by batch.
+    bundle: Bundle, config: PipelineConfig, moment: Moment, seed: int, then: Callable[[Asked], Made], threads: int = 1,
+    kept: Kept | None = None,
+) -> Iterator[Made]:
+    """What `then` makes of the hydrated candidates of a moment's users, batch by batch.
 
-    kept: where answers are looked up and kept; only for bundles of the same sources.
+    then: is called on the thread that asked, for several batches at once. kept: where answers are looked up and kept;
+    only for bundles of the same sources.
     """
     stages = build_pipeline(config, bundle, Order(FUSION, FUSION)).gathering
 
-    def one(start: int) -> Asked:
+    def one(start: int) -> Made:
+        return then(answered(start))
+
+    def answered(start: int) -> Asked:
         found = None if kept is None else kept.get(moment, start)
         if found is not None:
             return found
@@ -167,20 +174,26 @@ def request_rows(
     requests = sum(len(moment.users) for moment in moments)
     room = max(most // max(requests, 1), 1)
     parts, number, proposed = [], 0, 0
+
+    def rows_of(index: int, asked: Asked) -> tuple[tuple[np.ndarray, ...], int, int]:
+        rows, query, found = asked
+        moment, rng = moments[index], np.random.default_rng([seed, index, rows.start])
+        wanted = moment.take(np.arange(rows.start, rows.stop)).wanted
+        taken = wanted.contains(np.arange(len(wanted)), found.items) & found.filled
+        chosen, weight = _drawn(found.filled, taken, room, rng)
+        values = candidate_features(query, found, names, similarities(query, found))
+        row, column = np.nonzero(chosen)
+        part = (
+            values[row, column], taken[row, column], weight[row], query.users[row], found.items[row, column],
+            np.full(len(row), moment.state.now), row,
+        )
+        return part, int(taken.sum()), len(wanted)
+
     for index, moment in enumerate(moments):
-        for rows, query, found in ask(bundle, config, moment, seed, threads, kept):
-            rng = np.random.default_rng([seed, index, rows.start])
-            wanted = moment.take(np.arange(rows.start, rows.stop)).wanted
-            taken = wanted.contains(np.arange(len(wanted)), found.items) & found.filled
-            chosen, weight = _drawn(found.filled, taken, room, rng)
-            values = candidate_features(query, found, names, similarities(query, found))
-            row, column = np.nonzero(chosen)
-            parts.append((
-                values[row, column], taken[row, column], weight[row], query.users[row], found.items[row, column],
-                np.full(len(row), moment.state.now), number + row,
-            ))
-            proposed += int(taken.sum())
-            number += len(wanted)
+        for part, took, users in ask(bundle, config, moment, seed, partial(rows_of, index), threads, kept):
+            parts.append((*part[:-1], number + part[-1]))
+            proposed += took
+            number += users
     values, label, weight, user, item, time, request = (
         (np.concatenate([p[i] for p in parts]) for i in range(7)) if parts else _no_rows(len(names))
     )

@@ -36,9 +36,9 @@ class RelevanceConfig(Section):
     """Where rows have no order, every user's rows are cut into so many parts, and each is foretold from the others."""
     leaves: PositiveInt = Field(15, ge=2)
     """Leaves a tree."""
-    rounds: PositiveInt = 120
+    rounds: PositiveInt = 80
     """Trees."""
-    learning_rate: PositiveFloat = 0.07
+    learning_rate: PositiveFloat = 0.105
     """Weight of each tree."""
     min_rows_in_leaf: PositiveInt = 50
     """Fewest rows in a leaf."""

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from recsys_cli.retrieval.vectors.item_index import ItemIndex
 
 
+BYTES_A_ROW, BYTES_A_CELL = 64, 28
+"""Memory that a fit takes, about: for each interaction, which is sorted and grouped, and for each number of the vectors
+of users and items, which have moments, a copy of the best and one for serving."""
+
+
 @dataclass(frozen=True)
 class Window:
     """What a source may learn from: everything before `end` (µs)."""
@@ -84,6 +89,11 @@ class Retriever:
     def missing(self, window: Window) -> str | None:
         """What the data lacks for this source, as "needs follows"; None where it can work."""
         return None
+
+    def memory(self, window: Window) -> int:
+        """Bytes that `fit` takes at its peak beside the window, about: by which fits are run side by side."""
+        rows, places = len(window.interactions[0]), window.catalogue.n_users + window.catalogue.n_items
+        return BYTES_A_ROW * rows + BYTES_A_CELL * places * getattr(self.config, "dim", 1)
 
     def begin_from(self, earlier: Retriever) -> None:
         """Let the next `fit` go on from what a source of the same settings learned on an earlier part of the same

@@ -109,6 +109,9 @@ class Blend(Retriever):
         out.config = self.config.model_copy(update={"parts": {n: part.config for n, part in out.parts.items()}})
         return out
 
+    def memory(self, window: Window) -> int:
+        return max(part.memory(window) for part in self.parts.values())
+
     def missing(self, window: Window) -> str | None:
         return next((lack for part in self.parts.values() if (lack := part.missing(window))), None)
 

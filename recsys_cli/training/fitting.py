@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.data.state import State
+from recsys_cli.parallel import SideBySide, Work, one_blas_thread
+from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever, Window
 from recsys_cli.retrieval.config import RetrieverConfig, settle_seen
 from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.training import sources as choice
 
 if TYPE_CHECKING:
+    from recsys_cli.data.log import Log
     from recsys_cli.training.job import TrainingJob
 
 RECALL_AT = 500
 """Depth at which training reports what each source finds of the ranker's window."""
-RECALL_USERS = 2000
+RECALL_USERS = 1_000
 """Users on whom it does so."""
 
 
@@ -33,26 +37,78 @@ def blank_sources(job: TrainingJob) -> dict[str, Retriever]:
 
 def fit_sources(
     job: TrainingJob, sources: dict[str, Retriever], window: Window, folder: str,
-    earlier: dict[str, Retriever] | None = None,
+    earlier: dict[str, Retriever] | None = None, *, threads: int | None = None,
 ) -> dict[str, Retriever]:
-    """Fresh copies of the sources, fitted on the window or restored from their checkpoints.
+    """Fresh copies of the sources, fitted on the window or restored from their checkpoints, side by side as far as
+    threads and memory allow: what comes of it does not depend on either.
 
-    earlier: the same sources fitted on an earlier part of the data, from which networks go on.
+    earlier: the same sources fitted on an earlier part of the data, from which networks go on. threads: on which they
+    are fitted, those of the training where none are named.
     """
-    fitted = {}
-    with job.progress.step("sources", total=len(sources)) as bar:
-        for name, blank in sources.items():
+    ready = {}
+    for name, blank in sources.items():
+        lack = blank.missing(window)
+        if lack is not None:
+            job.note(f"source {name} steps aside: {lack}")
+            continue
+        ready[name] = type(blank)(blank.config)
+        if earlier is not None and name in earlier and earlier[name].config == blank.config:
+            ready[name].begin_from(earlier[name])
+
+    def fit(name: str, progress: Progress) -> Retriever:
+        return fit_one(job, name, ready[name], window, folder, progress)
+
+    return side_by_side(job, ready, window, fit, threads)
+
+
+def fit_anew(job: TrainingJob, sources: dict[str, Retriever], window: Window) -> dict[str, Retriever]:
+    """Fresh copies of the sources that can be fitted on the window, fitted as by `fit_sources`; nothing is kept."""
+    fresh = {name: type(source)(source.config) for name, source in sources.items()}
+    ready = {name: source for name, source in fresh.items() if source.missing(window) is None}
+
+    def fit(name: str, progress: Progress) -> Retriever:
+        ready[name].fit(window, progress)
+        return ready[name]
+
+    return side_by_side(job, ready, window, fit)
+
+
+def side_by_side(
+    job: TrainingJob, ready: dict[str, Retriever], window: Window, fit: Callable[[str, Progress], Retriever],
+    threads: int | None = None,
+) -> dict[str, Retriever]:
+    """What `fit` gives of each, several at once as far as threads and memory allow."""
+    threads, fitted = min(threads or job.threads, len(ready)), {}
+    with (
+        job.progress.step("sources", total=len(ready)) as bar,
+        one_blas_thread(),  # also where one is fitted after the other: how products are shared changes how they round
+        SideBySide(threads if threads > 1 else 0, job.progress) as beside,
+    ):
+
+        def one(name: str) -> Retriever:
+            with job.memory.lent(ready[name].memory(window)):
+                return fit(name, beside.progress)
+
+        # the dearest first, so that none of them is left over at the end
+        order = sorted(ready, key=lambda name: (not ready[name].learns, -ready[name].memory(window)))
+        begun = {name: beside.begin(one, name) for name in order}
+        for name in ready:
             bar.describe(name)
-            lack = blank.missing(window)
-            if lack is not None:
-                job.note(f"source {name} steps aside: {lack}")
-            else:
-                fresh = type(blank)(blank.config)
-                if earlier is not None and name in earlier and earlier[name].config == blank.config:
-                    fresh.begin_from(earlier[name])
-                fitted[name] = fit_one(job, name, fresh, window, folder)
+            fitted[name] = begun[name].result()
             bar.advance()
     return fitted
+
+
+def require_memory(job: TrainingJob, sources: dict[str, Retriever], log: Log) -> None:
+    """Say before anything is fitted where the memory does not suffice for one source, or for the training table.
+
+    log: the longest that sources are fitted on. Raises ConfigError where the settings name a budget that is too small.
+    """
+    window = Window(job.dataset, job.dataset.catalogue, log, int(log.time[-1]) + 1, None)
+    needs = {f"source {name}": source.memory(window) for name, source in sources.items() if source.learns}
+    told = job.memory.check(needs)
+    if told is not None:
+        job.progress.message(told)
 
 
 def as_settled(
@@ -72,6 +128,41 @@ def as_settled(
     return source if config == source.config else source.reweighted(weighting)
 
 
+class LaterFits:
+    """The sources on the windows after the history, each going on from the one before: fitted beside the rankers,
+    which do not wait for them until they ask for them."""
+
+    def __init__(self, job: TrainingJob, sources: dict[str, Retriever], early: dict[str, Retriever],
+                 answers: choice.Answers):
+        self._job, self._sources = job, sources
+        self.compared = job.beside.begin(fresh_sources, job, sources, early, answers)
+        """those that orders are compared by"""
+        self.measured = Work(self._measured)
+        """those on everything before the test window"""
+        self.served = Work(self._served)
+        """those on everything"""
+
+    def begin(self) -> None:
+        """Hand over those after the compared ones."""
+        if not self._job.final:
+            self._job.beside.take(self.measured)
+        if self._job.refit or self._job.final:
+            self._job.beside.take(self.served)
+
+    def _measured(self) -> dict[str, Retriever]:
+        job, latest = self._job, self.compared.result()
+        with job.step("sources on everything before the test window"):
+            window = job.window(job.dataset.log, job.windows.test_start)
+            return fit_sources(job, self._sources, window, "checkpoints", latest, threads=job.threads_beside)
+
+    def _served(self) -> dict[str, Retriever]:
+        job, log = self._job, self._job.whole.log
+        latest = self.compared.result() if job.final else self.measured.result()
+        with job.step("sources on everything"):
+            window = job.window(log, int(log.time[-1]) + 1, everybody=True)
+            return fit_sources(job, self._sources, window, "served", latest, threads=job.threads_beside)
+
+
 def fresh_sources(
     job: TrainingJob, sources: dict[str, Retriever], early: dict[str, Retriever], answers: choice.Answers
 ) -> dict[str, Retriever]:
@@ -82,7 +173,7 @@ def fresh_sources(
         return early
     with job.step("sources up to the validation window"):
         window = job.window(job.lesson.dataset.log, job.lesson.windows.validation_start)
-        return fit_sources(job, sources, window, "validation", early)
+        return fit_sources(job, sources, window, "validation", early, threads=job.threads_beside)
 
 
 def recall_of(job: TrainingJob, sources: dict[str, Retriever], window: Window) -> dict[str, float]:
@@ -120,16 +211,19 @@ def recall_of(job: TrainingJob, sources: dict[str, Retriever], window: Window) -
     return out
 
 
-def fit_one(job: TrainingJob, name: str, source: Retriever, window: Window, folder: str) -> Retriever:
+def fit_one(
+    job: TrainingJob, name: str, source: Retriever, window: Window, folder: str, progress: Progress | None = None
+) -> Retriever:
     """The source fitted on the window, or restored where its checkpoint is in the folder of the training."""
+    progress = progress or job.progress
     path = job.work / folder / f"{name}.pt"
     start = time.perf_counter()
     if not source.learns:
-        source.fit(window, job.progress)
+        source.fit(window, progress)
     elif path.is_file():
         source.restore(load_checkpoint(path))
     else:
-        source.fit(window, job.progress, job.work / "progress" / f"{folder}-{name}.pt")
+        source.fit(window, progress, job.work / "progress" / f"{folder}-{name}.pt")
         save_checkpoint(path, source.checkpoint())
     job.durations[f"fit {name} ({folder})"] = round(time.perf_counter() - start, 3)
     return source

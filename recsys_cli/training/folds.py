@@ -16,6 +16,7 @@ from recsys_cli.data.windows.split import after_everything
 from recsys_cli.pipeline.request_rows import RequestRows, joined, some_of
 from recsys_cli.pipeline.requests import Moment
 from recsys_cli.training.bundles import draft_bundle
+from recsys_cli.training.fitting import fit_anew
 from recsys_cli.training.requests import feature_names, moment, rows_of
 
 if TYPE_CHECKING:
@@ -72,13 +73,7 @@ def crosswise(
             arranged = arrange(dataset.log, window, after_everything(dataset))
             cut, end = arranged.bounds[1], arranged.bounds[-1]
             past = job.window(arranged.log, cut)
-            fitted = {}
-            for name, source in sources.items():
-                fresh = type(source)(source.config)
-                if fresh.missing(past) is None:
-                    fresh.fit(past, job.progress)
-                    fitted[name] = fresh
-            bundle = draft_bundle(job, spec, fitted)
+            bundle = draft_bundle(job, spec, fit_anew(job, sources, past))
             found: Moment = moment(job, bundle, arranged.log, cut, end, config.requests)
             parts.append(Fold(bundle, found, rows_of(job, bundle, [found], len(folds), names)))
             bar.advance()

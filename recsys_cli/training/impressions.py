@@ -121,7 +121,7 @@ def fit_baseline_ranker(
     with job.step("baseline"):
         baseline = fit_baseline(
             config, train_table, valid_table, heads, seed=job.settings.seed, progress=job.progress,
-            threads=job.threads,
+            threads=job.threads_beside,
         )
     job.metrics["baseline"] = baseline.metrics
     return baseline

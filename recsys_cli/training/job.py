@@ -18,6 +18,7 @@ from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.parallel import SideBySide
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.retrieval.base import Window
@@ -25,8 +26,9 @@ from recsys_cli.safety.models import SafetyModels
 from recsys_cli.settings import Settings
 from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training.expected import Expected
+from recsys_cli.training.memory import MemoryBudget
 
-UNLEARNED = {"pipeline", "paths", "threads", "evaluation", "world", "serving", "live"}
+UNLEARNED = {"pipeline", "paths", "threads", "memory_gib", "evaluation", "world", "serving", "live"}
 """Sections of the settings that nothing is learned from."""
 
 
@@ -58,6 +60,8 @@ class TrainingJob:
     safety: SafetyModels = field(default_factory=SafetyModels)
     expected: Expected | None = None
     """tells how far the training is, where somebody watches"""
+    beside: SideBySide | None = None
+    """takes up what need not be waited for at once"""
     scaled_on: FeatureTable | None = None
     """training rows that the int8 form is scaled on"""
 
@@ -98,7 +102,19 @@ class TrainingJob:
 
     @property
     def threads(self) -> int:
-        return self.settings.threads or len(os.sched_getaffinity(0))
+        """Threads to use: no more than there are cores, since the others would wait."""
+        cores = len(os.sched_getaffinity(0))
+        return min(self.settings.threads or cores, cores)
+
+    @property
+    def threads_beside(self) -> int:
+        """Threads for what is done beside the rankers, which take one."""
+        return max(self.threads - 1, 1)
+
+    @cached_property
+    def memory(self) -> MemoryBudget:
+        """What may still be taken, as of when it is first asked for."""
+        return MemoryBudget(self.settings.memory_gib)
 
     @property
     def allows_seen(self) -> bool:

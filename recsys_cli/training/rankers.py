@@ -3,8 +3,6 @@ order, and once more with what the test window tells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,25 +21,27 @@ if TYPE_CHECKING:
     from recsys_cli.pipeline.bundle import Bundle
     from recsys_cli.pipeline.order import Order
     from recsys_cli.retrieval.base import Retriever
+    from recsys_cli.training.fitting import LaterFits
     from recsys_cli.training.job import TrainingJob
 
 
 def rankers_in_time(
-    job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever], fresh: dict[str, Retriever]
+    job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever], later: LaterFits
 ) -> tuple[Rankers, RequestRows]:
     """The rankers, the order that pays, and the rows of requests that they learned from.
 
-    early: sources of the history window, whose proposals are learned from; fresh: those that orders are compared
-    by.
+    early: sources of the history window, whose proposals are learned from; later: those after it, by some of which
+    orders are compared.
     """
     bundle = draft_bundle(job, spec, early)
     with job.step("requests"), job.progress.step("requests"):
         learn, judge = requests.draft(job, job.lesson, bundle)
         rows = requests.rows_of(job, bundle, learn)
         _count(job, rows, sum(len(moment.users) for moment in learn))
-    rankers = _rankers_side_by_side(job, spec, early, bundle, rows)
+    rankers = _rankers_side_by_side(job, spec, early, bundle, rows, later)
+    compared = later.compared.result()
     with job.step("order"), job.progress.step("order of the lists"):
-        judged = draft_bundle(job, spec, fresh)
+        judged = draft_bundle(job, spec, compared)
         served = rankers.serving(judged)
         kept = Kept()
         rankers.order, job.metrics["order"] = requests.choose_order(job, [(served, m) for m in judge], kept)
@@ -51,29 +51,23 @@ def rankers_in_time(
 
 
 def _rankers_side_by_side(
-    job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever], bundle: Bundle, rows: RequestRows
+    job: TrainingJob, spec: FeatureSpec, early: dict[str, Retriever], bundle: Bundle, rows: RequestRows,
+    later: LaterFits,
 ) -> Rankers:
     """The rankers of requests and those of impressions: trees on one thread beside a network on another, where there
-    are two, since neither gains by a second thread of its own."""
-    with ThreadPoolExecutor(1) as aside:
-
-        def begun(function: Callable, *arguments) -> Future:
-            if job.threads > 1:
-                return aside.submit(function, *arguments)
-            done: Future = Future()
-            done.set_result(function(*arguments))
-            return done
-
-        of_requests, heavy, baseline = begun(_fitted, job, bundle, rows), None, None
-        if actions_to_learn(job):
-            with job.step("training table"):
-                train_table, valid_table = tables_of(job, spec, early)
-            if heads := heads_of(job, train_table):
-                baseline = begun(fit_baseline_ranker, job, heads, train_table, valid_table)
-            with job.step("heavy ranker"):
-                heavy = fit_heavy_ranker(job, train_table, valid_table)
-        rankers = of_requests.result()
-        rankers.heavy, rankers.baseline = heavy, None if baseline is None else baseline.result()
+    are two, since neither gains by a second thread of its own; the fits of sources that are not needed yet after the
+    trees."""
+    of_requests, heavy, baseline = job.beside.begin(_fitted, job, bundle, rows), None, None
+    later.begin()
+    if actions_to_learn(job):
+        with job.step("training table"):
+            train_table, valid_table = tables_of(job, spec, early)
+        if heads := heads_of(job, train_table):
+            baseline = job.beside.begin(fit_baseline_ranker, job, heads, train_table, valid_table)
+        with job.step("heavy ranker"):
+            heavy = fit_heavy_ranker(job, train_table, valid_table)
+    rankers = of_requests.result()
+    rankers.heavy, rankers.baseline = heavy, None if baseline is None else baseline.result()
     _tell(job, rankers)
     return rankers
 

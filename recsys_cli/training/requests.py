@@ -12,6 +12,7 @@ from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import DataError
+from recsys_cli.parallel import torch_threads
 from recsys_cli.pipeline.choose import (
     NAMED,
     Criterion,
@@ -174,7 +175,9 @@ def fit_relevance_ranker(job: TrainingJob, rows: RequestRows) -> TreeRanker | No
     config = job.settings.ranking.relevance
     if not config.enabled:
         return None
-    return fit_relevance(config, rows.table, seed=job.settings.seed, progress=job.progress, threads=job.threads)
+    return fit_relevance(
+        config, rows.table, seed=job.settings.seed, progress=job.progress, threads=job.threads_beside
+    )
 
 
 def choose_order(
@@ -191,7 +194,8 @@ def choose_order(
     for bundle, moment in judge:
         if not len(moment.users):
             continue
-        lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads, kept)
+        with torch_threads(1):  # batches of users share the cores already
+            lists = every_order(bundle, settings.pipeline, moment, settings.seed, job.threads, kept)
         criterion = ndcg_criterion(moment)
         by_propensity = propensity_criterion(lesson, moment, lists.items[FUSION])
         if by_propensity is not None:

@@ -17,6 +17,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.intact import require_intact
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError, RecsysError
+from recsys_cli.parallel import SideBySide
 from recsys_cli.pipeline.order import check_named
 from recsys_cli.pipeline.rules.compiled import compiled
 from recsys_cli.progress import Progress
@@ -30,7 +31,14 @@ from recsys_cli.training import requests
 from recsys_cli.training import sources as choice
 from recsys_cli.training.bundles import publish_bundle
 from recsys_cli.training.expected import Expected
-from recsys_cli.training.fitting import as_settled, blank_sources, fit_sources, fresh_sources, recall_of
+from recsys_cli.training.fitting import (
+    LaterFits,
+    as_settled,
+    blank_sources,
+    fit_sources,
+    recall_of,
+    require_memory,
+)
 from recsys_cli.training.impressions import actions_to_learn, spec_of
 from recsys_cli.training.job import TrainingJob
 from recsys_cli.training.rankers import learned_again, rankers_crosswise, rankers_in_time
@@ -134,39 +142,58 @@ def _run(job: TrainingJob, resume: bool, taken: dict[Path, str], use: bool) -> R
     answers = choice.answers_of(job, window)
     sources = choice.wanted_kinds(job, sources, answers)
     job.candidates = choice.candidates_for(answers.unmet)
+    require_memory(job, sources, job.whole.log)
     early = _early_sources(job, sources, window, answers)
     sources = {name: SOURCES[source.config.kind](source.config) for name, source in early.items()}
-    with job.step("recall of sources"):
-        job.metrics["sources"] = recall_of(job, early, window)
+    with SideBySide(_threads_beside(job, early), job.progress) as job.beside:
+        _rankers_and_bundles(job, sources, early, answers, window)
+    job.durations["total"] = round(time.perf_counter() - started, 3)
+    for folder in ("progress", "validation"):
+        shutil.rmtree(job.work / folder)
+    return job.store.publish(job.work, _manifest(job), use=use)
+
+
+def _threads_beside(job: TrainingJob, early: dict[str, Retriever]) -> int:
+    """Threads that take up what need not be waited for: one, where there are two and the memory holds the sources of
+    all windows at once."""
+    log = job.whole.log
+    window = Window(job.dataset, job.dataset.catalogue, log, int(log.time[-1]) + 1, None)
+    return int(job.threads > 1 and 3 * sum(source.memory(window) for source in early.values()) <= job.memory.room)
+
+
+def _rankers_and_bundles(
+    job: TrainingJob, sources: dict[str, Retriever], early: dict[str, Retriever], answers: choice.Answers,
+    window: Window,
+) -> None:
+    """All that follows the sources of the history window, which is `window`, up to what is published."""
     spec = spec_of(job, early)
     if job.warm is not None:
         job.warm = replace(job.warm, now=category_names(spec, job.dataset.catalogue.names))
-    learned, late, latest = None, None, early
+    learned, later = None, LaterFits(job, sources, early, answers)
     if job.unordered and not actions_to_learn(job):
+        later.begin()
         rankers = rankers_crosswise(job, spec, early)
     else:
-        latest = fresh_sources(job, sources, early, answers)
-        rankers, learned = rankers_in_time(job, spec, early, latest)
+        rankers, learned = rankers_in_time(job, spec, early, later)
+    job.metrics["sources"] = {}  # in its place, though it comes last
+    recall = job.beside.begin(_recall, job, early, window)
+    late = None
     if not job.final:
-        with job.step("sources on everything before the test window"):
-            window = job.window(job.dataset.log, job.windows.test_start)
-            late = latest = fit_sources(job, sources, window, "checkpoints", latest)
+        late = later.measured.result()
         with job.step("bundle that is measured"):
             publish_bundle(job, spec, late, rankers, job.dataset if job.refit else job.whole,
                            "measured" if job.refit else "bundle")
     if job.refit or job.final:
         with job.step("rankers on requests of the test window"):
             rankers = learned_again(job, spec, late, rankers, learned)
-        with job.step("sources on everything"):
-            log = job.whole.log
-            everything = job.window(log, int(log.time[-1]) + 1, everybody=True)
-            served = fit_sources(job, sources, everything, "served", latest)
         with job.step("bundle that is served"):
-            publish_bundle(job, spec, served, rankers, job.whole, "bundle")
-    job.durations["total"] = round(time.perf_counter() - started, 3)
-    for folder in ("progress", "validation"):
-        shutil.rmtree(job.work / folder)
-    return job.store.publish(job.work, _manifest(job), use=use)
+            publish_bundle(job, spec, later.served.result(), rankers, job.whole, "bundle")
+    job.metrics["sources"] = recall.result()
+
+
+def _recall(job: TrainingJob, early: dict[str, Retriever], window: Window) -> dict[str, float]:
+    with job.step("recall of sources"):
+        return recall_of(job, early, window)
 
 
 def _early_sources(

@@ -66,7 +66,8 @@ def _refused_with(place, text: str) -> str:
 def test_a_run_begins_with_the_rankers_of_another(trained, tmp_path):
     place = trained.copy(tmp_path / "place")
     before = (place.folder / "artifacts/current").read_text().strip()
-    more = ("--set", "ranking.precision=int8", "--set", "ranking.light.distil=true", "--only", "als")
+    more = ("--set", "ranking.precision=int8", "--set", "ranking.light.distil=true", "--only", "als",
+            "--set", "ranking.baseline.enabled=true")
     done = json.loads(place.ok("train", "--quiet", "--format", "json", "--warm-start", before, *more))
     assert done["warm_start"] == before and set(done["metrics"]["int8"]) >= {"click", "like"}
     assert done["metrics"]["baseline"]["click"]["roc_auc"] > 0.6

@@ -10,6 +10,8 @@ import torch
 
 from recsys_cli.errors import RecsysError
 from recsys_cli.metrics import log_loss, roc_auc
+from recsys_cli.optimisers import AdamW
+from recsys_cli.parallel import torch_seed
 from recsys_cli.progress import Step
 from recsys_cli.ranking.constant_heads import ConstantHeadWatch, collapsed, constant_heads
 from recsys_cli.ranking.logistic import sigmoid
@@ -90,8 +92,7 @@ class TrainingLoop:
         return networks, self.history
 
     def _network(self, number: int) -> HeavyNetwork:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed_of(number, 0))
+        with torch_seed(self._seed_of(number, 0)):
             network = HeavyNetwork(self.config, self.spec, len(self.tasks), self.rows.log_dwell is not None)
         log_dwell = None
         if self.rows.log_dwell is not None:
@@ -114,7 +115,7 @@ class TrainingLoop:
             (decayed if is_matrix else plain).append(parameter)
         plain += balance.parameters()
         groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        return AdamW(groups, lr=self.config.learning_rate)
 
     def _train_member(self, number: int, interrupted: dict | None, step: Step) -> dict[str, torch.Tensor]:
         config, network = self.config, self._network(number)
@@ -152,8 +153,7 @@ class TrainingLoop:
         done = (member.epoch - 1) * len(self.starts)
         watch = ConstantHeadWatch(len(self.tasks), self.device)
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self._seed_of(number, member.epoch))
+        with torch_seed(self._seed_of(number, member.epoch), devices):
             order = self._order()
             for start in self.starts:
                 batch = order[start : start + config.batch_size]

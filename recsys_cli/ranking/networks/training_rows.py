@@ -11,6 +11,7 @@ from recsys_cli.data.behaviour import Entities
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import DataError
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.parallel import torch_seed
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.networks.config import HeavyNetworkConfig
 from recsys_cli.ranking.networks.network import InputLayer, InputSpec
@@ -149,7 +150,7 @@ def training_rows(
 
     features, prepared = tensor(train.values), None
     if train.values.size <= PREPARED_VALUES:
-        with torch.random.fork_rng(devices=[]):  # its weights are drawn and never used
+        with torch_seed(0):  # its weights are drawn and never used
             layer = InputLayer(spec, config.embedding_dim, config.clip).to(device)
         parts = [layer.prepare(features[start : start + PREPARE_ROWS]) for start in range(0, len(train), PREPARE_ROWS)]
         numbers, codes = zip(*parts, strict=True)

@@ -55,10 +55,10 @@ class LambdaMartConfig(LightGbmConfig):
 
 
 class BaselineConfig(Section):
-    """Boosted trees beside the heavy ranker: what every report compares it with."""
+    """Boosted trees beside the heavy ranker, for the reports to compare it with."""
 
-    enabled: bool = True
-    """Whether to fit them."""
+    enabled: bool = False
+    """Whether to fit them; nothing but a column of the reports comes of it."""
     rounds: PositiveInt = 80
     """Most trees an action."""
     learning_rate: PositiveFloat = 0.2

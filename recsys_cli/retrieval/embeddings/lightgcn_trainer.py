@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.optimisers import Adam
+from recsys_cli.parallel import torch_seed
 from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.embeddings.sampled_softmax import log_q, on, sampled_softmax
 from recsys_cli.retrieval.linear.item_filter import leading_space
@@ -108,13 +110,12 @@ class LightGcnTrainer:
         self.device = device
         self.config, self.users, self.items, self.n_users, self.n_items = config, users, items, n_users, n_items
         self.adjacency = adjacency(users, items, n_users, n_items).to(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seed(seed):
             self.weight = torch.randn(n_users + n_items, config.dim) * START
         if config.initial == "spectral":
             self.weight = self._spectral(seed)
         self.weight = self.weight.to(device).requires_grad_()
-        self.optimiser = torch.optim.Adam([self.weight], lr=config.learning_rate)
+        self.optimiser = Adam([self.weight], lr=config.learning_rate)
         self.touched = Ragged.group(users, items, n_users).sorted_rows()
         self.correction = log_q(
             np.bincount(items, minlength=n_items), min(GROUP, len(users)), config.uniform_negatives

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from recsys_cli.optimisers import Adam
+from recsys_cli.parallel import torch_seed
 from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
 
 if TYPE_CHECKING:
@@ -41,11 +43,10 @@ class TwhinTrainer:
         device: torch.device = torch.device("cpu"),
     ):
         self.config, self.relations, self.device = config, relations, device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seed(seed):
             self.table = Table(entities, config.dim, config.dim**-0.5).to(device)
             self.translations = torch.zeros(len(relations), config.dim, requires_grad=True, device=device)
-        self.optimiser = torch.optim.Adam([self.translations], lr=config.learning_rate)
+        self.optimiser = Adam([self.translations], lr=config.learning_rate)
         self.step = 0
         self.correction = [
             log_q(

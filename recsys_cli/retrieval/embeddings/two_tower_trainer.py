@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from recsys_cli.data.ragged import Ragged, expand
 from recsys_cli.files import atomic_file
+from recsys_cli.optimisers import Adam
+from recsys_cli.parallel import torch_seed
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.content.tokens import Bags
 from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
@@ -95,8 +97,7 @@ class TowerTrainer:
         self.config, self.seed, self.examples, self.device = config, seed, examples, device
         self.item_bags, self.item_row, self.user_bags, self.user_row = item_bags, item_row, user_bags, user_row
         self.candidates = candidates
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seed(seed):
             item_rows, user_rows = int(item_row.max(initial=0)) + 1, int(user_row.max(initial=0)) + 1
             self.model = Towers(config, item_rows, item_tokens, user_rows, user_tokens).to(device)
         self._set_rate(config.learning_rate)
@@ -108,7 +109,7 @@ class TowerTrainer:
 
     def _set_rate(self, rate: float) -> None:
         self.rate = rate
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=rate)
+        self.optimiser = Adam(self.model.parameters(), lr=rate)
 
     def _hold_out(self, share: float) -> None:
         rows = np.argsort(self.examples.time, kind="stable")

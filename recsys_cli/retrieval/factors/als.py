@@ -15,6 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from recsys_cli.arrays import distinct
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.state import State
+from recsys_cli.parallel import one_blas_thread
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import ArrayRetriever, Window
 from recsys_cli.retrieval.history_weighting import HistoryConfig, WeightedHistories
@@ -92,8 +93,6 @@ class Als(ArrayRetriever, VectorRetriever):
         return RidgeSystem.of(vectors, c.alpha, c.l2, c.l2_exponent, others)
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
-        from threadpoolctl import threadpool_limits
-
         users, items, times = window.interactions
         n_users, n_items = window.catalogue.n_users, window.catalogue.n_items
         by_user = Ragged.group(users, items, n_users).sorted_rows()
@@ -107,7 +106,7 @@ class Als(ArrayRetriever, VectorRetriever):
         if active:
             with (
                 progress.step("als", self.config.epochs) as step,
-                threadpool_limits(1, "blas"),
+                one_blas_thread(),
                 ThreadPoolExecutor(os.cpu_count() or 1) as pool,
             ):
                 for _ in range(self.config.epochs):

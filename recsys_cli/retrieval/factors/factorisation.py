@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys_cli.data.state import State
+from recsys_cli.parallel import one_blas_thread
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import ArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks
@@ -100,7 +101,6 @@ class Factorisation(ArrayRetriever, VectorRetriever):
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         from scipy.sparse import csr_matrix
-        from threadpoolctl import threadpool_limits
 
         users, items, _ = window.interactions
         shape = (window.catalogue.n_users, window.catalogue.n_items)
@@ -111,7 +111,7 @@ class Factorisation(ArrayRetriever, VectorRetriever):
             none = np.zeros((shape[1], self.config.dim), np.float32)
             self._set({"query": none, "answer": none, "known": known})
             return
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             query, answer = self._learn(touched, progress, window.seed)
         query, answer = query.astype(np.float32), answer.astype(np.float32)
         query[~known] = answer[~known] = 0

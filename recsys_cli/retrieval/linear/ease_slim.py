@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys_cli.errors import RecsysError
+from recsys_cli.parallel import one_blas_thread
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.history_weighting import HistoryConfig
 from recsys_cli.retrieval.linear.graph_filter import co_occurrence, degrees, powered
@@ -16,6 +17,8 @@ from recsys_cli.retrieval.linear.low_rank import map_of_sum
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+    from recsys_cli.retrieval.base import Window
 
 ITEMS_AT_ONCE = 256
 DENSE_GRAM = 4_000
@@ -82,6 +85,12 @@ class Ease(ItemFilter):
         )
         return [config.model_copy(update=update) for update in tried]
 
+    def memory(self, window: Window) -> int:
+        known = int(np.count_nonzero(np.bincount(window.interactions[1])))
+        known = known if known <= self.config.exact_up_to else 0
+        # the matrix and its inverse in place, and the weights beside them where these are narrower
+        return super().memory(window) + (4 if known > PRECISE_ITEMS else 12) * known * known
+
     def learn(self, touched: csr_matrix, progress: Progress, seed: int) -> ItemMap:
         from scipy.sparse import diags_array
 
@@ -144,7 +153,6 @@ def ridge_inverse(edges: csr_matrix, l2: float) -> np.ndarray:
     matrix is well enough conditioned for it. Raises RecsysError where it has no inverse in the precision of numbers.
     """
     from scipy.linalg import lapack
-    from threadpoolctl import threadpool_limits
 
     turned, n = edges.T.tocsr(), edges.shape[1]
     # no eigenvalue is greater than the greatest sum of a row
@@ -156,7 +164,7 @@ def ridge_inverse(edges: csr_matrix, l2: float) -> np.ndarray:
     gram[np.diag_indices_from(gram)] += l2
     factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
     # several threads of a busy machine wait for each other longer than one alone takes, and round as their number says
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         # LAPACK counts columns first: the transpose of a symmetric matrix is the matrix, and needs no copy
         done, failed = factor(gram.T, lower=0, clean=0, overwrite_a=1)
         if not failed:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from recsys_cli.data.ragged import Ragged, expand, offsets_of
+from recsys_cli.optimisers import AdamW
+from recsys_cli.parallel import torch_seed
 from recsys_cli.retrieval.sequential.networks.encoder import INPUTS, action_flags, gap_codes
 from recsys_cli.retrieval.sequential.networks.losses import Repeats, next_item_loss
 from recsys_cli.retrieval.sequential.networks.modules import Served, network
@@ -104,13 +106,12 @@ class SequenceTrainer:
 
     def __init__(self, config: SequentialConfig, seed: int, data: Sequences, device: torch.device = CPU):
         self.config, self.data, self.done, self.device = config, data, 0, device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seed(seed):
             self.model = network(config, data.items, data.actions.shape[1], data.gaps is not None).to(device)
         wide = [p for p in self.model.parameters() if p.ndim >= 2]
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": wide, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.optimiser = AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def epoch(self, rng: np.random.Generator) -> float:
         config, total, count = self.config, 0.0, 0
