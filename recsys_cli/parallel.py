@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -83,3 +84,12 @@ def one_blas_thread() -> contextlib.AbstractContextManager:
     """Run a block with one BLAS thread: the products of a request are too small to share, and its threads would
     wait for each other (on a busy machine a slate takes ten times as long)."""
     return _libraries().limit(limits=1, user_api="blas")
+
+
+def stand_back(steps: int) -> None:
+    """Have this process give way to others: so many steps of niceness lower and, where the system has it, as a batch
+    that interrupts nobody when it wakes up."""
+    os.nice(steps)
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # forbidden in some containers; the niceness stays
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -93,8 +93,11 @@ class PoolConfig(Section):
     everybody ("fallback": "pool_pending")."""
     build_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     """How long mode realtime and `/v1/rank` wait for scores before they answer without."""
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Pools built together at most."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Pools built together at most, for people who have none."""
+    refresh_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of a worker's time that goes to pools that are built again, because they are old or their owners acted;
+    meanwhile the old ones serve."""
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     """Pools that may wait to be built; requests beyond are answered as if the wait were over."""
 

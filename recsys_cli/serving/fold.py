@@ -16,6 +16,7 @@ What a row takes in is settled ATTRIBUTION after its moment; an event that comes
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,7 +115,7 @@ class Fold:
         self._newest: dict[int, int] = {}
         """user and item → their last row, where it may not be settled"""
         self._settled = 0
-        self._answers: dict[str, bytes] = {}
+        self._answers: OrderedDict[str, bytes] = OrderedDict()
         self.offset = max(self.offset, self.start)
 
     def __len__(self) -> int:
@@ -144,7 +145,7 @@ class Fold:
         if kind == "served":
             self._answers[event.request_id] = _encode(event.served)
             if len(self._answers) > KEPT_ANSWERS:
-                del self._answers[next(iter(self._answers))]
+                self._answers.popitem(last=False)
         elif kind in CATALOGUE:
             self.described += 1
             self._describe(event, kind, time)
@@ -318,7 +319,7 @@ class Fold:
             {name: Names(kept.names[name]) for name in _NAMES},
             kept.edges, kept.users, kept.items, kept.deleted, kept.erased, kept.described,
         )
-        out._answers = kept.answers
+        out._answers = OrderedDict(kept.answers)
         out._settled = kept.settled
         user, item = columns["user"], columns["item"]
         out._newest = {user[r] << 32 | item[r]: r for r in range(kept.settled, len(user)) if user[r] >= 0}

@@ -28,7 +28,7 @@ _PASSIVE = frozenset(("impression", "served", *CATALOGUE))
 _UNDO = {back: edge for edge, back in EDGES.items()}
 
 
-class Memory(msgspec.Struct, omit_defaults=True):
+class Memory(msgspec.Struct, omit_defaults=True, gc=False):
     """What is remembered of one person. Ids are texts, moments µs; every dictionary is in the order of its moments."""
 
     seen: dict[str, int] = {}

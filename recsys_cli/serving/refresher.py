@@ -130,11 +130,11 @@ def serve_refreshes(connection: Connection, place: RunPlace, log: str) -> None:
     """What the process does until its parent hangs up: answer each request with a `Refreshed`, or with what went wrong
     as text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
-    os.nice(10)  # answers and pools come before
-    from recsys_cli.parallel import one_blas_thread
+    from recsys_cli.parallel import one_blas_thread, stand_back
     from recsys_cli.serving.online_state import OnlineState, dataset_of
     from recsys_cli.slate_engine import SlateEngine
 
+    stand_back(15)  # answers and pools come before
     folder, online, number = Path(log) / FOLDER, None, 0
     while True:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from recsys_cli.serving.arms import follow
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import LogInUse
 from recsys_cli.serving.feeding import Feeds
+from recsys_cli.serving.garbage import collect_often, rare_collections
 from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
@@ -44,6 +46,7 @@ class Site:
         self._follow, self._run = run is None, run
         self._live = Live.load(settings, run, trace)
         self._tasks: set[asyncio.Task] = set()
+        self._garbage = ExitStack()
         self.on_ready: Callable[[float], None] = lambda seconds: None
         """is told how long it took until requests are served"""
 
@@ -93,9 +96,11 @@ class Site:
         except Exception as error:  # what is not warm is slow the first time, and no reason not to serve
             self.metrics.alerts.labels("warm_up").inc()
             self.trace.event("warm_up_failed", error=f"{type(error).__name__}: {error}")
+        self._garbage.enter_context(rare_collections())
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
+        self._start(collect_often())
         self._start(service.learn())
         self._start(follow(service.experiments, lambda: service.live, self._experiment_told))
         for work in service.feeds.work(service.take_in_everything):
@@ -170,6 +175,7 @@ class Site:
         await asyncio.to_thread(self.service.feeds.close)
         await self.service.live.close()
         await self.service.recorder.close()
+        self._garbage.close()
         self.trace.close()
 
 
