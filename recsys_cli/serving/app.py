@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from starlette.applications import Starlette
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 encode = msgspec.json.Encoder().encode
 JSON = "application/json"
 RECOMMEND = "/v1/recommend/{user_id}"
+QUERIES = 1_000
+"""Queries that are kept as they were read."""
 
 
 def application(site: Site) -> Front:
@@ -158,11 +160,11 @@ async def _answer(site: Site, path: Path, request: Request) -> Response:
     return Response(encode(answer), media_type=JSON)
 
 
-def _query(text: bytes) -> dict[str, list[str]]:
+@lru_cache(QUERIES)
+def _query(text: bytes) -> Mapping[str, list[str]]:
+    """The parameters of a query, not to be changed: the same ones come again and again."""
     if not text:
         return {}
-    from urllib.parse import parse_qs
-
     try:
         return parse_qs(text.decode("ascii"), keep_blank_values=True, max_num_fields=200, errors="strict")
     except ValueError:

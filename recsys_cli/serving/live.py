@@ -34,7 +34,7 @@ LISTED = 2_000
 
 
 PLACES = 500_000
-"""Items whose positions are kept."""
+"""Items, and users, whose positions are kept."""
 
 
 class Live:
@@ -48,6 +48,8 @@ class Live:
         self._feedback = Feedback(engine)
         self._places: dict[str, int] = {}
         """positions of items that were asked for; they stay as they are while the run is served"""
+        self._people: dict[str, int] = {}
+        """positions of users, likewise"""
         self._learned: dict[str, np.ndarray] | None = None
         self.config, self.trace = config, trace
         self.newcomers: Newcomers | None = None
@@ -193,7 +195,14 @@ class Live:
 
     def user(self, user_id: int | str) -> int:
         """Position, -1 for somebody whom the run does not know."""
-        return self.trained.bundle.user_ids.position(user_id)
+        at = self._people.get(user_id)
+        if at is None:
+            at = self.trained.bundle.user_ids.position(user_id)
+            if len(self._people) > PLACES:
+                self._people = {}
+            if at >= 0:  # strangers may be known to the next state
+                self._people[user_id] = at
+        return at
 
     def attributes(self, user_id: str, columns: Iterable[str]) -> dict[str, Any]:
         """What the run knows of a user in some columns: categories and numbers."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,8 @@ ANSWERED = ("utility", "light", "relevance", "safety_factor", "dwell", "p_")
 """Scores of a candidate that answers are made of, whole names or beginnings."""
 EXACT = ("utility",)
 """Scores kept in float32; what nothing is ordered by is kept in half of it."""
+NEW = "new"
+"""1 for what events told of since the training, which no source could propose"""
 HALF = 60_000.0
 """Largest number that float16 holds, rounded down."""
 SPARE, SPARE_AT_LEAST = 2, 20
@@ -186,6 +188,12 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
     )
 
 
+@lru_cache(1_000)
+def _wanted(names: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Those of some names of scores that are read; None reads all."""
+    return tuple(name for name in names if read is None or _named(name, read))
+
+
 def _named(name: str, names: tuple[str, ...]) -> bool:
     """Whether a score is among some names or begins as one of them that ends with "_"."""
     return any(name == k or (k.endswith("_") and name.startswith(k)) for k in names)
@@ -248,7 +256,11 @@ def _top(candidates: Candidates, width: int) -> Candidates:
 
 
 def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
-    """Slates with new items at their places, which no stage before could weigh against the others."""
+    """Slates with new items at their places, which no stage before could weigh against the others; score NEW tells
+    which."""
+    if not any(choice.new is not None and choice.every for choice in choices):
+        return final
+    new_at = np.zeros(final.items.shape, np.float32)
     for row, choice in enumerate(choices):
         if choice.new is None or not choice.every:
             continue
@@ -261,7 +273,8 @@ def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
             for name, values in final.scores.items():
                 there = values[row, max(at - 1, 0)] if name == "utility" else 1 if name == "propensity" else 0
                 values[row, at + 1 :], values[row, at] = values[row, at:-1].copy(), there
-    return final
+            new_at[row, at] = 1
+    return final.with_scores(**{NEW: new_at})
 
 
 def _allowed(engine: SlateEngine, choices: Sequence[Choice], parts: Parts) -> Candidates:
@@ -269,7 +282,8 @@ def _allowed(engine: SlateEngine, choices: Sequence[Choice], parts: Parts) -> Ca
     explain = any(c.explain for c in choices)
     rows = [_allowed_of(engine, choice, parts) for choice in choices]
     lengths = [len(c.pool) if at is None else len(at) for c, at in zip(choices, rows, strict=True)]
-    names = dict.fromkeys(name for c in choices for name in c.pool.scores if explain or _named(name, parts.read))
+    read = None if explain else parts.read
+    names = dict.fromkeys(name for c in choices for name in _wanted(tuple(c.pool.scores), read))
     shape = (len(choices), max(lengths, default=0))
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
     scores = {name: np.zeros(shape, np.float32) for name in names}

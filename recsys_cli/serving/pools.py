@@ -126,7 +126,7 @@ class Pools:
         if self._keep:
             found = self.cache.get(key)
             if self._metrics is not None:
-                self._metrics.hits.labels("yes" if found else "no").inc()
+                (self._metrics.found if found else self._metrics.not_found).inc()
             if found is not None:
                 pool, old = found
                 if old:

@@ -49,6 +49,8 @@ class Site:
         self._garbage = ExitStack()
         self.on_ready: Callable[[float], None] = lambda seconds: None
         """is told how long it took until requests are served"""
+        self.listening: asyncio.Event | None = None
+        """set once the port takes connections; None where nothing listens"""
 
     @property
     def ready(self) -> bool:
@@ -97,6 +99,8 @@ class Site:
             self.metrics.alerts.labels("warm_up").inc()
             self.trace.event("warm_up_failed", error=f"{type(error).__name__}: {error}")
         self._garbage.enter_context(rare_collections())
+        if self.listening is not None:
+            await self.listening.wait()
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
