@@ -125,6 +125,9 @@ class ServingConfig(Section):
     refresh_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = 60.0
     """How often counts, trends, histories and features are brought forward to the clock by a process beside the
     server; null leaves them as of the training."""
+    session_boost: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How far items rise that are like what somebody turned to in the session that goes on, from the very next answer
+    on: so many standard deviations of the utilities of their pool; 0 leaves the order to the rankers."""
     new_item_every: Annotated[int, Field(ge=0, le=1_000)] = 10
     """Items that events told of since the training stand at every so-manieth place of a list, those first that fit it
     best; 0 leaves them to the next training."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from recsys_cli.serving.feedback import Feedback
 from recsys_cli.serving.newcomers import Newcomers, with_newcomers
 from recsys_cli.serving.pooling import Pool, context_key, query_of
 from recsys_cli.serving.pools import Builder, Pools
+from recsys_cli.serving.recall import ServedMemory
 from recsys_cli.serving.refresher import Refreshed, Refresher, RunPlace, stale
+from recsys_cli.serving.session import Likeness
 from recsys_cli.serving.way import CONTEXTS, Way
 from recsys_cli.serving.workers import WAYS, Job, Worker, build_jobs
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -46,6 +48,8 @@ class Live:
         """µs: what is before is among what the engines know; 0 for the moment of the training"""
         self._run_engine = engine
         self._feedback = Feedback(engine)
+        self.served = ServedMemory(config.served_seconds, config.served_items)
+        """what this run served to whom, in its positions"""
         self._places: dict[str, int] = {}
         """positions of items that were asked for; they stay as they are while the run is served"""
         self._people: dict[str, int] = {}
@@ -70,11 +74,12 @@ class Live:
         engine = RecommendationEngine.load(settings.paths.artifacts, run, settings.pipeline)
         return cls(engine, settings.serving, settings.paths.artifacts, trace)
 
-    def begin(self, metrics: Metrics | None = None, log: Path | None = None) -> None:
-        """Start the processes that build pools; log: what the state is brought forward by."""
+    def begin(self, metrics: Metrics | None = None, log: Path | None = None, *, beside: bool = False) -> None:
+        """Start the processes that build pools; log: what the state is brought forward by; beside: whether another run
+        is the one that is served."""
         config, place = self.config, RunPlace(self._artifacts, self.run, self.engine.pipeline, self.config.pool.size)
         if log is not None:
-            self.refresher = Refresher(place, log)
+            self.refresher = Refresher(place, log, beside=beside)
         if config.mode == "batch":
             from recsys_cli.serving.written import WrittenSlates
 
@@ -156,6 +161,16 @@ class Live:
                 self._ways = {"": self._ways[""]}
             self._ways[overrides] = found
         return found
+
+    @property
+    def positive(self) -> tuple[str, ...]:
+        """Actions that ask for more of the kind."""
+        return self._run_engine.bundle.spec.positive
+
+    @cached_property
+    def likeness(self) -> Likeness:
+        """Of the items that the run was trained with."""
+        return Likeness(self._run_engine.bundle)
 
     @property
     def worker_pids(self) -> list[int]:

@@ -106,7 +106,10 @@ class Site:
         self._start(service.recorder.save_often())
         self._start(collect_often())
         self._start(service.learn())
-        self._start(follow(service.experiments, lambda: service.live, self._experiment_told))
+        self._start(follow(
+            service.experiments, lambda: service.live, self._experiment_told, self._open,
+            lambda live: self._start(self._retire(live)),
+        ))
         for work in service.feeds.work(service.take_in_everything):
             self._start(work)
         # what reads the attributes of new items takes a while to load
@@ -120,15 +123,15 @@ class Site:
         """Bring the state forward to the clock; runs until it is cancelled."""
         while True:
             await asyncio.sleep(self.config.refresh_seconds)
-            live = self.service.live
-            if live.stale or self.service.switching.locked():
-                continue
-            try:
-                await self.service.refresh(live)
-            except (RefreshError, OSError) as error:
-                if live is self.service.live:  # a run that was switched away from is of no interest
-                    self.metrics.alerts.labels("refresh").inc()
-                    self.trace.event("refresh", error=str(error))
+            for live in self.service.lives:
+                if live.stale or self.service.switching.locked():
+                    continue
+                try:
+                    await self.service.refresh(live)
+                except (RefreshError, OSError) as error:
+                    if live in self.service.lives:  # a run that was switched away from is of no interest
+                        self.metrics.alerts.labels("refresh").inc()
+                        self.trace.event("refresh", error=str(error))
 
     def _experiment_told(self, trouble: str) -> None:
         self.metrics.alerts.labels("experiment").inc()
@@ -156,16 +159,21 @@ class Site:
         service = self.service
         async with service.switching:
             before = service.live
-            live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
-            live.begin(self.metrics, self.log.folder)
-            await service.grow(live)
-            await warm_live(service, live, self.config.warm_up)
+            live = await self._open(run, beside=False)
             await asyncio.to_thread(service.experiments.look, live)
             service.exchange(live)
             await asyncio.to_thread(service.recorder.follow, live.trained)
             self.trace.event("run", run=live.run, before=before.run)
             self._start(self._retire(before))
             return Switched(live.run, before.run)
+
+    async def _open(self, run: str, *, beside: bool = True) -> Live:
+        """Open a run and warm it; beside: whether another stays the one that is served."""
+        live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
+        live.begin(self.metrics, self.log.folder, beside=beside)
+        await self.service.grow(live)
+        await warm_live(self.service, live, self.config.warm_up)
+        return live
 
     async def _retire(self, live: Live) -> None:
         await asyncio.sleep(self.config.pool.build_seconds + 1)  # what was asked of it is answered by then
@@ -177,7 +185,7 @@ class Site:
             task.cancel()
         self.service.ready = False
         await asyncio.to_thread(self.service.feeds.close)
-        await self.service.live.close()
+        await asyncio.gather(*(live.close() for live in self.service.lives))
         await self.service.recorder.close()
         self._garbage.close()
         self.trace.close()
