@@ -193,20 +193,18 @@ async def _body(site: Site, path: Path, request: Request, headers: dict[str, str
     except ValueError:
         raise Refused(400, "length", "content-length is no number") from None
 
-    async def read() -> bytes:
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise too_large
-            parts.append(part)
-        return b"".join(parts)
-
+    parts, size = [], 0
     try:
-        body = await asyncio.wait_for(read(), config.body_seconds)
+        async with asyncio.timeout(config.body_seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise too_large
+                parts.append(part)
     except TimeoutError:
         raise Refused(408, "slow", f"the body took longer than {config.body_seconds:g} s", None,
                       {"connection": "close"}) from None
+    body = b"".join(parts)
     if not body and not path.optional:
         raise Refused(400, "no_body", "the request has no body")
     return body

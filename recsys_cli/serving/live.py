@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,14 +230,15 @@ class Live:
                 out[column] = int(value) if float(value).is_integer() else float(value)
         return out
 
-    def items(self, ids: Iterable[int | str]) -> np.ndarray:
+    def items(self, ids: Collection[int | str]) -> np.ndarray:
         """int32 positions of those that the run knows."""
-        ids, places = [str(i) for i in ids], self._places
         if not ids:
             return np.zeros(0, np.int32)
+        places = self._places
         try:
             return np.array([places[i] for i in ids], np.int32)
         except KeyError:
+            ids = [str(i) for i in ids]
             found = self.engine.bundle.item_ids.positions(ids)
         if len(places) > PLACES:
             places.clear()

@@ -135,7 +135,7 @@ def serve_refreshes(connection: Connection, place: RunPlace, log: str, folder: P
     from recsys_cli.serving.online_state import OnlineState, dataset_of
     from recsys_cli.slate_engine import SlateEngine
 
-    stand_back(15)  # answers and pools come before
+    stand_back(10)  # answers and pools come before
     online, number = None, 0
     while True:
         try:

@@ -74,7 +74,10 @@ def serve(
         timeout_graceful_shutdown=int(config.stop_seconds) or 1, lifespan="on",
     )
     site.listening = asyncio.Event()
-    _server(options, site.listening).run(sockets=[sock])
+    with contextlib.suppress(SystemExit):  # how uvicorn ends where the application could not begin
+        _server(options, site.listening).run(sockets=[sock])
+    if site.failure is not None:
+        raise site.failure
     say("stopped; everything acknowledged is on the disk")
 
 

@@ -47,6 +47,8 @@ class Site:
         self._live = Live.load(settings, run, trace)
         self._tasks: set[asyncio.Task] = set()
         self._garbage = ExitStack()
+        self.failure: Exception | None = None
+        """why it could not begin"""
         self.on_ready: Callable[[float], None] = lambda seconds: None
         """is told how long it took until requests are served"""
         self.listening: asyncio.Event | None = None
@@ -72,7 +74,15 @@ class Site:
             raise ArtifactError(str(error.args[0]), "stop that server, or take another --artifacts-dir") from None
 
     async def begin(self) -> None:
-        """Open the log and start to warm up."""
+        """Begin to serve: open the state and start to warm up. What it raises is kept as `failure`, for whoever called
+        the event loop."""
+        try:
+            await self._begin()
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def _begin(self) -> None:
         started = time.perf_counter()
         engine = self._live.engine
         self._live.begin(self.metrics, self.log.folder)

@@ -109,7 +109,7 @@ def serve_jobs(connection: Connection, place: RunPlace) -> None:
     from recsys_cli.parallel import one_blas_thread, stand_back
     from recsys_cli.slate_engine import SlateEngine
 
-    stand_back(10)  # answers come before pools
+    stand_back(5)  # answers come before pools
     try:
         trained = SlateEngine.load(place.artifacts, place.run, place.pipeline)
         engines = Engines(trained, place.size)

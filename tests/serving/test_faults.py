@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -44,12 +47,21 @@ def test_a_model_that_gives_no_numbers_is_answered_without_and_told(folder):
         assert len(slate["items"]) == 10 and slate["fallback"] == "pool_pending"
         assert all(math.isfinite(item["score"]) for item in slate["items"])
         assert len(server.post("/v1/rank/1005", {"items": ["i1", "i2", "i3"]}).json["items"]) == 3
-        assert 'recsys_alerts_total{kind="pool"}' in server.get("/metrics").body.decode()
+        since = time.monotonic()
+        while not counted(server, 'recsys_alerts_total{kind="pool"}'):
+            assert time.monotonic() - since < 60
+            time.sleep(0.2)
         assert server.get("/v1/recommend/nobody?n=5").json["items"]
     finally:
         assert server.stop() == 0
     traced = [p.read_text() for p in (folder / "artifacts" / "logs").glob("*") if p.is_file()]
     assert any("not finite" in text for text in traced)
+
+
+def counted(server: Server, name: str) -> float:
+    """A counter of the server; 0 where it has not begun."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", server.get("/metrics").body.decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 SHIFTED = """
@@ -79,18 +91,17 @@ def test_a_clock_that_jumps_loses_nothing_and_what_people_do_counts_at_once(fold
         # a day ahead, back to now, two days behind, an hour ahead: as clocks that are set by hand
         for number, seconds in enumerate((0, 86_400, 0, -172_800, 3_600)):
             shift.write_text(str(seconds))
-            hidden = server.get("/v1/recommend/1007?n=1").json["items"][0]["item_id"]
+            user = 1010 + number
+            hidden = server.get(f"/v1/recommend/{user}?n=1").json["items"][0]["item_id"]
             events = [
-                {"type": "hide", "user_id": 1007, "item_id": hidden, "event_id": f"hide-{number}"},
+                {"type": "hide", "user_id": user, "item_id": hidden, "event_id": f"hide-{number}"},
                 {"type": "like", "user_id": 1008, "item_id": f"i{number}", "event_id": f"like-{number}"},
             ]
             reply = server.post("/v1/events", events)
             assert reply.status == 200 and reply.json["accepted"] == 2, reply.body
             sent |= {event["event_id"] for event in events}
-            assert hidden not in server.items("/v1/recommend/1007?n=100")
-            assert server.get("/v1/recommend/1008?n=5").json["items"]
-        told = server.get("/v1/users/1007").json
-        assert told["known"]
+            assert hidden not in server.items(f"/v1/recommend/{user}?n=100")
+            assert len(server.items("/v1/recommend/1008?n=5")) == 5
     finally:
         assert server.stop() == 0
     held_against(folder, sent)
@@ -135,10 +146,8 @@ def test_a_state_of_now_that_is_damaged_under_the_server_leaves_it_answering(fol
                 place.unlink(missing_ok=True)  # whoever has mapped it keeps it, whoever opens it finds none
             assert server.get("/v1/recommend/1010?n=3").status == 200
             time.sleep(0.3)
-        before = server.get("/metrics").body.decode()
-        told = float(before.partition("recsys_refreshes_total ")[2].split()[0])
-        since = time.monotonic()
-        while float(server.get("/metrics").body.decode().partition("recsys_refreshes_total ")[2].split()[0]) <= told:
+        told, since = counted(server, "recsys_refreshes_total"), time.monotonic()
+        while counted(server, "recsys_refreshes_total") <= told:
             assert time.monotonic() - since < 60
             time.sleep(0.2)
     finally:
@@ -146,12 +155,9 @@ def test_a_state_of_now_that_is_damaged_under_the_server_leaves_it_answering(fol
 
 
 def test_slates_that_are_damaged_are_refused_before_anything_is_served(folder):
-    import subprocess
-    import sys
-
     (folder / "slates.parquet").write_bytes(b"PAR1 and then nothing that could be read")
     command = [sys.executable, "-m", "recsys_cli", "serve", "-c", "recsys.yaml", "--port", "0"]
     options = ["--set", "serving.mode=batch", "--set", "serving.slates=slates.parquet"]
     said = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=60)
     assert said.returncode == 4 and "slates.parquet cannot be read" in said.stderr
-    assert len(said.stderr.strip().splitlines()) <= 3 and "Traceback" not in said.stderr
+    assert len(said.stderr.strip().splitlines()) == 3 and "Traceback" not in said.stderr
