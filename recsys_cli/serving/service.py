@@ -48,6 +48,8 @@ GATHERED = 0.2
 """Seconds for which new items are gathered before they are taken in together."""
 LEARN_SECONDS = 0.5
 """How often exploration learns from what came in."""
+LEARN_REST = 20
+"""Times as long as that took, at least, until the next time: all answers wait for it."""
 _numbers = itertools.count()
 
 
@@ -119,14 +121,15 @@ class Service:
 
     async def learn(self) -> None:
         """Have exploration know what came of what was served, as soon as it comes; runs until it is cancelled."""
-        told = None
+        told, took = None, 0.0
         while True:
-            await asyncio.sleep(LEARN_SECONDS)
+            await asyncio.sleep(max(LEARN_SECONDS, took * LEARN_REST))
             fold, exploring = self.recorder.online.fold, [live for live in self.lives if live.explores]
             if exploring and (exploring, fold.offset) != told:
-                told = exploring, fold.offset
+                told, began = (exploring, fold.offset), time.perf_counter()
                 for live in exploring:
                     live.learn(fold)
+                took = time.perf_counter() - began
 
     async def refresh(self, live: Live) -> None:
         """Have a run answer as of now; raises RefreshError and OSError."""

@@ -152,7 +152,7 @@ class Site:
         store, seen = RunStore(self.settings.paths.artifacts), self.service.live.run
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            current = store.current()
+            current = await asyncio.to_thread(store.current)
             if current is None or current == seen:
                 continue
             seen = current
