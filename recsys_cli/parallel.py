@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -228,3 +229,12 @@ def one_blas_thread() -> Iterator[None]:
     how it is rounded."""
     with _blas.held(lambda: _libraries().limit(limits=1, user_api="blas").restore_original_limits):
         yield
+
+
+def stand_back(steps: int) -> None:
+    """Have this process give way to others: so many steps of niceness lower and, where the system has it, as a batch
+    that interrupts nobody when it wakes up."""
+    os.nice(steps)
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # forbidden in some containers; the niceness stays
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -60,11 +60,11 @@ def reasons_of(data: AnswerData, batch: SlateBatch, row: int, names: list[list[s
 
 
 def _proposed(names: list[str], guest: bool) -> str:
-    """What is said where no source gives a reason; what none proposed comes of topics that somebody new chose, or is
-    promoted."""
+    """What is said where no source gives a reason; what none proposed to somebody new comes of topics that they
+    chose."""
     if names:
         return f"proposed by {' and '.join(names)}"
-    return "on a topic that you chose" if guest else "promoted"
+    return "on a topic that you chose" if guest else "no source proposed it"
 
 
 def _silent(data: AnswerData, user: int) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from recsys_cli.answers.data import AnswerData, six_digits
 from recsys_cli.answers.reasons import label_of, reasons_of
 from recsys_cli.answers.slate import notices
+from recsys_cli.serving.pooling import NEW
 from recsys_cli.serving.structs import Item
 
 if TYPE_CHECKING:
@@ -19,19 +20,36 @@ WORDS = 100_000
 """Items, and combinations of sources, whose words are kept."""
 
 
+ItemWords = tuple[int | str, int | str | None, str | None]
+"""id, id of the author, title"""
+
+
 class Words:
     """Ids, titles and names of sources, looked up once as long as they are asked for."""
 
     def __init__(self, data: AnswerData):
         self.data = data
-        self.item = lru_cache(WORDS)(self._item)
+        self._items: dict[int, ItemWords] = {}
         self.sources = lru_cache(WORDS)(self._sources)
 
-    def _item(self, item: int) -> tuple[int | str, int | str | None, str | None]:
-        """(id, id of the author, title) of a position."""
+    def items(self, items: list[int]) -> list[ItemWords]:
+        """Words of positions; those that are not known yet are looked up together."""
+        held = self._items
+        try:
+            return [held[item] for item in items]
+        except KeyError:
+            missing = [item for item in dict.fromkeys(items) if item not in held]
         bundle = self.data.bundle
-        author = bundle.author_ids.external([self.data.state.catalogue.item_author[item]])[0]
-        return bundle.item_ids.external([item])[0], author, label_of(bundle.labels[item]) or None
+        authors = bundle.author_ids.external(self.data.state.catalogue.item_author[missing])
+        if len(held) > WORDS:  # another thread may be reading
+            held = self._items = {item: held[item] for item in items if item in held}
+        for item, item_id, author in zip(missing, bundle.item_ids.external(missing), authors, strict=True):
+            held[item] = item_id, author, label_of(bundle.labels[item]) or None
+        return [held[item] for item in items]
+
+    def item(self, item: int) -> ItemWords:
+        """Words of a position."""
+        return self.items([item])[0]
 
     def _sources(self, bits: int) -> list[str]:
         return [name for bit, name in enumerate(self.data.sources) if bits >> bit & 1]
@@ -53,9 +71,10 @@ def items_of(words: Words, batch: SlateBatch, row: int, *, explain: bool = False
     names = [words.sources(bits) for bits in batch.sources[row][:n].tolist()]
     told = predictions(batch, row, n) if explain else None
     reasons = reasons_of(words.data, batch, row, names) if explain else None
+    if reasons is not None and NEW in scores:
+        reasons = ["new" if new else told for new, told in zip(scores[NEW][row].tolist(), reasons, strict=False)]
     out = []
-    for i, position in enumerate(held):
-        item_id, author_id, title = words.item(position)
+    for i, (item_id, author_id, title) in enumerate(words.items(held)):
         out.append(Item(
             item_id, first + i, six_digits(main[i]), author_id, title, names[i],
             bool(explored[i]) if explored is not None else False,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from starlette.applications import Starlette
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 encode = msgspec.json.Encoder().encode
 JSON = "application/json"
 RECOMMEND = "/v1/recommend/{user_id}"
+QUERIES = 1_000
+"""Queries that are kept as they were read."""
 
 
 def application(site: Site) -> Front:
@@ -158,11 +160,11 @@ async def _answer(site: Site, path: Path, request: Request) -> Response:
     return Response(encode(answer), media_type=JSON)
 
 
-def _query(text: bytes) -> dict[str, list[str]]:
+@lru_cache(QUERIES)
+def _query(text: bytes) -> Mapping[str, list[str]]:
+    """The parameters of a query, not to be changed: the same ones come again and again."""
     if not text:
         return {}
-    from urllib.parse import parse_qs
-
     try:
         return parse_qs(text.decode("ascii"), keep_blank_values=True, max_num_fields=200, errors="strict")
     except ValueError:
@@ -191,20 +193,18 @@ async def _body(site: Site, path: Path, request: Request, headers: dict[str, str
     except ValueError:
         raise Refused(400, "length", "content-length is no number") from None
 
-    async def read() -> bytes:
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise too_large
-            parts.append(part)
-        return b"".join(parts)
-
+    parts, size = [], 0
     try:
-        body = await asyncio.wait_for(read(), config.body_seconds)
+        async with asyncio.timeout(config.body_seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise too_large
+                parts.append(part)
     except TimeoutError:
         raise Refused(408, "slow", f"the body took longer than {config.body_seconds:g} s", None,
                       {"connection": "close"}) from None
+    body = b"".join(parts)
     if not body and not path.optional:
         raise Refused(400, "no_body", "the request has no body")
     return body

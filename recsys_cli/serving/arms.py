@@ -2,14 +2,15 @@
 
 Experiments are those of `ExperimentRegistry`, wherever they were started; assignment is its stable hash. Settings of
 variants that meet in one person, of experiments in different layers, are laid over each other in the order of the
-experiments' names. What somebody was in is logged with every answer, as "experiment=variant", several joined by "&".
+experiments' names, and the last of them that names a run is answered from that run. What somebody was in is logged with
+every answer, as "experiment=variant", several joined by "&".
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from recsys_cli.errors import ConfigError, RecsysError, UsageError, did_you_mean
 from recsys_cli.experiments.registry import ExperimentRegistry, Started, variants_of
 from recsys_cli.serving.events import told_of
 from recsys_cli.serving.overrides import written
+from recsys_cli.serving.variant_runs import VariantRuns
 
 if TYPE_CHECKING:
     from recsys_cli.experiments.config import Arm
@@ -35,6 +37,8 @@ class Arms:
     """experiment → variant"""
     overrides: str = ""
     """the way that answers (`overrides.written`)"""
+    run: str | None = None
+    """the run that answers; None for the one that is served"""
     told: str = ""
     """for the log; empty where nobody was exposed, as by a request that named its variants"""
 
@@ -50,12 +54,13 @@ class Experiments:
         self.running: list[Started] = []
         self.troubles: list[str] = []
         """why experiments that run are not served"""
+        self.runs = VariantRuns()
         self._seen: object = None
         self._held: OrderedDict[str, Arms] = OrderedDict()
 
     def look(self, live: Live) -> bool:
         """Take up what was started and stopped since; whether anything was. The ways of all variants are made ready."""
-        seen = (live.run, *self._signature())
+        seen = (live.run, self.runs.version, *self._signature())
         if seen == self._seen:
             return False
         running, troubles = [], []
@@ -63,6 +68,7 @@ class Experiments:
             found = self.registry.running()
         except RecsysError as error:
             found, troubles = self.running, [f"experiments cannot be read: {error.message}"]
+        self.runs.want({arm.run for e in found for arm in e.config.arms if arm.run not in (None, live.run)})
         for started in found:
             reason = self._refused(started, live)
             if reason is None:
@@ -83,10 +89,11 @@ class Experiments:
         if config.unit == "cluster":
             return "it assigns clusters, which a server does not know of its users"
         for arm in config.arms:
-            if arm.run not in (None, live.run):
-                return f"variant {arm.name} is run {arm.run}, and {live.run} is served"
+            mine = live if arm.run in (None, live.run) else self.runs.get(arm.run)
+            if mine is None:
+                return f"variant {arm.name}: {self.runs.why_not(arm.run)}"
             try:
-                live.way(written([arm.pipeline])).everybody(())
+                mine.way(written([arm.pipeline])).everybody(())
             except RecsysError as error:
                 return error.message.splitlines()[0]
         return None
@@ -121,7 +128,7 @@ class Experiments:
             if name not in arms:
                 raise UsageError(f"experiment {key} has no variant {name[:40]!r}", did_you_mean(name, arms, None))
         made = self._made(names)
-        return Arms(made.names, written([*self._pipelines(names), pipeline]))
+        return Arms(made.names, written([*self._pipelines(names), pipeline]), made.run)
 
     def _config(self, key: str):
         running = {e.config.key: e.config for e in self.running}
@@ -129,14 +136,17 @@ class Experiments:
             raise UsageError(f"no experiment {key[:80]!r} is served", did_you_mean(key, running, None))
         return running[key]
 
-    def _pipelines(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
-        def arm(key: str) -> Arm:
-            return next(arm for arm in self._config(key).arms if arm.name == names[key])
+    def _arms(self, names: Mapping[str, str]) -> list[Arm]:
+        return [next(arm for arm in self._config(key).arms if arm.name == names[key]) for key in sorted(names)]
 
-        return [arm(key).pipeline for key in sorted(names)]
+    def _pipelines(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
+        return [arm.pipeline for arm in self._arms(names)]
 
     def _made(self, names: Mapping[str, str]) -> Arms:
-        return Arms(dict(names), written(self._pipelines(names)), told_of(names)) if names else NONE
+        if not names:
+            return NONE
+        runs = [arm.run for arm in self._arms(names) if arm.run is not None]
+        return Arms(dict(names), written(self._pipelines(names)), runs[-1] if runs else None, told_of(names))
 
 
 def require_way(live: Live, overrides: str) -> None:
@@ -151,8 +161,12 @@ LOOK_SECONDS = 1.0
 """How often the experiments are looked at."""
 
 
-async def follow(experiments: Experiments, live: Callable[[], Live], told: Callable[[str], None]) -> None:
-    """Look at the experiments until this is cancelled. told: is told why one is not served."""
+async def follow(
+    experiments: Experiments, live: Callable[[], Live], told: Callable[[str], None],
+    load: Callable[[str], Awaitable[Live]], retire: Callable[[Live], None],
+) -> None:
+    """Look at the experiments until this is cancelled. told: is told why one is not served. load, retire: a run that a
+    variant names, or named (`VariantRuns.settle`)."""
     import asyncio
 
     while True:
@@ -160,4 +174,5 @@ async def follow(experiments: Experiments, live: Callable[[], Live], told: Calla
         if await asyncio.to_thread(experiments.look, live()):
             for trouble in experiments.troubles:
                 told(trouble)
+        await experiments.runs.settle(load, retire)
         await asyncio.sleep(max(LOOK_SECONDS - (time.monotonic() - began), LOOK_SECONDS / 2))

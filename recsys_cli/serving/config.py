@@ -93,8 +93,11 @@ class PoolConfig(Section):
     everybody ("fallback": "pool_pending")."""
     build_seconds: Annotated[float, Field(gt=0, le=600)] = 1.0
     """How long mode realtime and `/v1/rank` wait for scores before they answer without."""
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Pools built together at most."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Pools built together at most, for people who have none."""
+    refresh_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of a worker's time that goes to pools that are built again, because they are old or their owners acted;
+    meanwhile the old ones serve."""
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     """Pools that may wait to be built; requests beyond are answered as if the wait were over."""
 
@@ -122,6 +125,9 @@ class ServingConfig(Section):
     refresh_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = 60.0
     """How often counts, trends, histories and features are brought forward to the clock by a process beside the
     server; null leaves them as of the training."""
+    session_boost: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How far items rise that are like what somebody turned to in the session that goes on, from the very next answer
+    on: so many standard deviations of the utilities of their pool; 0 leaves the order to the rankers."""
     new_item_every: Annotated[int, Field(ge=0, le=1_000)] = 10
     """Items that events told of since the training stand at every so-manieth place of a list, those first that fit it
     best; 0 leaves them to the next training."""

@@ -41,6 +41,8 @@ KEPT_REJECTS = 100_000
 """Refused events that are kept with their reasons, the latest ones."""
 _LAST = "last"
 """Among the positions: the last offset when events were let go."""
+_TAIL = 1_000
+"""Latest events that are kept in memory."""
 _MOST_AT_ONCE = 20_000
 """Events of one commit; what comes beyond waits for the next."""
 
@@ -53,12 +55,14 @@ Row = tuple[str | None, str | None, int, bytes]
 class _Ticket:
     """The events of one call, until they are on the disk."""
 
-    __slots__ = ("done", "error", "positions", "receipt", "refused", "rows", "tell")
+    __slots__ = ("done", "error", "events", "positions", "receipt", "refused", "rows", "tell")
 
     def __init__(
-        self, rows: list[Row], refused: list[tuple[int, str, bytes]], receipt: Receipt, positions: dict[str, str]
+        self, rows: list[Row], events: list[Event], refused: list[tuple[int, str, bytes]], receipt: Receipt,
+        positions: dict[str, str],
     ):
-        self.rows, self.refused, self.receipt, self.positions = rows, refused, receipt, positions
+        """events: those of the rows."""
+        self.rows, self.events, self.refused, self.receipt, self.positions = rows, events, refused, receipt, positions
         self.done = False
         self.error: Exception | None = None
         self.tell: Callable[[_Ticket], None] | None = None
@@ -75,6 +79,9 @@ class EventLog:
         self.folder, self.rules = folder, rules
         self._lock_file, self._now = lock, now
         self._commit_lock, self._queue_lock = threading.Lock(), threading.Lock()
+        self._tail_lock = threading.Lock()
+        self._tail: deque[Entry] = deque(maxlen=_TAIL)
+        """the latest events without a gap, so that whoever follows the log need not read what was just written"""
         self._queue: deque[_Ticket] = deque()
         self._draining = False
         self._writer = connect(folder / DATABASE)
@@ -176,6 +183,10 @@ class EventLog:
 
         A consumer goes on from `entries[-1].offset`, or from `last_offset` as it was before the call where none came.
         """
+        with self._tail_lock:
+            behind = self._last - after
+            if 0 <= behind <= len(self._tail):
+                return [self._tail[-at] for at in range(behind, max(behind - limit, 0), -1)]
         rows = self._reader().execute(
             "SELECT offset, body FROM events WHERE offset > ? AND body IS NOT NULL ORDER BY offset LIMIT ?",
             (after, limit),
@@ -212,7 +223,9 @@ class EventLog:
         cursor.execute("DELETE FROM rejects WHERE instr(body, ?) > 0", (user_id.encode(),))
         cursor.execute("INSERT INTO events VALUES (?, NULL, NULL, ?, ?)", (self._last + 1, now, encode(gone)))
         cursor.execute("COMMIT")
-        self._last += 1
+        with self._tail_lock:
+            self._last += 1
+            self._tail.clear()
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def trim(self, up_to: int) -> int:
@@ -234,6 +247,8 @@ class EventLog:
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.rollback()
                 raise as_ours(problem, self.folder) from None
+            with self._tail_lock:
+                self._tail.clear()
         return count
 
     def position(self, name: str) -> str | None:
@@ -283,6 +298,7 @@ class EventLog:
     ) -> _Ticket:
         now, receipt = self._now(), Receipt()
         rows: list[Row] = []
+        taken: list[Event] = []
         refused = [(now, reason, body[:LONGEST_BODY]) for reason, body in unreadable]
         for index, event in enumerate(events):
             reason = check(event, now, self.rules)
@@ -290,11 +306,12 @@ class EventLog:
                 body = encode(event)
                 if len(body) <= LONGEST_BODY:
                     rows.append((event.event_id, event.user_id, now, body))
+                    taken.append(event)
                     continue
                 reason = f"the event takes {len(body):,} bytes, {LONGEST_BODY:,} are taken"
             receipt.rejected.append(Rejected(index, reason))
             refused.append((now, reason, msgspec.json.encode(event)[:LONGEST_BODY]))
-        return _Ticket(rows, refused, receipt, positions or {})
+        return _Ticket(rows, taken, refused, receipt, positions or {})
 
     def _drain(self) -> None:
         """Commit what the callers of `append_async` left, until nothing waits."""
@@ -329,17 +346,18 @@ class EventLog:
 
     def _write(self, tickets: list[_Ticket]) -> None:
         known = self._known([row[0] for ticket in tickets for row in ticket.rows if row[0] is not None])
-        offset, rows, refused, receipts = self._last, [], [], []
+        offset, rows, refused, receipts, entries = self._last, [], [], [], []
         positions = [pair for ticket in tickets for pair in ticket.positions.items()]
         for ticket in tickets:
             fresh = 0
-            for row in ticket.rows:
+            for row, event in zip(ticket.rows, ticket.events, strict=True):
                 if row[0] is not None:
                     if row[0] in known:
                         continue
                     known.add(row[0])
                 fresh += 1
                 rows.append((offset + fresh, *row))
+                entries.append(Entry(offset + fresh, event))
             offset += fresh
             refused += ticket.refused
             receipts.append((fresh, len(ticket.rows) - fresh, offset))
@@ -353,7 +371,9 @@ class EventLog:
                 oldest = "(SELECT max(number) FROM rejects) - ?"
                 cursor.execute(f"DELETE FROM rejects WHERE number <= {oldest}", (KEPT_REJECTS,))  # noqa: S608 - no input
             cursor.execute("COMMIT")
-        self._last = offset
+        with self._tail_lock:
+            self._last = offset
+            self._tail.extend(entries)
         for ticket, (accepted, duplicates, at) in zip(tickets, receipts, strict=True):
             ticket.receipt.accepted, ticket.receipt.duplicates, ticket.receipt.offset = accepted, duplicates, at
 

@@ -16,6 +16,7 @@ What a row takes in is settled ATTRIBUTION after its moment; an event that comes
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +45,24 @@ MOST_OF_A_PAIR = 64
 _NAMES = ("users", "items", "requests", "sessions", "surfaces", "devices", "sources")
 NAN = float("nan")
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Served).decode
+
+
+class _Shown(msgspec.Struct, array_like=True, omit_defaults=True):
+    """What is remembered of an answer, in as few bytes as may be."""
+
+    items: list[str]
+    sources: bytes
+    """int16 codes of `names["sources"]`"""
+    propensities: bytes
+    """float32"""
+    utilities: bytes
+    """float32"""
+    surface: str | None = None
+    device: str | None = None
+    session_id: str | None = None
+
+
+_decode = msgspec.msgpack.Decoder(_Shown).decode
 
 
 class Names:
@@ -114,7 +132,7 @@ class Fold:
         self._newest: dict[int, int] = {}
         """user and item → their last row, where it may not be settled"""
         self._settled = 0
-        self._answers: dict[str, bytes] = {}
+        self._answers: OrderedDict[str, bytes] = OrderedDict()
         self.offset = max(self.offset, self.start)
 
     def __len__(self) -> int:
@@ -142,9 +160,9 @@ class Fold:
         kind, time = event.type, event.timestamp
         self.latest = max(self.latest, time)
         if kind == "served":
-            self._answers[event.request_id] = _encode(event.served)
+            self._answers[event.request_id] = self._packed(event.served)
             if len(self._answers) > KEPT_ANSWERS:
-                del self._answers[next(iter(self._answers))]
+                self._answers.popitem(last=False)
         elif kind in CATALOGUE:
             self.described += 1
             self._describe(event, kind, time)
@@ -152,6 +170,14 @@ class Fold:
             self._erase(event.user_id)
         else:
             self._behaviour(event, kind, time)
+
+    def _packed(self, served: Served) -> bytes:
+        sources = self.names["sources"]
+        return _encode(_Shown(
+            served.items, array("h", [sources.code(source) for source in served.sources]).tobytes(),
+            array("f", served.propensities).tobytes(), array("f", served.utilities).tobytes(),
+            served.surface, served.device, served.session_id,
+        ))
 
     def _describe(self, event: Event, kind: str, time: int) -> None:
         if kind == "item":
@@ -248,9 +274,12 @@ class Fold:
             if event.item_id in answer.items:
                 at = answer.items.index(event.item_id)
                 place = at if place is None else place
-                propensity = answer.propensities[at] if propensity is None and answer.propensities else propensity
-                source = answer.sources[at] if source is None and answer.sources else source
-                values["utility"] = answer.utilities[at] if answer.utilities else NAN
+                if propensity is None and answer.propensities:
+                    propensity = array("f", answer.propensities)[at]
+                if source is None and answer.sources:
+                    source = names["sources"].listed[array("h", answer.sources)[at]]
+                if answer.utilities:
+                    values["utility"] = array("f", answer.utilities)[at]
             surface, device = surface or answer.surface, device or answer.device
             session = session or answer.session_id
         values["position"] = -1 if place is None else place
@@ -318,7 +347,7 @@ class Fold:
             {name: Names(kept.names[name]) for name in _NAMES},
             kept.edges, kept.users, kept.items, kept.deleted, kept.erased, kept.described,
         )
-        out._answers = kept.answers
+        out._answers = OrderedDict(kept.answers)
         out._settled = kept.settled
         user, item = columns["user"], columns["item"]
         out._newest = {user[r] << 32 | item[r]: r for r in range(kept.settled, len(user)) if user[r] >= 0}

@@ -131,10 +131,11 @@ async def metrics(call: Call) -> Answer:
     from recsys_cli.serving.metrics import CONTENT_TYPE
 
     service = call.service
-    pools = service.live.pools
+    pools = [live.pools for live in service.lives]
     text = service.metrics.text(
-        service.live.run, service.live.worker_pids,
-        pool_bytes=pools.cache.nbytes, pools=len(pools.cache), pools_waiting=pools.waiting,
+        service.live.run, [pid for live in service.lives for pid in live.worker_pids],
+        pool_bytes=sum(p.cache.nbytes for p in pools), pools=sum(len(p.cache) for p in pools),
+        pools_waiting=sum(p.waiting for p in pools),
         log_offset=service.recorder.log.last_offset,
     )
     return Answer(text, media=CONTENT_TYPE)

@@ -108,6 +108,10 @@ class Gate:
     keys: Keys
     rates: Rates
 
+    def __post_init__(self) -> None:
+        names = map(str.lower, (self.config.host, *self.config.allowed_hosts))
+        self._own_names = frozenset(("localhost", "127.0.0.1", "[::1]", *names))
+
     @classmethod
     def of(cls, config: ServingConfig) -> Gate:
         """Raises ConfigError where a key is missing or where an open address has no keys."""
@@ -156,9 +160,8 @@ class Gate:
     def _place(self, headers: Mapping[str, str]) -> None:
         """A page of somebody else's, open in a browser of this machine, reaches loopback too: the names tell."""
         host, origin = host_name(headers.get("host", "")), headers.get("origin")
-        own = {"localhost", "127.0.0.1", "[::1]", self.config.host.lower(), *map(str.lower, self.config.allowed_hosts)}
         open_to_all = len(self.keys) > 0 and not self.config.allowed_hosts
-        if host and not open_to_all and host not in own and not is_loopback(host):
+        if host and not open_to_all and host not in self._own_names and not is_loopback(host):
             raise Refused(421, "host", "this server is not called by that name", "see serving.allowed_hosts")
         if origin is not None and origin not in self.config.allowed_origins:
             if origin.partition("://")[2].lower() == headers.get("host", "").lower():

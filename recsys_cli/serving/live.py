@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from recsys_cli.serving.feedback import Feedback
 from recsys_cli.serving.newcomers import Newcomers, with_newcomers
 from recsys_cli.serving.pooling import Pool, context_key, query_of
 from recsys_cli.serving.pools import Builder, Pools
+from recsys_cli.serving.recall import ServedMemory
 from recsys_cli.serving.refresher import Refreshed, Refresher, RunPlace, stale
+from recsys_cli.serving.session import Likeness
 from recsys_cli.serving.way import CONTEXTS, Way
 from recsys_cli.serving.workers import WAYS, Job, Worker, build_jobs
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -34,7 +36,7 @@ LISTED = 2_000
 
 
 PLACES = 500_000
-"""Items whose positions are kept."""
+"""Items, and users, whose positions are kept."""
 
 
 class Live:
@@ -46,8 +48,12 @@ class Live:
         """µs: what is before is among what the engines know; 0 for the moment of the training"""
         self._run_engine = engine
         self._feedback = Feedback(engine)
+        self.served = ServedMemory(config.served_seconds, config.served_items)
+        """what this run served to whom, in its positions"""
         self._places: dict[str, int] = {}
         """positions of items that were asked for; they stay as they are while the run is served"""
+        self._people: dict[str, int] = {}
+        """positions of users, likewise"""
         self._learned: dict[str, np.ndarray] | None = None
         self.config, self.trace = config, trace
         self.newcomers: Newcomers | None = None
@@ -68,11 +74,12 @@ class Live:
         engine = RecommendationEngine.load(settings.paths.artifacts, run, settings.pipeline)
         return cls(engine, settings.serving, settings.paths.artifacts, trace)
 
-    def begin(self, metrics: Metrics | None = None, log: Path | None = None) -> None:
-        """Start the processes that build pools; log: what the state is brought forward by."""
+    def begin(self, metrics: Metrics | None = None, log: Path | None = None, *, beside: bool = False) -> None:
+        """Start the processes that build pools; log: what the state is brought forward by; beside: whether another run
+        is the one that is served."""
         config, place = self.config, RunPlace(self._artifacts, self.run, self.engine.pipeline, self.config.pool.size)
         if log is not None:
-            self.refresher = Refresher(place, log)
+            self.refresher = Refresher(place, log, beside=beside)
         if config.mode == "batch":
             from recsys_cli.serving.written import WrittenSlates
 
@@ -156,6 +163,16 @@ class Live:
         return found
 
     @property
+    def positive(self) -> tuple[str, ...]:
+        """Actions that ask for more of the kind."""
+        return self._run_engine.bundle.spec.positive
+
+    @cached_property
+    def likeness(self) -> Likeness:
+        """Of the items that the run was trained with."""
+        return Likeness(self._run_engine.bundle)
+
+    @property
     def worker_pids(self) -> list[int]:
         """Ids of the processes that build pools and bring the state forward."""
         each = [*self.workers, *([] if self.refresher is None else [self.refresher])]
@@ -193,7 +210,14 @@ class Live:
 
     def user(self, user_id: int | str) -> int:
         """Position, -1 for somebody whom the run does not know."""
-        return self.trained.bundle.user_ids.position(user_id)
+        at = self._people.get(user_id)
+        if at is None:
+            at = self.trained.bundle.user_ids.position(user_id)
+            if len(self._people) > PLACES:
+                self._people = {}
+            if at >= 0:  # strangers may be known to the next state
+                self._people[user_id] = at
+        return at
 
     def attributes(self, user_id: str, columns: Iterable[str]) -> dict[str, Any]:
         """What the run knows of a user in some columns: categories and numbers."""
@@ -206,14 +230,15 @@ class Live:
                 out[column] = int(value) if float(value).is_integer() else float(value)
         return out
 
-    def items(self, ids: Iterable[int | str]) -> np.ndarray:
+    def items(self, ids: Collection[int | str]) -> np.ndarray:
         """int32 positions of those that the run knows."""
-        ids, places = [str(i) for i in ids], self._places
         if not ids:
             return np.zeros(0, np.int32)
+        places = self._places
         try:
             return np.array([places[i] for i in ids], np.int32)
         except KeyError:
+            ids = [str(i) for i in ids]
             found = self.engine.bundle.item_ids.positions(ids)
         if len(places) > PLACES:
             places.clear()

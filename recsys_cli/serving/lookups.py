@@ -39,11 +39,11 @@ def _item(live: Live, item_id: Id) -> int:
 
 async def explained(service: Service, user_id: str, item_id: str) -> Explained:
     """Why somebody is, or is not, shown an item; raises UnknownIdError for an item that the run does not know."""
-    live = service.live
+    live, arms = service.answering(service.arms(service.live, user_id))
     item, user = _item(live, item_id), live.user(user_id)
     known = service.people.known(live, user_id)
     since = None if known is None else known.since
-    way = service.arms(live, user_id).overrides
+    way = arms.overrides
     job = Job(user, (), since, overrides=way)
     own = await live.pools.get((user_id, way, ()), lambda: job, service.config.pool.build_seconds)
     pool = live.way(way).everybody(()) if own is None else own

@@ -28,7 +28,7 @@ _PASSIVE = frozenset(("impression", "served", *CATALOGUE))
 _UNDO = {back: edge for edge, back in EDGES.items()}
 
 
-class Memory(msgspec.Struct, omit_defaults=True):
+class Memory(msgspec.Struct, omit_defaults=True, gc=False):
     """What is remembered of one person. Ids are texts, moments µs; every dictionary is in the order of its moments."""
 
     seen: dict[str, int] = {}
@@ -155,11 +155,14 @@ class MemoryStore:
         if self._held.pop(user_id, None) is not None:
             self._changed.add(user_id)
 
-    def changes(self) -> dict[str, bytes | None]:
-        """Memories that changed since this was last asked, as they are written; None for those that are gone."""
-        out = {name: None if (m := self._held.get(name)) is None else _encode(m) for name in self._changed}
-        self._changed = set()
-        return out
+    def changes(self, most: int | None = None) -> dict[str, bytes | None]:
+        """Memories that changed since this was last asked, at most so many, as they are written; None for those that
+        are gone."""
+        if most is None or most >= len(self._changed):
+            names, self._changed = self._changed, set()
+        else:
+            names = [self._changed.pop() for _ in range(most)]
+        return {name: None if (m := self._held.get(name)) is None else _encode(m) for name in names}
 
     def unsaved(self, names: Iterable[str]) -> None:
         """What `changes` gave could not be written: it stands among the next ones again."""

@@ -29,6 +29,7 @@ class Metrics:
         self.alerts = Counter("recsys_alerts", "What somebody should look at", ["kind"], registry=registry)
         self.refreshes = Counter("recsys_refreshes", "Times that the state was brought forward", registry=registry)
         self.hits = Counter("recsys_pool_lookups", "Pools asked for", ["found"], registry=registry)
+        self.found, self.not_found = self.hits.labels("yes"), self.hits.labels("no")
         self._gauges = {
             name: Gauge(f"recsys_{name}", told, registry=registry)
             for name, told in (

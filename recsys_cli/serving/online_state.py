@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 SETTLED_AT_ONCE = 20_000
 """Rows that can change no more after which they are taken into the state that others are brought forward from."""
 
+CHANGES_AT_ONCE = 100
+"""Memories that are written while nothing can be taken in."""
 FRESH = 1_000_000
 """µs for which `live` gives the same engine again where nothing happened."""
 
@@ -236,14 +238,27 @@ class OnlineState:
         """Keep the state for the next start: the offset and all it stands for in one transaction."""
         with self._saving:
             own = self.memories if isinstance(self.memories, MemoryStore) else MemoryStore()
-            with self._lock:
-                fold, changes, offset = self.fold.copy(), own.changes(), own.offset()
+            changes = self._most_changes(own)
+            with self._lock:  # what changed meanwhile is written as it is now
+                changes |= own.changes()
+                fold, offset = self.fold.copy(), own.offset()
             try:
                 self._file.write(fold, changes, offset)
             except sqlite3.Error as error:
                 with self._lock:
                     own.unsaved(changes)
                 raise RecsysError(f"{self._file.path} cannot be written: {error}", "the log holds everything") from None
+
+    def _most_changes(self, own: MemoryStore) -> dict[str, bytes | None]:
+        """Memories that changed, a few at a time, so that events are taken in between."""
+        changes: dict[str, bytes | None] = {}
+        while True:
+            with self._lock:
+                part = own.changes(CHANGES_AT_ONCE)
+            changes |= part
+            if len(part) < CHANGES_AT_ONCE or len(changes) > own.most:
+                return changes
+            time.sleep(0)  # to whoever waits
 
     def _moment(self, now: int | None) -> int:
         """`now`, or the clock; never before what the state holds already."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,14 +26,18 @@ KEPT = 100_000
 class Known:
     """What somebody did since."""
 
-    since: Since | None
-    """for whoever builds their pool; None where the run knows nothing of it"""
+    make: Callable[[], Since]
     items: np.ndarray
     """int32 items that they must not be shown"""
     authors: np.ndarray
     """int32 authors that they must not be shown"""
     hidden: np.ndarray
     """int32 items that they turned down"""
+
+    @cached_property
+    def since(self) -> Since | None:
+        """For whoever builds their pool, made when one is built; None where the run knows nothing of it."""
+        return self.make() or None
 
 
 class People:
@@ -74,6 +79,11 @@ def _known(live: Live, memory: Memory) -> Known | None:
         return None
     authors = live.authors([*memory.edges.get("block", ()), *memory.edges.get("mute", ())])
     seen, recent, hidden = live.items(memory.seen), live.items(memory.recent), live.items(memory.hidden)
+    barred = [hidden] if live.engine.repeats else [hidden, seen, recent]
+    return Known(lambda: _since(live, memory, seen, recent, authors), np.concatenate(barred), authors, hidden)
+
+
+def _since(live: Live, memory: Memory, seen: np.ndarray, recent: np.ndarray, authors: np.ndarray) -> Since:
     later = recent  # what is before a refresh stands in the histories already
     if live.refreshed:
         later = live.items([item for item, at in memory.recent.items() if at >= live.refreshed])
@@ -83,7 +93,7 @@ def _known(live: Live, memory: Memory) -> Known | None:
     def old(values: np.ndarray, most: int) -> tuple[int, ...]:
         return tuple(values[values < most].tolist())
 
-    since = Since(
+    return Since(
         history=old(later, n_items),
         seen=old(seen, n_items),
         follows=old(live.authors(memory.edges.get("follow", ())), n_authors),
@@ -91,5 +101,3 @@ def _known(live: Live, memory: Memory) -> Known | None:
         unfollowed=old(live.authors(memory.undone.get("follow", ())), n_authors),
         unblocked=old(live.authors([*memory.undone.get("block", ()), *memory.undone.get("mute", ())]), n_authors),
     )
-    barred = [hidden] if live.engine.repeats else [hidden, seen, recent]
-    return Known(since or None, np.concatenate(barred), authors, hidden)

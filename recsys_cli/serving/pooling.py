@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.filters import LastChecks
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.runner import Runner
+from recsys_cli.pipeline.selection import Select
 from recsys_cli.pipeline.stage import Hydrator, Source, Stage
 from recsys_cli.slate_batch import SlateBatch
 
@@ -30,8 +31,12 @@ ANSWERED = ("utility", "light", "relevance", "safety_factor", "dwell", "p_")
 """Scores of a candidate that answers are made of, whole names or beginnings."""
 EXACT = ("utility",)
 """Scores kept in float32; what nothing is ordered by is kept in half of it."""
+NEW = "new"
+"""1 for what events told of since the training, which no source could propose"""
 HALF = 60_000.0
 """Largest number that float16 holds, rounded down."""
+SPARE, SPARE_AT_LEAST = 2, 20
+"""Times the size of a slate, and candidates more, that are looked at first where the checks go from the top."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,11 @@ class Parts:
     """from the pool to the slate"""
     read: tuple[str, ...]
     """names or beginnings of scores that the stages behind look at"""
+    from_the_top: bool
+    """whether the stages behind pass over candidates one by one from the top, so that what stands far down a pool is of
+    no interest to them"""
+    barred: np.ndarray
+    """bool[items], all False but while it is worked with"""
 
     @classmethod
     def of(cls, engine: SlateEngine) -> Parts:
@@ -85,7 +95,18 @@ class Parts:
         told = tuple(s for s in stages.selection if isinstance(s, Hydrator) and not _reads_choices(s, stages.selection))
         behind = tuple(s for s in stages.selection if s not in told)
         read = tuple(dict.fromkeys(name for stage in behind for name in stage.reads))
-        return cls((*stages.completion, *stages.ranking, *told), behind, (*EXACT, *read))
+        from_the_top = all(type(stage) in (LastChecks, Select) for stage in behind)
+        barred = np.zeros(engine.state.catalogue.n_items, bool)
+        return cls((*stages.completion, *stages.ranking, *told), behind, (*EXACT, *read), from_the_top, barred)
+
+    def bars(self, held: np.ndarray, barred: np.ndarray) -> np.ndarray:
+        """bool, as `held`: which of these items are among some others; both int32 positions. Costs as much as both
+        together, whatever their order."""
+        barred = barred[barred < len(self.barred)]  # items may have come since
+        self.barred[barred] = True
+        found = self.barred[held]
+        self.barred[barred] = False
+        return found
 
 
 def _reads_choices(stage: Stage, selection: tuple[Stage, ...]) -> bool:
@@ -167,6 +188,12 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
     )
 
 
+@lru_cache(1_000)
+def _wanted(names: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Those of some names of scores that are read; None reads all."""
+    return tuple(name for name in names if read is None or _named(name, read))
+
+
 def _named(name: str, names: tuple[str, ...]) -> bool:
     """Whether a score is among some names or begins as one of them that ends with "_"."""
     return any(name == k or (k.endswith("_") and name.startswith(k)) for k in names)
@@ -204,16 +231,36 @@ def choose(
         engine, np.array([c.user for c in choices], np.int32), choices[0].size, None,
         np.array([c.salt for c in choices], np.int64), state,
     )
-    runner = Runner(query, _allowed(engine, choices, parts.read))
-    final = _with_new(runner.run(parts.behind), choices)
+    allowed = _allowed(engine, choices, parts)
+    first = SPARE * query.size + SPARE_AT_LEAST
+    if parts.from_the_top and allowed.items.shape[1] > first:
+        runner = Runner(query, _top(allowed, first))
+        final = runner.run(parts.behind)
+        short = (final.items < 0).any(axis=1) & (allowed.items[:, first] >= 0)
+    else:
+        short = np.ones(1, bool)
+    if short.any():
+        runner = Runner(query, allowed)
+        final = runner.run(parts.behind)
+    final = _with_new(final, choices)
     return SlateBatch(
         users=query.users, items=final.items, scores=final.scores, sources=final.sources,
         fallback=[c.pool.fallback for c in choices], funnel=runner.records, failures=query.failures or [],
     )
 
 
+def _top(candidates: Candidates, width: int) -> Candidates:
+    """The first of each row."""
+    scores = {name: values[:, :width] for name, values in candidates.scores.items()}
+    return Candidates(candidates.items[:, :width], candidates.sources[:, :width], scores)
+
+
 def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
-    """Slates with new items at their places, which no stage before could weigh against the others."""
+    """Slates with new items at their places, which no stage before could weigh against the others; score NEW tells
+    which."""
+    if not any(choice.new is not None and choice.every for choice in choices):
+        return final
+    new_at = np.zeros(final.items.shape, np.float32)
     for row, choice in enumerate(choices):
         if choice.new is None or not choice.every:
             continue
@@ -226,56 +273,38 @@ def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
             for name, values in final.scores.items():
                 there = values[row, max(at - 1, 0)] if name == "utility" else 1 if name == "propensity" else 0
                 values[row, at + 1 :], values[row, at] = values[row, at:-1].copy(), there
-    return final
+            new_at[row, at] = 1
+    return final.with_scores(**{NEW: new_at})
 
 
-def _allowed(engine: SlateEngine, choices: Sequence[Choice], read: tuple[str, ...]) -> Candidates:
-    """The pools side by side, without what each request excludes."""
-    if len(choices) == 1:  # a request alone must not pay for the bookkeeping of a batch
-        return _allowed_alone(engine, choices[0], read)
-    width = max((len(c.pool) for c in choices), default=0)
-    shape = (len(choices), width)
+def _allowed(engine: SlateEngine, choices: Sequence[Choice], parts: Parts) -> Candidates:
+    """The pools side by side, without what each request excludes, each moved up to the top."""
+    explain = any(c.explain for c in choices)
+    rows = [_allowed_of(engine, choice, parts) for choice in choices]
+    lengths = [len(c.pool) if at is None else len(at) for c, at in zip(choices, rows, strict=True)]
+    read = None if explain else parts.read
+    names = dict.fromkeys(name for c in choices for name in _wanted(tuple(c.pool.scores), read))
+    shape = (len(choices), max(lengths, default=0))
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
-    names = dict.fromkeys(name for c in choices for name in c.pool.scores)
-    if not any(c.explain for c in choices):
-        names = [name for name in names if _named(name, read)]
     scores = {name: np.zeros(shape, np.float32) for name in names}
-    for row, choice in enumerate(choices):
-        k = len(choice.pool)
-        items[row, :k], sources[row, :k] = choice.pool.items, choice.pool.sources
-        for name in names:
-            if name in choice.pool.scores:
-                scores[name][row, :k] = choice.pool.scores[name]
-    candidates = Candidates(items, sources, scores)
-    out = np.zeros(shape, bool)
-    rows = np.arange(len(choices))
-    if any(c.items is not None and len(c.items) for c in choices):
-        out |= _sets([c.items for c in choices]).contains(rows, items)
-    if any(c.authors is not None and len(c.authors) for c in choices):
-        author = np.where(items >= 0, engine.state.catalogue.item_author[items], -1)
-        out |= _sets([c.authors for c in choices]).contains(rows, author)
-    return candidates.keep(candidates.filled & ~out)
+    for row, (choice, at, length) in enumerate(zip(choices, rows, lengths, strict=True)):
+        pool, at = choice.pool, slice(None) if at is None else at
+        items[row, :length], sources[row, :length] = pool.items[at], pool.sources[at]
+        for name, values in scores.items():
+            if name in pool.scores:
+                values[row, :length] = pool.scores[name][at]
+    return Candidates(items, sources, scores)
 
 
-def _allowed_alone(engine: SlateEngine, choice: Choice, read: tuple[str, ...]) -> Candidates:
-    """As `_allowed` of one request."""
-    pool = choice.pool
-    keep = np.ones(len(pool), bool)
+def _allowed_of(engine: SlateEngine, choice: Choice, parts: Parts) -> np.ndarray | None:
+    """int64 places of a pool that a request does not exclude; None for all."""
+    held, out = choice.pool.items, None
     if choice.items is not None and len(choice.items):
-        keep &= ~np.isin(pool.items, choice.items)
+        out = parts.bars(held, choice.items)
     if choice.authors is not None and len(choice.authors):
-        keep &= ~np.isin(engine.state.catalogue.item_author[pool.items], choice.authors)
-    scores = {
-        name: values[keep].astype(np.float32)[None] for name, values in pool.scores.items()
-        if choice.explain or _named(name, read)
-    }
-    return Candidates(pool.items[keep][None], pool.sources[keep][None], scores)
-
-
-def _sets(sets: Sequence[np.ndarray | None]) -> Ragged:
-    """Sets of positions as rows, ascending."""
-    rows = [np.zeros(0, np.int32) if s is None else np.unique(s) for s in sets]
-    return Ragged(offsets_of(np.array([len(r) for r in rows])), np.concatenate(rows).astype(np.int32))
+        theirs = np.isin(engine.state.catalogue.item_author[held], choice.authors)
+        out = theirs if out is None else out | theirs
+    return None if out is None or not out.any() else np.flatnonzero(~out)
 
 
 def context_key(values: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:

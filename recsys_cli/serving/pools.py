@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PAUSE = 0.1
 """Seconds before a worker is asked again that could not build."""
+OLD_AT_ONCE = 4
+"""Pools that are built again together: somebody who has none waits for no more than these."""
 
 
 class Builder(Protocol):
@@ -84,12 +87,15 @@ class _Wish:
     job: Callable[[], Job]
     future: asyncio.Future
     keep: bool
+    again: bool
+    """whether an older one serves meanwhile"""
 
 
 class Pools:
     """What requests get pools from; lives on one event loop.
 
-    Those who have none come before those whose pool is old. A key is built once, however many wait for it.
+    Those who have none come before those whose pool is old, and what is built again takes no more than a share of a
+    builder's time. A key is built once, however many wait for it.
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class Pools:
         if self._keep:
             found = self.cache.get(key)
             if self._metrics is not None:
-                self._metrics.hits.labels("yes" if found else "no").inc()
+                (self._metrics.found if found else self._metrics.not_found).inc()
             if found is not None:
                 pool, old = found
                 if old:
@@ -164,31 +170,42 @@ class Pools:
             if queue is self._old or not self._old:
                 return None
             self._old.popitem(last=False)  # an old pool can wait, somebody who has none cannot
-        wish = queue[key] = _Wish(job, asyncio.get_running_loop().create_future(), keep)
+        wish = queue[key] = _Wish(job, asyncio.get_running_loop().create_future(), keep, queue is self._old)
         self._wake.set()
         return wish
 
-    def _batch(self) -> dict[Hashable, _Wish]:
+    def _batch(self, queue: OrderedDict[Hashable, _Wish], most: int) -> dict[Hashable, _Wish]:
         batch: dict[Hashable, _Wish] = {}
-        for queue in (self._new, self._old):
-            while queue and len(batch) < self._config.batch_size:
-                key, wish = queue.popitem(last=False)
-                if key in self._running or key in batch:  # it is under way and would only come twice
-                    if not wish.future.done():
-                        other = self._running.get(key) or batch[key]
-                        other.future.add_done_callback(lambda f, w=wish: _hand_on(f, w.future))
-                    continue
-                if not wish.future.cancelled():
-                    batch[key] = wish
+        while queue and len(batch) < most:
+            key, wish = queue.popitem(last=False)
+            if key in self._running:  # it is under way and would only come twice
+                if not wish.future.done():
+                    self._running[key].future.add_done_callback(lambda f, w=wish: _hand_on(f, w.future))
+                continue
+            if not wish.future.cancelled():
+                batch[key] = wish
         return batch
 
-    async def _work(self, builder: Builder) -> None:
+    async def _next(self, rest: float) -> dict[Hashable, _Wish]:
+        """What to build next: for those who have none at once, what is built again not before `rest` (of the loop's
+        clock)."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._wake.wait()
-            batch = self._batch()
-            if not batch:
-                self._wake.clear()
-                continue
+            batch = self._batch(self._new, self._config.batch_size)
+            left = rest - loop.time()
+            if not batch and left <= 0:
+                batch = self._batch(self._old, OLD_AT_ONCE)
+            if batch:
+                return batch
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), left if self._old and left > 0 else None)
+
+    async def _work(self, builder: Builder) -> None:
+        loop, rest = asyncio.get_running_loop(), 0.0
+        while True:
+            batch = await self._next(rest)
+            again, began = any(wish.again for wish in batch.values()), loop.time()
             self._running.update(batch)
             try:
                 jobs = [wish.job() for wish in batch.values()]
@@ -201,6 +218,8 @@ class Pools:
             finally:
                 for key in batch:
                     self._running.pop(key, None)
+            if again:
+                rest = loop.time() + (loop.time() - began) * (1 / self._config.refresh_share - 1)
             for (key, wish), pool in zip(batch.items(), pools, strict=True):
                 if pool is not None and wish.keep:
                     self.cache.put(key, pool)

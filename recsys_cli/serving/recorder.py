@@ -66,7 +66,7 @@ class Recorder:
         served = asyncio.ensure_future(self._write_waiting()) if self._waiting else None
         try:
             # an answer stands before what people do with it, so that it is known by then
-            receipt = await asyncio.ensure_future(self.log.append_async(events))
+            receipt = await self.log.append_async(events)
         except StorageFull:
             self._alert()
             raise

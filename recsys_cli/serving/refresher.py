@@ -12,6 +12,7 @@ import mmap
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 LONGEST_GAP = 30 * DAY
 """µs between the end of the data and the clock beyond which the state stays as trained: trends would be empty, and
 everything as old as nothing that the rankers learned from."""
-FOLDER = "live"
+FOLDER, BESIDE = "live", "beside"
 _ALIGNED = 64
 _PARTS = ("user_ids", "item_ids", "author_ids", "catalogue", "labels")
 
@@ -126,16 +127,16 @@ def stale(now: int, clock: int) -> bool:
     return clock - now > LONGEST_GAP
 
 
-def serve_refreshes(connection: Connection, place: RunPlace, log: str) -> None:
+def serve_refreshes(connection: Connection, place: RunPlace, log: str, folder: Path) -> None:
     """What the process does until its parent hangs up: answer each request with a `Refreshed`, or with what went wrong
     as text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
-    os.nice(10)  # answers and pools come before
-    from recsys_cli.parallel import one_blas_thread
+    from recsys_cli.parallel import one_blas_thread, stand_back
     from recsys_cli.serving.online_state import OnlineState, dataset_of
     from recsys_cli.slate_engine import SlateEngine
 
-    folder, online, number = Path(log) / FOLDER, None, 0
+    stand_back(10)  # answers and pools come before
+    online, number = None, 0
     while True:
         try:
             if connection.recv() is None:
@@ -166,17 +167,19 @@ def serve_refreshes(connection: Connection, place: RunPlace, log: str) -> None:
 class Refresher:
     """The process that makes the state of now, asked from a thread of its own; it starts when it is first asked."""
 
-    def __init__(self, place: RunPlace, log: Path):
-        self._place, self._log = place, log
+    def __init__(self, place: RunPlace, log: Path, *, beside: bool = False):
+        """beside: whether variants are answered from the run: it has a folder of its own while it is open."""
+        self._place, self._log, self._beside = place, log, beside
+        self._folder = log / FOLDER / BESIDE / place.run if beside else log / FOLDER
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="refresh")
         self._process = self._connection = None
 
     def _start(self) -> None:
-        for old in (self._log / FOLDER).glob("*.state"):
+        for old in self._folder.glob("*.state"):
             old.unlink(missing_ok=True)
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, self._place, str(self._log))
+        arguments = (theirs, self._place, str(self._log), self._folder)
         self._process = context.Process(target=serve_refreshes, args=arguments, daemon=True, name="recsys-refresh")
         self._process.start()
         theirs.close()
@@ -209,5 +212,7 @@ class Refresher:
             self._process.kill()
             self._process.join(5)
         self._thread.shutdown(wait=True, cancel_futures=True)
-        for old in (self._log / FOLDER).glob(f"{self.pid}-*.state"):
+        for old in self._folder.glob(f"{self.pid}-*.state"):
             old.unlink(missing_ok=True)
+        if self._beside:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ class Call:
     service: Service
     params: dict[str, str]
     """parts of the path, decoded"""
-    query: dict[str, list[str]]
+    query: Mapping[str, list[str]]
     body: bytes
     headers: dict[str, str]
     gate: Gate | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -72,15 +73,24 @@ def serve(
         server_header=False, date_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(config.stop_seconds) or 1, lifespan="on",
     )
-    _server(options).run(sockets=[sock])
+    site.listening = asyncio.Event()
+    with contextlib.suppress(SystemExit):  # how uvicorn ends where the application could not begin
+        _server(options, site.listening).run(sockets=[sock])
+    if site.failure is not None:
+        raise site.failure
     say("stopped; everything acknowledged is on the disk")
 
 
-def _server(options: uvicorn.Config) -> uvicorn.Server:
-    """A server that stops in order at the first signal, and ends as a program that was not killed."""
+def _server(options: uvicorn.Config, listening: asyncio.Event) -> uvicorn.Server:
+    """A server that tells when its port takes connections, stops in order at the first signal, and ends as a program
+    that was not killed."""
     import uvicorn
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            listening.set()
+
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             held = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +16,7 @@ from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
 from recsys_cli.pipeline.since import Since
 from recsys_cli.serving.answers import items_of
-from recsys_cli.serving.arms import Arms, Experiments, require_way
+from recsys_cli.serving.arms import NONE, Arms, Experiments, require_way
 from recsys_cli.serving.chooser import shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
@@ -26,7 +24,9 @@ from recsys_cli.serving.lately import Answered, Lately
 from recsys_cli.serving.newcomers import frozen
 from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
-from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
+from recsys_cli.serving.ranked import PENDING, ranked, request_id
+from recsys_cli.serving.recall import Remembered, Requests
+from recsys_cli.serving.session import of_session
 from recsys_cli.serving.structs import Ask, Id, Item, RankAsk, SessionAsk, Slate, Switched
 from recsys_cli.serving.topics import other_topics
 from recsys_cli.serving.workers import Job
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from recsys_cli.settings import Settings
     from recsys_cli.slate_batch import SlateBatch
 
-PENDING = "pool_pending"
-"""Fallback of a request whose pool was not there in time."""
 REFRESHED = 200_000
 """People whose pools are built again as they act; those who asked longest ago go first."""
 CONTEXTS = 16
@@ -50,13 +48,9 @@ GATHERED = 0.2
 """Seconds for which new items are gathered before they are taken in together."""
 LEARN_SECONDS = 0.5
 """How often exploration learns from what came in."""
-_PREFIX = secrets.token_hex(4)
+LEARN_REST = 20
+"""Times as long as that took, at least, until the next time: all answers wait for it."""
 _numbers = itertools.count()
-
-
-def request_id() -> str:
-    """A new id, unlike those of any other server."""
-    return f"{_PREFIX}{os.getpid():x}-{next(_numbers):x}"
 
 
 class Service:
@@ -67,7 +61,6 @@ class Service:
         self.settings, self.config, self.live = settings, config, live
         self.recorder, self.people = recorder, People(recorder.online, shared=config.redis is not None)
         self.metrics = recorder.metrics
-        self.served = ServedMemory(config.served_seconds, config.served_items)
         self.requests = Requests(config.remembered_requests)
         self.lately = Lately()
         self.ready = False
@@ -78,8 +71,8 @@ class Service:
         """opens, warms and exchanges a run"""
         self._before: list[str] = []
         self.experiments = Experiments(settings.paths.artifacts)
-        self._ways: OrderedDict[str, set[tuple[str, tuple]]] = OrderedDict()
-        """(overrides, context) of the pools that somebody asked for"""
+        self._ways: OrderedDict[str, set[tuple[str | None, str, tuple]]] = OrderedDict()
+        """(run, overrides, context) of the pools that somebody asked for"""
         recorder.changed = self._people_changed
         recorder.items_changed = self._items_changed
         self._growing: asyncio.Task | None = None
@@ -88,13 +81,22 @@ class Service:
 
     def _people_changed(self, changed: dict[str, bool]) -> None:
         """Whoever did something that asks for other candidates gets them; the present pool serves meanwhile."""
-        live = self.live
         self.people.changed(changed)
         self.experiments.changed(changed)
         for user, strong in changed.items():
             if strong:
-                for way in self._ways.get(user, ()):
-                    live.pools.refresh((user, *way), self._job(live, user, *way))
+                for run, *way in self._ways.get(user, ()):
+                    if (live := self.live_of(run)) is not None:
+                        live.pools.refresh((user, *way), self._job(live, user, *way))
+
+    @property
+    def lives(self) -> list[Live]:
+        """The run that is served, and those of variants."""
+        return [self.live, *self.experiments.runs]
+
+    def live_of(self, run: str | None) -> Live | None:
+        """A run by its id; None for the one that is served, or where it is not open."""
+        return self.live if run in (None, self.live.run) else self.experiments.runs.get(run)
 
     def _items_changed(self) -> None:
         """New items stand in lists soon, however many come at once."""
@@ -107,7 +109,8 @@ class Service:
         while told != self._items_told:
             await asyncio.sleep(GATHERED)
             told = self._items_told
-            await self.grow(self.live)
+            for live in self.lives:
+                await self.grow(live)
 
     async def grow(self, live: Live) -> None:
         """Have a run know the items that events told of."""
@@ -118,13 +121,15 @@ class Service:
 
     async def learn(self) -> None:
         """Have exploration know what came of what was served, as soon as it comes; runs until it is cancelled."""
-        told = None
+        told, took = None, 0.0
         while True:
-            await asyncio.sleep(LEARN_SECONDS)
-            live, fold = self.live, self.recorder.online.fold
-            if live.explores and (live, fold.offset) != told:
-                told = live, fold.offset
-                live.learn(fold)
+            await asyncio.sleep(max(LEARN_SECONDS, took * LEARN_REST))
+            fold, exploring = self.recorder.online.fold, [live for live in self.lives if live.explores]
+            if exploring and (exploring, fold.offset) != told:
+                told, began = (exploring, fold.offset), time.perf_counter()
+                for live in exploring:
+                    live.learn(fold)
+                took = time.perf_counter() - began
 
     async def refresh(self, live: Live) -> None:
         """Have a run answer as of now; raises RefreshError and OSError."""
@@ -157,7 +162,8 @@ class Service:
         def change(items: np.ndarray) -> np.ndarray:
             return live.engine.bundle.item_ids.positions(old.engine.bundle.item_ids.external(items))
 
-        self.served.translate(change)
+        live.served = old.served
+        live.served.translate(change)
         if old.run is not None and old.run != live.run:
             self._before.append(old.run)
 
@@ -195,10 +201,12 @@ class Service:
     async def erase(self, user_id: str) -> dict[str, int]:
         """Forget a person: what is remembered here, and what the log holds."""
         requests = self.requests.forget(user_id)
-        self.served.forget(user_id)
         self.lately.forget(user_id)
-        for way in self._ways.pop(user_id, ()):
-            self.live.pools.cache.drop((user_id, *way))
+        for live in self.lives:
+            live.served.forget(user_id)
+        for run, *way in self._ways.pop(user_id, ()):
+            if (live := self.live_of(run)) is not None:
+                live.pools.cache.drop((user_id, *way))
         self.recorder.drop_waiting(user_id)
         events = await self.recorder.erase(user_id)
         self.people.changed([user_id])
@@ -214,7 +222,8 @@ class Service:
         arms = self.arms(live, user)
         if ask.variants or ask.pipeline:
             arms = self.experiments.forced(ask.variants, ask.pipeline)
-            await asyncio.to_thread(require_way, live, arms.overrides)
+            await asyncio.to_thread(require_way, self.live_of(arms.run) or live, arms.overrides)
+        live, arms = self.answering(arms)
         key = (user, arms.overrides, context)
         remembered = Remembered(user, key, live.run, ask, served=remember, arms=arms)
         return await self._page(live, remembered, self._size(ask.n))
@@ -228,14 +237,19 @@ class Service:
 
         return self.experiments.of(user, attributes)
 
+    def answering(self, arms: Arms) -> tuple[Live, Arms]:
+        """The run that answers somebody with these variants; of none of them where their run was closed just now."""
+        live = self.live_of(arms.run)
+        return (self.live, NONE) if live is None else (live, arms)
+
     async def next(self, request: str, n: int | None) -> Slate:
         """The items that follow those of an earlier request and of its pages so far."""
         remembered = self.requests.get(request)
         if remembered is None:
             raise Refused(404, "unknown_request", f"request {request[:80]!r} is not known, or was long ago",
                           "ask /v1/recommend again")
-        live = self.live
-        if remembered.run != live.run:  # its items are positions of another run
+        live = self.live_of(remembered.run)
+        if live is None or remembered.run != live.run:  # its items are positions of another run
             raise Refused(409, "other_run", "the run was switched since that request", "ask /v1/recommend again")
         asked = n if n is not None else remembered.ask.n
         return await self._page(live, remembered, self._size(asked), request)
@@ -249,37 +263,18 @@ class Service:
         return await self._page(live, Remembered(None, ("", history, context), live.run, ask), self._size(ask.n))
 
     async def rank(self, user_id: Id, ask: RankAsk) -> Slate:
-        """The caller's items in the order of the user's utility; those that nobody knows or that must not be shown
-        stand at the end, as they came."""
-        live, user = self.live, str(user_id)
-        context = live.context(ask.surface, ask.device, ask.context)
-        known_of = self.people.known(live, user)
-        unique = list(dict.fromkeys(map(str, ask.items)))
-        positions = live.trained.bundle.item_ids.positions(unique)
-        known = tuple(positions[positions >= 0].tolist())
-        job = Job(live.user(user), context, None if known_of is None else known_of.since, known)
-        pool = await live.pools.once(job, self.config.pool.build_seconds) if known and live.workers else None
-        number, fallback = request_id(), None
-        if pool is None:
-            pool, fallback = _by_popularity(live, known), None if not known else PENDING
-        if known_of is not None and len(known_of.hidden):
-            pool = pool.without(known_of.hidden)
-        listed = self._listed(live, live.user(user), pool, ask.explain)
-        place = {str(item.item_id): i for i, item in enumerate(listed)}
-        rest = [i for i in unique if i not in place]
-        originals = {str(i): i for i in ask.items}
-        listed += [Item(originals[i], len(listed) + at) for at, i in enumerate(rest, 1)]
-        self._note(fallback)
-        return Slate(number, live.run, listed, user_id, fallback)
+        """The caller's items in the order of the user's utility; see `ranked`."""
+        return await ranked(self, user_id, ask)
 
     async def preview(self, user_id: str, n: int, since: Since | None = None) -> Slate:
         """What somebody would be answered now, with predictions and reasons; it is not recorded and counts nowhere.
 
         since: what they did since the run was trained, in the place of what the log tells.
         """
-        live, position = self.live, self.live.user(user_id)
+        live = self.live
+        live, arms = self.answering(self.arms(live, user_id))
+        position = live.user(user_id)
         person = self.people.known(live, user_id)
-        arms = self.arms(live, user_id)
         asked = Remembered(user_id, (user_id, arms.overrides, ()), live.run, Ask(explain=True), arms=arms)
         way = live.way(asked.arms.overrides)
         if since is not None:
@@ -290,16 +285,6 @@ class Service:
         batch, row = await way.chooser.submit(self._choice(live, asked, pool, position, person, self._size(n)))
         listed = await asyncio.to_thread(items_of, live.words, batch, row, explain=True)
         return Slate("", live.run, listed, user_id, fallback)
-
-    def _listed(self, live: Live, user: int, pool: Pool, explain: bool) -> list[Item]:
-        """A whole pool as items, in its order."""
-        from recsys_cli.slate_batch import SlateBatch
-
-        batch = SlateBatch(
-            np.array([user], np.int32), pool.items[None], {n: s[None] for n, s in pool.scores.items()},
-            pool.sources[None], [pool.fallback], [],
-        )
-        return items_of(live.words, batch, 0, explain=explain)
 
     def _size(self, n: int | None) -> int:
         most = self.config.largest_slate
@@ -338,8 +323,8 @@ class Service:
         asked.shown.append(items)
         self.requests.put(number, asked)
         if user is not None and asked.served:
-            self.served.add(user, items)
-        self._note(fallback)
+            live.served.add(user, items)
+        self.note(fallback)
         self._record(live, number, asked, listed, chances)
         self.lately.add(Answered(
             number, user, moment, time.perf_counter() - started, fallback, len(pool), len(choice.items), len(listed)
@@ -367,13 +352,15 @@ class Service:
             ways = self._ways.setdefault(asked.user_id, set())
             if len(ways) >= CONTEXTS:
                 ways.clear()
-            ways.add(asked.key[1:])
+            ways.add((asked.arms.run, *asked.key[1:]))
             self._ways.move_to_end(asked.user_id)
             if len(self._ways) > REFRESHED:
                 self._ways.popitem(last=False)
             pool = await live.pools.get(asked.key, self._job(live, *asked.key), live.wait)
         if pool is None or not len(pool):
             return way.everybody(context), PENDING
+        if self.config.session_boost and asked.user_id is not None:
+            pool = of_session(live, pool, self.people.memory(asked.user_id), self.config.session_boost)
         return pool, pool.fallback
 
     def _since(self, live: Live, user: str) -> Since | None:
@@ -389,7 +376,7 @@ class Service:
             out.append("the disk is full: events are refused")
         out += self.feeds.troubles if self.feeds is not None else []
         out += self.experiments.troubles
-        if self.live.pools.failure is not None:
+        if any(live.pools.failure is not None for live in self.lives):
             out.append("pools cannot be built: answers are what is popular with everybody")
         return out
 
@@ -400,7 +387,7 @@ class Service:
         barred = [live.items(ask.exclude), *asked.shown]
         authors = None
         if asked.user_id is not None:
-            barred += self.served.of(asked.user_id) if asked.served else []
+            barred += live.served.of(asked.user_id) if asked.served else []
         elif not live.engine.repeats:
             barred.append(np.array(asked.key[1], np.int32))
         if person is not None:
@@ -413,7 +400,8 @@ class Service:
             new = live.newcomers.best(pool, out, authors)
         return Choice(position, pool, n, next(_numbers), out, authors, ask.explain, new, every)
 
-    def _note(self, fallback: str | None) -> None:
+    def note(self, fallback: str | None) -> None:
+        """Count a list that was not the person's own."""
         if fallback is not None:
             self.metrics.fallbacks.labels(fallback).inc()
 
@@ -437,10 +425,3 @@ def _propensities(batch: SlateBatch, row: int, n: int) -> list[float]:
     """Probabilities with which the items of a row were shown, where a stage gives them."""
     known = batch.scores.get("propensity")
     return [] if known is None else known[row][:n].tolist()
-
-
-def _by_popularity(live: Live, items: tuple[int, ...]) -> Pool:
-    held = np.array(items, np.int32)
-    values = live.engine.state.interactions[held].astype(np.float32)
-    order = np.argsort(-values, kind="stable")
-    return Pool(held[order], np.zeros(len(held), np.uint32), {"utility": values[order]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from recsys_cli.serving.arms import follow
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import LogInUse
 from recsys_cli.serving.feeding import Feeds
+from recsys_cli.serving.garbage import collect_often, rare_collections
 from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
@@ -44,8 +46,13 @@ class Site:
         self._follow, self._run = run is None, run
         self._live = Live.load(settings, run, trace)
         self._tasks: set[asyncio.Task] = set()
+        self._garbage = ExitStack()
+        self.failure: Exception | None = None
+        """why it could not begin"""
         self.on_ready: Callable[[float], None] = lambda seconds: None
         """is told how long it took until requests are served"""
+        self.listening: asyncio.Event | None = None
+        """set once the port takes connections; None where nothing listens"""
 
     @property
     def ready(self) -> bool:
@@ -67,7 +74,15 @@ class Site:
             raise ArtifactError(str(error.args[0]), "stop that server, or take another --artifacts-dir") from None
 
     async def begin(self) -> None:
-        """Open the log and start to warm up."""
+        """Begin to serve: open the state and start to warm up. What it raises is kept as `failure`, for whoever called
+        the event loop."""
+        try:
+            await self._begin()
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def _begin(self) -> None:
         started = time.perf_counter()
         engine = self._live.engine
         self._live.begin(self.metrics, self.log.folder)
@@ -93,11 +108,18 @@ class Site:
         except Exception as error:  # what is not warm is slow the first time, and no reason not to serve
             self.metrics.alerts.labels("warm_up").inc()
             self.trace.event("warm_up_failed", error=f"{type(error).__name__}: {error}")
+        self._garbage.enter_context(rare_collections())
+        if self.listening is not None:
+            await self.listening.wait()
         service.ready = True
         self.on_ready(time.perf_counter() - started)
         self._start(service.recorder.save_often())
+        self._start(collect_often())
         self._start(service.learn())
-        self._start(follow(service.experiments, lambda: service.live, self._experiment_told))
+        self._start(follow(
+            service.experiments, lambda: service.live, self._experiment_told, self._open,
+            lambda live: self._start(self._retire(live)),
+        ))
         for work in service.feeds.work(service.take_in_everything):
             self._start(work)
         # what reads the attributes of new items takes a while to load
@@ -111,15 +133,15 @@ class Site:
         """Bring the state forward to the clock; runs until it is cancelled."""
         while True:
             await asyncio.sleep(self.config.refresh_seconds)
-            live = self.service.live
-            if live.stale or self.service.switching.locked():
-                continue
-            try:
-                await self.service.refresh(live)
-            except (RefreshError, OSError) as error:
-                if live is self.service.live:  # a run that was switched away from is of no interest
-                    self.metrics.alerts.labels("refresh").inc()
-                    self.trace.event("refresh", error=str(error))
+            for live in self.service.lives:
+                if live.stale or self.service.switching.locked():
+                    continue
+                try:
+                    await self.service.refresh(live)
+                except (RefreshError, OSError) as error:
+                    if live in self.service.lives:  # a run that was switched away from is of no interest
+                        self.metrics.alerts.labels("refresh").inc()
+                        self.trace.event("refresh", error=str(error))
 
     def _experiment_told(self, trouble: str) -> None:
         self.metrics.alerts.labels("experiment").inc()
@@ -130,7 +152,7 @@ class Site:
         store, seen = RunStore(self.settings.paths.artifacts), self.service.live.run
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            current = store.current()
+            current = await asyncio.to_thread(store.current)
             if current is None or current == seen:
                 continue
             seen = current
@@ -147,16 +169,21 @@ class Site:
         service = self.service
         async with service.switching:
             before = service.live
-            live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
-            live.begin(self.metrics, self.log.folder)
-            await service.grow(live)
-            await warm_live(service, live, self.config.warm_up)
+            live = await self._open(run, beside=False)
             await asyncio.to_thread(service.experiments.look, live)
             service.exchange(live)
             await asyncio.to_thread(service.recorder.follow, live.trained)
             self.trace.event("run", run=live.run, before=before.run)
             self._start(self._retire(before))
             return Switched(live.run, before.run)
+
+    async def _open(self, run: str, *, beside: bool = True) -> Live:
+        """Open a run and warm it; beside: whether another stays the one that is served."""
+        live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
+        live.begin(self.metrics, self.log.folder, beside=beside)
+        await self.service.grow(live)
+        await warm_live(self.service, live, self.config.warm_up)
+        return live
 
     async def _retire(self, live: Live) -> None:
         await asyncio.sleep(self.config.pool.build_seconds + 1)  # what was asked of it is answered by then
@@ -168,8 +195,9 @@ class Site:
             task.cancel()
         self.service.ready = False
         await asyncio.to_thread(self.service.feeds.close)
-        await self.service.live.close()
+        await asyncio.gather(*(live.close() for live in self.service.lives))
         await self.service.recorder.close()
+        self._garbage.close()
         self.trace.close()
 
 

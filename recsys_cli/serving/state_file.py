@@ -21,7 +21,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS folds(offset INTEGER NOT NULL, memories INTEGER NOT NULL, digest BLOB, body BLOB);
 CREATE TABLE IF NOT EXISTS memories(user TEXT PRIMARY KEY, digest BLOB NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 """
-VERSION = 3
+VERSION = 4
 
 
 class StateFile:
@@ -64,7 +64,7 @@ class StateFile:
             if len(folds) != 1 or any(_digest(body) != digest for _, digest, body in (*folds, *rows)):
                 return None
             return Fold.from_bytes(folds[0][2]), decoded(((name, body) for name, _, body in rows), folds[0][0])
-        except (sqlite3.Error, ValueError, KeyError, msgspec.DecodeError):
+        except (sqlite3.Error, ValueError, TypeError, KeyError, msgspec.DecodeError):  # a page may be anything
             return None
 
     def put_aside(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -47,4 +48,16 @@ class Way:
         self.chooser.use(self.engine, feedback)
 
     def _everybody(self, context: tuple[tuple[str, str], ...]) -> Pool:
-        return build_jobs(self.pooling, [Job(-1, context)])[0]
+        pool = build_jobs(self.pooling, [Job(-1, context)])[0]
+        return pool if len(pool) else self._popular(pool)
+
+    def _popular(self, empty: Pool) -> Pool:
+        """What is popular by counts alone, where the rankers give no number for anything."""
+        state, size = self.pooling.state, self.pooling.pipeline.heavy.keep
+        values = np.where(state.available, state.interactions, -1)
+        best = np.argsort(-values, kind="stable")[:size]
+        best = best[values[best] >= 0].astype(np.int32)
+        return replace(
+            empty, items=best, sources=np.zeros(len(best), np.uint32),
+            scores={"utility": values[best].astype(np.float32)},
+        )

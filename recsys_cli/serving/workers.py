@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -107,10 +106,10 @@ def serve_jobs(connection: Connection, place: RunPlace) -> None:
     What a batch raises is answered as text; the worker goes on.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
-    os.nice(5)  # answers come before pools
-    from recsys_cli.parallel import one_blas_thread
+    from recsys_cli.parallel import one_blas_thread, stand_back
     from recsys_cli.slate_engine import SlateEngine
 
+    stand_back(5)  # answers come before pools
     try:
         trained = SlateEngine.load(place.artifacts, place.run, place.pipeline)
         engines = Engines(trained, place.size)

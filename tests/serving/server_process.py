@@ -111,6 +111,19 @@ class Server:
         return code
 
 
+def second_run(folder: Path) -> str:
+    """The run in use once more under another name, which is not the one in use."""
+    from recsys_cli.artifacts.runs import RunStore
+
+    store = RunStore(folder / "artifacts")
+    first = store.current()
+    other = f"{first}-b"
+    shutil.copytree(store.folder / "runs" / first, store.folder / "runs" / other)
+    manifest = store.folder / "runs" / other / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"id": other}))
+    return other
+
+
 def copy_of(folder: Path, target: Path) -> Path:
     """A folder of settings, data and artifacts of one's own, without the log of events."""
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("events", "work"))

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from server_process import Server, second_run
 
 from recsys_cli.experiments.registry import ExperimentRegistry, variants_of
 from recsys_cli.serving.events import arms_of, told_of
@@ -75,6 +76,49 @@ def test_variants_answer_and_their_exposures_are_analysed_from_the_log(server, e
     assert "arms" not in server.get("/v1/recommend/1020?n=3").json
     assert server.post("/v1/experiments/sources/stop").status == 409
     assert server.post("/v1/experiments/none/stop").status == 404
+
+
+@pytest.mark.slow
+def test_a_variant_that_is_another_run_is_answered_from_it_until_the_experiment_ends(folder):
+    other = second_run(folder)
+    server = Server.start(folder)
+    try:
+        first = server.get("/health/ready").json["run_id"]
+        variants = {"control": {}, "next": {"run": other}}
+        assert not server.post("/v1/experiments", DEFINITION | {"name": "runs", "variants": variants}).json["served"]
+        until(lambda: server.get("/v1/experiments").json["experiments"][0]["served"])
+        registry = ExperimentRegistry(folder / "artifacts")
+        users = [str(u) for u in range(1020, 1040)]
+        expected = variants_of(registry.running(), users)["runs"]
+        assert {*expected} == {"control", "next"}
+        for user, variant in zip(users, expected, strict=True):
+            slate = server.get(f"/v1/recommend/{user}?n=5").json
+            assert (slate["arms"], slate["run_id"]) == ({"runs": variant}, other if variant == "next" else first)
+            assert server.post("/v1/events", {"type": "hide", "user_id": user, "item_id": ids(slate)[0]}).status == 200
+            more = server.get(f"/v1/recommend/{slate['request_id']}/next?n=5").json
+            again = server.get(f"/v1/recommend/{user}?n=5").json
+            assert more["run_id"] == again["run_id"] == slate["run_id"]
+            # each run remembers what it served
+            assert len({*ids(slate), *ids(more), *ids(again)}) == len(ids(slate) + ids(more) + ids(again))
+        treated = users[expected.index("next")]
+        assert server.post("/v1/runs/" + other + "/promote").json["run_id"] == other
+        assert server.get(f"/v1/recommend/{treated}?n=3").json["run_id"] == other
+        assert server.post("/v1/experiments/runs/stop").status == 200
+        assert server.get(f"/v1/recommend/{treated}?n=3").json.get("arms") is None
+        until(lambda: not (folder / "artifacts" / "events" / "live" / "beside" / other).exists())
+        gone = DEFINITION | {"name": "gone", "variants": {"control": {}, "next": {"run": "20990101-000000"}}}
+        assert server.post("/v1/experiments", gone).status == 200
+        until(lambda: "cannot be served" in "".join(server.get("/health/ready").json.get("reasons", [])))
+        assert server.get("/v1/recommend/1021").status == 200
+    finally:
+        server.stop()
+
+
+def until(true) -> None:
+    since = time.monotonic()
+    while not true():
+        assert time.monotonic() - since < 90
+        time.sleep(0.2)
 
 
 def test_names_of_any_kind_come_back_from_the_log():

@@ -162,6 +162,8 @@ def test_a_new_item_is_recommended_within_a_second_and_gone_once_it_is_taken_out
     while "fresh1" not in server.items(f"/v1/recommend/{user}?n=10"):  # somebody else each time: none was served it yet
         assert time.monotonic() - since < 20
         user += 1
+    told = {item["item_id"]: item for item in server.get(f"/v1/recommend/{user + 50}?n=10&explain").json["items"]}
+    assert told["fresh1"]["reason"] == "new" and "promoted" not in {item["reason"] for item in told.values()}
     assert server.items("/v1/latest?n=1") == ["fresh1"]
     assert server.get("/v1/items/fresh1").json["attributes"]["topics"] == ["jazz"]
     server.ask("DELETE", "/v1/items/fresh1")

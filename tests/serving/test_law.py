@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from kills import same_folds
 from law_world import END, HOUR, PIPELINE, RULES, USERS, make_world, some_events, world_of
 
 from recsys_cli.data.dataset import Dataset
@@ -25,8 +26,11 @@ from recsys_cli.serving import online_state
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import Event
 from recsys_cli.serving.export import export_events
+from recsys_cli.serving.fold import Fold
+from recsys_cli.serving.memory import MemoryStore
 from recsys_cli.serving.online_state import OnlineState
 from recsys_cli.serving.segments import Segments
+from recsys_cli.serving.state_file import StateFile
 
 NOW = END + 7 * HOUR
 
@@ -208,6 +212,32 @@ def test_a_damaged_state_is_made_again_from_the_log(world, tmp_path):
     log.close()
 
 
+def test_a_state_that_is_kept_while_events_come_is_one_of_a_single_moment(world, tmp_path, monkeypatch):
+    events = some_events(np.random.default_rng(7), 400)
+    log, online = opened(tmp_path / "log", world)
+    log.append(events[:300])
+    online.catch_up()
+    left = events[300:]
+
+    def more(_: float) -> None:  # between two portions of memories
+        log.append(left[:10])
+        del left[:10]
+        online.catch_up()
+
+    monkeypatch.setattr(online_state, "CHANGES_AT_ONCE", 3)
+    monkeypatch.setattr(online_state.time, "sleep", more)
+    online.save()
+    fold, memories = StateFile(tmp_path / "log" / "state" / "state.db").read()
+    assert not left and fold.offset == memories.offset() == log.last_offset
+    replay, remembered = Fold(fold.actions, fold.start), MemoryStore()
+    replay.take(log.read())
+    remembered.take(log.read())
+    same_folds(fold, replay)
+    for user in {e.user_id for e in events if e.user_id}:
+        assert memories.of(str(user)) == remembered.of(str(user))
+    log.close()
+
+
 def test_new_users_and_items_are_recommendable_at_once(world, tmp_path):
     log, online = opened(tmp_path / "log", world)
     log.append([Event("item", item_id="5000", attributes={"author_id": 104, "topics": ["art"], "text": "cat #sun"})])
@@ -281,7 +311,8 @@ KILLED = """if True:
     import sys
     from pathlib import Path
     import numpy as np
-    from law_world import END, HOUR, RULES, make_world, some_events
+    from kills import same_folds
+from law_world import END, HOUR, RULES, make_world, some_events
     from recsys_cli.serving.event_log import EventLog
     from recsys_cli.serving.online_state import OnlineState
     folder, turn = Path(sys.argv[1]), int(sys.argv[2])

@@ -75,8 +75,9 @@ def test_entries_count_once_and_the_store_comes_back_as_it_was():
     changes = twice.changes()
     back = decoded(changes.items(), twice.offset())
     assert twice.changes() == {}
-    twice.unsaved(["105"])
-    assert set(twice.changes()) == {"105"}
+    twice.unsaved(["105", "106"])
+    first = twice.changes(1)
+    assert len(first) == 1 and set(first | twice.changes(5)) == {"105", "106"}
     for user in {e.event.user_id for e in entries if e.event.user_id}:
         assert once.of(user) == twice.of(user) == back.of(user)
     assert back.offset() == 300

@@ -14,26 +14,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from server_process import Server
+from kills import kill_again_and_again
+from server_process import Server, second_run
 
 
 def recsys(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "recsys_cli", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
     )
-
-
-def second_run(folder: Path) -> str:
-    """The same run under another name, which is not the one in use."""
-    from recsys_cli.artifacts.runs import RunStore
-
-    store = RunStore(folder / "artifacts")
-    first = store.current()
-    other = f"{first}-b"
-    shutil.copytree(store.folder / "runs" / first, store.folder / "runs" / other)
-    manifest = store.folder / "runs" / other / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"id": other}))
-    return other
 
 
 def test_with_nothing_trained_it_says_which_commands_are_missing(tmp_path):
@@ -207,44 +195,9 @@ def test_when_the_builder_of_pools_dies_answers_go_on_and_it_comes_back(folder):
 
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_or_counted_twice_when_the_server_is_killed(folder):
-    sent, lock = [], threading.Lock()
-    for round_ in range(3):
-        server = Server.start(folder)
-        place = urlsplit(server.url).netloc
-
-        def send(thread: int, place=place, round_=round_) -> None:
-            connection = http.client.HTTPConnection(place, timeout=20)
-            for at in range(10_000):
-                name = f"{round_}-{thread}-{at}"
-                event = {"type": "click", "user_id": 1000 + thread, "item_id": f"i{at % 120}", "event_id": name}
-                try:
-                    connection.request("POST", "/v1/events", json.dumps(event))
-                    answer = connection.getresponse()
-                    answer.read()
-                except (OSError, http.client.HTTPException):
-                    return
-                if answer.status == 200:
-                    with lock:
-                        sent.append(name)
-
-        with ThreadPoolExecutor(4) as threads:
-            sending = [threads.submit(send, thread) for thread in range(4)]
-            time.sleep(1.0)
-            server.kill()
-            for future in sending:
-                future.result(60)
-    server = Server.start(folder)
-    try:
-        assert len(sent) > 50
-        events = [{"type": "click", "user_id": 1000, "item_id": "i1", "event_id": name} for name in sent]
-        again = server.post("/v1/events", events).json
-        assert again["duplicates"] == len(sent) and not again.get("accepted")
-    finally:
-        server.stop()
-    from recsys_cli.serving.event_log import read_log
-
-    held = [e.event.event_id for e in read_log(folder / "artifacts" / "events") if e.event.type == "click"]
-    assert len(held) == len(set(held)) >= len(sent)
+    users, items = [str(u) for u in range(1000, 1040)], [f"i{i}" for i in range(120)]
+    told = kill_again_and_again(folder, 10, users, items, options=("--set", "serving.warm_up=0"))
+    assert told["acknowledged"] > 200 and told["people"] == 40
 
 
 @pytest.mark.slow

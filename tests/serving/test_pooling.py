@@ -8,7 +8,7 @@ import pytest
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
 from recsys_cli.pipeline.since import Since, with_since
 from recsys_cli.serving.newcomers import Newcomers
-from recsys_cli.serving.pooling import Choice, build_pools, choose, pool_engine
+from recsys_cli.serving.pooling import NEW, Choice, Parts, build_pools, choose, pool_engine
 
 USERS = np.arange(-1, 30, dtype=np.int32)
 
@@ -128,5 +128,23 @@ def test_new_items_stand_at_every_fourth_place_those_that_fit_first(engine, pool
     assert both.items[0].tolist() == [*plain.items[0][:3], fitting, *plain.items[0][3:6], other, *plain.items[0][6:8]]
     np.testing.assert_array_equal(both.items[1], plain.items[0])
     assert both.scores["utility"][0, 3] == plain.scores["utility"][0, 2]
+    assert both.scores[NEW].nonzero()[1].tolist() == [3, 7]
     short = replace(pool, items=pool.items[:2], sources=pool.sources[:2], scores={"utility": np.ones(2, np.float32)})
     assert fitting not in choose(engine, [Choice(2, short, 10, new=best, every=4)]).items
+
+
+@pytest.mark.parametrize("left", [60, 29, 3, 0])
+def test_looking_at_the_top_of_a_pool_first_gives_what_the_whole_of_it_gives(engine, pools, left):
+    plain = engine.with_pipeline(engine.pipeline.model_copy(update={"diversity": DiversityConfig(enabled=False)}))
+    parts = Parts.of(plain)
+    assert parts.from_the_top
+    far = int(np.flatnonzero(~np.isin(np.arange(len(engine.bundle.item_ids)), pools[3].items))[0])
+    deep = [int(i) for i in pools[3].items]
+    hidden = np.array([far, *deep[: max(len(deep) - left, 0)]], np.int32)
+    choices = [Choice(2, pools[3], 5, items=hidden), Choice(3, pools[4], 5)]
+    whole = choose(plain, choices, replace(parts, from_the_top=False))
+    first = choose(plain, choices, parts)
+    np.testing.assert_array_equal(first.items, whole.items)
+    assert first.items[0, 0] == (-1 if not left else deep[-min(left, len(deep))])
+    np.testing.assert_array_equal(first.scores["utility"], whole.scores["utility"])
+    assert not parts.barred.any()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from recsys_cli.serving.config import PoolConfig
 from recsys_cli.serving.pooling import Pool
-from recsys_cli.serving.pools import PoolCache, Pools
+from recsys_cli.serving.pools import OLD_AT_ONCE, PoolCache, Pools
 from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
+from recsys_cli.serving.structs import Ask
 from recsys_cli.serving.workers import BuildError, Job
 
 
@@ -130,12 +131,38 @@ def test_an_old_pool_is_answered_at_once_and_built_again_behind_whoever_has_none
         await settle()
         builder.finish(0)
         await asyncio.sleep(0.01)
-        assert [job.user for job in builder.asked[1][0]] == [3, 2]
+        assert [job.user for job in builder.asked[1][0]] == [3]  # what is old makes nobody wait
         builder.finish(1)
         await asyncio.gather(busy, new)
+        await settle()
+        assert [job.user for job in builder.asked[2][0]] == [2]
+        builder.finish(2)
+        await settle()
+        await asyncio.sleep(0.01)
         assert pools.cache.get("old")[0].items[0] == 2
 
     run(test, seconds=10, stale_seconds=100)
+
+
+def test_what_is_built_again_takes_its_share_of_the_time_and_comes_a_few_at_a_time():
+    async def test(pools, builder):
+        for user in range(OLD_AT_ONCE + 1):
+            pools.refresh(user, lambda u=user: Job(u))
+        await settle()
+        assert [job.user for job in builder.asked[0][0]] == list(range(OLD_AT_ONCE))
+        await asyncio.sleep(0.05)
+        builder.finish(0)
+        await asyncio.sleep(0.1)  # a quarter of the time: after 50 ms of work come 150 ms of rest
+        assert len(builder.asked) == 1
+        new = asyncio.create_task(pools.get("new", lambda: Job(9), 5))
+        await settle()
+        assert [job.user for job in builder.asked[1][0]] == [9]  # somebody without a pool waits for no rest
+        builder.finish(1)
+        await new
+        await asyncio.sleep(0.1)
+        assert [job.user for job in builder.asked[2][0]] == [OLD_AT_ONCE]
+
+    run(test, refresh_share=0.25)
 
 
 def test_a_full_queue_answers_none_at_once_but_makes_room_for_those_who_have_no_pool():
@@ -208,6 +235,6 @@ def test_served_items_keep_their_names_when_the_run_is_switched():
 def test_the_oldest_requests_are_forgotten_first(most):
     requests = Requests(most)
     for i in range(5):
-        requests.put(str(i), Remembered("u", (), None, None))
+        requests.put(str(i), Remembered("u", ("u", "", ()), None, Ask()))
     assert [str(i) for i in range(5) if requests.get(str(i))] == [str(i) for i in range(5)][-most:]
     assert requests.forget("u") == most and requests.get("4") is None
