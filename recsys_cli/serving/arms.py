@@ -37,6 +37,8 @@ class Arms:
     """the way that answers (`overrides.written`)"""
     told: str = ""
     """for the log; empty where nobody was exposed, as by a request that named its variants"""
+    run: str | None = None
+    """the run that answers; None for the one that is served"""
 
 
 NONE = Arms({})
@@ -50,12 +52,19 @@ class Experiments:
         self.running: list[Started] = []
         self.troubles: list[str] = []
         """why experiments that run are not served"""
+        self.wanted: set[str] = set()
+        """runs that variants name"""
+        self.others: dict[str, Live] = {}
+        """those of them that are open (`other_runs`)"""
+        self.unopened: dict[str, str] = {}
+        """run → why it cannot be opened"""
+        self._answers: dict[tuple[str, str], int] = {}
         self._seen: object = None
         self._held: OrderedDict[str, Arms] = OrderedDict()
 
     def look(self, live: Live) -> bool:
         """Take up what was started and stopped since; whether anything was. The ways of all variants are made ready."""
-        seen = (live.run, *self._signature())
+        seen = (live.run, sorted(self.others), sorted(self.unopened), *self._signature())
         if seen == self._seen:
             return False
         running, troubles = [], []
@@ -63,6 +72,7 @@ class Experiments:
             found = self.registry.running()
         except RecsysError as error:
             found, troubles = self.running, [f"experiments cannot be read: {error.message}"]
+        self.wanted = {arm.run for started in found for arm in started.config.arms if arm.run is not None}
         for started in found:
             reason = self._refused(started, live)
             if reason is None:
@@ -80,13 +90,17 @@ class Experiments:
 
     def _refused(self, started: Started, live: Live) -> str | None:
         config = started.config
+        for name, most in config.most_answers.items():
+            if self._answers.get((config.key, name), 0) >= most:
+                return f"{name} has given its {most:,} answers"
         if config.unit == "cluster":
             return "it assigns clusters, which a server does not know of its users"
         for arm in config.arms:
-            if arm.run not in (None, live.run):
-                return f"variant {arm.name} is run {arm.run}, and {live.run} is served"
+            mine = live if arm.run in (None, live.run) else self.others.get(arm.run)
+            if mine is None:
+                return f"variant {arm.name}: run {arm.run} " + self.unopened.get(arm.run, "is being opened")
             try:
-                live.way(written([arm.pipeline])).everybody(())
+                mine.way(written([arm.pipeline])).everybody(())
             except RecsysError as error:
                 return error.message.splitlines()[0]
         return None
@@ -121,7 +135,7 @@ class Experiments:
             if name not in arms:
                 raise UsageError(f"experiment {key} has no variant {name[:40]!r}", did_you_mean(name, arms, None))
         made = self._made(names)
-        return Arms(made.names, written([*self._pipelines(names), pipeline]))
+        return Arms(made.names, written([*self._pipelines(names), pipeline]), run=made.run)
 
     def _config(self, key: str):
         running = {e.config.key: e.config for e in self.running}
@@ -129,14 +143,35 @@ class Experiments:
             raise UsageError(f"no experiment {key[:80]!r} is served", did_you_mean(key, running, None))
         return running[key]
 
-    def _pipelines(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
-        def arm(key: str) -> Arm:
-            return next(arm for arm in self._config(key).arms if arm.name == names[key])
+    def _arms(self, names: Mapping[str, str]) -> list[Arm]:
+        return [next(a for a in self._config(key).arms if a.name == names[key]) for key in sorted(names)]
 
-        return [arm(key).pipeline for key in sorted(names)]
+    def _pipelines(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
+        return [arm.pipeline for arm in self._arms(names)]
 
     def _made(self, names: Mapping[str, str]) -> Arms:
-        return Arms(dict(names), written(self._pipelines(names)), told_of(names)) if names else NONE
+        if not names:
+            return NONE
+        runs = [arm.run for arm in self._arms(names) if arm.run is not None]
+        return Arms(dict(names), written(self._pipelines(names)), told_of(names), runs[-1] if runs else None)
+
+    def live_of(self, arms: Arms, served: Live) -> Live:
+        """The run that answers somebody; served: the one of everybody else."""
+        return served if arms.run is None else self.others.get(arms.run, served)
+
+    def answered(self, arms: Arms) -> None:
+        """One answer more by some variants; an experiment of which one has given as many as it may is served no longer
+        by this server."""
+        for key, name in arms.names.items() if arms.told else ():
+            config = next((e.config for e in self.running if e.config.key == key), None)
+            most = None if config is None else config.most_answers.get(name)
+            if most is None:
+                continue
+            n = self._answers[key, name] = self._answers.get((key, name), 0) + 1
+            if n >= most:
+                self.running = [e for e in self.running if e.config.key != key]
+                self.troubles = [*self.troubles, f"experiment {key}: {name} has given its {most:,} answers"]
+                self.forget()
 
 
 def require_way(live: Live, overrides: str) -> None:

@@ -133,7 +133,7 @@ async def metrics(call: Call) -> Answer:
     service = call.service
     pools = service.live.pools
     text = service.metrics.text(
-        service.live.run, service.live.worker_pids,
+        service.live.run, [pid for live in service.lives for pid in live.worker_pids],
         pool_bytes=pools.cache.nbytes, pools=len(pools.cache), pools_waiting=pools.waiting,
         log_offset=service.recorder.log.last_offset,
     )

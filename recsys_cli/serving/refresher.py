@@ -173,7 +173,8 @@ class Refresher:
 
     def _start(self) -> None:
         for old in (self._log / FOLDER).glob("*.state"):
-            old.unlink(missing_ok=True)
+            if not Path(f"/proc/{old.name.partition('-')[0]}").exists():  # those of another run are in use
+                old.unlink(missing_ok=True)
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         arguments = (theirs, self._place, str(self._log))

@@ -19,13 +19,14 @@ from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
 from recsys_cli.pipeline.since import Since
 from recsys_cli.serving.answers import items_of
 from recsys_cli.serving.arms import Arms, Experiments, require_way
-from recsys_cli.serving.chooser import shown
+from recsys_cli.serving.chooser import propensities, shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
 from recsys_cli.serving.lately import Answered, Lately
 from recsys_cli.serving.newcomers import frozen
+from recsys_cli.serving.other_runs import moved
 from recsys_cli.serving.people import Known, People
-from recsys_cli.serving.pooling import Choice, Pool
+from recsys_cli.serving.pooling import Choice, Pool, by_popularity
 from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
 from recsys_cli.serving.structs import Ask, Id, Item, RankAsk, SessionAsk, Slate, Switched
 from recsys_cli.serving.topics import other_topics
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from recsys_cli.serving.recorder import Recorder
     from recsys_cli.serving.way import Way
     from recsys_cli.settings import Settings
-    from recsys_cli.slate_batch import SlateBatch
 
 PENDING = "pool_pending"
 """Fallback of a request whose pool was not there in time."""
@@ -88,11 +88,11 @@ class Service:
 
     def _people_changed(self, changed: dict[str, bool]) -> None:
         """Whoever did something that asks for other candidates gets them; the present pool serves meanwhile."""
-        live = self.live
         self.people.changed(changed)
         self.experiments.changed(changed)
         for user, strong in changed.items():
-            if strong:
+            if strong and user in self._ways:
+                live = self.live_of(self.arms(self.live, user))
                 for way in self._ways.get(user, ()):
                     live.pools.refresh((user, *way), self._job(live, user, *way))
 
@@ -107,7 +107,17 @@ class Service:
         while told != self._items_told:
             await asyncio.sleep(GATHERED)
             told = self._items_told
-            await self.grow(self.live)
+            for live in self.lives:
+                await self.grow(live)
+
+    @property
+    def lives(self) -> list[Live]:
+        """The run that is served, and those of variants beside it."""
+        return [self.live, *self.experiments.others.values()]
+
+    def live_of(self, arms: Arms) -> Live:
+        """The run that answers in some variants."""
+        return self.experiments.live_of(arms, self.live)
 
     async def grow(self, live: Live) -> None:
         """Have a run know the items that events told of."""
@@ -118,13 +128,15 @@ class Service:
 
     async def learn(self) -> None:
         """Have exploration know what came of what was served, as soon as it comes; runs until it is cancelled."""
-        told = None
+        told: dict[Live, int] = {}
         while True:
             await asyncio.sleep(LEARN_SECONDS)
-            live, fold = self.live, self.recorder.online.fold
-            if live.explores and (live, fold.offset) != told:
-                told = live, fold.offset
-                live.learn(fold)
+            fold = self.recorder.online.fold
+            told = {live: told.get(live, -1) for live in self.lives}
+            for live, offset in told.items():
+                if live.explores and fold.offset != offset:
+                    told[live] = fold.offset
+                    live.learn(fold)
 
     async def refresh(self, live: Live) -> None:
         """Have a run answer as of now; raises RefreshError and OSError."""
@@ -198,7 +210,8 @@ class Service:
         self.served.forget(user_id)
         self.lately.forget(user_id)
         for way in self._ways.pop(user_id, ()):
-            self.live.pools.cache.drop((user_id, *way))
+            for live in self.lives:
+                live.pools.cache.drop((user_id, *way))
         self.recorder.drop_waiting(user_id)
         events = await self.recorder.erase(user_id)
         self.people.changed([user_id])
@@ -209,12 +222,13 @@ class Service:
 
         remember: whether what was served lately is left out, and this counts as served.
         """
-        live, user = self.live, str(user_id)
-        context = live.context(ask.surface, ask.device, ask.context)
-        arms = self.arms(live, user)
+        user = str(user_id)
+        arms = self.arms(self.live, user)
         if ask.variants or ask.pipeline:
             arms = self.experiments.forced(ask.variants, ask.pipeline)
-            await asyncio.to_thread(require_way, live, arms.overrides)
+            await asyncio.to_thread(require_way, self.live_of(arms), arms.overrides)
+        live = self.live_of(arms)
+        context = live.context(ask.surface, ask.device, ask.context)
         key = (user, arms.overrides, context)
         remembered = Remembered(user, key, live.run, ask, served=remember, arms=arms)
         return await self._page(live, remembered, self._size(ask.n))
@@ -234,7 +248,7 @@ class Service:
         if remembered is None:
             raise Refused(404, "unknown_request", f"request {request[:80]!r} is not known, or was long ago",
                           "ask /v1/recommend again")
-        live = self.live
+        live = self.live_of(remembered.arms)
         if remembered.run != live.run:  # its items are positions of another run
             raise Refused(409, "other_run", "the run was switched since that request", "ask /v1/recommend again")
         asked = n if n is not None else remembered.ask.n
@@ -261,7 +275,7 @@ class Service:
         pool = await live.pools.once(job, self.config.pool.build_seconds) if known and live.workers else None
         number, fallback = request_id(), None
         if pool is None:
-            pool, fallback = _by_popularity(live, known), None if not known else PENDING
+            pool, fallback = by_popularity(live.engine, known), None if not known else PENDING
         if known_of is not None and len(known_of.hidden):
             pool = pool.without(known_of.hidden)
         listed = self._listed(live, live.user(user), pool, ask.explain)
@@ -277,9 +291,9 @@ class Service:
 
         since: what they did since the run was trained, in the place of what the log tells.
         """
-        live, position = self.live, self.live.user(user_id)
-        person = self.people.known(live, user_id)
-        arms = self.arms(live, user_id)
+        arms = self.arms(self.live, user_id)
+        live = self.live_of(arms)
+        position, person = live.user(user_id), self.people.known(live, user_id)
         asked = Remembered(user_id, (user_id, arms.overrides, ()), live.run, Ask(explain=True), arms=arms)
         way = live.way(asked.arms.overrides)
         if since is not None:
@@ -319,7 +333,7 @@ class Service:
         choice = self._choice(live, asked, pool, position, person, n)
         batch, row = await way.chooser.submit(choice)
         items = shown(batch, row)
-        chances = _propensities(batch, row, len(items))
+        chances = propensities(batch, row, len(items))
         listed = items_of(live.words, batch, row, explain=ask.explain)
         everybody = way.everybody(asked.key[-1])
         if len(items) < n and pool is not everybody:
@@ -330,7 +344,7 @@ class Service:
             if len(added):
                 listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
                 items, fallback = np.concatenate([items, added]), fallback or "too few candidates"
-                chances += _propensities(batch, row, len(added))
+                chances += propensities(batch, row, len(added))
         number = before or request_id()
         if before is not None:
             asked.pages += 1
@@ -338,7 +352,7 @@ class Service:
         asked.shown.append(items)
         self.requests.put(number, asked)
         if user is not None and asked.served:
-            self.served.add(user, items)
+            self.served.add(user, moved(items, live, self.live))
         self._note(fallback)
         self._record(live, number, asked, listed, chances)
         self.lately.add(Answered(
@@ -400,7 +414,7 @@ class Service:
         barred = [live.items(ask.exclude), *asked.shown]
         authors = None
         if asked.user_id is not None:
-            barred += self.served.of(asked.user_id) if asked.served else []
+            barred += [moved(i, self.live, live) for i in self.served.of(asked.user_id)] if asked.served else []
         elif not live.engine.repeats:
             barred.append(np.array(asked.key[1], np.int32))
         if person is not None:
@@ -431,16 +445,4 @@ class Service:
             utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
         )
         self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
-
-
-def _propensities(batch: SlateBatch, row: int, n: int) -> list[float]:
-    """Probabilities with which the items of a row were shown, where a stage gives them."""
-    known = batch.scores.get("propensity")
-    return [] if known is None else known[row][:n].tolist()
-
-
-def _by_popularity(live: Live, items: tuple[int, ...]) -> Pool:
-    held = np.array(items, np.int32)
-    values = live.engine.state.interactions[held].astype(np.float32)
-    order = np.argsort(-values, kind="stable")
-    return Pool(held[order], np.zeros(len(held), np.uint32), {"utility": values[order]})
+        self.experiments.answered(asked.arms)

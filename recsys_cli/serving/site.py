@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.engine import EVENTS
 from recsys_cli.errors import ArtifactError, RecsysError
+from recsys_cli.serving.added import Added
 from recsys_cli.serving.arms import follow
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import LogInUse
@@ -20,6 +21,7 @@ from recsys_cli.serving.keys import Gate
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.metrics import Metrics
 from recsys_cli.serving.online_state import OnlineState
+from recsys_cli.serving.other_runs import follow_runs
 from recsys_cli.serving.recorder import Recorder, rules_of
 from recsys_cli.serving.refresher import RefreshError
 from recsys_cli.serving.service import Service
@@ -36,8 +38,11 @@ FOLLOW_SECONDS = 1.0
 class Site:
     """What the application stands on: service, gate, metrics. Begins and ends on the event loop."""
 
-    def __init__(self, settings: Settings, run: str | None = None, trace: TraceLog = SILENT):
-        """run: the one to serve; None follows the one in use."""
+    def __init__(
+        self, settings: Settings, run: str | None = None, trace: TraceLog = SILENT, added: Added | None = None
+    ):
+        """run: the one to serve; None follows the one in use. added: what it does beside its own."""
+        self.added = added or Added()
         self.settings, self.config, self.trace = settings, settings.serving, trace
         self.gate, self.metrics = Gate.of(settings.serving), Metrics()
         self.service: Service | None = None
@@ -98,7 +103,8 @@ class Site:
         self._start(service.recorder.save_often())
         self._start(service.learn())
         self._start(follow(service.experiments, lambda: service.live, self._experiment_told))
-        for work in service.feeds.work(service.take_in_everything):
+        self._start(follow_runs(service.experiments, lambda: service.live, self._opened, self._retire))
+        for work in (*service.feeds.work(service.take_in_everything), *(made(self) for made in self.added.work)):
             self._start(work)
         # what reads the attributes of new items takes a while to load
         self._start(asyncio.to_thread(import_module, "recsys_cli.data.encode"))
@@ -111,15 +117,15 @@ class Site:
         """Bring the state forward to the clock; runs until it is cancelled."""
         while True:
             await asyncio.sleep(self.config.refresh_seconds)
-            live = self.service.live
-            if live.stale or self.service.switching.locked():
-                continue
-            try:
-                await self.service.refresh(live)
-            except (RefreshError, OSError) as error:
-                if live is self.service.live:  # a run that was switched away from is of no interest
-                    self.metrics.alerts.labels("refresh").inc()
-                    self.trace.event("refresh", error=str(error))
+            for live in self.service.lives:
+                if live.stale or self.service.switching.locked():
+                    continue
+                try:
+                    await self.service.refresh(live)
+                except (RefreshError, OSError) as error:
+                    if live in self.service.lives:  # a run that was switched away from is of no interest
+                        self.metrics.alerts.labels("refresh").inc()
+                        self.trace.event("refresh", error=str(error))
 
     def _experiment_told(self, trouble: str) -> None:
         self.metrics.alerts.labels("experiment").inc()
@@ -147,16 +153,21 @@ class Site:
         service = self.service
         async with service.switching:
             before = service.live
-            live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
-            live.begin(self.metrics, self.log.folder)
-            await service.grow(live)
-            await warm_live(service, live, self.config.warm_up)
+            live = await self._opened(run)
             await asyncio.to_thread(service.experiments.look, live)
             service.exchange(live)
             await asyncio.to_thread(service.recorder.follow, live.trained)
             self.trace.event("run", run=live.run, before=before.run)
             self._start(self._retire(before))
             return Switched(live.run, before.run)
+
+    async def _opened(self, run: str) -> Live:
+        """A run that is ready to serve."""
+        live = await asyncio.to_thread(Live.load, self.settings, run, self.trace)
+        live.begin(self.metrics, self.log.folder)
+        await self.service.grow(live)
+        await warm_live(self.service, live, self.config.warm_up)
+        return live
 
     async def _retire(self, live: Live) -> None:
         await asyncio.sleep(self.config.pool.build_seconds + 1)  # what was asked of it is answered by then
@@ -168,7 +179,8 @@ class Site:
             task.cancel()
         self.service.ready = False
         await asyncio.to_thread(self.service.feeds.close)
-        await self.service.live.close()
+        for live in self.service.lives:
+            await live.close()
         await self.service.recorder.close()
         self.trace.close()
 

@@ -62,7 +62,7 @@ def pages() -> dict[tuple[str, ...], tuple[Handler, str]]:
 
 def routes(desk: Desk) -> list[Route]:
     """The dashboard as routes of an application."""
-    known = pages()
+    known = pages() | dict(desk.site.added.pages)
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
