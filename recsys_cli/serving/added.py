@@ -18,3 +18,5 @@ class Added:
     """as `dashboard.app.pages`"""
     work: Sequence[Callable[[Any], Awaitable[None]]] = ()
     """is given the `Site`, begins once the server is ready, is cancelled when it stops"""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """place below /dashboard → name in the navigation"""
