@@ -119,7 +119,7 @@ class MonitorConfig(Section):
     """People with more items shown in one day than this are named and left out of its figures."""
     alerts: tuple[AlertRule, ...] = (
         AlertRule(name="clicks-fall", figure="click_through_rate_change", below=-0.3, days=1, clear_above=-0.15),
-        AlertRule(name="drift", figure="psi.max", above=0.5, days=1, clear_below=0.25),
+        AlertRule(name="drift", figure="psi.max", above=0.35, days=1, clear_below=0.2),
         AlertRule(name="fallback", figure="fallback_share", above=0.2, days=1, clear_below=0.1),
     )
     """Alerts."""

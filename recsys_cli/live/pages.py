@@ -126,7 +126,7 @@ def _gates(gates: list[dict[str, Any]]) -> Part:
     marks = {True: "holds", False: "does not hold", None: "could not be judged"}
     rows = [{"gate": g["gate"], "passed": marks[g["passed"]], "measured": g["measured"], "wanted": g["wanted"]}
             for g in gates]
-    return table({"gate": "gate", "passed": "", "measured": "measured", "wanted": "wanted"}, rows, "gates of a run")
+    return table({"gate": "gate", "passed": "outcome", "measured": "measured", "wanted": "wanted"}, rows, "gates of a run")
 
 
 def _drift(document: dict[str, Any]) -> Part:

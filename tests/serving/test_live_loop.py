@@ -44,9 +44,9 @@ def wait_for(what, seconds: float = 120.0):
 def test_a_canary_answers_its_share_of_people_within_its_answers_and_is_gone_afterwards(folder):
     """People like nothing that the second run shows; the command's own watch ends it."""
     used = second_run(folder)
-    server = Server.start(folder)
-    users = [str(1000 + n) for n in range(60)] + [f"stranger{n}" for n in range(200)]
-    config, seen, number = CanaryConfig(share=0.5, most_requests=300, minutes=5), {}, 0
+    server = Server.start(folder, wait=240)
+    users = [str(1000 + n) for n in range(0, 60, 5)] + [str(2000 + n) for n in range(200)]
+    config, seen, number = CanaryConfig(share=0.5, most_requests=300), {}, 0
 
     def people(_: float = 0.0) -> None:
         nonlocal number
@@ -61,7 +61,8 @@ def test_a_canary_answers_its_share_of_people_within_its_answers_and_is_gone_aft
         number += 1
 
     try:
-        gate = canary(folder / "artifacts", SECOND, config, ["click"], ["hide"], sleep=people)
+        gate = canary(folder / "artifacts", SECOND, config, ["click"], ["hide"], sleep=people,
+                      clock=lambda: 0.0)
         assert gate.passed is False and gate.measured.startswith("engaged 0.000 an answer")
         assert 0 < seen[NEW] <= config.most_requests
         time.sleep(1.5)
@@ -84,7 +85,7 @@ def test_a_canary_answers_its_share_of_people_within_its_answers_and_is_gone_aft
 @pytest.mark.slow
 def test_learning_when_asked_serves_the_new_run_and_tells_of_it(folder):
     server = Server.start(folder, "--set", "live.gates.quality_loss=1", "--set", "live.gates.order_loss=1",
-                          "--set", "live.gates.auc_loss=1", "--set", "live.gates.calibration_loss=1")
+                          "--set", "live.gates.auc_loss=1", "--set", "live.gates.calibration_loss=1", wait=240)
     try:
         before = server.get("/v1/runs").json
         slate = server.get("/v1/recommend/1001?n=5").json

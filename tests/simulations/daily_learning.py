@@ -1,7 +1,7 @@
 """What learning is worth: 14 days of a world that drifts, lived through by policies that learn more and more.
 
-`python tests/simulations/daily_learning.py --worlds 2`. Everybody meets each policy in a world of its own, with the same
-visits and the same chance (common random numbers):
+`python tests/simulations/daily_learning.py --worlds 2`. Everybody meets each policy in a world of its own, with the
+same visits and the same chance (common random numbers):
 
     frozen     models, counts, histories and the catalogue as of the training; what was seen is known
     counts     histories, counters, trends, features and new items brought forward every day
