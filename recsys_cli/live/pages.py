@@ -126,7 +126,8 @@ def _gates(gates: list[dict[str, Any]]) -> Part:
     marks = {True: "holds", False: "does not hold", None: "could not be judged"}
     rows = [{"gate": g["gate"], "passed": marks[g["passed"]], "measured": g["measured"], "wanted": g["wanted"]}
             for g in gates]
-    return table({"gate": "gate", "passed": "outcome", "measured": "measured", "wanted": "wanted"}, rows, "gates of a run")
+    columns = {"gate": "gate", "passed": "outcome", "measured": "measured", "wanted": "wanted"}
+    return table(columns, rows, "gates of a run")
 
 
 def _drift(document: dict[str, Any]) -> Part:
@@ -144,6 +145,10 @@ def _drift(document: dict[str, Any]) -> Part:
             _lines(daily, "Observed actions for each foretold one", _family(daily, "calibration.")),
         ), note=f"{document['from']} to {document['to']}, UTC. PSI below 0.1 is taken for no change, above 0.25 for a "
                 "large one."),
+        section("Features", table(
+            {"feature": "feature", "psi": "PSI", "js": "Jensen–Shannon, bits"}, _features(period),
+            "how far the days lie from the training data", "nothing is known of both",
+        )),
         section("Alerts", table(
             {"day": "day", "name": "alert", "state": "state", "figure": "figure", "value": "value", "bound": "bound"},
             list(reversed(document["alerts"])), "alerts raised and ended", "none was raised or ended",
@@ -152,6 +157,13 @@ def _drift(document: dict[str, Any]) -> Part:
                                                 document["bots"].items()])) if document["bots"] else None,
         section("Every day", table({"day": "day", **HEADLINE}, list(reversed(daily)), "figures of each day")),
     ]
+
+
+def _features(period: dict[str, float]) -> list[dict[str, Part]]:
+    names = [n.removeprefix("psi.") for n in period if n.startswith("psi.") and n != "psi.max"]
+    rows = [{"feature": n, "psi": period[f"psi.{n}"], "js": period.get(f"js.{n}")} for n in names]
+    return [{k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()}
+            for row in sorted(rows, key=lambda row: -row["psi"])]
 
 
 def _family(daily: list[dict[str, Any]], beginning: str) -> list[str]:

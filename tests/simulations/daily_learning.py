@@ -41,10 +41,12 @@ from recsys_cli.world.simulator import World
 
 TREE = {
     "threads": 1,
-    "world": {"users": 150, "items": 1000, "days": 10},
-    "retrieval": {"als": {"dim": 16, "epochs": 3}},
+    "world": {"users": 120, "items": 900, "days": 10},
+    "retrieval": {name: {"kind": name} for name in ("item_neighbours", "in_network", "trending", "popularity")},
+    "pipeline": {"sourcing": {"candidates": 150, "shares": {
+        "item_neighbours": 0.4, "in_network": 0.3, "trending": 0.2, "popularity": 0.1}}},
     "ranking": {"choose": "heavy", "heavy": {"kind": "lightgbm"}},
-    "tuning": {"budget_seconds": 2},
+    "tuning": {"budget_seconds": 1},
 }
 SCENARIO = ScenarioConfig(policies={"one": PolicyConfig()})
 KEPT = frozenset(("engagement",))
@@ -139,7 +141,9 @@ def retrained(base: Dataset, world: World, settings: Settings, engine, days: int
 
 def one_world(seed: int, days: int, policies: list[str], folder: Path) -> dict[str, np.ndarray]:
     """Policy → engagement of each person."""
-    tree = merge(Settings().model_dump(mode="json"), TREE)
+    tree = Settings().model_dump(mode="json")
+    tree["pipeline"]["sourcing"]["shares"], tree["retrieval"] = {}, {}
+    tree = merge(tree, TREE)
     paths = {"data": str(folder / "data"), "artifacts": str(folder / "artifacts")}
     settings = validate(Settings, tree | {"seed": seed, "paths": paths})
     generate(settings.world, seed, folder / "data", threads=1)
@@ -168,6 +172,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="seed of the first world")
     parser.add_argument("--days", type=int, default=14)
+    parser.add_argument("--save", type=Path, help="folder for the engagements of each person, one file a policy")
     parser.add_argument("--policies", nargs="*", default=["frozen", "counts", "online", "retrained"])
     asked = parser.parse_args()
     found = []
@@ -179,6 +184,10 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
     first, *others = asked.policies
     together = {name: np.concatenate([world[name] for world in found]) for name in asked.policies}
+    if asked.save is not None:
+        asked.save.mkdir(parents=True, exist_ok=True)
+        for name, people in together.items():
+            np.save(asked.save / f"{name}.npy", people)
     for name in others:
         gap = paired(together[first], together[name], 0.05)
         share = gap["value"] / together[first].mean()
