@@ -18,6 +18,8 @@ class GatesConfig(Section):
     """Impressions of the new data, at least this share of those that the run in use was trained on."""
     positive_factor: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Share of impressions with a positive action, at most this many times higher or lower than then."""
+    bots_share: Share = 0.1
+    """Impressions of people who were shown more than `monitor.bot_events` items in one day, at most this share."""
     quality_loss: Share = 0.1
     """NDCG on the newest window, at most this share below that of the run in use; what is surely below (p < 1 %) never
     passes."""

@@ -192,7 +192,7 @@ class _Job:
             bundle, manifest = read_bundle(self.used.bundle), self.used.manifest
         return [
             g.disk_gate(self.store.folder, self.used, self.config),
-            *g.data_gates(dataset, bundle, manifest, self.config),
+            *g.data_gates(dataset, bundle, manifest, self.config, self.settings.live.monitor.bot_events),
         ]
 
     def _after(self, new: Run) -> list[g.Gate]:

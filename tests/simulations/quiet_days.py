@@ -2,7 +2,7 @@
 
 In each world people come for 28 days, which stand for the training data, and for 90 more, on which nothing changes but
 what chance, new items and the days of the week change. Then one more day comes in several ways: as the others, from
-another surface, with one topic in the place of most others, and with half of the clicks. Items are drawn from those of
+another surface, with one topic in half of what is shown, and with half of the clicks. Items are drawn from those of
 the last two weeks. One line a world: the alerts of the 90 days, and which alert tells of each shift on its first day.
 """
 
@@ -58,7 +58,8 @@ class People:
         fresh = np.flatnonzero((self.created <= now) & (self.created > now - RECENT * 86_400_000_000))
         chance = np.ones(len(fresh))
         if shift == "one topic":
-            chance[self.topic[fresh] == self.topic[fresh[0]]] = 0.7 * len(fresh) / 5
+            mine = self.topic[fresh] == self.topic[fresh[0]]
+            chance[mine] = (~mine).sum() / mine.sum()
         picked = self.rng.choice(fresh, (len(visits.user), SHOWN), p=chance / chance.sum())
         told = self.world.respond(visits.user, picked, visits.time, visits.surface, visits.device, visits.depth)
         dwell = told.pop("dwell").ravel()
