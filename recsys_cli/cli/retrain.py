@@ -25,6 +25,9 @@ def retrain(
     force: Annotated[
         bool, typer.Option("--force", help="Train also where data and settings are those of the run in use")
     ] = False,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Have the new run serve live.canary.share of the people first")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a retraining that is running")] = False,
     minutes: Annotated[
         float | None,
@@ -54,6 +57,11 @@ def retrain(
                   lambda console: console.print(f"run {now} is in use again, instead of {before}", highlight=False),
                   [{"outcome": "rolled back", "run": now, "used_before": before}])
         return
+
+    if canary and config.live.canary is None:
+        from recsys_cli.live.config import CanaryConfig
+
+        config = config.model_copy(update={"live": config.live.model_copy(update={"canary": CanaryConfig()})})
 
     def with_log() -> str:
         from recsys_cli.cli.import_data import with_events
@@ -89,7 +97,7 @@ def _render(console, done) -> None:
     elif done.outcome == "unchanged":
         told = f"nothing to do: {done.reason} (--force trains all the same)"
     else:
-        told = f"refused: {done.reason}"
+        told = f"{done.outcome}: {done.reason}"
     console.print(f"{told} · {done.seconds:.1f} s", highlight=False, markup=False)
 
 

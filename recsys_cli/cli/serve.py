@@ -29,6 +29,10 @@ def serve(
     run: Annotated[
         str | None, typer.Option("--run", help="Run id  [default: the one in use, and whichever follows it]")
     ] = None,
+    retrain: Annotated[
+        str | None, typer.Option("--retrain", metavar="WHEN", help="Learn again hourly, daily, or by a cron expression "
+                                 "(UTC), behind gates  [default: live.retraining.schedule]")
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Generate a small world and train on it first, where nothing is trained")
     ] = False,
@@ -43,16 +47,22 @@ def serve(
     require_parts("serve", PARTS)
     given = {"host": host, "port": port, "mode": mode}
     settings = _with(call.config, {name: value for name, value in given.items() if value is not None})
+    if retrain is not None:
+        learning = settings.live.retraining.model_copy(update={"schedule": retrain})
+        settings = settings.model_copy(update={"live": settings.live.model_copy(update={"retraining": learning})})
+    from recsys_cli.live.added import added
+
+    more = added(settings)
     _require_run(call, settings, demo or playground)
     from recsys_cli.serving.server import serve as serve_settings
 
     if not playground:
-        serve_settings(settings, run, call.trace, call.say)
+        serve_settings(settings, run, call.trace, call.say, added=more)
         return
     from recsys_cli.serving.playground import Playground
 
     with Playground(settings, call.say) as people:
-        serve_settings(settings, run, call.trace, call.say, people.begin)
+        serve_settings(settings, run, call.trace, call.say, people.begin, more)
 
 
 def require_parts(extra: str, parts: tuple[str, ...]) -> None:

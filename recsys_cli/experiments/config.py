@@ -125,6 +125,8 @@ class ExperimentConfig(Section):
     """The metric that decides; the first one by default."""
     guardrails: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
     """Metric → relative harm beyond which a variant is rolled back, if it is shown to be beyond it."""
+    most_answers: dict[str, PositiveInt] = {}
+    """Variant → answers after which a server stops the experiment by itself; counted anew when it starts again."""
     practical_effect: Annotated[float, Field(ge=0)] = 0.0
     """Smallest relative improvement of the primary metric that is worth shipping."""
     planned_effect: PositiveFloat | None = None
@@ -168,6 +170,13 @@ class ExperimentConfig(Section):
             for name in wanted:
                 if name not in names:
                     raise ValueError(f"{key} {name!r} is none of the metrics {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _named_variants(self) -> ExperimentConfig:
+        for name in self.most_answers:
+            if name not in [arm.name for arm in self.arms]:
+                raise ValueError(f"most_answers: {name!r} is no variant")
         return self
 
     @model_validator(mode="after")
@@ -232,7 +241,10 @@ class ExperimentConfig(Section):
 
     def digest(self) -> str:
         """Hexadecimal digest of everything that the experiment says."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, default=str)
+        said = self.model_dump(mode="json")
+        if not self.most_answers:
+            del said["most_answers"]  # experiments that were started before it could be said stay as they are
+        text = json.dumps(said, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -18,6 +18,8 @@ class GatesConfig(Section):
     """Impressions of the new data, at least this share of those that the run in use was trained on."""
     positive_factor: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Share of impressions with a positive action, at most this many times higher or lower than then."""
+    bots_share: Share = 0.1
+    """Impressions of people who were shown more than `monitor.bot_events` items in one day, at most this share."""
     quality_loss: Share = 0.1
     """NDCG on the newest window, at most this share below that of the run in use; what is surely below (p < 1 %) never
     passes."""
@@ -38,6 +40,49 @@ class GatesConfig(Section):
     """Free space on the disk before training, at least this many times the size of the run in use."""
     users: PositiveInt | None = 2_000
     """Test users that both runs are measured on, drawn with the seed; null takes all."""
+
+
+class ShadowConfig(Section):
+    """Copies of the latest live requests, which the new run and the one in use answer beside the server."""
+
+    requests: Annotated[int, Field(ge=0, le=100_000)] = 200
+    """Latest answers in the log whose requests are copied; 0 leaves the gate out."""
+    errors: Share = 0.0
+    """Share of the copies that may fail, beside those at which the run in use fails too."""
+    empty: Share = 0.01
+    """Share of the answers that may be empty, more than of the run in use."""
+    latency_factor: Annotated[float, Field(ge=1, le=1000)] = 2.0
+    """95th percentile of the processor time of an answer, at most this many times that of the run in use; up to five
+    milliseconds more pass."""
+    overlap: Share = 0.01
+    """Mean share of an answer that stands in the one of the run in use too, at least."""
+
+
+class CanaryConfig(Section):
+    """The new run serves a share of the people as an experiment, before it is promoted."""
+
+    share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Share of the people whom the new run answers; four times as many are compared with them."""
+    most_requests: PositiveInt = 2_000
+    """Answers that it gives at most; the server stops there by itself."""
+    minutes: Annotated[float, Field(gt=0, le=100_000)] = 120.0
+    """How long it may take to come to these."""
+    loss: Share = 0.1
+    """Actions for each answer, at the end at most this share below those of the run in use; what is surely below is
+    rolled back at once."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Chance that a run that is as good is rolled back as surely worse, over all looks and all three guardrails."""
+
+
+class RetrainingConfig(Section):
+    """Retrainings that a server starts: at set times, and when `POST /v1/retrain` asks for one."""
+
+    schedule: str | None = None
+    """"hourly", "daily" (at 03:00), or a cron expression such as "30 4 * * 1-5"; UTC. null starts none."""
+    pause_minutes: Annotated[float, Field(ge=0, le=100_000)] = 10.0
+    """A retraining that is asked for sooner after the one before is refused."""
+    minutes: Annotated[float, Field(gt=0, le=100_000)] = 240.0
+    """One that takes longer is ended; the next one goes on from there."""
 
 
 class AlertRule(Section):
@@ -76,7 +121,7 @@ class MonitorConfig(Section):
     """People with more items shown in one day than this are named and left out of its figures."""
     alerts: tuple[AlertRule, ...] = (
         AlertRule(name="clicks-fall", figure="click_through_rate_change", below=-0.3, days=1, clear_above=-0.15),
-        AlertRule(name="drift", figure="psi.max", above=0.5, days=1, clear_below=0.25),
+        AlertRule(name="drift", figure="psi.max", above=0.35, days=1, clear_below=0.2),
         AlertRule(name="fallback", figure="fallback_share", above=0.2, days=1, clear_below=0.1),
     )
     """Alerts."""
@@ -109,5 +154,9 @@ class LiveConfig(Section):
     """The live loop."""
 
     gates: GatesConfig = GatesConfig()
+    shadow: ShadowConfig = ShadowConfig()
+    canary: CanaryConfig | None = None
+    """Null promotes without one; `recsys retrain --canary` takes the defaults."""
+    retraining: RetrainingConfig = RetrainingConfig()
     monitor: MonitorConfig = MonitorConfig()
     check: CheckConfig = CheckConfig()

@@ -89,6 +89,19 @@ def alone(artifacts: str | os.PathLike, *, wait: bool = False) -> Iterator[None]
         yield
 
 
+def holder(artifacts: str | os.PathLike) -> str | None:
+    """Id of the process that retrains ("" where it has not said so yet), None where none does."""
+    path = Path(artifacts) / FOLDER / "lock"
+    if not path.is_file():
+        return None
+    with open(path, "r+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return handle.read().strip()
+        return None
+
+
 @contextmanager
 def ends_after(seconds: float | None, grace: float = 60.0) -> Iterator[None]:
     """Ends this process where the block takes longer: by SIGTERM, so that it tidies up, and by SIGKILL where it has

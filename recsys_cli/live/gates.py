@@ -44,15 +44,23 @@ def first_refusal(gates: list[Gate]) -> Gate | None:
     return next((g for g in gates if g.passed is False), None)
 
 
-def data_gates(dataset: Dataset, bundle: Bundle | None, used: RunManifest | None, config: GatesConfig) -> list[Gate]:
-    """The new data against what the run in use remembers of its own; without one only that it is sound."""
+def data_gates(
+    dataset: Dataset, bundle: Bundle | None, used: RunManifest | None, config: GatesConfig, bot_events: int
+) -> list[Gate]:
+    """The new data against what the run in use remembers of its own; without one only that it is sound.
+
+    bot_events: impressions of one day above which somebody is no person.
+    """
     from recsys_cli.data.validate import validate_dataset
 
     checks = validate_dataset(dataset.path)
     failed = [c for c in checks if not c.ok]
     told = f"{len(failed)} fail, first: {failed[0].table}, {failed[0].check}" if failed else "all hold"
     gates = [Gate("data: sound", not failed, told, f"all {len(checks)} checks hold", "see `recsys data validate`")]
-    if failed or bundle is None:
+    if failed:
+        return gates
+    gates.append(_bots_gate(dataset, config, bot_events))
+    if bundle is None:
         return gates
     log, state = dataset.log, bundle.state
     rows, before = len(log), int(state.impressions.sum())
@@ -80,6 +88,25 @@ def data_gates(dataset: Dataset, bundle: Bundle | None, used: RunManifest | None
             "this is older data than that of the run in use",
         ))
     return gates
+
+
+def _bots_gate(dataset: Dataset, config: GatesConfig, bot_events: int) -> Gate:
+    """How much of the data comes from those who were shown more in one day than people are."""
+    log = dataset.log
+    wanted = f"at most {config.bots_share:.0%} of the impressions"
+    if not dataset.manifest.has_time or not len(log):
+        return Gate("data: bots", None, "the data know no days", wanted)
+    day = (log.time - log.time.min()) // 86_400_000_000
+    pair, times = np.unique(log.user.astype(np.int64) * (int(day.max()) + 1) + day, return_counts=True)
+    users, rows = pair[times > bot_events] // (int(day.max()) + 1), times[times > bot_events]
+    if not len(users):
+        return Gate("data: bots", True, "none", wanted)
+    most = np.argsort(-np.bincount(users, weights=rows))[: min(3, len(np.unique(users)))]
+    share = rows.sum() / len(log)
+    named = ", ".join(map(str, dataset.user_ids.external(most)))
+    told = f"{share:.1%} from {len(np.unique(users))}: {named}"
+    return Gate("data: bots", bool(share <= config.bots_share), told, wanted,
+                "erase them (DELETE /v1/users/ID), or raise live.monitor.bot_events")
 
 
 def lost_columns(before: Catalogue, now: Catalogue) -> list[str]:

@@ -1,4 +1,4 @@
-"""`recsys retrain`: data → gates → training → gates → promoted, or the run in use stays, with the reason.
+"""`recsys retrain`: data → gates → training → gates → shadow → canary → promoted, or the run in use stays, and why.
 
 Nothing here touches the run in use until the last step, which replaces the pointer `current` in one write; a training
 that dies, wherever it dies, leaves that as it was, and the next one goes on from its checkpoints.
@@ -32,7 +32,7 @@ class Retraining:
     """What came of one."""
 
     outcome: str
-    """promoted, refused or unchanged"""
+    """promoted, refused, rolled back (by the canary) or unchanged"""
     run: str | None
     """the new run, None where none was trained"""
     used_before: str | None
@@ -68,15 +68,16 @@ def retrain(
     with alone(artifacts, wait=wait):
         decisions = Decisions(artifacts)
         past = decisions.read()
-        if past and past[-1]["outcome"] == "started":
+        if past and past[-1]["outcome"] in ("started", "canary"):
             decisions.append("died", reason=f"the retraining of {past[-1]['ts']} ended without a word")
             progress.message("the retraining before ended without a word: going on from its checkpoints")
+            _end_canary(artifacts)
         used = RunStore(artifacts).current()
         decisions.append("started", used_before=used)
         try:
             if data is not None:
                 settings = settings.model_copy(update={"paths": settings.paths.model_copy(update={"data": data()})})
-            done = _Job(settings, used, progress, trace).go(warm=warm, force=force)
+            done = _Job(settings, used, progress, trace, decisions).go(warm=warm, force=force)
         except BaseException as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             with suppress(OSError):  # a full disk takes no word of itself either
@@ -88,8 +89,10 @@ def retrain(
 
 
 class _Job:
-    def __init__(self, settings: Settings, used: str | None, progress: Progress, trace: TraceLog):
-        self.settings, self.progress, self.trace = settings, progress, trace
+    def __init__(
+        self, settings: Settings, used: str | None, progress: Progress, trace: TraceLog, decisions: Decisions
+    ):
+        self.settings, self.progress, self.trace, self.decisions = settings, progress, trace, decisions
         self.config = settings.live.gates
         self.store = RunStore(settings.paths.artifacts)
         self.used: Run | None = None if used is None else self.store.open(used)
@@ -113,18 +116,66 @@ class _Job:
             gates += g.learned_gates(new.manifest, self.used.manifest, self.config)
             with self.progress.step("gates on the newest window"):
                 gates += self._after(new)
+            if g.first_refusal(gates) is None:
+                gates += self._shadow(new)
         if g.first_refusal(gates) is not None:
             return self._refused(new.id, gates)
+        gates += self._canary(new)
+        if g.first_refusal(gates) is not None:
+            return self._refused(new.id, gates, "rolled back")
         if self.store.current() != before:
             return Retraining("refused", new.id, before, f"{self.store.current()} was put in use meanwhile", gates)
         self.store.use(new.id)
         told = "every gate holds" if self.used is not None else "the first run; there is nothing to compare it with"
         return Retraining("promoted", new.id, before, told, gates)
 
-    def _refused(self, run: str | None, gates: list[g.Gate]) -> Retraining:
+    def _shadow(self, new: Run) -> list[g.Gate]:
+        """What comes of copies of live requests, where there are any."""
+        config, log = self.settings.live.shadow, self._log
+        if not config.requests or log is None:
+            return []
+        from recsys_cli.live.shadow import shadow
+
+        with self.progress.step("copies of live requests"):
+            used, candidate = (self._engine(run, measured=False, threads=1) for run in (self.used.id, new.id))
+            return shadow(used, candidate, log, config)
+
+    def _canary(self, new: Run) -> list[g.Gate]:
+        """What comes of a share of the people, where that is asked for."""
+        config = self.settings.live.canary
+        if config is None or self.used is None:
+            return []
+        if self._log is None:
+            return [g.Gate("canary", None, "no server has answered from these artifacts", "a server with people")]
+        from recsys_cli.live.canary import canary
+
+        spec = self._engine(new.id, measured=False).bundle.spec
+        self.decisions.append("canary", run=new.id, used_before=self.used.id, share=config.share,
+                              most_requests=config.most_requests, minutes=config.minutes)
+        with self.progress.step("canary", total=config.most_requests) as bar:
+            seen = [0]
+
+            def told(answers: int) -> None:
+                bar.advance(answers - seen[0])
+                seen[0] = answers
+
+            return [canary(
+                self.store.folder, new.id, config, spec.positive, spec.negative, told=told,
+                wanted=lambda: self.store.current() == self.used.id,
+            )]
+
+    @property
+    def _log(self) -> Path | None:
+        """The log of the server, None where there is none or nothing can read it."""
+        from importlib.util import find_spec
+
+        folder = self.store.folder / "events"
+        return folder if (folder / "events.db").is_file() and find_spec("msgspec") is not None else None
+
+    def _refused(self, run: str | None, gates: list[g.Gate], outcome: str = "refused") -> Retraining:
         first = g.first_refusal(gates)
         reason = f"{first.gate}: {first.measured} (wanted: {first.wanted})"
-        return Retraining("refused", run, None if self.used is None else self.used.id, reason, gates)
+        return Retraining(outcome, run, None if self.used is None else self.used.id, reason, gates)
 
     def _same(self, dataset: Dataset) -> bool:
         manifest = self.used.manifest
@@ -141,7 +192,7 @@ class _Job:
             bundle, manifest = read_bundle(self.used.bundle), self.used.manifest
         return [
             g.disk_gate(self.store.folder, self.used, self.config),
-            *g.data_gates(dataset, bundle, manifest, self.config),
+            *g.data_gates(dataset, bundle, manifest, self.config, self.settings.live.monitor.bot_events),
         ]
 
     def _after(self, new: Run) -> list[g.Gate]:
@@ -161,11 +212,20 @@ class _Job:
         report, seconds = compared({self.used.id: used, new.id: candidate}, self.settings, self.config.users)
         return gates + g.list_gates(report, seconds, self.config)
 
-    def _engine(self, run: str, *, measured: bool) -> RecommendationEngine:
+    def _engine(self, run: str, *, measured: bool, threads: int | None = None) -> RecommendationEngine:
         from recsys_cli.engine import RecommendationEngine
 
-        threads = self.settings.threads or g.cores()
+        threads = threads or self.settings.threads or g.cores()
         return RecommendationEngine.load(self.store.folder, run, threads=threads, measured=measured)
+
+
+def _end_canary(artifacts: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("msgspec") is not None:
+        from recsys_cli.live.canary import end_stale
+
+        end_stale(artifacts)
 
 
 def roll_back(artifacts: str | Path) -> tuple[str, str]:
@@ -188,6 +248,7 @@ def roll_back(artifacts: str | Path) -> tuple[str, str]:
 
 def require_reason(done: Retraining) -> None:
     """Raises RecsysError where a new run was refused."""
-    if done.outcome == "refused":
+    if done.outcome in ("refused", "rolled back"):
         kept = f"run {done.used_before} stays in use" if done.used_before else "no run is in use"
-        raise RecsysError(f"refused, {kept}: {done.reason}", "the gates stand under `live.gates` of the settings")
+        told = f"{done.outcome}, {kept}: {done.reason}"
+        raise RecsysError(told, "the bounds stand under `live` of the settings")

@@ -40,7 +40,7 @@ QUERIES = 1_000
 
 def application(site: Site) -> Front:
     """The application of a site, whose service comes and goes with it."""
-    own = [*handlers.PATHS, *writes.PATHS, *experiments.PATHS]
+    own = [*handlers.PATHS, *writes.PATHS, *experiments.PATHS, *site.added.paths]
     paths = [*own, *_compatible(site)]
     document = encode(openapi(own, __version__))
 

@@ -55,6 +55,7 @@ class Experiments:
         self.troubles: list[str] = []
         """why experiments that run are not served"""
         self.runs = VariantRuns()
+        self._answers: dict[tuple[str, str], int] = {}
         self._seen: object = None
         self._held: OrderedDict[str, Arms] = OrderedDict()
 
@@ -86,6 +87,9 @@ class Experiments:
 
     def _refused(self, started: Started, live: Live) -> str | None:
         config = started.config
+        for name, most in config.most_answers.items():
+            if self._answers.get((config.key, name), 0) >= most:
+                return f"{name} has given its {most:,} answers"
         if config.unit == "cluster":
             return "it assigns clusters, which a server does not know of its users"
         for arm in config.arms:
@@ -147,6 +151,20 @@ class Experiments:
             return NONE
         runs = [arm.run for arm in self._arms(names) if arm.run is not None]
         return Arms(dict(names), written(self._pipelines(names)), runs[-1] if runs else None, told_of(names))
+
+    def answered(self, arms: Arms) -> None:
+        """One answer more by some variants; an experiment of which one has given as many as it may is served no longer
+        by this server."""
+        for key, name in arms.names.items() if arms.told else ():
+            config = next((e.config for e in self.running if e.config.key == key), None)
+            most = None if config is None else config.most_answers.get(name)
+            if most is None:
+                continue
+            n = self._answers[key, name] = self._answers.get((key, name), 0) + 1
+            if n >= most:
+                self.running = [e for e in self.running if e.config.key != key]
+                self.troubles = [*self.troubles, f"experiment {key}: {name} has given its {most:,} answers"]
+                self.forget()
 
 
 def require_way(live: Live, overrides: str) -> None:

@@ -71,3 +71,9 @@ def shown(batch: SlateBatch, row: int) -> np.ndarray:
     """int32[m] items of a slate, from the top."""
     items = batch.items[row]
     return items[items >= 0]
+
+
+def propensities(batch: SlateBatch, row: int, n: int) -> list[float]:
+    """Probabilities with which the items of a row were shown, where a stage gives them."""
+    known = batch.scores.get("propensity")
+    return [] if known is None else known[row][:n].tolist()

@@ -310,3 +310,11 @@ def _allowed_of(engine: SlateEngine, choice: Choice, parts: Parts) -> np.ndarray
 def context_key(values: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
     """A request's context as part of the key of a pool."""
     return tuple(sorted((name, str(value)) for name, value in (values or {}).items()))
+
+
+def by_popularity(engine: SlateEngine, items: tuple[int, ...]) -> Pool:
+    """Items of the caller as a pool, ordered by how often they were engaged with."""
+    held = np.array(items, np.int32)
+    values = engine.state.interactions[held].astype(np.float32)
+    order = np.argsort(-values, kind="stable")
+    return Pool(held[order], np.zeros(len(held), np.uint32), {"utility": values[order]})

@@ -18,6 +18,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 if TYPE_CHECKING:
     import uvicorn
 
+    from recsys_cli.serving.added import Added
     from recsys_cli.settings import Settings
 
 KEEP_ALIVE = 75
@@ -44,8 +45,10 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(
     settings: Settings, run: str | None = None, trace: TraceLog = SILENT,
     say: Callable[[str], None] = lambda text: None, at_place: Callable[[str], None] = lambda place: None,
+    added: Added | None = None,
 ) -> None:
-    """Serve until the process is told to stop (SIGTERM, SIGINT). at_place: is told the address once it is ready.
+    """Serve until the process is told to stop (SIGTERM, SIGINT). at_place: is told the address once it is ready. added:
+    paths, pages and work beside the server's own.
 
     Raises ArtifactError where there is no run or its log is taken, ConfigError where settings, keys or the port are no
     good.
@@ -55,7 +58,7 @@ def serve(
     from recsys_cli.serving.app import application
 
     config = settings.serving
-    site = Site(settings, run, trace)
+    site = Site(settings, run, trace, added)
     sock = listen(config.host, config.port)
     site.open_log()
     host, port = sock.getsockname()[:2]

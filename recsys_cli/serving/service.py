@@ -17,7 +17,7 @@ from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
 from recsys_cli.pipeline.since import Since
 from recsys_cli.serving.answers import items_of
 from recsys_cli.serving.arms import NONE, Arms, Experiments, require_way
-from recsys_cli.serving.chooser import shown
+from recsys_cli.serving.chooser import propensities, shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
 from recsys_cli.serving.lately import Answered, Lately
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from recsys_cli.serving.recorder import Recorder
     from recsys_cli.serving.way import Way
     from recsys_cli.settings import Settings
-    from recsys_cli.slate_batch import SlateBatch
 
 REFRESHED = 200_000
 """People whose pools are built again as they act; those who asked longest ago go first."""
@@ -218,12 +217,12 @@ class Service:
         remember: whether what was served lately is left out, and this counts as served.
         """
         live, user = self.live, str(user_id)
-        context = live.context(ask.surface, ask.device, ask.context)
         arms = self.arms(live, user)
         if ask.variants or ask.pipeline:
             arms = self.experiments.forced(ask.variants, ask.pipeline)
             await asyncio.to_thread(require_way, self.live_of(arms.run) or live, arms.overrides)
         live, arms = self.answering(arms)
+        context = live.context(ask.surface, ask.device, ask.context)
         key = (user, arms.overrides, context)
         remembered = Remembered(user, key, live.run, ask, served=remember, arms=arms)
         return await self._page(live, remembered, self._size(ask.n))
@@ -304,7 +303,7 @@ class Service:
         choice = self._choice(live, asked, pool, position, person, n)
         batch, row = await way.chooser.submit(choice)
         items = shown(batch, row)
-        chances = _propensities(batch, row, len(items))
+        chances = propensities(batch, row, len(items))
         listed = items_of(live.words, batch, row, explain=ask.explain)
         everybody = way.everybody(asked.key[-1])
         if len(items) < n and pool is not everybody:
@@ -315,7 +314,7 @@ class Service:
             if len(added):
                 listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
                 items, fallback = np.concatenate([items, added]), fallback or "too few candidates"
-                chances += _propensities(batch, row, len(added))
+                chances += propensities(batch, row, len(added))
         number = before or request_id()
         if before is not None:
             asked.pages += 1
@@ -419,9 +418,4 @@ class Service:
             utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
         )
         self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
-
-
-def _propensities(batch: SlateBatch, row: int, n: int) -> list[float]:
-    """Probabilities with which the items of a row were shown, where a stage gives them."""
-    known = batch.scores.get("propensity")
-    return [] if known is None else known[row][:n].tolist()
+        self.experiments.answered(asked.arms)

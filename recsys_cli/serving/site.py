@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.engine import EVENTS
 from recsys_cli.errors import ArtifactError, RecsysError
+from recsys_cli.serving.added import Added
 from recsys_cli.serving.arms import follow
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import LogInUse
@@ -38,8 +39,11 @@ FOLLOW_SECONDS = 1.0
 class Site:
     """What the application stands on: service, gate, metrics. Begins and ends on the event loop."""
 
-    def __init__(self, settings: Settings, run: str | None = None, trace: TraceLog = SILENT):
-        """run: the one to serve; None follows the one in use."""
+    def __init__(
+        self, settings: Settings, run: str | None = None, trace: TraceLog = SILENT, added: Added | None = None
+    ):
+        """run: the one to serve; None follows the one in use. added: what it does beside its own."""
+        self.added = added or Added()
         self.settings, self.config, self.trace = settings, settings.serving, trace
         self.gate, self.metrics = Gate.of(settings.serving), Metrics()
         self.service: Service | None = None
@@ -120,7 +124,7 @@ class Site:
             service.experiments, lambda: service.live, self._experiment_told, self._open,
             lambda live: self._start(self._retire(live)),
         ))
-        for work in service.feeds.work(service.take_in_everything):
+        for work in (*service.feeds.work(service.take_in_everything), *(made(self) for made in self.added.work)):
             self._start(work)
         # what reads the attributes of new items takes a while to load
         self._start(asyncio.to_thread(import_module, "recsys_cli.data.encode"))

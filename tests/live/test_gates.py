@@ -11,7 +11,7 @@ from planted_datasets import rewritten
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.live.config import GatesConfig
-from recsys_cli.live.gates import first_refusal, learned_gates, list_gates
+from recsys_cli.live.gates import data_gates, first_refusal, learned_gates, list_gates
 from recsys_cli.live.lists import edges_in_vocabulary, half_to_measure, in_vocabulary
 
 CONFIG = GatesConfig()
@@ -106,3 +106,25 @@ def test_rows_of_other_data_are_found_by_their_ids(tiny_dataset, tmp_path):
     assert all((mine.actions[a] == theirs.actions[a]).all() for a in mine.actions)
     edges, again = first.edges("follows"), edges_in_vocabulary(bundle, other, "follows")
     assert set(zip(edges["from"], edges["to"], strict=True)) == set(zip(again["from"], again["to"], strict=True))
+
+
+@pytest.mark.parametrize(("rows", "passed"), [(0, True), (400, True), (900, False)])
+def test_who_is_no_person_is_named_and_much_of_them_is_refused(tiny_dataset, tmp_path, rows, passed):
+    def change(tables):
+        shown = tables["impressions"]
+        bot = shown.head(1).select(pl.all().repeat_by(rows).explode()).with_columns(
+            user_id=pl.lit(1059).cast(shown.schema["user_id"])) if rows else shown.head(0)
+        return tables | {"impressions": pl.concat([shown, bot])}
+
+    dataset = Dataset.open(rewritten(tiny_dataset, tmp_path / "data", change))
+    gates = {g.gate: g for g in data_gates(dataset, None, None, CONFIG, 300)}
+    bots = gates["data: bots"]
+    assert gates["data: sound"].passed and bots.passed is passed
+    assert bots.measured == ("none" if not rows else f"{(rows + own(dataset)) / (4_800 + rows):.1%} from 1: 1059")
+
+
+def own(dataset) -> int:
+    """Rows that user 1059 has of its own on the first day."""
+    log, user = dataset.log, dataset.user_ids.position(1059)
+    first = (log.time - log.time.min()) // 86_400_000_000 == 0
+    return int((first & (log.user == user)).sum()) - max(0, len(log) - 4_800)

@@ -62,7 +62,7 @@ def pages() -> dict[tuple[str, ...], tuple[Handler, str]]:
 
 def routes(desk: Desk) -> list[Route]:
     """The dashboard as routes of an application."""
-    known = pages()
+    known = pages() | dict(desk.site.added.pages)
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
@@ -190,7 +190,7 @@ async def _sign_in(desk: Desk, headers: dict[str, str], form: dict[str, str]) ->
 
 def _page(desk: Desk, page: Page, caller: Caller | None = None) -> Response:
     run = desk.site.run if caller is not None else None
-    text = framed(page, run, caller is not None and caller.token is not None)
+    text = framed(page, run, caller is not None and caller.token is not None, desk.site.added.names)
     return Response(text, page.status, HEADERS, "text/html")
 
 

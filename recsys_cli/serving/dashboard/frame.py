@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def static_file(name: str) -> bytes:
     return (Path(__file__).parent / "static" / name).read_bytes()
 
 
-def framed(page: Page, run: str | None, signed_in: bool) -> str:
-    """The whole document. run: the one that is served. signed_in: whether there is somebody to sign out."""
+def framed(page: Page, run: str | None, signed_in: bool, more: Mapping[str, str] | None = None) -> str:
+    """The whole document. run: the one that is served. signed_in: whether there is somebody to sign out. more: pages
+    beside PAGES."""
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width,initial-scale=1"),
@@ -57,7 +59,7 @@ def framed(page: Page, run: str | None, signed_in: bool) -> str:
     links = [
         tag("li", tag("a", name, href=address(place) if place else "/dashboard",
                       aria_current="page" if place == page.place else None))
-        for place, name in PAGES.items()
+        for place, name in (PAGES | dict(more or {})).items()
     ]
     out = tag("form", tag("button", "Sign out"), method="post", action="/dashboard/sign-out") if signed_in else None
     pause = tag("button", "Pause", type="button", id="pause", aria_pressed="false") if page.refresh else None

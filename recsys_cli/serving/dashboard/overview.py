@@ -21,7 +21,7 @@ ALERTS = {
     "error": "requests that ended in an error", "disk_full": "writes that the disk refused",
     "served_not_logged": "answers that were not logged", "warm_up": "warm-ups that failed",
     "run": "runs that could not be served", "state_not_kept": "times that the state could not be kept",
-    "dashboard": "pages of the dashboard that failed",
+    "dashboard": "pages of the dashboard that failed", "retrain": "retrainings that failed",
 }
 """Kinds of alerts that the server counts, in words; others are shown by their name."""
 

@@ -49,7 +49,7 @@ async def page(visit: Visit) -> Page:
         ]
         rows.append({"run": run, "state": state, **_told(manifest), "actions": actions})
     columns = {"run": "run", "state": "state", "created": "trained", "dataset": "data", "value": "lists",
-               "seconds": "seconds", "notes": "", "actions": "actions"}
+               "seconds": "seconds", "notes": "notes", "actions": "actions"}
     done = tag("p", f"Run {served} is served now.", class_="good", role="status")
     body = [
         done if visit.query.get("served") == served else None,
