@@ -2,7 +2,7 @@
 
 Means are compared by Welch's test, ratios by the delta method with the user as the unit, both with CUPED where a
 covariate from before the experiment exists; by permutation or Fisher's exact test where an arm is too small for that,
-quantiles by the bootstrap. The formulas stand in `statistics/`.
+quantiles by Harrell and Davis. The formulas stand in `statistics/`.
 """
 
 from __future__ import annotations
