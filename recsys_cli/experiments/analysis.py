@@ -1,7 +1,7 @@
 """From a table of users to a decision: trust checks, effects with intervals, beliefs, segments, days, verdict.
 
 Means are compared by Welch's test, ratios by the delta method with the user as the unit, both with CUPED where a
-covariate from before the experiment exists; by permutation or Fisher's exact test where an arm is too small for that,
+covariate from before the experiment exists (CUPAC where a model of several foretells it); by permutation or Fisher's exact test where an arm is too small for that,
 quantiles by Harrell and Davis. The formulas stand in `statistics/`.
 """
 
@@ -17,6 +17,7 @@ from recsys_cli.errors import DataError
 from recsys_cli.experiments import checks
 from recsys_cli.experiments.compare import compare, has_lift
 from recsys_cli.experiments.daily import DailyOutcomes, follow, novelty, weekdays
+from recsys_cli.experiments.prediction import with_predictions
 from recsys_cli.experiments.segments import Segment, by_segment
 from recsys_cli.experiments.statistics.bayes import posterior
 from recsys_cli.experiments.statistics.multiplicity import benjamini_hochberg, holm
@@ -55,6 +56,7 @@ def analyse(
     has too few units.
     """
     evidence = evidence or Evidence()
+    users, config = with_predictions(users, config)
     names = [a.name for a in config.arms]
     counts = np.bincount(arm, minlength=len(names)).tolist()
     for name, count in zip(names, counts, strict=True):

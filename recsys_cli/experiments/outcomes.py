@@ -72,7 +72,7 @@ def read_outcomes(
 
 def _used(config: ExperimentConfig) -> set[str]:
     columns = {"user_id", "variant", "experiment", "timestamp", "day", "exposed", "cluster_id"}
-    columns |= {c for m in config.metrics for c in (*m.outcomes, *m.covariates)}
+    columns |= {c for m in config.metrics for c in (*m.outcomes, *m.before)}
     return columns | set(config.segments) | set(config.targeting)
 
 
@@ -332,7 +332,7 @@ def _wanted(frame: pl.DataFrame, config: ExperimentConfig, where: str) -> tuple[
             if column != EXPOSURES and column not in outcomes:
                 require(frame.columns, column, f"{where}, metric {metric.name}")
                 outcomes.append(column)
-        for column in metric.covariates:
+        for column in metric.before:
             if column in frame.columns and column not in covariates:
                 covariates.append(column)
     return outcomes, covariates
