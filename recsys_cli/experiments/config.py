@@ -135,6 +135,8 @@ class ExperimentConfig(Section):
     """How p-values of several metrics and variants are corrected."""
     segments: tuple[str, ...] = ()
     """Columns of a log by which the primary metric's effect is told apart."""
+    earlier: tuple[str, ...] = ()
+    """Columns of a log with each user's variant in an earlier experiment, for the check of what that left behind."""
     shared_state: bool = False
     """Simulated variants learn from one log of all users, as in production; off: each from its own users."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05

@@ -56,8 +56,7 @@ class Baseline:
         """From what units did on each day. fixed: covariates of the units. Raises DataError where it has no mean."""
         users, mean, cv, reduction = [], [], [], None
         if metric.predictors:
-            for _, whole in daily.sums(True):
-                pass
+            *_, (_, whole) = daily.sums(True)
             metric, columns = foretold(metric, whole | fixed)
             fixed = fixed | columns
         for day, sums in daily.sums(True):

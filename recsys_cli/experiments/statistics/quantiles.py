@@ -2,7 +2,7 @@
 
 The quantile of a bootstrap sample of n users is the user of rank ⌈n·Beta⌉; its mean weights the ordered users by a Beta
 distribution, without drawing. Its error follows from what each user adds to it (the infinitesimal jackknife). Only the
-users near the quantile say anything about it, so the t distribution has as many degrees of freedom as there are of them.
+users near the quantile say anything about it: the t distribution has as many degrees of freedom as there are of them.
 """
 
 from __future__ import annotations
