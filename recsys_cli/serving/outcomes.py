@@ -3,7 +3,8 @@
 Somebody is exposed by the first answer that a variant gave. From then on every impression and every action counts for
 that variant, whichever answer it belongs to, if any. Columns are those that metrics are made of: `exposed`, `slates`,
 `topics` and `authors` of answers; `impressions`, each action, `engagement`, `interactions`, `negative`, `dwell`,
-`sessions`, `days_active` of what people did; `days`, one a day from the exposure to the end of the log.
+`sessions`, `days_active`, `small_author`, `flagged` of what people did; `days`, one a day from the exposure to the end
+of the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_cli.data.exposure import flagged, of_small_authors, small_authors
 from recsys_cli.errors import DataError
 from recsys_cli.serving.event_log import read_log
 from recsys_cli.serving.events import arms_of
@@ -112,6 +114,7 @@ def _behaviour(log: str | Path, bundle: Bundle) -> pl.DataFrame:
         pl.col("session_id") == pl.col("session_id").shift()
     )
     day = pl.col("timestamp") // 86_400_000_000
+    rows = rows.with_columns(**_exposed(rows["item_id"], bundle))
 
     def some(actions: tuple[str, ...]) -> pl.Expr:
         return pl.any_horizontal(pl.lit(False), *(pl.col(a) for a in actions)).cast(pl.Int64)
@@ -120,10 +123,27 @@ def _behaviour(log: str | Path, bundle: Bundle) -> pl.DataFrame:
         "user_id", "timestamp", impressions=1,
         **{action: pl.col(action).cast(pl.Int64) for action in (*positive, *negative)},
         engagement=pl.sum_horizontal(pl.lit(0), *(pl.col(a).cast(pl.Int64) for a in positive)),
-        interactions=some(positive), negative=some(negative), dwell=pl.col("dwell_seconds").cast(pl.Float64),
+        interactions=some(positive), negative=some(negative), small_author=pl.col("small_author"),
+        **({"flagged": pl.col("flagged")} if "flagged" in rows.columns else {}),
+        dwell=pl.col("dwell_seconds").cast(pl.Float64),
         sessions=(~(one_user & same).fill_null(False)).cast(pl.Int64),
         days_active=(~(one_user & (day == day.shift())).fill_null(False)).cast(pl.Int64),
     )
+
+
+def _exposed(items: pl.Series, bundle: Bundle) -> dict[str, pl.Series]:
+    """0 or 1 an impression: of an author whom few follow, and flagged by a classifier; items that the run does not know
+    are neither."""
+    import numpy as np
+    import polars as pl
+
+    catalogue = bundle.catalogue
+    at = bundle.item_ids.positions(items.to_list()) if len(items) else np.zeros(0, np.int64)
+    known = (at >= 0) & (at < catalogue.n_items)
+    places = np.where(known, at, 0)
+    small = of_small_authors(places, catalogue, small_authors(bundle.state.author_followers))
+    columns = {"small_author": small, "flagged": flagged(places, catalogue)}
+    return {name: pl.Series(name, (v & known).astype(np.int64)) for name, v in columns.items() if v is not None}
 
 
 def _days(first: pl.DataFrame, end: int) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from recsys_cli.experiments.registry import ExperimentRegistry, variants_of
@@ -17,7 +18,7 @@ from recsys_cli.serving.overrides import laid_over
 OVERRIDE = {"order": {"known": "popularity", "new": "popularity"}}
 DEFINITION = {
     "name": "sources", "variants": {"control": {}, "popular": {"pipeline": OVERRIDE}}, "min_users": 2,
-    "metrics": ["like_rate", "topics_per_slate", "return_rate", "sessions_per_user"],
+    "metrics": ["like_rate", "topics_per_slate", "return_rate", "sessions_per_user", "small_author_share", "flagged_rate"],
 }
 
 
@@ -39,12 +40,13 @@ def test_variants_answer_and_their_exposures_are_analysed_from_the_log(server, e
     expected = variants_of(registry.running(), users)["sources"]
     assert {*expected} == {"control", "popular"}
     ways = {"control": engine, "popular": engine.with_pipeline(laid_over(engine.pipeline, json.dumps(OVERRIDE)))}
-    events, unlike = [], 0
+    events, unlike, shown = [], 0, {"control": [], "popular": []}
     for user, variant in zip(users, expected, strict=True):
         slate = server.get(f"/v1/recommend/{user}?n=5").json
         assert slate["arms"] == {"sources": variant}
         lists = {name: [i.item_id for i in way.recommend(int(user), 5).items] for name, way in ways.items()}
         assert ids(slate) == lists[variant]
+        shown[variant] += ids(slate)
         unlike += lists["control"] != lists["popular"]
         for place, item in enumerate(ids(slate)):
             told = {"user_id": user, "item_id": item, "request_id": slate["request_id"], "position": place}
@@ -70,6 +72,15 @@ def test_variants_answer_and_their_exposures_are_analysed_from_the_log(server, e
     rates = {m["metric"]: m for m in report["metrics"]}
     assert rates["like_rate"]["control"] == pytest.approx(1 / 5)
     assert rates["like_rate"]["treatment"] == pytest.approx(1.0)
+    bundle = engine.bundle
+    followers = bundle.state.author_followers
+    few = set(np.argsort(followers, kind="stable")[: int(len(followers) * 0.9)].tolist())
+    for name, arm in (("control", "control"), ("popular", "treatment")):
+        items = bundle.item_ids.positions(shown[name])
+        by_few = np.mean([int(bundle.catalogue.item_author[item]) in few for item in items])
+        unsafe = np.mean([any(s[item] > 0.5 for s in bundle.catalogue.item_safety.values()) for item in items])
+        assert rates["small_author_share"][arm] == pytest.approx(by_few)
+        assert rates["flagged_rate"][arm] == pytest.approx(unsafe)
     assert server.post("/v1/experiments", DEFINITION).status == 422
     assert server.post("/v1/experiments/sources/stop", {"reason": "enough"}).json["state"] == "stopped"
     assert "arms" not in server.get("/v1/recommend/1020?n=3").json
