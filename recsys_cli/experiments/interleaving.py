@@ -1,7 +1,9 @@
-"""Interleaved and multileaved lists: every person sees a mix of all rankings, and credits the one that an item is from.
+"""Interleaved and multileaved lists: every person sees a mix of all rankings, and what they turn to credits them.
 
 Team draft (Radlinski, Kurup and Joachims, CIKM 2008), and with more than two rankings team-draft multileaving (Schuth
-et al., CIKM 2014). In each round the rankings pick in random order, each its best item that is not in the list yet.
+et al., CIKM 2014): in each round the rankings pick in random order, each its best item that is not in the list yet.
+Optimised interleaving of two rankings stands in `optimised.py`. Either way a mix comes with what each ranking is
+credited if a person turns to an item.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+METHODS = ("team_draft", "optimised")
 
 
 def team_draft(lists: np.ndarray, size: int, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +43,19 @@ def team_draft(lists: np.ndarray, size: int, draws: np.ndarray) -> tuple[np.ndar
             items[at, slot] = offered[some, best[some]]
             team[at, slot] = who[needy][some]
     return items, team
+
+
+def mix(method: str, lists: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(int32[B, size] mixed lists, float32[B, size, V] what an interaction with each item credits each ranking).
+
+    method: one of METHODS; optimised mixes two rankings. lists: as in `team_draft`.
+    """
+    if method == "optimised":
+        from recsys_cli.experiments.optimised import optimised_mix
+
+        return optimised_mix(lists, size, rng)
+    items, team = team_draft(lists, size, rng.random((lists.shape[1], size, len(lists))))
+    return items, (team[:, :, None] == np.arange(len(lists))).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,11 @@ def read_started(started: Started, path: Path):
     from recsys_cli.experiments.carry_over import variants_before
     from recsys_cli.experiments.outcomes import outcomes_of, read_outcomes
 
+    if started.config.interleave is not None:
+        raise DataError(
+            f"experiment {started.config.name} mixes lists: nobody is in one variant of it",
+            f"recsys interleave analyze {started.config.name}",
+        )
     before = ExperimentRegistry(started.folder.parents[2]).before(started)
 
     def known(outcomes):

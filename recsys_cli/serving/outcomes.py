@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_cli.data.exposure import flagged, of_small_authors, small_authors
+from recsys_cli.data.schema import POSITIVE_ACTIONS
 from recsys_cli.errors import DataError
 from recsys_cli.serving.event_log import read_log
-from recsys_cli.serving.events import arms_of
+from recsys_cli.serving.events import INTERLEAVED, arms_of
 from recsys_cli.serving.fold_table import fold_of, table_of
 from recsys_cli.serving.log_file import DATABASE
 
@@ -53,6 +54,32 @@ def exposed_users(log: str | Path, key: str) -> dict[str, int]:
     for user, variant, _, _ in exposures(log, key):
         users.setdefault(variant, set()).add(user)
     return {variant: len(held) for variant, held in sorted(users.items())}
+
+
+def credited(log: str | Path, key: str, variants: int) -> dict[str, list[float]]:
+    """User → what turning to items of mixed lists credited each variant of an interleaved experiment, in their order.
+
+    An impression with any positive action credits once, by the answer that showed it. Who was shown a mixed list and
+    turned to nothing has zeros. Raises DataError where nobody was shown one.
+    """
+    held: dict[tuple[str, str], dict[str, list[float]]] = {}
+    out: dict[str, list[float]] = {}
+    for entry in read_log(log):
+        served, event = entry.event.served, entry.event
+        if event.type == "served" and served.credits and arms_of(served.arm).get(key) == INTERLEAVED:
+            held[event.request_id, event.user_id] = dict(zip(served.items, served.credits, strict=True))
+            out.setdefault(event.user_id, [0.0] * variants)
+    if not out:
+        raise DataError(
+            f"{log}: nobody was shown a mixed list of {key} yet", "a server mixes lists once the experiment is started"
+        )
+    import polars as pl
+
+    did = table_of(fold_of(log, POSITIVE_ACTIONS)).filter(pl.any_horizontal(*POSITIVE_ACTIONS))
+    for request, user, item in did.select("request_id", "user_id", "item_id").iter_rows():
+        for v, credit in enumerate(held.get((request, user), {}).get(item, ())):
+            out[user][v] += credit
+    return out
 
 
 def outcomes_frame(
