@@ -67,7 +67,7 @@ class Experiments:
             found = self.registry.running()
         except RecsysError as error:
             found, troubles = self.running, [f"experiments cannot be read: {error.message}"]
-        for started in found:
+        for started in sorted(found, key=lambda e: e.started_at):
             reason = self._refused(started, live) or _met(started, running)
             if reason is None:
                 running.append(started)
