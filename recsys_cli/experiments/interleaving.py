@@ -94,10 +94,11 @@ def preferences(credit: np.ndarray, names: list[str], alpha: float) -> list[Pref
         mean, sd = float(gap.mean()) if n else float("nan"), float(gap.std(ddof=1)) if n > 1 else float("nan")
         error = sd / np.sqrt(n) if n > 1 else float("nan")
         reach = stats.t.ppf(1 - alpha / 2, n - 1) * error if n > 1 else float("nan")
-        p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else 1.0
+        # where everybody says exactly the same, signs alone are counted
+        p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else min(1.0, 2 * 0.5**n) if mean else 1.0
         total = float(credit[:, [i, j]].sum())
         rows.append((i, j, float(credit[:, j].sum()) / total if total else float("nan"), mean, reach, p,
-                     mean / sd if sd > 0 else 0.0))
+                     mean / sd if sd > 0 else np.sign(mean) * np.inf if mean else 0.0))
     adjusted, most = {}, 0.0
     for rank, at in enumerate(sorted(range(len(rows)), key=lambda at: rows[at][5])):
         most = max(most, min(1.0, rows[at][5] * (len(rows) - rank)))
@@ -116,4 +117,4 @@ def users_needed(effect: float, alpha: float, power: float, arms: int = 1) -> fl
     if not effect:
         return float("inf")
     told = (norm.ppf(1 - alpha / 2) + norm.ppf(power)) ** 2 / effect**2
-    return float(np.ceil(told if arms == 1 else 4 * told))
+    return float(max(np.ceil(told if arms == 1 else 4 * told), 2))

@@ -124,3 +124,10 @@ def test_optimised_mixes_two_rankings_only():
     three = {"name": "x", "variants": {"a": {}, "b": {}, "c": {}}, "interleave": "optimised"}
     with pytest.raises(ValueError, match="optimised mixes two variants"):
         ExperimentConfig.model_validate(three)
+
+
+def test_people_who_all_say_the_same_are_counted_by_their_signs():
+    found = preferences(np.tile([0.0, 3.0], (12, 1)), ["a", "b"], 0.05)[0]
+    assert found.p_value == pytest.approx(2 * 0.5**12) and users_needed(found.effect, 0.05, 0.8) == 2
+    assert preferences(np.tile([0.0, 3.0], (4, 1)), ["a", "b"], 0.05)[0].p_value > 0.05
+    assert preferences(np.ones((12, 2)), ["a", "b"], 0.05)[0].p_value == 1
