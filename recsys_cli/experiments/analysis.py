@@ -1,8 +1,8 @@
 """From a table of users to a decision: trust checks, effects with intervals, beliefs, segments, days, verdict.
 
 Means are compared by Welch's test, ratios by the delta method with the user as the unit, both with CUPED where a
-covariate from before the experiment exists; by permutation or Fisher's exact test where an arm is too small for that,
-quantiles by the bootstrap. The formulas stand in `statistics/`.
+covariate from before the experiment exists (CUPAC where a model of several foretells the outcome); by permutation or
+Fisher's exact test where an arm is too small for that, quantiles by Harrell and Davis (`statistics/`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 
 from recsys_cli.errors import DataError
 from recsys_cli.experiments import checks
+from recsys_cli.experiments.carry_over import carry_over
 from recsys_cli.experiments.compare import compare, has_lift
 from recsys_cli.experiments.daily import DailyOutcomes, follow, novelty, weekdays
+from recsys_cli.experiments.prediction import with_predictions
 from recsys_cli.experiments.segments import Segment, by_segment
 from recsys_cli.experiments.statistics.bayes import posterior
 from recsys_cli.experiments.statistics.multiplicity import benjamini_hochberg, holm
@@ -37,6 +39,8 @@ class Evidence:
     segments: Mapping[str, Segment] = field(default_factory=dict)
     unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
     """covariate → bool[U], where it was missing"""
+    earlier: Mapping[str, Segment] = field(default_factory=dict)
+    """earlier experiment → the variant that each unit was in"""
     crossovers: int = 0
     """users in several variants, left out"""
     aa: int = 0
@@ -55,6 +59,7 @@ def analyse(
     has too few units.
     """
     evidence = evidence or Evidence()
+    users, config = with_predictions(users, config)
     names = [a.name for a in config.arms]
     counts = np.bincount(arm, minlength=len(names)).tolist()
     for name, count in zip(names, counts, strict=True):
@@ -178,6 +183,7 @@ def _checks(
         checks.missing(evidence.unknown, arm, [a.name for a in config.arms]),
         checks.outliers(_primary(config), users, arm, primary, config),
     ]
+    found += carry_over(_primary(config), users, arm, evidence.earlier, config)
     if evidence.aa:
         found.append(checks.same_pipeline_twice(_primary(config), users, arm, config, evidence.aa, evidence.seed))
     for method, told in (

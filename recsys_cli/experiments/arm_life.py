@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_cli.data.catalogue import Catalogue
+from recsys_cli.data.exposure import flagged, of_small_authors, small_authors
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import DAY
@@ -34,10 +35,6 @@ _SESSIONS = 2**40
 """Offset of simulated session and request ids, beyond those of any dataset."""
 SCORES = ("utility", "propensity")
 """Scores of what is served that a variant learns from; NaN where the pipeline gives none."""
-SMALL_AUTHORS = 0.9
-"""Share of the authors, those with the fewest followers, whose part of the impressions is counted."""
-FLAGGED = 0.5
-"""Safety score above which an impression counts as flagged."""
 
 
 @dataclass(frozen=True)
@@ -225,13 +222,11 @@ class ArmLife:
 
     def _exposure_sums(self, new: Log, n: int) -> dict[str, np.ndarray]:
         """Impressions of items by small authors, and of items that a safety classifier flags, by user."""
-        author = self.catalogue.item_author[new.item]
-        small = (author >= 0) & self.small[np.maximum(author, 0)]
+        small = of_small_authors(new.item, self.catalogue, self.small)
         out = {"small_author": np.bincount(new.user, weights=small, minlength=n)}
-        scores = list(self.catalogue.item_safety.values())
-        if scores:
-            flagged = np.any([s[new.item] > FLAGGED for s in scores], axis=0)
-            out["flagged"] = np.bincount(new.user, weights=flagged, minlength=n)
+        unsafe = flagged(new.item, self.catalogue)
+        if unsafe is not None:
+            out["flagged"] = np.bincount(new.user, weights=unsafe, minlength=n)
         return out
 
     def _rows(self, visits: Visits, rows, items, place, column, actions, dwell, propensity) -> Log:
@@ -332,10 +327,7 @@ def _slate_sums(items: np.ndarray, users: np.ndarray, n_users: int, catalogue: C
 
 
 def _small_authors(dataset: Dataset) -> np.ndarray:
-    """bool[n_authors] whether an author is among the `SMALL_AUTHORS` with the fewest followers."""
+    """bool[n_authors] see `small_authors`, by the follows at the end of the log."""
     n = len(dataset.author_ids)
     follows = dataset.edges("follows")
-    followers = np.bincount(follows["to"], minlength=n)[:n] if follows is not None else np.zeros(n, int)
-    small = np.zeros(n, bool)
-    small[np.argsort(followers, kind="stable")[: int(n * SMALL_AUTHORS)]] = True
-    return small
+    return small_authors(np.bincount(follows["to"], minlength=n)[:n] if follows is not None else np.zeros(n, int))

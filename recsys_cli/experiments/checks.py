@@ -54,7 +54,7 @@ def balance(
 ) -> dict[str, Any] | None:
     """Did the arms differ before the experiment began? They cannot by its effect: the assignment, or what an earlier
     experiment left behind, is at fault. None without figures from before."""
-    named = dict.fromkeys(c for m in config.metrics for c in m.covariates)
+    named = dict.fromkeys(c for m in config.metrics for c in m.predictors or m.covariates)
     columns = {c: known for c in named if (known := covariate_of(users, c)) is not None}
     size = {UNITS: users[UNITS]} if UNITS in users else {}
 

@@ -13,7 +13,7 @@ from recsys_cli.experiments.statistics.estimates import Adjustment, Estimate, Mo
 from recsys_cli.experiments.statistics.fisher import few_events, fisher_test
 from recsys_cli.experiments.statistics.permutation import LARGEST, needs_permutation, permutation_test
 from recsys_cli.experiments.statistics.power import detectable_lift
-from recsys_cli.experiments.statistics.quantiles import enough_for_quantile, quantile_test
+from recsys_cli.experiments.statistics.quantiles import beside_a_crowd, enough_for_quantile, quantile_of, quantile_test
 from recsys_cli.experiments.statistics.welch import TestResult, welch
 
 if TYPE_CHECKING:
@@ -178,13 +178,21 @@ def _fields(result: TestResult, estimates: list[Estimate]) -> dict[str, Any]:
 
 
 def _quantile(row: dict, share: float, values: np.ndarray, mask: np.ndarray, alpha: float) -> dict[str, Any]:
-    sides = values[~mask], values[mask]
-    if not all(enough_for_quantile(len(side), share) for side in sides):
+    arms = values[~mask], values[mask]
+    counts = (len(arms[0]), len(arms[1]))
+    if not all(enough_for_quantile(count, share) for count in counts):
         return row | {"refused": f"too few users beyond the quantile {share:g}"}
-    result = quantile_test(*sides, share, alpha)
-    first, second = (float(np.quantile(side, share, method="inverted_cdf")) for side in sides)
-    estimates = [Estimate(first, 0.0, len(sides[0])), Estimate(second, 0.0, len(sides[1]))]
-    return row | _fields(result, estimates) | {"control_raw": first, "treatment_raw": second}
+    if beside_a_crowd(values, share, counts):
+        return row | {"refused": f"the quantile {share:g} lies beside a value that many users share, in a small arm"}
+    sides = [quantile_of(arm, share) for arm in arms]
+    first, second = (float(side.estimate.value) for side in sides)
+    row = row | {"control": first, "treatment": second, "control_raw": first, "treatment_raw": second}
+    row["difference"]["value"] = second - first
+    if not any(side.estimate.variance > 0 for side in sides):
+        same = bool(np.isclose(first, second, rtol=1e-12, atol=0))
+        return row | {"p_value": 1.0 if same else np.nan, "refused": None if same else "nobody differs from anybody"}
+    result = quantile_test(*sides, alpha)
+    return row | _fields(result, [side.estimate for side in sides])
 
 
 def _detectable(estimates: list[Estimate], alpha: float, power: float) -> float:

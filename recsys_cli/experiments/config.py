@@ -137,6 +137,10 @@ class ExperimentConfig(Section):
     """How p-values of several metrics and variants are corrected."""
     segments: tuple[str, ...] = ()
     """Columns of a log by which the primary metric's effect is told apart."""
+    interleave: Literal["team_draft", "optimised"] | None = None
+    """How a server mixes the lists of all variants for everybody who takes part; null: each user has one variant."""
+    earlier: tuple[str, ...] = ()
+    """Columns of a log with each user's variant in an earlier experiment, for the check of what that left behind."""
     shared_state: bool = False
     """Simulated variants learn from one log of all users, as in production; off: each from its own users."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -196,6 +200,8 @@ class ExperimentConfig(Section):
             raise ValueError(f"shares of the variants sum to {sum(shares):.6g}, not to 1")
         if list(self.ramp) != sorted(self.ramp) or list(self.ramp.values()) != sorted(self.ramp.values()):
             raise ValueError("ramp: days and shares must rise")
+        if self.interleave == "optimised" and len(self.arms) > 2:
+            raise ValueError("interleave: optimised mixes two variants; team_draft mixes any number")
         words = [a.called for a in self.arms]
         if len(set(words)) < len(words):
             raise ValueError("variants: a log cannot call two of them the same")

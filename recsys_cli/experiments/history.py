@@ -25,7 +25,7 @@ def baseline_of_log(path: Path, config: ExperimentConfig) -> Baseline:
     """The primary metric in a log with `timestamp` or `day`; variants, if it has any, are taken together."""
     metric = next(m for m in config.metrics if m.name == config.deciding)
     unit = "cluster_id" if config.unit == "cluster" else "user_id"
-    frame = read_log(path, {unit, "timestamp", "day", *metric.outcomes, *metric.covariates})
+    frame = read_log(path, {unit, "timestamp", "day", *metric.outcomes, *metric.before})
     require(frame.columns, unit, str(path))
     for column in metric.outcomes:
         if column != EXPOSURES:
@@ -38,7 +38,7 @@ def baseline_of_log(path: Path, config: ExperimentConfig) -> Baseline:
     rows = {c: np.ones(len(user)) if c == EXPOSURES else numbers(frame, c, str(path)) for c in metric.outcomes}
     daily = DailyOutcomes.of(user, day - day.min() + 1, rows, len(ids))
     fixed = {}
-    for column in metric.covariates:
+    for column in metric.before:
         if column in frame.columns:
             fixed[column] = np.bincount(user, weights=numbers(frame, column, str(path))) / np.bincount(user)
     return Baseline.of_daily(metric, daily, fixed, str(path))
@@ -61,7 +61,7 @@ def baseline_of_dataset(dataset: Dataset, config: ExperimentConfig) -> Baseline:
     user, inverse = np.unique(unit_of[now.user], return_inverse=True)
     daily = DailyOutcomes.of(inverse, (now.time - start) // MICROSECONDS_A_DAY + 1, rows, len(user))
     fixed = {UNITS: np.bincount(unit_of)[user].astype(float)} if config.unit == "cluster" else {}
-    names = {c: c.removeprefix("before_") for c in metric.covariates}
+    names = {c: c.removeprefix("before_") for c in metric.before}
     for column, values in _counted(past, list(names.values()), str(dataset.path)).items():
         sums = np.bincount(unit_of[past.user], weights=values, minlength=int(unit_of.max()) + 1)
         fixed |= {before: sums[user] for before, name in names.items() if name == column}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recsys_cli.experiments.compare import change, has_lift
+from recsys_cli.experiments.verdict import headline
 from recsys_cli.report import (
     column_chart,
     facts,
@@ -33,9 +34,8 @@ def experiment_page(document: dict[str, Any]) -> str:
 
 def _decision(document: dict[str, Any]) -> str:
     decision = document["decision"]
-    who = f" {decision['variant']}" if decision["variant"] else ""
-    headline = {"decision": decision["outcome"].replace("_", " ") + who}
-    headline |= {f"{document['unit']}s in {name}": count for name, count in document["users"].items()}
+    head = {"decision": headline(decision)}
+    head |= {f"{document['unit']}s in {name}": count for name, count in document["users"].items()}
     texts = [paragraph(t) for t in (document["description"], document["hypothesis"], document["verdict"]) if t]
     beliefs = ""
     if document["beliefs"]:
@@ -43,7 +43,7 @@ def _decision(document: dict[str, Any]) -> str:
         shown = {"variant": "variant", "probability_best": "probability to be best", "relative_loss": "expected loss"}
         beliefs = html_table(rows, shown, {"probability_best": percent, "relative_loss": percent})
     because = "".join(paragraph(f"· {told}") for told in decision["because"])
-    return section("Decision", facts(headline), *texts, because, beliefs)
+    return section("Decision", facts(head), *texts, because, beliefs)
 
 
 def _checks(document: dict[str, Any]) -> str:

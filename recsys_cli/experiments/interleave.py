@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.errors import DataError
+from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.experiments.arm_life import ArmLife, Life
-from recsys_cli.experiments.interleaving import preferences, team_draft, users_needed
+from recsys_cli.experiments.interleaving import mix, preferences, users_needed
 from recsys_cli.experiments.simulate import ArmWork, check_fits
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.engine import RecommendationEngine
-    from recsys_cli.experiments.config import Experiment
+    from recsys_cli.experiments.config import Experiment, ExperimentConfig
 
 
 @dataclass
@@ -29,13 +29,14 @@ class MixedLife(ArmLife):
     """float64[n_users, V] interactions with items of each ranking"""
     served: np.ndarray | None = None
     """bool[n_users] who was shown a list"""
+    method: str = "team_draft"
 
     def _serve(self, day, visits, rows):
         parts = [ArmLife._serve(life, day, visits, rows) for life in (self, *self.others)]
         lists = np.stack([items for items, _, _ in parts])
         rng = np.random.default_rng([self.engine.seed, day])
         size = lists.shape[2]
-        items, self._team = team_draft(lists, size, rng.random((len(rows), size, len(lists))))
+        items, self._credits = mix(self.method, lists, size, rng)
         # nobody knows the probability of a mixed list
         scores = {name: np.full(items.shape, np.nan, np.float32) for name in parts[0][1]}
         fallback: dict[str, int] = {}
@@ -51,19 +52,19 @@ class MixedLife(ArmLife):
             self.credit = np.zeros((len(self.first_day), 1 + len(self.others)))
             self.served = np.zeros(len(self.first_day), bool)
         for v in range(self.credit.shape[1]):
-            self.credit[:, v] += np.bincount(
-                user, (positive & (self._team == v)).sum(axis=1), minlength=len(self.credit)
-            )
+            earned = (positive * self._credits[:, :, v]).sum(axis=1)
+            self.credit[:, v] += np.bincount(user, earned, minlength=len(self.credit))
         self.served[user] = True
         return super()._learn(visits, rows, items, responses, propensity)
 
 
 def run_interleaved(
     experiment: Experiment, engine: RecommendationEngine, dataset: Dataset, *, artifacts: Path | None = None,
-    against_ab: bool = True, progress: Progress | None = None,
+    method: str | None = None, against_ab: bool = True, progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Interleave the variants for the experiment's days, and say how many users an A/B test would have needed.
 
+    method: how lists are mixed, in place of the experiment's `interleave` (team draft by default).
     against_ab: also live each variant with all users apart, with the same visits and reactions, from which the effect
     and the spread of an A/B test follow. Raises DataError where no world stands behind the dataset.
     """
@@ -75,6 +76,10 @@ def run_interleaved(
     world, config = World.open(dataset.path), experiment.config
     check_fits(engine, dataset, world, config)
     names = [arm.name for arm in config.arms]
+    method = method or config.interleave or "team_draft"
+    if method == "optimised" and len(names) > 2:
+        raise ConfigError(f"experiment {config.name}: optimised interleaving mixes two variants, not {len(names)}",
+                          "take team_draft")
     everybody = np.zeros(len(dataset.user_ids), np.int64)
     works = [
         ArmWork(dataset.path, artifacts, arm.run or (engine.manifest.id if engine.manifest else None), pipeline,
@@ -86,7 +91,9 @@ def run_interleaved(
         life = Life.of(dataset, world)
         lives = [work.begin(engine, dataset, world, life) for work in works]
         first = lives[0]
-        mixed = MixedLife(first.engine, dataset, world, everybody, first.catalogue, life, others=lives[1:])
+        mixed = MixedLife(
+            first.engine, dataset, world, everybody, first.catalogue, life, others=lives[1:], method=method
+        )
         mixed.live(config.days, bar)
         apart = [work.live(engine, dataset, world, bar) for work in works] if against_ab else []
     found = [p.document() for p in preferences(mixed.credit[mixed.served], names, config.alpha)]
@@ -95,11 +102,31 @@ def run_interleaved(
         if against_ab:
             row |= _as_ab(row, names, apart, mixed.served, config)
     return {
-        "experiment": config.name, "description": config.description, "kind": "interleaving", "days": config.days,
+        "experiment": config.name, "description": config.description, "kind": "interleaving", "method": method,
+        "days": config.days,
         "run": engine.manifest.id if engine.manifest else None, "users": int(mixed.served.sum()), "alpha": config.alpha,
         "power": config.power, "requests": sum(day["requests"] for day in mixed.daily),
         "credit": dict(zip(names, mixed.credit.sum(axis=0).tolist(), strict=True)), "preferences": found,
         "fallback": mixed.fallback,
+    }
+
+
+def analyse_interleaved(config: ExperimentConfig, log: Path) -> dict[str, Any]:
+    """Which variant people preferred in the mixed lists that a server showed. log: the folder of its events.
+
+    Raises DataError where nobody was shown any.
+    """
+    from recsys_cli.serving.outcomes import credited
+
+    names = [arm.name for arm in config.arms]
+    credit = np.array(list(credited(log, config.key, len(names)).values()))
+    found = [p.document() for p in preferences(credit, names, config.alpha)]
+    for row in found:
+        row["users_needed"] = users_needed(row["effect"], config.alpha, config.power)
+    return {
+        "experiment": config.name, "description": config.description, "kind": "log", "method": config.interleave,
+        "days": None, "log": str(log), "users": len(credit), "alpha": config.alpha, "power": config.power,
+        "credit": dict(zip(names, credit.sum(axis=0).tolist(), strict=True)), "preferences": found,
     }
 
 

@@ -1,7 +1,9 @@
-"""Interleaved and multileaved lists: every person sees a mix of all rankings, and credits the one that an item is from.
+"""Interleaved and multileaved lists: every person sees a mix of all rankings, and what they turn to credits them.
 
 Team draft (Radlinski, Kurup and Joachims, CIKM 2008), and with more than two rankings team-draft multileaving (Schuth
-et al., CIKM 2014). In each round the rankings pick in random order, each its best item that is not in the list yet.
+et al., CIKM 2014): in each round the rankings pick in random order, each its best item that is not in the list yet.
+Optimised interleaving of two rankings stands in `optimised.py`. Either way a mix comes with what each ranking is
+credited if a person turns to an item.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+METHODS = ("team_draft", "optimised")
 
 
 def team_draft(lists: np.ndarray, size: int, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +43,19 @@ def team_draft(lists: np.ndarray, size: int, draws: np.ndarray) -> tuple[np.ndar
             items[at, slot] = offered[some, best[some]]
             team[at, slot] = who[needy][some]
     return items, team
+
+
+def mix(method: str, lists: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(int32[B, size] mixed lists, float32[B, size, V] what an interaction with each item credits each ranking).
+
+    method: one of METHODS; optimised mixes two rankings. lists: as in `team_draft`.
+    """
+    if method == "optimised":
+        from recsys_cli.experiments.optimised import optimised_mix
+
+        return optimised_mix(lists, size, rng)
+    items, team = team_draft(lists, size, rng.random((lists.shape[1], size, len(lists))))
+    return items, (team[:, :, None] == np.arange(len(lists))).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,10 +94,11 @@ def preferences(credit: np.ndarray, names: list[str], alpha: float) -> list[Pref
         mean, sd = float(gap.mean()) if n else float("nan"), float(gap.std(ddof=1)) if n > 1 else float("nan")
         error = sd / np.sqrt(n) if n > 1 else float("nan")
         reach = stats.t.ppf(1 - alpha / 2, n - 1) * error if n > 1 else float("nan")
-        p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else 1.0
+        # where everybody says exactly the same, signs alone are counted
+        p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else min(1.0, 2 * 0.5**n) if mean else 1.0
         total = float(credit[:, [i, j]].sum())
         rows.append((i, j, float(credit[:, j].sum()) / total if total else float("nan"), mean, reach, p,
-                     mean / sd if sd > 0 else 0.0))
+                     mean / sd if sd > 0 else np.sign(mean) * np.inf if mean else 0.0))
     adjusted, most = {}, 0.0
     for rank, at in enumerate(sorted(range(len(rows)), key=lambda at: rows[at][5])):
         most = max(most, min(1.0, rows[at][5] * (len(rows) - rank)))
@@ -99,4 +117,4 @@ def users_needed(effect: float, alpha: float, power: float, arms: int = 1) -> fl
     if not effect:
         return float("inf")
     told = (norm.ppf(1 - alpha / 2) + norm.ppf(power)) ** 2 / effect**2
-    return float(np.ceil(told if arms == 1 else 4 * told))
+    return float(max(np.ceil(told if arms == 1 else 4 * told), 2))

@@ -106,13 +106,27 @@ def get_experiment_results(
 
 
 def read_started(started: Started, path: Path):
-    """`Outcomes` of an experiment's log from its start on; what `record` wrote says nothing where nothing happened."""
+    """`Outcomes` of an experiment's log from its start on, with the variants that its users had in experiments that
+    began before it; what `record` wrote says nothing where nothing happened."""
+    from dataclasses import replace
+
     import polars as pl
 
+    from recsys_cli.experiments.carry_over import variants_before
     from recsys_cli.experiments.outcomes import outcomes_of, read_outcomes
 
+    if started.config.interleave is not None:
+        raise DataError(
+            f"experiment {started.config.name} mixes lists: nobody is in one variant of it",
+            f"recsys interleave analyze {started.config.name}",
+        )
+    before = ExperimentRegistry(started.folder.parents[2]).before(started)
+
+    def known(outcomes):
+        return replace(outcomes, earlier=outcomes.earlier | variants_before(before, outcomes.ids))
+
     if path != started.recorded:
-        return read_outcomes(path, started.config, start=started.started_at)
+        return known(read_outcomes(path, started.config, start=started.started_at))
     if not path.is_file():
         raise DataError(
             f"nothing was recorded for {started.config.name} yet", "record exposures and outcomes, or name a --log"
@@ -120,4 +134,4 @@ def read_started(started: Started, path: Path):
     frame = pl.read_ndjson(path, infer_schema_length=None)
     wanted = {c for metric in started.config.metrics for c in metric.outcomes} & set(frame.columns)
     frame = frame.with_columns(pl.col(c).fill_null(0) for c in wanted)
-    return outcomes_of(frame, started.config, str(path))
+    return known(outcomes_of(frame, started.config, str(path)))

@@ -26,6 +26,8 @@ class MetricConfig(Section):
     """The numerator before the experiment began, to reduce variance (CUPED)."""
     denominator_covariate: str | None = None
     """The denominator before the experiment began."""
+    predictors: tuple[str, ...] = ()
+    """Columns from before from which a model foretells the outcome, to reduce variance further (CUPAC)."""
     goal: Literal["up", "down"] = "up"
     """Which direction is good."""
 
@@ -35,14 +37,23 @@ class MetricConfig(Section):
             raise ValueError("denominator_covariate needs denominator and covariate")
         if self.denominator is not None and (self.at_least is not None or self.quantile is not None):
             raise ValueError("at_least and quantile are of one sum a user: leave denominator out")
-        if self.quantile is not None and (self.at_least is not None or self.covariate is not None):
-            raise ValueError("a quantile takes neither at_least nor covariate")
+        if self.quantile is not None and (self.at_least is not None or self.covariate is not None or self.predictors):
+            raise ValueError("a quantile takes neither at_least nor covariate nor predictors")
+        if self.predictors and self.covariate is not None:
+            raise ValueError("covariate stands among the predictors, or instead of them: give either")
+        if {*self.outcomes} & {*self.predictors}:
+            raise ValueError("predictors are from before the experiment: an outcome is none")
         return self
 
     @property
     def outcomes(self) -> tuple[str, ...]:
         """Columns that are summed."""
         return tuple(c for c in (self.numerator, self.denominator) if c is not None)
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """Columns from before the experiment, which are averaged over a user's rows."""
+        return (*self.covariates, *self.predictors)
 
     @property
     def covariates(self) -> tuple[str, ...]:

@@ -48,6 +48,10 @@ class Outcomes:
     segments: dict[str, Segment] = field(default_factory=dict)
     unknown: dict[str, np.ndarray] = field(default_factory=dict)
     """covariate → bool[U], where it was missing"""
+    earlier: dict[str, Segment] = field(default_factory=dict)
+    """earlier experiment → the variant that each unit was in"""
+    ids: pl.Series | None = None
+    """of the users; None where the units are clusters"""
 
 
 def read_outcomes(
@@ -72,8 +76,8 @@ def read_outcomes(
 
 def _used(config: ExperimentConfig) -> set[str]:
     columns = {"user_id", "variant", "experiment", "timestamp", "day", "exposed", "cluster_id"}
-    columns |= {c for m in config.metrics for c in (*m.outcomes, *m.covariates)}
-    return columns | set(config.segments) | set(config.targeting)
+    columns |= {c for m in config.metrics for c in (*m.outcomes, *m.before)}
+    return columns | set(config.segments) | set(config.targeting) | set(config.earlier)
 
 
 def outcomes_of(
@@ -232,10 +236,12 @@ def _by_unit(
     side = seen.argmax(axis=1).astype(np.int8)[takes]
     columns = {c: v[takes] for c, v in columns.items()}
     unknown = {c: v[takes] for c, v in unknown.items() if v[takes].any()}
-    segments = {c: _segment(frame, c, rows.user, takes, where) for c in config.segments}
+    segments = {c: _segment(frame, c, rows.user, takes, f"{where}, segments") for c in config.segments}
+    earlier = {c: _segment(frame, c, rows.user, takes, f"{where}, earlier") for c in config.earlier}
     daily, weekday = _daily(frame, rows, of_rows, user, place, len(side), config)
     out = Outcomes(
-        side, columns, total, int(both.sum()), named, left_out, daily, weekday, segments, unknown
+        side, columns, total, int(both.sum()), named, left_out, daily, weekday, segments, unknown, earlier,
+        ids.filter(_mask(takes)),
     )
     if _clusters(config):
         out = _by_cluster(out, frame, rows.user, takes, where)
@@ -274,7 +280,7 @@ def _segment(frame: pl.DataFrame, column: str, user: np.ndarray, takes: np.ndarr
     """What a user's first row says of a column."""
     import polars as pl
 
-    require(frame.columns, column, f"{where}, segments")
+    require(frame.columns, column, where)
     values = frame[column].cast(pl.String)[_first_of_users(user, len(takes))].filter(pl.Series(takes))
     codes, names = codes_of(values.fill_null("unknown"))
     if len(names) > MOST_SEGMENTS:
@@ -332,7 +338,7 @@ def _wanted(frame: pl.DataFrame, config: ExperimentConfig, where: str) -> tuple[
             if column != EXPOSURES and column not in outcomes:
                 require(frame.columns, column, f"{where}, metric {metric.name}")
                 outcomes.append(column)
-        for column in metric.covariates:
+        for column in metric.before:
             if column in frame.columns and column not in covariates:
                 covariates.append(column)
     return outcomes, covariates

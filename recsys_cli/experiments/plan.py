@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.experiments.compare import metric_columns
 from recsys_cli.experiments.daily import information_at
+from recsys_cli.experiments.prediction import foretold
 from recsys_cli.experiments.statistics import confidence_sequence
 from recsys_cli.experiments.statistics.boundaries import boundaries
 from recsys_cli.experiments.statistics.estimates import Adjustment, Moments, estimate
@@ -54,6 +55,10 @@ class Baseline:
     ) -> Baseline:
         """From what units did on each day. fixed: covariates of the units. Raises DataError where it has no mean."""
         users, mean, cv, reduction = [], [], [], None
+        if metric.predictors:
+            *_, (_, whole) = daily.sums(True)
+            metric, columns = foretold(metric, whole | fixed)
+            fixed = fixed | columns
         for day, sums in daily.sums(True):
             present = daily.entered <= day
             if present.sum() < 2:

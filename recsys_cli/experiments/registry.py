@@ -99,6 +99,12 @@ class ExperimentRegistry:
         """The latest version of every experiment, by name."""
         return [self.open(name) for name in self.names()]
 
+    def before(self, started: Started) -> list[Started]:
+        """Every version of every experiment that began before this one, the latest first."""
+        every = [self.open(name, version) for name in self.names() for version in self._versions(name)]
+        earlier = [e for e in every if e.started_at < started.started_at]
+        return sorted(earlier, key=lambda e: e.started_at, reverse=True)
+
     def running(self) -> list[Started]:
         return [e for e in self.all() if e.state == "running"]
 

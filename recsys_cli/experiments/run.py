@@ -90,6 +90,7 @@ def analyse_log(
         first_weekday=outcomes.first_weekday,
         segments=outcomes.segments,
         unknown=outcomes.unknown,
+        earlier=outcomes.earlier,
         crossovers=outcomes.crossovers,
         aa=aa,
         seed=seed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from recsys_cli.experiments.compare import change, has_lift
+from recsys_cli.experiments.verdict import headline
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,10 +36,8 @@ def render(console: Console, document: dict[str, Any]) -> None:
     _over_time(console, document)
     _checks(console, document)
     decision = document["decision"]
-    outcome = decision["outcome"].replace("_", " ")
     colour = _COLOURS.get(decision["outcome"], "bold")
-    who = f" {decision['variant']}" if decision["variant"] else ""
-    console.print(f"Decision: [{colour}]{outcome}{escape(who)}[/]", highlight=False)
+    console.print(f"Decision: [{colour}]{escape(headline(decision))}[/]", highlight=False)
     console.print(f"[bold]{escape(document['verdict'])}[/]", highlight=False)
 
 

@@ -106,6 +106,12 @@ def stated(row: dict, config: ExperimentConfig) -> tuple[str, str, float]:
     return write(band["low"]), write(band["high"]), band["p_value"]
 
 
+def headline(decision: dict) -> str:
+    """The decision in two or three words, as every report tells it: "ship bolder", "keep running"."""
+    who = f" {decision['variant']}" if decision["variant"] else ""
+    return decision["outcome"].replace("_", " ") + who
+
+
 def sentence(decision: dict, rows: list[dict], config: ExperimentConfig) -> str:
     """The decision in words, with what else came out."""
     if decision["outcome"] == "invalid":

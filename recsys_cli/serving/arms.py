@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys_cli.errors import ConfigError, RecsysError, UsageError, did_you_mean
 from recsys_cli.experiments.registry import ExperimentRegistry, Started, variants_of
-from recsys_cli.serving.events import told_of
+from recsys_cli.serving.events import INTERLEAVED, told_of
 from recsys_cli.serving.overrides import written
 from recsys_cli.serving.variant_runs import VariantRuns
 
@@ -41,6 +41,10 @@ class Arms:
     """the run that answers; None for the one that is served"""
     told: str = ""
     """for the log; empty where nobody was exposed, as by a request that named its variants"""
+    mixed: tuple[str, ...] = ()
+    """the ways of the variants of an interleaved experiment, whose lists are mixed; empty where there is none"""
+    method: str = ""
+    """how they are mixed"""
 
 
 NONE = Arms({})
@@ -70,8 +74,8 @@ class Experiments:
         except RecsysError as error:
             found, troubles = self.running, [f"experiments cannot be read: {error.message}"]
         self.runs.want({arm.run for e in found for arm in e.config.arms if arm.run not in (None, live.run)})
-        for started in found:
-            reason = self._refused(started, live)
+        for started in sorted(found, key=lambda e: e.started_at):
+            reason = self._refused(started, live) or _met(started, running)
             if reason is None:
                 running.append(started)
             else:
@@ -120,7 +124,7 @@ class Experiments:
             wanted = {column for e in self.running for column in e.config.targeting}
             known = {c: [v] for c, v in attributes(user_id, wanted).items()} if wanted else None
             found = {key: arms[0] for key, arms in variants_of(self.running, [user_id], known).items()}
-            held = self._held[user_id] = self._made({key: arm for key, arm in found.items() if arm is not None})
+            held = self._held[user_id] = self._mixed({key: arm for key, arm in found.items() if arm is not None})
             if len(self._held) > KEPT:
                 self._held.popitem(last=False)
         return held
@@ -145,6 +149,17 @@ class Experiments:
 
     def _pipelines(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
         return [arm.pipeline for arm in self._arms(names)]
+
+    def _mixed(self, names: dict[str, str]) -> Arms:
+        """As `_made`; of an interleaved experiment a person has all variants at once."""
+        config = next((self._config(key) for key in sorted(names) if self._config(key).interleave), None)
+        if config is None:
+            return self._made(names)
+        others = {key: name for key, name in names.items() if key != config.key}
+        under = self._pipelines(others)
+        ways = tuple(written([*under, arm.pipeline]) for arm in config.arms)
+        told = others | {config.key: INTERLEAVED}
+        return Arms(told, ways[0], told=told_of(told), mixed=ways, method=config.interleave)
 
     def _made(self, names: Mapping[str, str]) -> Arms:
         if not names:
@@ -173,6 +188,16 @@ def require_way(live: Live, overrides: str) -> None:
         live.way(overrides)
     except ConfigError as error:
         raise UsageError(error.message, error.hint) from None
+
+
+def _met(started: Started, running: list[Started]) -> str | None:
+    """Why an interleaved experiment cannot be served beside those that are."""
+    if started.config.interleave is None:
+        return None
+    if any(arm.run is not None for arm in started.config.arms):
+        return "it mixes lists, and those of different runs are not mixed"
+    other = next((e.config.key for e in running if e.config.interleave), None)
+    return None if other is None else f"{other} mixes lists already, and a list is mixed once"
 
 
 LOOK_SECONDS = 1.0

@@ -36,6 +36,8 @@ CATALOGUE = ("user", "item", "delete_item")
 SIGNALS = ("impression", "dwell", "rating", "see_less", "served", "erase")
 """Types beside the actions of the data; "served" and "erase" are written by the server alone."""
 INTERNAL = ("served", "erase")
+INTERLEAVED = "interleaved"
+"""Variant of an experiment that mixes the lists of all of them for everybody who takes part."""
 SECONDS_MOST = 86_400.0
 """Longest `dwell_seconds` taken."""
 
@@ -59,6 +61,8 @@ class Served(msgspec.Struct, omit_defaults=True, array_like=True):
     """float32 features of each item as they were used; empty where they are not kept"""
     utilities: list[float] = []
     """what the ranking expected of each item, for exploration to learn from; empty where nothing is explored"""
+    credits: list[list[float]] = []
+    """of a list that mixes variants: for each item, what turning to it credits each of them in their order"""
 
 
 def told_of(arms: Mapping[str, str]) -> str:

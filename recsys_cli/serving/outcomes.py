@@ -3,7 +3,8 @@
 Somebody is exposed by the first answer that a variant gave. From then on every impression and every action counts for
 that variant, whichever answer it belongs to, if any. Columns are those that metrics are made of: `exposed`, `slates`,
 `topics` and `authors` of answers; `impressions`, each action, `engagement`, `interactions`, `negative`, `dwell`,
-`sessions`, `days_active` of what people did; `days`, one a day from the exposure to the end of the log.
+`sessions`, `days_active`, `small_author`, `flagged` of what people did; `days`, one a day from the exposure to the end
+of the log.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_cli.data.exposure import flagged, of_small_authors, small_authors
+from recsys_cli.data.schema import POSITIVE_ACTIONS
 from recsys_cli.errors import DataError
 from recsys_cli.serving.event_log import read_log
-from recsys_cli.serving.events import arms_of
+from recsys_cli.serving.events import INTERLEAVED, arms_of
 from recsys_cli.serving.fold_table import fold_of, table_of
 from recsys_cli.serving.log_file import DATABASE
 
@@ -51,6 +54,32 @@ def exposed_users(log: str | Path, key: str) -> dict[str, int]:
     for user, variant, _, _ in exposures(log, key):
         users.setdefault(variant, set()).add(user)
     return {variant: len(held) for variant, held in sorted(users.items())}
+
+
+def credited(log: str | Path, key: str, variants: int) -> dict[str, list[float]]:
+    """User → what turning to items of mixed lists credited each variant of an interleaved experiment, in their order.
+
+    An impression with any positive action credits once, by the answer that showed it. Who was shown a mixed list and
+    turned to nothing has zeros. Raises DataError where nobody was shown one.
+    """
+    held: dict[tuple[str, str], dict[str, list[float]]] = {}
+    out: dict[str, list[float]] = {}
+    for entry in read_log(log):
+        served, event = entry.event.served, entry.event
+        if event.type == "served" and served.credits and arms_of(served.arm).get(key) == INTERLEAVED:
+            held[event.request_id, event.user_id] = dict(zip(served.items, served.credits, strict=True))
+            out.setdefault(event.user_id, [0.0] * variants)
+    if not out:
+        raise DataError(
+            f"{log}: nobody was shown a mixed list of {key} yet", "a server mixes lists once the experiment is started"
+        )
+    import polars as pl
+
+    did = table_of(fold_of(log, POSITIVE_ACTIONS)).filter(pl.any_horizontal(*POSITIVE_ACTIONS))
+    for request, user, item in did.select("request_id", "user_id", "item_id").iter_rows():
+        for v, credit in enumerate(held.get((request, user), {}).get(item, ())):
+            out[user][v] += credit
+    return out
 
 
 def outcomes_frame(
@@ -112,6 +141,7 @@ def _behaviour(log: str | Path, bundle: Bundle) -> pl.DataFrame:
         pl.col("session_id") == pl.col("session_id").shift()
     )
     day = pl.col("timestamp") // 86_400_000_000
+    rows = rows.with_columns(**_exposed(rows["item_id"], bundle))
 
     def some(actions: tuple[str, ...]) -> pl.Expr:
         return pl.any_horizontal(pl.lit(False), *(pl.col(a) for a in actions)).cast(pl.Int64)
@@ -120,10 +150,27 @@ def _behaviour(log: str | Path, bundle: Bundle) -> pl.DataFrame:
         "user_id", "timestamp", impressions=1,
         **{action: pl.col(action).cast(pl.Int64) for action in (*positive, *negative)},
         engagement=pl.sum_horizontal(pl.lit(0), *(pl.col(a).cast(pl.Int64) for a in positive)),
-        interactions=some(positive), negative=some(negative), dwell=pl.col("dwell_seconds").cast(pl.Float64),
+        interactions=some(positive), negative=some(negative), small_author=pl.col("small_author"),
+        **({"flagged": pl.col("flagged")} if "flagged" in rows.columns else {}),
+        dwell=pl.col("dwell_seconds").cast(pl.Float64),
         sessions=(~(one_user & same).fill_null(False)).cast(pl.Int64),
         days_active=(~(one_user & (day == day.shift())).fill_null(False)).cast(pl.Int64),
     )
+
+
+def _exposed(items: pl.Series, bundle: Bundle) -> dict[str, pl.Series]:
+    """0 or 1 an impression: of an author whom few follow, and flagged by a classifier; items that the run does not know
+    are neither."""
+    import numpy as np
+    import polars as pl
+
+    catalogue = bundle.catalogue
+    at = bundle.item_ids.positions(items.to_list()) if len(items) else np.zeros(0, np.int64)
+    known = (at >= 0) & (at < catalogue.n_items)
+    places = np.where(known, at, 0)
+    small = of_small_authors(places, catalogue, small_authors(bundle.state.author_followers))
+    columns = {"small_author": small, "flagged": flagged(places, catalogue)}
+    return {name: pl.Series(name, (v & known).astype(np.int64)) for name, v in columns.items() if v is not None}
 
 
 def _days(first: pl.DataFrame, end: int) -> pl.DataFrame:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from recsys_cli.serving.chooser import propensities, shown
 from recsys_cli.serving.events import EDGES, Event, Served
 from recsys_cli.serving.keys import Refused
 from recsys_cli.serving.lately import Answered, Lately
+from recsys_cli.serving.mixing import Chosen, mixed
 from recsys_cli.serving.newcomers import frozen
 from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
@@ -295,16 +296,42 @@ class Service:
     async def _page(self, live: Live, asked: Remembered, n: int, before: str | None = None) -> Slate:
         """One page of a request, recorded and remembered."""
         moment, started = time.time(), time.perf_counter()
-        ask, user = asked.ask, asked.user_id
+        user = asked.user_id
         person = None if user is None else self.people.known(live, user)
         position = -1 if user is None else live.user(user)
-        way = live.way(asked.arms.overrides)
+        ways = asked.arms.mixed or (asked.arms.overrides,)
+        parts = await asyncio.gather(*(self._chosen(live, asked, way, position, person, n) for way in ways))
+        chosen = await asyncio.to_thread(mixed, parts, n, asked.arms.method) if asked.arms.mixed else parts[0]
+        number = before or request_id()
+        if before is not None:
+            asked.pages += 1
+            number = f"{before}.{asked.pages}"
+        asked.shown.append(chosen.items)
+        self.requests.put(number, asked)
+        if user is not None and asked.served:
+            live.served.add(user, chosen.items)
+        self.note(chosen.fallback)
+        self._record(live, number, asked, chosen)
+        self.lately.add(Answered(
+            number, user, moment, time.perf_counter() - started, chosen.fallback, chosen.candidates, chosen.barred,
+            len(chosen.listed),
+        ))
+        more = f"/v1/recommend/{number}/next" if len(chosen.items) else None
+        return Slate(number, live.run, chosen.listed, user, chosen.fallback, more, asked.arms.names, chosen.notes)
+
+    async def _chosen(
+        self, live: Live, asked: Remembered, overrides: str, position: int, person: Known | None, n: int
+    ) -> Chosen:
+        """What one way shows, filled up with what it shows everybody where there is too little."""
+        way, explain = live.way(overrides), asked.ask.explain
+        if overrides != asked.arms.overrides:  # the pool of each way is its own
+            asked = replace(asked, key=(asked.key[0], overrides, asked.key[-1]))
         pool, fallback = await self._pool(live, way, asked, position, person)
         choice = self._choice(live, asked, pool, position, person, n)
         batch, row = await way.chooser.submit(choice)
         items = shown(batch, row)
         chances = propensities(batch, row, len(items))
-        listed = items_of(live.words, batch, row, explain=ask.explain)
+        listed = items_of(live.words, batch, row, explain=explain)
         everybody = way.everybody(asked.key[-1])
         if len(items) < n and pool is not everybody:
             barred = np.concatenate([choice.items, items])
@@ -312,27 +339,10 @@ class Service:
             batch, row = await way.chooser.submit(more)
             added = shown(batch, row)
             if len(added):
-                listed += items_of(live.words, batch, row, explain=ask.explain, first=len(listed) + 1)
+                listed += items_of(live.words, batch, row, explain=explain, first=len(listed) + 1)
                 items, fallback = np.concatenate([items, added]), fallback or "too few candidates"
                 chances += propensities(batch, row, len(added))
-        number = before or request_id()
-        if before is not None:
-            asked.pages += 1
-            number = f"{before}.{asked.pages}"
-        asked.shown.append(items)
-        self.requests.put(number, asked)
-        if user is not None and asked.served:
-            live.served.add(user, items)
-        self.note(fallback)
-        self._record(live, number, asked, listed, chances)
-        self.lately.add(Answered(
-            number, user, moment, time.perf_counter() - started, fallback, len(pool), len(choice.items), len(listed)
-        ))
-        notes = list(pool.failures)
-        return Slate(
-            number, live.run, listed, user, fallback, f"/v1/recommend/{number}/next" if len(items) else None,
-            asked.arms.names, notes,
-        )
+        return Chosen(items, listed, chances, fallback, len(pool), len(choice.items), list(pool.failures))
 
     async def _pool(
         self, live: Live, way: Way, asked: Remembered, position: int, person: Known | None
@@ -404,11 +414,9 @@ class Service:
         if fallback is not None:
             self.metrics.fallbacks.labels(fallback).inc()
 
-    def _record(
-        self, live: Live, number: str, asked: Remembered, listed: Sequence[Item], chances: list[float]
-    ) -> None:
-        """What was served goes to the log, behind the answer; chances: of each item, none where they are unknown."""
-        ask = asked.ask
+    def _record(self, live: Live, number: str, asked: Remembered, chosen: Chosen) -> None:
+        """What was served goes to the log, behind the answer."""
+        ask, listed, chances = asked.ask, chosen.listed, chosen.chances
         if asked.user_id is None:
             return
         served = Served(
@@ -416,6 +424,7 @@ class Service:
             propensities=chances if len(chances) == len(listed) else [],
             sources=["+".join(item.sources) for item in listed], surface=ask.surface, device=ask.device,
             utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
+            credits=chosen.credits,
         )
         self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
         self.experiments.answered(asked.arms)

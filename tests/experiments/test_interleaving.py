@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_cli.experiments.interleaving import preferences, team_draft, users_needed
+from recsys_cli.experiments.config import ExperimentConfig
+from recsys_cli.experiments.interleaving import mix, preferences, team_draft, users_needed
+from recsys_cli.experiments.optimised import programme
 
 
 @given(st.integers(2, 4), st.integers(1, 6), st.integers(0, 10_000))
@@ -63,3 +65,69 @@ def test_users_needed_are_the_textbooks():
     # two arms, an effect of half a standard deviation, 80 %: 126 (normal approximation)
     assert users_needed(0.5, 0.05, 0.8, arms=2) == 126
     assert users_needed(0.5, 0.05, 0.8) == 32 and users_needed(0, 0.05, 0.8) == np.inf
+
+
+@given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 10_000))
+def test_optimised_lists_take_the_best_left_of_either_ranking_and_credit_nobody_for_clicks_at_random(n, shared, seed):
+    rng = np.random.default_rng(seed)
+    first = rng.permutation(50)[:n]
+    second = rng.permutation(np.concatenate([first[: min(shared, n)], 50 + np.arange(max(n - shared, 0))]))
+    place = {int(item): rank for rank, item in enumerate(first)}
+    pattern = tuple(place.get(int(item), n + rank) for rank, item in enumerate(second))
+    shown, chances = programme(n, pattern, n)
+    assert chances.sum() == pytest.approx(1) and (chances >= 0).all()
+    behind = n + 1
+    gaps = []
+    for row in shown:
+        mine, theirs = list(range(n)), list(pattern)
+        for item in row:
+            assert item in {next(i for i in mine), next(i for i in theirs)}
+            mine, theirs = ([i for i in side if i != item] or [item] for side in (mine, theirs))
+        rank = [(i + 1 if i < n else behind, pattern.index(i) + 1 if i in pattern else behind) for i in row]
+        gaps.append(np.cumsum([1 / b - 1 / a for a, b in rank]))
+    # whoever clicks at random down to any place credits neither
+    assert chances @ np.array(gaps) == pytest.approx(np.zeros(n), abs=1e-9)
+
+
+def test_an_optimised_mix_shows_the_items_of_its_rankings_and_credits_the_inverse_of_their_ranks():
+    rng = np.random.default_rng(0)
+    lists = np.stack([[rng.permutation(8)[:4] for _ in range(50)] for _ in range(2)]).astype(np.int32)
+    lists[1, 0, 1:] = -1
+    items, credits = mix("optimised", lists, 4, rng)
+    for row in range(50):
+        shown = items[row][items[row] >= 0]
+        assert len(set(shown.tolist())) == len(shown) == min(4, len(set(lists[:, row].ravel().tolist()) - {-1}))
+        for v in range(2):
+            ranking = [i for i in lists[v, row].tolist() if i >= 0]
+            ranks = [ranking.index(i) + 1 if i in ranking else len(ranking) + 1 for i in shown]
+            assert credits[row, : len(shown), v] == pytest.approx([1 / r for r in ranks])
+
+
+def test_optimised_interleaving_tells_the_better_ranking_and_nothing_where_both_are_alike():
+    def people(seed, better):
+        rng = np.random.default_rng(seed)
+        lists = np.stack([[rng.permutation(6)[:3] for _ in range(60)] for _ in range(2)]).astype(np.int32)
+        items, credits = mix("optimised", lists, 3, rng)
+        likes = rng.random(items.shape) < 0.2
+        if better:  # what the second ranks first is liked more
+            likes |= (items == lists[1, :, :1]) & (rng.random(items.shape) < 0.4)
+        return (likes[:, :, None] * credits).sum(axis=1)
+
+    assert preferences(people(1, True), ["a", "b"], 0.05)[0].low > 0
+    found = [preferences(people(seed, False), ["a", "b"], 0.05)[0].p_value < 0.05 for seed in range(100)]
+    assert np.mean(found) < 0.12
+
+
+def test_optimised_mixes_two_rankings_only():
+    with pytest.raises(ValueError, match="mixes two rankings, not 3"):
+        mix("optimised", np.zeros((3, 1, 2), np.int32), 2, np.random.default_rng(0))
+    three = {"name": "x", "variants": {"a": {}, "b": {}, "c": {}}, "interleave": "optimised"}
+    with pytest.raises(ValueError, match="optimised mixes two variants"):
+        ExperimentConfig.model_validate(three)
+
+
+def test_people_who_all_say_the_same_are_counted_by_their_signs():
+    found = preferences(np.tile([0.0, 3.0], (12, 1)), ["a", "b"], 0.05)[0]
+    assert found.p_value == pytest.approx(2 * 0.5**12) and users_needed(found.effect, 0.05, 0.8) == 2
+    assert preferences(np.tile([0.0, 3.0], (4, 1)), ["a", "b"], 0.05)[0].p_value > 0.05
+    assert preferences(np.ones((12, 2)), ["a", "b"], 0.05)[0].p_value == 1

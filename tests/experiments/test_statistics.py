@@ -24,7 +24,7 @@ from recsys_cli.experiments.statistics.fisher import few_events, fisher_test
 from recsys_cli.experiments.statistics.multiplicity import benjamini_hochberg, holm
 from recsys_cli.experiments.statistics.permutation import needs_permutation, permutation_test
 from recsys_cli.experiments.statistics.power import detectable_lift, power_of, users_needed
-from recsys_cli.experiments.statistics.quantiles import quantile_test
+from recsys_cli.experiments.statistics.quantiles import quantile_of, quantile_test
 from recsys_cli.experiments.statistics.shrinkage import shrink
 from recsys_cli.experiments.statistics.welch import ratio_interval, welch
 
@@ -204,16 +204,41 @@ def test_the_interval_of_permutations_says_what_their_p_value_says(seed):
     assert np.isnan(found.lift.low) or (found.lift.low > 0) == (found.difference.low > 0)
 
 
-def test_bootstrapped_quantiles_are_those_of_drawing_users_again():
-    rng = np.random.default_rng(2)
-    a, b = rng.lognormal(0, 1, 300), rng.lognormal(0.2, 1, 200)
-    found = quantile_test(a, b, 0.9, 0.05)
-    drawn = [
-        np.quantile(x[rng.integers(0, len(x), (4000, len(x)))], 0.9, axis=1, method="inverted_cdf") for x in (a, b)
-    ]
-    low, high = np.quantile(drawn[1] - drawn[0], [0.025, 0.975])
-    assert (found.difference.low, found.difference.high) == pytest.approx((low, high), abs=0.25)
-    assert found.standard_error == pytest.approx(np.std(drawn[1] - drawn[0]), rel=0.05)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_quantiles_are_those_of_scipy_and_their_errors_those_of_the_jackknife(share):
+    values = np.random.default_rng(2).lognormal(0, 1, 400)
+    found = quantile_of(values, share)
+    assert found.estimate.value == pytest.approx(stats.mstats.hdquantiles(values, [share])[0], rel=1e-9)
+    jackknife = stats.mstats.hdquantiles_sd(values, [share])[0]
+    assert np.sqrt(found.estimate.variance) == pytest.approx(jackknife, rel=0.03)
+
+
+def test_the_test_of_quantiles_and_its_intervals_say_the_same():
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        sides = [quantile_of(rng.lognormal(shift, 1, 300), 0.5) for shift in (0, 0.15)]
+        found = quantile_test(*sides, 0.05)
+        assert (found.p_value < 0.05) == (found.difference.low > 0 or found.difference.high < 0)
+        assert (found.p_value < 0.05) == (found.lift.low > 0 or found.lift.high < 0)
+
+
+def test_medians_of_equal_people_differ_as_often_as_promised():
+    rng, found = np.random.default_rng(1), 0
+    median = MetricConfig(name="m", numerator="y", quantile=0.5)
+    for _ in range(1500):
+        found += compare(median, {"y": rng.lognormal(0, 1, 1000)}, np.arange(1000) % 2)["p_value"] < 0.05
+    assert 0.04 < found / 1500 < 0.06
+
+
+def test_a_quantile_beside_a_crowd_of_equal_values_is_refused_in_a_small_arm_only():
+    rng = np.random.default_rng(3)
+    median = MetricConfig(name="m", numerator="y", quantile=0.5)
+    def few(n):
+        return rng.lognormal(0, 1, n) * (rng.random(n) < 0.55)
+    arm = np.arange(500) < 50
+    assert "beside a value that many users share" in compare(median, {"y": few(500)}, arm)["refused"]
+    assert compare(median, {"y": few(500)}, np.arange(500) % 2)["refused"] is None
+    assert compare(median, {"y": np.zeros(500)}, arm)["p_value"] == 1
 
 
 def test_corrections_are_those_of_statsmodels():

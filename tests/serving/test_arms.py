@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from server_process import Server, second_run
 
@@ -18,7 +19,9 @@ from recsys_cli.serving.overrides import laid_over
 OVERRIDE = {"order": {"known": "popularity", "new": "popularity"}}
 DEFINITION = {
     "name": "sources", "variants": {"control": {}, "popular": {"pipeline": OVERRIDE}}, "min_users": 2,
-    "metrics": ["like_rate", "topics_per_slate", "return_rate", "sessions_per_user"],
+    "metrics": [
+        "like_rate", "topics_per_slate", "return_rate", "sessions_per_user", "small_author_share", "flagged_rate",
+    ],
 }
 
 
@@ -40,12 +43,13 @@ def test_variants_answer_and_their_exposures_are_analysed_from_the_log(server, e
     expected = variants_of(registry.running(), users)["sources"]
     assert {*expected} == {"control", "popular"}
     ways = {"control": engine, "popular": engine.with_pipeline(laid_over(engine.pipeline, json.dumps(OVERRIDE)))}
-    events, unlike = [], 0
+    events, unlike, shown = [], 0, {"control": [], "popular": []}
     for user, variant in zip(users, expected, strict=True):
         slate = server.get(f"/v1/recommend/{user}?n=5").json
         assert slate["arms"] == {"sources": variant}
         lists = {name: [i.item_id for i in way.recommend(int(user), 5).items] for name, way in ways.items()}
         assert ids(slate) == lists[variant]
+        shown[variant] += ids(slate)
         unlike += lists["control"] != lists["popular"]
         for place, item in enumerate(ids(slate)):
             told = {"user_id": user, "item_id": item, "request_id": slate["request_id"], "position": place}
@@ -71,6 +75,15 @@ def test_variants_answer_and_their_exposures_are_analysed_from_the_log(server, e
     rates = {m["metric"]: m for m in report["metrics"]}
     assert rates["like_rate"]["control"] == pytest.approx(1 / 5)
     assert rates["like_rate"]["treatment"] == pytest.approx(1.0)
+    bundle = engine.bundle
+    followers = bundle.state.author_followers
+    few = set(np.argsort(followers, kind="stable")[: int(len(followers) * 0.9)].tolist())
+    for name, arm in (("control", "control"), ("popular", "treatment")):
+        items = bundle.item_ids.positions(shown[name])
+        by_few = np.mean([int(bundle.catalogue.item_author[item]) in few for item in items])
+        unsafe = np.mean([any(s[item] > 0.5 for s in bundle.catalogue.item_safety.values()) for item in items])
+        assert rates["small_author_share"][arm] == pytest.approx(by_few)
+        assert rates["flagged_rate"][arm] == pytest.approx(unsafe)
     assert server.post("/v1/experiments", DEFINITION).status == 422
     assert server.post("/v1/experiments/sources/stop", {"reason": "enough"}).json["state"] == "stopped"
     assert "arms" not in server.get("/v1/recommend/1020?n=3").json
@@ -124,3 +137,43 @@ def until(true) -> None:
 def test_names_of_any_kind_come_back_from_the_log():
     names = {"bolder@2": "a=b&c", "x": "ü /"}
     assert arms_of(told_of(names)) == names and arms_of("") == {} and arms_of("treatment") == {"": "treatment"}
+
+
+@pytest.mark.parametrize("method", ["team_draft", "optimised"])
+def test_lists_of_an_interleaved_experiment_are_mixed_and_credited_from_the_log(server, engine, method):
+    name = f"mixed-{method}"
+    definition = {"name": name, "interleave": method, "variants": DEFINITION["variants"], "min_users": 2}
+    reply = server.post("/v1/experiments", definition)
+    assert reply.status == 200 and reply.json["served"], reply.body
+    again = {"name": "another", "interleave": "team_draft", "variants": DEFINITION["variants"]}
+    assert not server.post("/v1/experiments", again).json["served"]
+    assert any(f"{name} mixes lists already" in t for t in server.get("/v1/experiments").json["troubles"])
+    assert server.post("/v1/experiments/another/stop").status == 200
+    popular = engine.with_pipeline(laid_over(engine.pipeline, json.dumps(OVERRIDE)))
+    events, differ, from_both = [], 0, 0
+    for user in map(str, range(1060, 1090)):
+        slate = server.get(f"/v1/recommend/{user}?n=6").json
+        assert slate["arms"] == {name: "interleaved"}
+        mine, theirs = ([i.item_id for i in way.recommend(int(user), 6).items] for way in (engine, popular))
+        shown = ids(slate)
+        assert len(set(shown)) == 6 == len(shown) and {*shown} <= {*mine, *theirs}
+        assert [i["rank"] for i in slate["items"]] == [1, 2, 3, 4, 5, 6]
+        differ += mine != theirs
+        from_both += bool({*shown} - {*mine}) and bool({*shown} - {*theirs})
+        for item in shown:
+            told = {"user_id": user, "item_id": item, "request_id": slate["request_id"]}
+            events.append({"type": "impression", **told})
+            if item in theirs and item not in mine:
+                events.append({"type": "like", **told})
+    assert differ and from_both
+    assert server.post("/v1/events", events).json["accepted"] == len(events)
+    time.sleep(0.3)
+    done = recsys(server.folder, "interleave", "analyze", name, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    pair = json.loads(done.stdout)["preferences"][0]
+    assert (pair["a"], pair["b"]) == ("control", "popular") and pair["low"] > 0 and pair["share_b"] > 0.5
+    told = recsys(server.folder, "interleave", "analyze", name)
+    assert "people prefer popular to control" in told.stdout
+    refused = recsys(server.folder, "ab-test", "report", name)
+    assert refused.returncode == 4 and f"recsys interleave analyze {name}" in refused.stderr
+    assert server.post(f"/v1/experiments/{name}/stop").json["state"] == "stopped"

@@ -216,12 +216,20 @@ def test_figures_of_the_overview_are_those_of_the_log_and_of_the_metrics(browser
 
 
 def test_an_experiment_has_its_verdict_and_looking_decides_nothing(browser, site):
+    from recsys_cli.experiments.live import read_started
+    from recsys_cli.experiments.registry import ExperimentRegistry
+    from recsys_cli.experiments.run import analyse_log
+    from recsys_cli.experiments.verdict import headline
+
     folder = site.folder / "artifacts" / "experiments" / "bolder" / "1"
     before = (folder / "decisions.jsonl").read_bytes()
     here(browser, f"{site.url}/dashboard/experiments/bolder")
     sound(browser, 1200)
     told = text(browser)
     assert SCRIPT in told and "Verdict" in told and "metrics against the control" in told and "sales" in told
+    started = ExperimentRegistry(site.folder / "artifacts").open("bolder")
+    document = analyse_log(started.config, read_started(started, started.recorded), "")
+    assert headline(document["decision"]) in told and document["verdict"] in told
     assert (folder / "decisions.jsonl").read_bytes() == before
 
 

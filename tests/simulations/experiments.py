@@ -68,8 +68,7 @@ def rates(draw, metric: MetricConfig, control: int, treatment: int, times: int, 
         refused += not np.isfinite(row["p_value"])
         if np.isfinite(row["difference"]["low"]):
             outside = row["difference"]["low"] > 0 or row["difference"]["high"] < 0
-            if row["method"] != "bootstrap":
-                assert outside == (row["p_value"] < 0.05), row
+            assert outside == (row["p_value"] < 0.05), row
         found += row["p_value"] < 0.05
     return found / times, refused / times, ", ".join(map(str, methods))
 

@@ -28,7 +28,7 @@ class TestResult:
 
     __test__ = False
     method: str
-    """welch, permutation, fisher or bootstrap"""
+    """welch, permutation, fisher or harrell_davis"""
     difference: Interval
     lift: Interval
     """in parts of the control; NaN where the control is not clearly above zero"""

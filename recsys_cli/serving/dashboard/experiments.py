@@ -88,16 +88,22 @@ def _because(decision: dict[str, Any]) -> str:
 
 
 async def _verdict(visit: Visit, started: Started) -> Part:
-    path = started.log or started.recorded
+    # the log that `recsys ab-test report` reads
+    path = _registry(visit.service.settings).log_of(started)
     key = ("experiment", started.config.key, path.stat().st_mtime_ns if path.is_file() else 0)
     try:
-        document = await visit.desk.worked_out(key, lambda: _analysed(started, path), 600.0)
+        document = await visit.desk.worked_out(key, lambda: _analysed(started, path), 600.0 if path.is_file() else 60.0)
     except RecsysError as error:
         return section("Verdict", tag("p", error.message), tag("p", error.hint))
-    if document is None:
-        return section("Verdict", WORKING)
+    return section("Verdict", WORKING) if document is None else told(document)
+
+
+def told(document: dict[str, Any]) -> Part:
+    """The verdict as `recsys ab-test report` tells it, with the metrics and checks that it rests on."""
+    from recsys_cli.experiments.verdict import headline
+
     decision = document["decision"]
-    head = {"decision": decision["outcome"].replace("_", " "), "variant": decision["variant"] or "–"}
+    head = {"decision": headline(decision)}
     head |= {f"{document['unit']}s in {arm}": count for arm, count in document["users"].items()}
     checks = [
         {"check": c["check"], "outcome": "passed" if c["passed"] else "failed" if c["voids"] else "note",
