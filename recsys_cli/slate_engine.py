@@ -24,7 +24,8 @@ from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
-from recsys_cli.pipeline.exploration.rewards import with_feedback
+from recsys_cli.pipeline.exploration.creative_texts import CHOSEN, fed_back
+from recsys_cli.pipeline.exploration.rewards import any_of, with_feedback
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
 from recsys_cli.pipeline.onboarding import attribute_codes, topic_candidates, topic_codes
 from recsys_cli.pipeline.order import Order
@@ -174,6 +175,10 @@ class SlateEngine:
             self.state, batch.users, batch.items, batch.scores["utility"], actions, dwell, weights, spec.positive,
             self.bundle.negative_actions,
         )
+        if CHOSEN in batch.scores and self.bundle.creatives is not None:
+            shown, taken = batch.items >= 0, any_of(actions, spec.positive, batch.items.shape)
+            told = batch.items[shown], batch.scores[CHOSEN][shown], taken[shown]
+            state = replace(state, feedback=fed_back(state.feedback, self.bundle.creatives, *told))
         return replace(self, state=state)
 
     def query(
