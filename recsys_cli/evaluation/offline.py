@@ -13,6 +13,7 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
+from recsys_cli.evaluation.beyond import Beyond
 from recsys_cli.evaluation.examples import examples
 from recsys_cli.evaluation.figures import Figures, headline, others_of
 from recsys_cli.evaluation.frontier import frontier, regret_of_cut
@@ -22,8 +23,10 @@ from recsys_cli.evaluation.lists import within_catalogue
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
 from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
 from recsys_cli.evaluation.rankings import Rankings
+from recsys_cli.evaluation.stage_costs import what_stages_bring
 from recsys_cli.evaluation.targets import check_targets
 from recsys_cli.evaluation.truth import Truth, sample_users
+from recsys_cli.pipeline.debiasing.examination import examination, examination_rows
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.ranking.serving.served import ServedRanker
@@ -70,15 +74,15 @@ def evaluate(
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth, others = _people(past, dataset, split, config, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
-        figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
+        size, beyond = past.pipeline.slate_size, Beyond.of(past, dataset, truth.users)
+        figures = Figures(past.state, log, windows.end, truth, config, seed, size, others, beyond)
         rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
-    left_out = _left_out(past, dataset)
+    left_out = _left_out(past, dataset) | beyond.lacks
     k, drawn = headline(config.k, past.pipeline.slate_size), {"resamples": config.resamples, "seed": seed}
     curve = Growth(past, log, edges, truth, seed, config.resamples) if growth else None
-    impressions = None
-    if "predictions" not in left_out:
-        with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-            impressions = _impressions(past, dataset, split, edges, config, seed, baseline)
+    with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
+        known = "predictions" not in left_out
+        impressions = _impressions(past, dataset, split, edges, config, seed, baseline) if known else None
     document = {
         **_of_run(past),
         "window": test_window(split),
@@ -91,10 +95,12 @@ def evaluate(
         "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         **rankings,
         "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
+        "stages": what_stages_bring(past, truth, k, progress, **drawn),
         "cut": regret_of_cut(past, truth, k, progress, **drawn),
         "frontier": frontier(past, truth, frontier_of, k, progress, **drawn) if frontier_of else None,
         "growth": _curve(curve, config, progress, left_out),
         "impressions": impressions,
+        "positions": _positions(log, left_out, seed),
         "left_out": left_out,
     }
     return document | {"targets": check_targets(document), "seconds": round(time.perf_counter() - started, 3)}
@@ -111,6 +117,18 @@ def _people(past, dataset, split, config, seed) -> tuple[Truth, np.ndarray]:
 def _impressions(past, dataset, split, edges, config, seed, baseline) -> dict[str, Any]:
     known = logged_responses(dataset, split.windows.test_start, split.windows.end, split.order)
     return measure_impressions(past, dataset, edges, config, seed, baseline, known)
+
+
+def _positions(log: Log, left_out: dict[str, str], seed: int) -> list[dict[str, Any]]:
+    """How often each place is examined as a multiple of the first, by the whole log; `left_out` says why it is
+    unknown."""
+    found = None
+    if log.position is not None:
+        found = examination(log.user, log.item, log.position.astype(np.int64), log.positive, seed=seed)
+    if found is None:
+        left_out["position bias"] = "no items stood in several known places often enough"
+        return []
+    return examination_rows(found)
 
 
 def _of_run(engine: RecommendationEngine) -> dict[str, Any]:
