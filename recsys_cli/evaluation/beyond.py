@@ -1,4 +1,4 @@
-"""What a list is beside accurate: unexpected, fresh, safe, kind, varied in looks; of everybody's lists at one length."""
+"""What a list is beside accurate: unexpected, fresh, safe, kind, varied; of everybody's lists at one length."""
 
 from __future__ import annotations
 

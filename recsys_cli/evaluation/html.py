@@ -280,8 +280,8 @@ def _positions(document: dict) -> str:
         "How much oftener the first places are looked at",
         report.grid(
             charts.interval_chart(
-                ({"name": str(row["position"]), **row} for row in rows), title="Taken, as a multiple of the first place",
-                note="95 % interval", zero=True,
+                ({"name": str(row["position"]), **row} for row in rows), note="95 % interval", zero=True,
+                title="Taken, as a multiple of the first place",
             )
         ),
         note=positions_in_words(document),
@@ -327,8 +327,8 @@ def _funnel(document: dict) -> str:
             list(stage_rows(document, difference)),
             {**COLUMNS, "changed": "changes", "ndcg": "NDCG", "diversity": "topic diversity", "authors": "authors"},
         ),
-        note="What a stage brings: the slates with it less those of the same ranking without it, user by user; changes: "
-        "the share of the slates that are others without it.",
+        note="What a stage brings: the slates with it less those of the same ranking without it, user by user; "
+        "changes: the share of the slates that are others without it.",
     )
 
 

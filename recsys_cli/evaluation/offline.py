@@ -55,7 +55,7 @@ def evaluate(
     growth: bool = False,
     frontier_of: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure a run on the test window of its dataset and return the report (fields: `recsys docs evaluation`).
+    """Measure a run on the test window of its dataset; the report's fields: `recsys docs evaluation`.
 
     baseline: the trees that predictions are compared with. growth: measure the growth curve too.
     frontier_of: kinds of stages over whose weight the diversity–accuracy frontier is measured (`frontier.WEIGHT_OF`).
@@ -63,9 +63,8 @@ def evaluate(
     Raises ArtifactError where the run was trained on other data or refitted on everything, and DataError
     where the test window holds no interaction to find.
     """
-    progress = progress or Progress()
     check_run(engine, dataset)
-    started = time.perf_counter()
+    progress, started = progress or Progress(), time.perf_counter()
     split = split_again(engine.manifest.windows, dataset)
     windows, log, dataset = split.windows, split.log, dataset.with_log(split.log)
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
@@ -74,7 +73,7 @@ def evaluate(
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth, others = _people(past, dataset, split, config, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
-        size, beyond = past.pipeline.slate_size, Beyond.of(past, dataset, truth.users)
+        beyond, size = Beyond.of(past, dataset, truth.users), past.pipeline.slate_size
         figures = Figures(past.state, log, windows.end, truth, config, seed, size, others, beyond)
         rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
     left_out = _left_out(past, dataset) | beyond.lacks
@@ -98,7 +97,7 @@ def evaluate(
         "stages": what_stages_bring(past, truth, k, progress, **drawn),
         "cut": regret_of_cut(past, truth, k, progress, **drawn),
         "frontier": frontier(past, truth, frontier_of, k, progress, **drawn) if frontier_of else None,
-        "growth": _curve(curve, config, progress, left_out),
+        "growth": _curve(curve, k, progress, left_out),
         "impressions": impressions,
         "positions": _positions(log, left_out, seed),
         "left_out": left_out,
@@ -144,13 +143,11 @@ def _of_run(engine: RecommendationEngine) -> dict[str, Any]:
     }
 
 
-def _curve(
-    growth: Growth | None, config: EvaluationConfig, progress: Progress, left_out: dict[str, str]
-) -> dict[str, Any] | None:
+def _curve(growth: Growth | None, k: int, progress: Progress, left_out: dict[str, str]) -> dict[str, Any] | None:
     """The growth curve where it is asked for, or why there is none in `left_out`."""
     if growth is None:
         return None
-    curve = growth.measure(headline(config.k, growth.engine.pipeline.slate_size), progress)
+    curve = growth.measure(k, progress)
     if curve is None:
         left_out["growth curve"] = "too few test users have a history long enough to leave some of it out"
     return curve

@@ -144,7 +144,7 @@ def rank_distribution(drawn_rank: np.ndarray, drawn: np.ndarray, wrong: np.ndarr
 
 
 def posterior_figures(metric: str, k: int, share: np.ndarray, wrong: int, drawn: int) -> np.ndarray:
-    """float64[drawn + 1]: the mean figure of an item by its rank in the sample, from 1, given how ranks are distributed.
+    """float64[drawn + 1]: the mean figure of an item by its rank in the sample, from 1, as ranks are distributed.
 
     The mean over all items is that of the distribution.
     """

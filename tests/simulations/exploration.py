@@ -7,7 +7,8 @@
     python tests/simulations/exploration.py --arms none epsilon_greedy thompson
 
 Every arm serves all visits of all people, from the same run, and learns from its own log alone; visits and reactions
-are the same in all arms (common random numbers). What is compared is the true engagement: the sum of the probabilities
+are the same in all arms (common random numbers). "as_set" with --as-set is the run as its settings, or a preset, have
+it. What is compared is the true engagement: the sum of the probabilities
 of positive actions, which the world knows, over everything that an arm showed; intervals are of the paired differences
 by user. Every arm proposes new items (`fresh`) and, but for "none", keeps a place for them.
 """
@@ -29,6 +30,7 @@ from recsys_cli.world.simulator import World
 
 ARMS = {
     "none": {"enabled": False},
+    "as_set": {},
     "epsilon_greedy": {"epsilon": 0.1},
     "ucb1": {"strategy": "ucb1", "epsilon": 1.0, "confidence": 0.1},
     "thompson": {"strategy": "thompson", "epsilon": 1.0},
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--target", type=int, default=5)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--as-set", action="store_true", help="keep places for new items only where the run's settings do")
     parser.add_argument("--set", nargs="*", default=[], help="ARM.KEY=VALUE of exploration")
     asked = parser.parse_args()
     dataset, world = Dataset.open(asked.data), World.open(asked.data)
@@ -78,6 +81,8 @@ def main() -> None:
     arms = {}
     for name in asked.arms:
         exploration = {"enabled": True, "cold_start": {"enabled": True, "target": asked.target, "max_followers": None}}
+        if asked.as_set:
+            exploration = settings["exploration"] | {"enabled": True}
         exploration |= ARMS[name]
         for text in asked.set:
             arm, _, pair = text.partition(".")

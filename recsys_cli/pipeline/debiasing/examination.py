@@ -2,10 +2,10 @@
 
 What stands at the top is taken oftener because more people look there. Items that stood in several places tell how
 much: an item is as good in one place as in another, so that what differs is the place (intervention harvesting:
-Agarwal et al., WSDM 2019; Fang, Agarwal and Joachims, SIGIR 2019). Counts are taken as Poisson with a rate of each item times the
-examination of each place. Given an item's total the rates of items drop out, so that items shown once do not distort
-it. Where a policy places by the person as well as by the item, tell what was expected of each row, else places that
-suit their people look better than they are.
+Agarwal et al., WSDM 2019; Fang, Agarwal and Joachims, SIGIR 2019). Counts are taken as Poisson with a rate of each
+item times the examination of each place. Given an item's total the rates of items drop out, so that items shown once
+do not distort it. Where a policy places by the person as well as by the item, tell what was expected of each row, else
+places that suit their people look better than they are.
 """
 
 from __future__ import annotations
