@@ -350,8 +350,8 @@ def _method(document: dict) -> str:
             f"interaction, of which {truth['seen_left_out']:,} are left out, since no list may hold them. The funnel's "
             f"list is the slate as served, {document['slate_size']} items, and behind it the rest of the ranking, "
             "before exploration, caps and safety. Intervals are 95 % bootstrap-t intervals over users, that of "
-            "coverage comes from the jackknife; where fewer than ten users differ from the rest there is none, or the "
-            "exact one of shares."
+            "coverage comes from the jackknife, those of shares of users are mid-P; where fewer than ten users differ "
+            "from the rest there is none."
         ),
         *_of_truth(document),
         report.paragraph(

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--target", type=int, default=5)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
-    parser.add_argument("--as-set", action="store_true", help="keep places for new items only where the run's settings do")
+    parser.add_argument("--as-set", action="store_true", help="places for new items as the run has them")
     parser.add_argument("--set", nargs="*", default=[], help="ARM.KEY=VALUE of exploration")
     asked = parser.parse_args()
     dataset, world = Dataset.open(asked.data), World.open(asked.data)

@@ -268,8 +268,8 @@ def _method(document: dict) -> str:
         f"Truth: {count:,} {what}." for what, count in document["truth"].items() if what not in ("relevant", "graded")
     ]
     how = (
-        "bootstrap-t intervals over users: what differs from day to day is not in them. Where fewer than ten users "
-        "differ from the rest there is none, or the exact one of shares"
+        "bootstrap-t intervals over users: what differs from day to day is not in them. Those of shares of "
+        "users are mid-P; of other figures there is none where fewer than ten users differ from the rest"
         if document["days"] is None
         else f"two-way intervals over users and {document['days']} days"
     )
