@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 
 import numpy as np
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.engine import RecommendationEngine
-from recsys_cli.experiments.simulate import _Arm, with_future
+from recsys_cli.experiments.arm_life import ArmLife, Life
+from recsys_cli.experiments.simulate import with_future
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.progress import Step
 from recsys_cli.world.simulator import World
@@ -44,21 +44,22 @@ SETTLED = 5
 """Days that an item must have been there before its impressions are counted."""
 
 
-class TrueArm(_Arm):
+class TrueArm(ArmLife):
     """An arm that also sums what the world knows of everything shown."""
 
     def _learn(self, visits, rows, items, responses, propensity):
         user = visits.user[rows]
         chance = self.world.probabilities(
             user, items, visits.time[rows], visits.surface[rows], visits.device[rows], visits.depth[rows],
-            follows=self.follows,
+            follows=self.life.follows,
         )
-        total = sum(np.nan_to_num(chance[a]).sum(axis=1) for a in self.log.positive_actions)
+        total = sum(np.nan_to_num(chance[a]).sum(axis=1) for a in self.life.log.positive_actions)
+        people = len(self.first_day)
         if not hasattr(self, "true"):
-            self.true, self.slots = np.zeros(len(self.mine)), np.zeros(len(self.mine))
+            self.true, self.slots = np.zeros(people), np.zeros(people)
             self.shown_times = np.zeros(self.catalogue.n_items, np.int64)
-        self.true += np.bincount(user, weights=total, minlength=len(self.mine))
-        self.slots += np.bincount(user, weights=(items >= 0).sum(axis=1), minlength=len(self.mine))
+        self.true += np.bincount(user, weights=total, minlength=people)
+        self.slots += np.bincount(user, weights=(items >= 0).sum(axis=1), minlength=people)
         self.shown_times += np.bincount(items[items >= 0], minlength=len(self.shown_times))
         return super()._learn(visits, rows, items, responses, propensity)
 
@@ -76,7 +77,7 @@ def main() -> None:
     dataset, world = Dataset.open(asked.data), World.open(asked.data)
     base = RecommendationEngine.load(asked.artifacts)
     settings = base.pipeline.model_dump(mode="json")
-    everybody = np.ones(len(dataset.user_ids), bool)
+    everybody = np.zeros(len(dataset.user_ids), np.int64)
     catalogue = with_future(base, dataset, world, asked.days)
     arms = {}
     for name in asked.arms:
@@ -90,7 +91,7 @@ def main() -> None:
                 key, _, value = pair.partition("=")
                 exploration[key] = type(getattr(base.pipeline.exploration, key))(value)
         pipeline = PipelineConfig.model_validate(settings | {"exploration": exploration})
-        arm = TrueArm(replace(base, pipeline=pipeline), dataset, world, everybody, catalogue)
+        arm = TrueArm(base.with_pipeline(pipeline), dataset, world, everybody, catalogue, Life.of(dataset, world))
         arm.live(asked.days, Step())
         arms[name] = arm
         new = np.arange(dataset.catalogue.n_items, catalogue.n_items)
