@@ -237,7 +237,8 @@ class SlateEngine:
             rows = slice(start, start + size)
             ready = None if hydrated is None else hydrated.rows(rows)
             query = self.query(users[rows], n, context.rows(rows), request=request, without=left_out)
-            query = replace(query, adventure=adventure, served=served, failures=None if keep_sourced else [])
+            kept: list | None = None if keep_sourced else []
+            query = replace(query, adventure=adventure, served=served, failures=kept, remarks={})
             return self._serve(query, ready, keep_sourced, ranks)
 
         starts = range(0, max(len(users), 1), size)
@@ -275,6 +276,7 @@ class SlateEngine:
             hydrated=ready if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
             failures=query.failures or [],
+            remarks=query.remarks or {},
             ranks=ranks_of(runner.kept, self.stages.ranking + self.stages.selection, final.items) if ranks else {},
         )
         self._log(batch, query, (time.perf_counter() - started) * 1e3)

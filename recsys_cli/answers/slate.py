@@ -128,7 +128,7 @@ def describe_slate(
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
         path=path,
         slate_propensity=_whole(scores),
-        notes=[*data.notes, *failures],
+        notes=[*data.notes, *(told for told, rows in batch.remarks.items() if rows[row]), *failures],
         failures=failures,
     )
 
