@@ -33,6 +33,7 @@ def headline(ks: Sequence[int], slate_size: int) -> int:
 
 
 def interval(value, low, high) -> dict[str, float]:
+    """A figure as reports keep it: "value", and "low" and "high" of its 95 % interval, NaN where there is none."""
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 

@@ -144,6 +144,7 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """A figure with so many decimals, a dash where it is unknown (None or NaN)."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
