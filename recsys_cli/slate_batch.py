@@ -38,6 +38,8 @@ class SlateBatch:
     request: str = ""
     failures: list[Failure] = field(default_factory=list)
     """what these slates were made without: sources, hydrators and side effects that raised"""
+    remarks: dict[str, np.ndarray] = field(default_factory=dict)
+    """sentence → bool[B], in whose answers it belongs"""
     ranks: dict[str, np.ndarray] = field(default_factory=dict)
     """stage from the first scorer on → int32[B, n] place from 1 of each item of the slate behind it, 0 where it was not
     there; those that change no order are left out. Empty unless asked for"""
@@ -76,6 +78,10 @@ def concatenated(parts: list[SlateBatch]) -> SlateBatch:
         hydrated=_pad_together([p.hydrated for p in parts], scores=True) if parts[0].hydrated is not None else None,
         request=parts[0].request,
         failures=list(dict.fromkeys(f for p in parts for f in p.failures)),
+        remarks={
+            told: np.concatenate([p.remarks.get(told, np.zeros(len(p.users), bool)) for p in parts])
+            for told in dict.fromkeys(t for p in parts for t in p.remarks)
+        },
         ranks={
             name: np.concatenate([p.ranks.get(name, np.zeros(p.items.shape, np.int32)) for p in parts])
             for name in dict.fromkeys(n for p in parts for n in p.ranks)

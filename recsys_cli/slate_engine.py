@@ -23,7 +23,8 @@ from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, read_bundle
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import PipelineConfig
-from recsys_cli.pipeline.exploration.rewards import with_feedback
+from recsys_cli.pipeline.exploration.creative_texts import CHOSEN, fed_back
+from recsys_cli.pipeline.exploration.rewards import any_of, with_feedback
 from recsys_cli.pipeline.guest import GuestSnapshot, with_guest
 from recsys_cli.pipeline.onboarding import attribute_codes, topic_candidates, topic_codes
 from recsys_cli.pipeline.order import Order
@@ -173,6 +174,10 @@ class SlateEngine:
             self.state, batch.users, batch.items, batch.scores["utility"], actions, dwell, weights, spec.positive,
             self.bundle.negative_actions,
         )
+        if CHOSEN in batch.scores and self.bundle.creatives is not None:
+            shown, taken = batch.items >= 0, any_of(actions, spec.positive, batch.items.shape)
+            told = batch.items[shown], batch.scores[CHOSEN][shown], taken[shown]
+            state = replace(state, feedback=fed_back(state.feedback, self.bundle.creatives, *told))
         return replace(self, state=state)
 
     def query(
@@ -231,7 +236,8 @@ class SlateEngine:
             rows = slice(start, start + size)
             ready = None if hydrated is None else hydrated.rows(rows)
             query = self.query(users[rows], n, context.rows(rows), request=request, without=left_out)
-            query = replace(query, adventure=adventure, served=served, failures=None if keep_sourced else [])
+            kept: list | None = None if keep_sourced else []
+            query = replace(query, adventure=adventure, served=served, failures=kept, remarks={})
             return self._serve(query, ready, keep_sourced, ranks)
 
         starts = range(0, max(len(users), 1), size)
@@ -271,6 +277,7 @@ class SlateEngine:
             hydrated=ready if keep_sourced else None,
             request=uuid.uuid4().hex[:16],
             failures=query.failures or [],
+            remarks=query.remarks or {},
             ranks=ranks_of(runner.kept, self.stages.ranking + self.stages.selection, final.items) if ranks else {},
         )
         self._log(batch, query, (time.perf_counter() - started) * 1e3)

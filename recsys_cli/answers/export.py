@@ -16,11 +16,13 @@ from recsys_cli.answers.data import AnswerData
 from recsys_cli.answers.reasons import label_of, reasons_of, source_lists
 from recsys_cli.answers.slate import notices
 from recsys_cli.files import atomic_dir, atomic_file
+from recsys_cli.pipeline.exploration.creative_texts import CHANCE, CHOSEN
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from recsys_cli.pipeline.bundle import Bundle
     from recsys_cli.slate_batch import SlateBatch
 
 RowFormat = Literal["csv", "parquet", "jsonl"]
@@ -46,7 +48,8 @@ def slate_table(
 
     ids: of the users of the batch, as the owner writes them; integers alone where the dataset's are. Columns: user_id,
     rank, item_id, author_id, title, score, sources (list), explored, fallback, interstitial, p_<action>,
-    dwell_seconds; with `explain` also reason, sim_<source> and safety_<score>.
+    dwell_seconds, where a stage chooses among creatives also creative (its number, from 1), creative_text and
+    creative_propensity; with `explain` also reason, sim_<source> and safety_<score>.
     """
     import pyarrow as pa
 
@@ -72,6 +75,8 @@ def slate_table(
     }
     if "dwell" in scores:
         columns["dwell_seconds"] = scores["dwell"]
+    if CHOSEN in scores:
+        columns |= _creatives(bundle, items, scores)
     if explain:
         columns["reason"] = pa.array(_reasons(data, batch), pa.string())
         columns |= {n: s for n, s in scores.items() if n.startswith("sim_")}
@@ -79,6 +84,20 @@ def slate_table(
         if "safety" in scores:
             columns["safety_combined"] = scores["safety"]
     return pa.table(columns)
+
+
+def _creatives(bundle: Bundle, items: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, pa.Array]:
+    """What is shown of each item that has several titles or pictures; null for others."""
+    import pyarrow as pa
+
+    number = scores[CHOSEN].astype(np.int32)
+    texts = [bundle.creatives.text(int(item), int(n)) if n else None for item, n in zip(items, number, strict=True)]
+    none = number == 0
+    return {
+        CHOSEN: pa.array(number, mask=none),
+        "creative_text": pa.array(texts, pa.string()),
+        CHANCE: pa.array(scores[CHANCE], mask=none),
+    }
 
 
 def _ids(values: list, text: bool) -> pa.Array:

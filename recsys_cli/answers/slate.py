@@ -9,8 +9,10 @@ import numpy as np
 
 from recsys_cli.answers.data import AnswerData, six_digits
 from recsys_cli.answers.reasons import reasons_of, source_lists
+from recsys_cli.pipeline.exploration.creative_texts import CHANCE, CHOSEN
 
 if TYPE_CHECKING:
+    from recsys_cli.pipeline.bundle import Bundle
     from recsys_cli.slate_batch import SlateBatch
 
 
@@ -43,6 +45,8 @@ class Recommendation:
     """stands in a place kept for promoted items"""
     ranks: dict[str, int] = field(default_factory=dict)
     """stage → its place behind it; where asked for"""
+    creative: dict[str, str | int | float] | None = None
+    """which of its titles or pictures is shown: "number" from 1, "text" and "propensity"; None where it has none"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def describe_slate(
             propensity=_propensity(scores, i),
             promoted=bool(scores["promoted"][i]) if "promoted" in scores else False,
             ranks={name: int(places[row][i]) for name, places in batch.ranks.items() if places[row][i]},
+            creative=creative_of(bundle, int(items[i]), scores, i),
         )
         for i in range(len(items))
     ]
@@ -123,7 +128,7 @@ def describe_slate(
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
         path=path,
         slate_propensity=_whole(scores),
-        notes=[*data.notes, *failures],
+        notes=[*data.notes, *(told for told, rows in batch.remarks.items() if rows[row]), *failures],
         failures=failures,
     )
 
@@ -135,6 +140,16 @@ def _digits(values: list[float]) -> list[float]:
 def _named(scores: dict[str, list[float]], start: str) -> dict[str, list[float]]:
     """Name → values of the scores whose names begin so, without that."""
     return {name.removeprefix(start): _digits(values) for name, values in scores.items() if name.startswith(start)}
+
+
+def creative_of(
+    bundle: Bundle, item: int, scores: dict[str, list[float]], i: int
+) -> dict[str, str | int | float] | None:
+    """What was chosen to be shown of an item, the i-th of a slate with these scores."""
+    number = int(scores[CHOSEN][i]) if CHOSEN in scores else 0
+    if not number or bundle.creatives is None:
+        return None
+    return {"number": number, "text": bundle.creatives.text(item, number), "propensity": six_digits(scores[CHANCE][i])}
 
 
 def _propensity(scores: dict[str, list[float]], i: int) -> float | None:

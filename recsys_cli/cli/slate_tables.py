@@ -168,6 +168,12 @@ def _render_details(console: Console, answer: Recommendations) -> None:
     console.print("\n[bold]Sources[/]")
     for item in items:
         console.print(f"{item.rank:>3}  {', '.join(item.sources)}", highlight=False)
+    if any(item.creative for item in items):
+        console.print("\n[bold]Creatives[/] (which title or picture is shown, with its probability)")
+        for item in items:
+            shown = item.creative
+            told = f"{shown['number']} ({shown['propensity']:.2f}) {shown['text']}" if shown else "–"
+            console.print(f"{item.rank:>3}  {escape(told)}", highlight=False)
     safety = list(dict.fromkeys(name for item in items for name in item.safety))
     stages = list(dict.fromkeys(name for item in items for name in item.ranks))
     if stages:

@@ -27,6 +27,7 @@ class UserDays:
 
     @property
     def days(self) -> int:
+        """How many different days the rows are of."""
         return int(self.day.max(initial=-1)) + 1
 
     def errors(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from recsys_cli.replay import replayed
 if TYPE_CHECKING:
     from recsys_cli.data.log import Log
     from recsys_cli.data.state import State
+    from recsys_cli.evaluation.beyond import Beyond
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.lists import System
     from recsys_cli.evaluation.oracle import Oracle
@@ -32,6 +33,7 @@ def headline(ks: Sequence[int], slate_size: int) -> int:
 
 
 def interval(value, low, high) -> dict[str, float]:
+    """A figure as reports keep it: "value", and "low" and "high" of its 95 % interval, NaN where there is none."""
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
@@ -51,6 +53,8 @@ class Figures:
     slate_size: int
     others: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     """int32[V] people who were shown something in the test window and turned to nothing; see `others_of`"""
+    beyond: Beyond | None = None
+    """what lists are measured by beside accuracy, at the length that reports speak of first; None leaves it out"""
     _asked: _Asked | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +115,10 @@ class Figures:
                 out[f"novelty@{k}"] = rm.novelty(items, k, self._audience, catalogue.n_users)
                 out[f"popularity@{k}"] = rm.popularity_percentile(items, k, self._popularity)
                 out[f"authors@{k}"] = rm.distinct_per_list(items, k, catalogue.item_author)
+            first = headline(self.config.k, self.slate_size)
+            if self.beyond is not None and first in ks:
+                hit = rm.hits(items[:, :first], self.truth.relevant)
+                out |= self.beyond.by_user(items, hit, self.truth.relevant.lengths, first)
             if self._asked is not None:
                 out |= self._asked.judge(self.truth.users, items, ks, self.slate_size)
         return out

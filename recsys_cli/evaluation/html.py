@@ -10,8 +10,9 @@ from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.frontier_report import cut_in_words, frontier_section
 from recsys_cli.evaluation.html_predictions import calibration, predictions, share
 from recsys_cli.evaluation.period import window_text
+from recsys_cli.evaluation.stage_tables import COLUMNS, positions_in_words, stage_rows
 from recsys_cli.evaluation.summary import leading, verdict
-from recsys_cli.evaluation.tables import HEADINGS, difference, half_width, has, lost_in_words
+from recsys_cli.evaluation.tables import BESIDE, HEADINGS, difference, half_width, has, lost_in_words
 
 ACCURATE = ("recall", "ndcg", "replay", "true_ndcg", "true_value", "precision", "map", "mrr", "hit_rate", "r_precision")
 """Metrics of the first table; the others have one of their own, so that neither is wider than the page."""
@@ -37,7 +38,7 @@ def evaluation_page(document: dict[str, Any]) -> str:
     ]
     if document["impressions"] is not None:
         sections += [predictions(document["impressions"]), calibration(document["impressions"])]
-    sections += [_examples(document), _funnel(document), _method(document)]
+    sections += [_positions(document), _examples(document), _funnel(document), _method(document)]
     window = document["window"]
     subtitle = f"run {document['run']} · {document['dataset']['name']} · {window_text(window)}"
     return report.page(
@@ -97,7 +98,7 @@ def _ranking(document: dict, k: int) -> str:
 
     measured = {m: heading for m, heading in HEADINGS.items() if f"{m}@{k}" in document["systems"][0]["metrics"]}
     tables = []
-    for group in (ACCURATE, [m for m in measured if m not in ACCURATE]):
+    for group in (ACCURATE, [m for m in measured if m not in (*ACCURATE, *BESIDE)], BESIDE):
         columns = {m: heading for m, heading in measured.items() if m in group}
         rows = [
             {"system": s["name"], **{m: half_width(s["metrics"][f"{m}@{k}"]) for m in columns}}
@@ -271,6 +272,22 @@ def _growth(document: dict) -> str:
     )  # fmt: skip
 
 
+def _positions(document: dict) -> str:
+    rows = document["positions"]
+    if not rows:
+        return ""
+    return report.section(
+        "How much oftener the first places are looked at",
+        report.grid(
+            charts.interval_chart(
+                ({"name": str(row["position"]), **row} for row in rows), note="95 % interval", zero=True,
+                title="Taken, as a multiple of the first place",
+            )
+        ),
+        note=positions_in_words(document),
+    )  # fmt: skip
+
+
 def _examples(document: dict) -> str:
     """Lists beside what their people took."""
     parts = []
@@ -306,7 +323,12 @@ def _funnel(document: dict) -> str:
             ),
             charts.bar_chart([r["stage"] for r in rows], [r["ms_per_user"] for r in rows], title="Milliseconds a user"),
         ),
-        report.html_table(rows, {"stage": "stage", "in": "in", "out": "out", "ms_per_user": "ms a user"}),
+        report.html_table(
+            list(stage_rows(document, difference)),
+            {**COLUMNS, "changed": "changes", "ndcg": "NDCG", "diversity": "topic diversity", "authors": "authors"},
+        ),
+        note="What a stage brings: the slates with it less those of the same ranking without it, user by user; "
+        "changes: the share of the slates that are others without it.",
     )
 
 
@@ -328,8 +350,8 @@ def _method(document: dict) -> str:
             f"interaction, of which {truth['seen_left_out']:,} are left out, since no list may hold them. The funnel's "
             f"list is the slate as served, {document['slate_size']} items, and behind it the rest of the ranking, "
             "before exploration, caps and safety. Intervals are 95 % bootstrap-t intervals over users, that of "
-            "coverage comes from the jackknife; where fewer than ten users differ from the rest there is none, or the "
-            "exact one of shares."
+            "coverage comes from the jackknife, those of shares of users are mid-P; where fewer than ten users differ "
+            "from the rest there is none."
         ),
         *_of_truth(document),
         report.paragraph(

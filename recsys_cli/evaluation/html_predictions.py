@@ -12,6 +12,8 @@ CURVES = 6
 
 
 def predictions(impressions: dict) -> str:
+    """The section on what the heavy ranker foretold of logged impressions: ROC-AUC of every action with its interval,
+    and the tables of all its figures, view by view. impressions: that part of the report."""
     parts = []
     first = impressions["views"][0]["actions"]
     names = [a["action"] for a in first]
@@ -83,6 +85,8 @@ def _columns_of_actions(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def calibration(impressions: dict) -> str:
+    """The section with a reliability diagram for each action whose predictions and outcomes both vary: how often
+    something came to pass among rows that were given about the same probability. impressions: as of `predictions`."""
     view = impressions["views"][0]
     # of an action that every row has, or that is predicted the same for all, a curve says nothing
     actions = [
@@ -108,4 +112,5 @@ def calibration(impressions: dict) -> str:
 
 
 def share(value: Any) -> str:
+    """A share as a percentage, a dash where it is unknown (None or NaN)."""
     return "–" if value is None or value != value else f"{value:.1%}"

@@ -2,9 +2,10 @@
 
 The percentile bootstrap under-covers where there are few users or most of them have the same figure (zeros of rare
 hits). Bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12) resamples the
-studentised mean instead, which follows the skew. Where too few users differ from the rest nothing can be learned from
-resampling: there is no interval (NaN), or for figures between 0 and 1 that of Clopper and Pearson (Biometrika 1934),
-which is wider than it need be.
+studentised mean instead, which follows the skew. Shares of users, whose figures are 0 or 1, have the mid-P interval of
+the binomial distribution (Lancaster, JASA 1961; Berry and Armitage, The Statistician 1995), which covers at any number
+of hits. Where too few users differ from the rest nothing can be learned from resampling: other figures between 0 and 1
+have the mid-P interval of as many hits as would spread as much, and figures without bounds have none (NaN).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ FEWEST = 10
 """Users whose figure is another than the commonest one, below which resampling says nothing."""
 KEPT = 20_000_000
 """Counts of resamples that are kept for the next figures of as many users, two bytes each, four such tables at most."""
+PRIOR = 0.25
+"""Of a whole hit, added to the sums from which it is told what a hit is worth."""
 NEAREST = "nearest"
 """How quantiles are taken of studentised means: they may be infinite, and nothing lies between two infinities."""
 REFUSED = f"no interval: fewer than {FEWEST} users have another figure than the rest"
@@ -48,8 +51,8 @@ def bootstrap_means(
 
     values: float[U, M], one row a user, NaN where a user has no figure (left out of that column). All
     columns share the resamples, so that systems measured on the same users stay comparable. unit: whether the figures
-    are of [0, 1], bool or bool[M]; such columns have Clopper and Pearson's interval where fewer than `FEWEST` users
-    differ from the rest, and others have none. Returns mean, low and high, each float64[M].
+    are of [0, 1], bool or bool[M]; such columns have the mid-P interval where all figures are 0 or 1 or fewer than
+    `FEWEST` users differ from the rest, where others have none. Returns mean, low and high, each float64[M].
     """
     valid = np.isfinite(values)
     counts = valid.sum(axis=0)
@@ -58,7 +61,12 @@ def bootstrap_means(
         centred = np.where(valid, values - mean, 0.0)
         error = np.sqrt((centred**2).sum(axis=0) / (counts * (counts - 1.0)))
     low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    unit = np.broadcast_to(unit, mean.shape)
     enough = differing(values) >= FEWEST
+    share = unit & (counts > 0) & (~enough | (~valid | (values == 0) | (values == 1)).all(axis=0))
+    if share.any():
+        low[share], high[share] = rare_means(np.where(valid, values, 0.0)[:, share], counts[share], confidence)
+    enough &= ~share
     if enough.any():
         drawn = _studentised(centred[:, enough] / error[enough], valid[:, enough], resamples, seed)
         tail = (1 - confidence) / 2
@@ -67,8 +75,6 @@ def bootstrap_means(
         smallest, largest = np.nanmin(values[:, enough], axis=0), np.nanmax(values[:, enough], axis=0)
         low[enough] = np.maximum(mean[enough] - last * error[enough], smallest)
         high[enough] = np.minimum(mean[enough] - first * error[enough], largest)
-    few = ~enough & (counts > 0) & np.broadcast_to(unit, mean.shape)
-    low[few], high[few] = clopper_pearson(mean[few] * counts[few], counts[few], confidence)
     return mean, low, high
 
 
@@ -95,18 +101,44 @@ def _studentised(scaled: np.ndarray, valid: np.ndarray, resamples: int, seed: in
     return np.concatenate(out)
 
 
-def clopper_pearson(total: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Exact interval of a share (Biometrika 1934), for sums of figures in [0, 1] too, which spread no more than hits.
+def rare_means(values: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of means of figures in [0, 1], few of which are another than the rest.
 
-    total: float[M] sum over n users each, 0 to n.
+    values: float[U, M], 0 where a user has none; n: users of each column. Figures worth r each on the average, as
+    Σ v² ÷ Σ v has it, spread as the hits of n ÷ r users would (a quarter of a whole hit is added to both sums, for what
+    few figures say of r is little). With figures of 0 and 1 alone it is the mid-P interval itself.
     """
-    from scipy.stats import beta
+    total, square = values.sum(axis=0), (values**2).sum(axis=0)
+    worth = (square + PRIOR) / (total + PRIOR)
+    return mid_p(total / worth, n / worth, confidence)
 
+
+def mid_p(total: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Mid-P interval of a share: the rates at which half the chance of the hits found, and all of that of more (or of
+    fewer), is the tail.
+
+    total: float[M] hits among n users each, 0 to n; neither need be whole.
+    """
+    from scipy.special import betainc
+
+    x, n = np.asarray(total, float), np.asarray(n, float)
     tail = (1 - confidence) / 2
-    inner = np.maximum(total, 1e-12), np.maximum(n - total, 1e-12)
-    low = np.where(total > 0, beta.ppf(tail, inner[0], n - total + 1), 0.0)
-    high = np.where(total < n, beta.ppf(1 - tail, total + 1, inner[1]), 1.0)
-    return low, high
+
+    def beyond(rate: np.ndarray) -> np.ndarray:
+        """half the chance of x hits, and that of more"""
+        at_least = np.where(x > 0, betainc(np.maximum(x, 1e-3), np.maximum(n - x, 0) + 1, rate), 1.0)
+        more = np.where(x < n, betainc(x + 1, np.maximum(n - x, 1e-3), rate), 0.0)
+        return (at_least + more) / 2
+
+    def where(wanted: float) -> np.ndarray:
+        below, above = np.zeros_like(x), np.ones_like(x)
+        for _ in range(52):
+            middle = (below + above) / 2
+            less = beyond(middle) < wanted
+            below, above = np.where(less, middle, below), np.where(less, above, middle)
+        return (below + above) / 2
+
+    return np.where(x > 0, where(tail), 0.0), np.where(x < n, where(1 - tail), 1.0)
 
 
 def bootstrap_ratios(

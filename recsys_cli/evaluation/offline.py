@@ -13,6 +13,7 @@ import numpy as np
 
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import ArtifactError
+from recsys_cli.evaluation.beyond import Beyond
 from recsys_cli.evaluation.examples import examples
 from recsys_cli.evaluation.figures import Figures, headline, others_of
 from recsys_cli.evaluation.frontier import frontier, regret_of_cut
@@ -22,8 +23,10 @@ from recsys_cli.evaluation.lists import within_catalogue
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
 from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
 from recsys_cli.evaluation.rankings import Rankings
+from recsys_cli.evaluation.stage_costs import what_stages_bring
 from recsys_cli.evaluation.targets import check_targets
 from recsys_cli.evaluation.truth import Truth, sample_users
+from recsys_cli.pipeline.debiasing.examination import examination, examination_rows
 from recsys_cli.progress import Progress
 from recsys_cli.tracelog import SILENT, TraceLog
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.ranking.serving.served import ServedRanker
@@ -51,7 +55,7 @@ def evaluate(
     growth: bool = False,
     frontier_of: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure a run on the test window of its dataset and return the report (fields: `recsys docs evaluation`).
+    """Measure a run on the test window of its dataset; the report's fields: `recsys docs evaluation`.
 
     baseline: the trees that predictions are compared with. growth: measure the growth curve too.
     frontier_of: kinds of stages over whose weight the diversity–accuracy frontier is measured (`frontier.WEIGHT_OF`).
@@ -59,9 +63,8 @@ def evaluate(
     Raises ArtifactError where the run was trained on other data or refitted on everything, and DataError
     where the test window holds no interaction to find.
     """
-    progress = progress or Progress()
     check_run(engine, dataset)
-    started = time.perf_counter()
+    progress, started = progress or Progress(), time.perf_counter()
     split = split_again(engine.manifest.windows, dataset)
     windows, log, dataset = split.windows, split.log, dataset.with_log(split.log)
     edges = {table: dataset.edges(table) for table in ("follows", "blocks")}
@@ -70,15 +73,15 @@ def evaluate(
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth, others = _people(past, dataset, split, config, seed)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
-        figures = Figures(past.state, log, windows.end, truth, config, seed, past.pipeline.slate_size, others)
+        beyond, size = Beyond.of(past, dataset, truth.users), past.pipeline.slate_size
+        figures = Figures(past.state, log, windows.end, truth, config, seed, size, others, beyond)
         rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
-    left_out = _left_out(past, dataset)
+    left_out = _left_out(past, dataset) | beyond.lacks
     k, drawn = headline(config.k, past.pipeline.slate_size), {"resamples": config.resamples, "seed": seed}
     curve = Growth(past, log, edges, truth, seed, config.resamples) if growth else None
-    impressions = None
-    if "predictions" not in left_out:
-        with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-            impressions = _impressions(past, dataset, split, edges, config, seed, baseline)
+    with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
+        known = "predictions" not in left_out
+        impressions = _impressions(past, dataset, split, edges, config, seed, baseline) if known else None
     document = {
         **_of_run(past),
         "window": test_window(split),
@@ -91,10 +94,12 @@ def evaluate(
         "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         **rankings,
         "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
+        "stages": what_stages_bring(past, truth, k, progress, **drawn),
         "cut": regret_of_cut(past, truth, k, progress, **drawn),
         "frontier": frontier(past, truth, frontier_of, k, progress, **drawn) if frontier_of else None,
-        "growth": _curve(curve, config, progress, left_out),
+        "growth": _curve(curve, k, progress, left_out),
         "impressions": impressions,
+        "positions": _positions(log, left_out, seed),
         "left_out": left_out,
     }
     return document | {"targets": check_targets(document), "seconds": round(time.perf_counter() - started, 3)}
@@ -113,6 +118,18 @@ def _impressions(past, dataset, split, edges, config, seed, baseline) -> dict[st
     return measure_impressions(past, dataset, edges, config, seed, baseline, known)
 
 
+def _positions(log: Log, left_out: dict[str, str], seed: int) -> list[dict[str, Any]]:
+    """How often each place is examined as a multiple of the first, by the whole log; `left_out` says why it is
+    unknown."""
+    found = None
+    if log.position is not None:
+        found = examination(log.user, log.item, log.position.astype(np.int64), log.positive, seed=seed)
+    if found is None:
+        left_out["position bias"] = "no items stood in several known places often enough"
+        return []
+    return examination_rows(found)
+
+
 def _of_run(engine: RecommendationEngine) -> dict[str, Any]:
     """What the manifest of the run says, and what could be listed at the moment of the engine."""
     manifest, state = engine.manifest, engine.state
@@ -126,13 +143,11 @@ def _of_run(engine: RecommendationEngine) -> dict[str, Any]:
     }
 
 
-def _curve(
-    growth: Growth | None, config: EvaluationConfig, progress: Progress, left_out: dict[str, str]
-) -> dict[str, Any] | None:
+def _curve(growth: Growth | None, k: int, progress: Progress, left_out: dict[str, str]) -> dict[str, Any] | None:
     """The growth curve where it is asked for, or why there is none in `left_out`."""
     if growth is None:
         return None
-    curve = growth.measure(headline(config.k, growth.engine.pipeline.slate_size), progress)
+    curve = growth.measure(k, progress)
     if curve is None:
         left_out["growth curve"] = "too few test users have a history long enough to leave some of it out"
     return curve

@@ -266,6 +266,7 @@ class Served:
 
     @classmethod
     def empty(cls, users: int, width: int, slots: int) -> Served:
+        """Room for so many users, lists of `width` and slates of `slots` items, all slots empty (-1)."""
         return cls(
             np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
             np.zeros((users, slots), np.uint32), np.full((users, width), -1, np.int32),
@@ -276,6 +277,7 @@ class Served:
         return Served(self.ranking[:n], self.slates[:n], self.sources[:n], self.lists[:n])
 
     def take(self, places: np.ndarray, batch: SlateBatch) -> None:
+        """Write down what a batch was given. places: int[B] rows of its users here; batch: with its ranking kept."""
         self.slates[places], self.sources[places] = batch.items, batch.sources
         ranked = batch.ranked.items[:, : self.ranking.shape[1]]
         self.ranking[places, : ranked.shape[1]] = ranked

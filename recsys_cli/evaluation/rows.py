@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from recsys_cli.evaluation.figures import headline
 
 OF_PREDICTIONS = (
     "rows", "positives", "rate", "mean_prediction", "roc_auc", "baseline_roc_auc", "oracle_roc_auc", "oracle_share",
@@ -16,8 +19,9 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 
     part: "ranking" (name = system), "against" and "heavy ranker" (name = "funnel − SYSTEM"), "sourced", "group" (name =
     group of users), "group over popularity" (what the funnel has more than popularity), "cut",
-    "frontier" (name = kind and weight), "source" (name = source) and
-    "impressions" (name = action or "dwell").
+    "frontier" (name = kind and weight), "source" (name = source), "stage"
+    (name = stage: what it brings, and milliseconds), "position" (name = place from 1) and "impressions" (name = action
+    or "dwell").
     """
     rows: list[dict[str, Any]] = []
 
@@ -57,6 +61,8 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
             add("group", group["group"], metric, value)
         for metric, value in group["over_popularity"].items():
             add("group over popularity", group["group"], metric, value)
+    for part, name, metric, value in _of_stages(document):
+        add(part, name, metric, value)
     for source in document["by_source"]:
         for metric in ("slots", "share", "alone", "hits", "precision", "share_of_hits"):
             add("source", source["source"], metric, source[metric])
@@ -67,6 +73,18 @@ def report_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
         for metric, value in (view["dwell"] or {}).items():
             add("impressions", "dwell", metric, value, view["view"])
     return rows
+
+
+def _of_stages(document: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """What stages cost and bring, and how often places are looked at."""
+    k = headline(document["k"], document["slate_size"])
+    for row in document["stages"]:
+        for metric in ("changed", "ndcg", "diversity", "authors"):
+            yield "stage", row["stage"], f"{metric}@{k}", row[metric]
+    for row in document["funnel"]:
+        yield "stage", row["stage"], "ms_per_user", row["ms_per_user"]
+    for row in document["positions"]:
+        yield "position", str(row["position"]), "examination", row
 
 
 def _number(value: Any) -> float | None:

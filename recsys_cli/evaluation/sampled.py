@@ -16,9 +16,11 @@ from recsys_cli.data.ragged import Ragged
 
 OF_RANK = ("recall", "ndcg", "mrr")
 """Metrics of one rank, which is all that there is where each item is ranked alone."""
-KINDS = ("alone", "sampled", "corrected")
-"""Prefixes of their names: by the rank among all items, by that among the sample, and the estimate of the first from
-the second."""
+KINDS = ("alone", "sampled", "corrected", "em")
+"""Prefixes of their names: by the rank among all items, by that among the sample, and two estimates of the first from
+the second: `correction`, and by the distribution of ranks that `rank_distribution` finds."""
+STEPS = 300
+"""Steps of the EM algorithm; further ones fit the draw rather than the ranks."""
 VARIANCE = 0.01
 """Weight of the variance of an estimate beside its squared bias (γ of the paper)."""
 
@@ -116,6 +118,42 @@ def _chances(wrong: int, drawn: int) -> np.ndarray:
     return np.exp(chosen(above, wins) + chosen(wrong - above, drawn - wins) - chosen(np.array(wrong), np.array(drawn)))
 
 
+def rank_distribution(drawn_rank: np.ndarray, drawn: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """float64[G]: how often items to find stand at each rank of `_grid` among all items, from their ranks in samples.
+
+    Maximum likelihood by EM (Dempster, Laird and Rubin, 1977), as Li et al. estimate metrics under sampling (KDD 2020,
+    AAAI 2021): the rank in the sample is drawn from that among all. drawn_rank, drawn, wrong: int64[n] of each item to
+    find; where `wrong` differs, the commonest stands for all.
+    """
+    of = int(np.bincount(wrong).argmax())
+    ranks = _grid(of)
+    ends = np.append(ranks, of + 2)
+    share = np.log(ends[1:] / ends[:-1])
+    share /= share.sum()
+    groups = []
+    for m in np.unique(drawn).tolist():
+        mine = drawn_rank[drawn == m]
+        groups.append((_chances(of, min(m, of)), np.bincount(np.minimum(mine, m + 1) - 1, minlength=m + 1)[: m + 1]))
+    for _ in range(STEPS):
+        total = np.zeros(len(share))
+        for chance, count in groups:
+            seen = share @ chance
+            total += share * (chance @ np.divide(count, seen, out=np.zeros(len(seen)), where=seen > 0))
+        share = total / total.sum()
+    return share
+
+
+def posterior_figures(metric: str, k: int, share: np.ndarray, wrong: int, drawn: int) -> np.ndarray:
+    """float64[drawn + 1]: the mean figure of an item by its rank in the sample, from 1, as ranks are distributed.
+
+    The mean over all items is that of the distribution.
+    """
+    chance = _chances(wrong, drawn)
+    seen = share @ chance
+    total = (share * of_rank(metric, _grid(wrong), k)) @ chance
+    return np.divide(total, seen, out=np.zeros(len(seen)), where=seen > 0)
+
+
 def by_user(
     rank: np.ndarray, drawn_rank: np.ndarray, drawn: np.ndarray, wrong: np.ndarray, relevant: Ragged,
     ks: Sequence[int], full: bool,
@@ -126,6 +164,7 @@ def by_user(
     relevant; all beside `relevant.values`.
     """
     sizes, which = np.unique(np.stack([wrong, drawn]), axis=1, return_inverse=True)
+    share, of_all = rank_distribution(drawn_rank, drawn, wrong), int(np.bincount(wrong).argmax())
     out = {}
     for metric in OF_RANK:
         for k in ks:
@@ -137,6 +176,11 @@ def by_user(
                 mine = which.ravel() == at
                 estimate[mine] = correction(metric, k, of, m)[drawn_rank[mine] - 1]
             figures["corrected"] = estimate
+            figures["em"] = np.zeros(len(rank))
+            for m in np.unique(drawn).tolist():
+                mine = drawn == m
+                by_rank = posterior_figures(metric, k, share, of_all, min(m, of_all))
+                figures["em"][mine] = by_rank[np.minimum(drawn_rank[mine] - 1, len(by_rank) - 1)]
             for kind, values in figures.items():
                 total = np.bincount(relevant.rows, weights=values, minlength=len(relevant))
                 out[f"{kind}_{metric}@{k}"] = total / np.maximum(relevant.lengths, 1)

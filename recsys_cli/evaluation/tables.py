@@ -9,6 +9,7 @@ from rich.markup import escape
 from recsys_cli.evaluation.figures import headline
 from recsys_cli.evaluation.frontier_report import cut_in_words, frontier_table
 from recsys_cli.evaluation.period import window_text
+from recsys_cli.evaluation.stage_tables import positions_in_words, stage_rows, stages_in_words
 from recsys_cli.evaluation.summary import leading, verdict
 from recsys_cli.pipeline.order import order_in_words
 
@@ -41,7 +42,15 @@ HEADINGS = {
     "popularity": "Popularity",
     "authors": "Distinct authors",
     "gini": "Gini of exposure",
+    "vector_diversity": "Vector diversity",
+    "serendipity": "Serendipity",
+    "popularity_lift": "Popularity lift",
+    "age_days": "Age (days)",
+    "unsafe": "Unsafe",
+    "sentiment": "Sentiment",
 }
+BESIDE = ("vector_diversity", "serendipity", "popularity_lift", "age_days", "unsafe", "sentiment")
+"""Metrics that are taken at one length of list."""
 
 
 def render(console: Console, document: dict[str, Any], *, full: bool = False) -> None:
@@ -79,7 +88,8 @@ def render(console: Console, document: dict[str, Any], *, full: bool = False) ->
         for table in (_repeats(document, k), _groups(document, console.width)):
             if table is not None:
                 console.print("", table)
-        for sentence in (lost_in_words(document), cut_in_words(document), *growth_in_words(document)):
+        told = (lost_in_words(document), cut_in_words(document), stages_in_words(document), *growth_in_words(document))
+        for sentence in told:
             if sentence:
                 console.print("", sentence, highlight=False)
     if document["frontier"]:
@@ -117,6 +127,8 @@ def _everything(console: Console, document: dict[str, Any], k: int) -> None:
     _dwell(console, document)
     console.print()
     console.print(_funnel(document))
+    if document["positions"]:
+        console.print(positions_in_words(document), highlight=False)
     if document["fallback"]:
         text = ", ".join(f"{n:,} users: {reason}" for reason, n in document["fallback"].items())
         console.print(f"Fallback: {text}", highlight=False)
@@ -132,6 +144,7 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """A figure with so many decimals, a dash where it is unknown (None or NaN)."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
@@ -387,10 +400,20 @@ def _groups(document: dict, width: int) -> Table | None:
 
 
 def _funnel(document: dict) -> Table:
-    table = _table("Stages, mean over users", "", "in", "out", "ms a user")
-    for row in document["funnel"]:
-        table.add_row(row["stage"], f"{row['in']:,.1f}", f"{row['out']:,.1f}", f"{row['ms_per_user']:.3f}")
+    """Each stage with its cost and, where it can be left out, what it brings."""
+    brought = {"changed": "changes", "ndcg": "NDCG", "diversity": "topic diversity"} if document["stages"] else {}
+    table = _table("Stages: what they cost and bring, mean over users", "", "in", "out", "ms a user", *brought.values())
+    table.columns[0].no_wrap = True
+    for row in stage_rows(document, _changed):
+        cells = (f"{row['in']:,.1f}", f"{row['out']:,.1f}", f"{row['ms_per_user']:.3f}")
+        table.add_row(row["stage"], *cells, *(row[name] for name in brought))
     return table
+
+
+def _changed(figure: dict[str, float]) -> str:
+    """`+0.053 ±0.007`; the half is the larger one where the interval is lopsided."""
+    told = half_width(figure)
+    return f"+{told}" if (figure["value"] or 0) > 0 and told != "–" else told
 
 
 def _targets(document: dict) -> Table:

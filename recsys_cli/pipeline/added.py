@@ -20,6 +20,7 @@ from recsys_cli.pipeline.diversity.mix import Mix
 from recsys_cli.pipeline.diversity.mmr import Mmr
 from recsys_cli.pipeline.diversity.out_of_network import OutOfNetwork
 from recsys_cli.pipeline.diversity.source_weights import SourceWeights
+from recsys_cli.pipeline.exploration.creatives import Creatives
 from recsys_cli.pipeline.fairness.exposure import Exposure
 from recsys_cli.pipeline.fairness.minimum_exposure import MinimumExposure
 from recsys_cli.pipeline.filtering.conversation import Conversation
@@ -38,6 +39,7 @@ OWN: tuple[type[Stage], ...] = (
     Mmr, Dpp, KDpp, Calibration, Constraints, Mix, AuthorDecay, OutOfNetwork, SourceWeights, Adventure,
     PopularityCorrection, LongTail, Exposure, MinimumExposure,
     Served, MutedKeywords, Language, Unavailable, Subscription, SeeLess, Holdout, Conversation, NearDuplicates,
+    Creatives,
 )
 """Those of this package."""
 KINDS: dict[str, type[Stage]] = {stage.config_type.model_fields["kind"].default: stage for stage in OWN}

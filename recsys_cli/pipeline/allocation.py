@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,11 +22,14 @@ Need = Callable[[int, np.ndarray], np.ndarray]
 """(slot, counts int64[B, G] of the groups above it) → int[B] the group that the slot is for, NONE or FIRST"""
 
 
-def allot(candidates: Candidates, groups: np.ndarray, n_groups: int, length: int, need: Need) -> Candidates:
+def allot(
+    candidates: Candidates, groups: np.ndarray, n_groups: int, length: int, need: Need, lacked: np.ndarray | None = None
+) -> Candidates:
     """Slot after slot the first candidate of the group that it is for, the first of all where that has none left; what
     is not among the first `length` follows in its old order.
 
-    groups: int[B, K] in [0, n_groups), or NONE.
+    groups: int[B, K] in [0, n_groups), or NONE. lacked: bool[B, n_groups, slots], where it is written down for which of
+    the first slots a group had no candidate left.
     """
     b, k = candidates.items.shape
     length = min(length, k)
@@ -38,6 +42,9 @@ def allot(candidates: Candidates, groups: np.ndarray, n_groups: int, length: int
         lacking = ~match[rows, at]
         if lacking.any():
             at = np.where(lacking, free.argmax(axis=1), at)
+            if lacked is not None and slot < lacked.shape[2]:
+                short = rows[lacking & (wanted >= 0)]
+                lacked[short, wanted[short], slot] = True
         some = free[rows, at]
         order[:, slot] = np.where(some, at, -1)
         free[rows, at] = False
@@ -95,12 +102,34 @@ def in_expectation(targets: np.ndarray, draws: np.ndarray) -> Need:
     return need
 
 
+def tell_lacks(query: Query, stage: str, short: np.ndarray, names: Sequence[str]) -> None:
+    """Say in the answers for which groups there were too few candidates; short: int[B, G] places that each lacks."""
+    for group in np.flatnonzero(short.any(axis=0)):
+        lacks = short[:, group]
+        for places in np.unique(lacks[lacks > 0]).tolist():
+            told = f"{places} of {query.size} places for {names[group]} went to others"
+            query.tell(f"stage {stage}: too few candidates are left, so that {told}", lacks == places)
+
+
+def missing(shares: np.ndarray, groups: np.ndarray, size: int, lacked: np.ndarray) -> np.ndarray:
+    """int64[B, G] places that each group has less than its share of a slate, rounded down, where it had no candidate
+    left.
+
+    shares: float64[B or 1, G]. groups: int[B, K] of the candidates in their new order. lacked: as `allot` writes it.
+    """
+    first = groups[:, :size]
+    got = np.stack([(first == g).sum(axis=1) for g in range(shares.shape[1])], axis=1)
+    return np.maximum((shares * size + 1e-9).astype(np.int64) - got, 0) * lacked.any(axis=2)
+
+
 class Guaranteed(Selector):
     """Lifts the best of some items where a slate would have less than their share; one that has enough stays as it
     is."""
 
     reads = ("utility",)
     before = "diversity"
+    favoured: ClassVar[str] = "what is favoured"
+    """what the guaranteed places are for, in words"""
 
     def __init__(self, config: StageConfig, share: float, favoured: Callable[[State], np.ndarray]):
         """share: of the slate, rounded down. favoured: bool[n_items] of a state, the items that it is for."""
@@ -113,4 +142,10 @@ class Guaranteed(Selector):
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         groups = np.where(candidates.filled & self._favoured(query.state)[candidates.items], 0, NONE)
-        return allot(candidates, groups, 1, query.size + RESERVE, at_least(np.array([self._share])))
+        lacked = np.zeros((len(query), 1, query.size), bool)
+        out = allot(candidates, groups, 1, query.size + RESERVE, at_least(np.array([self._share])), lacked)
+        if lacked.any():
+            there = np.where(out.filled & self._favoured(query.state)[out.items], 0, NONE)
+            short = missing(np.array([[self._share]]), there, query.size, lacked)
+            tell_lacks(query, self.name, short, (self.favoured,))
+        return out

@@ -19,6 +19,7 @@ from recsys_cli.errors import ArtifactError
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.files import inside, is_name
+from recsys_cli.pipeline.exploration.creative_texts import CreativeTexts
 from recsys_cli.pipeline.order import Order
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.serving.dense import load_exported
@@ -85,6 +86,8 @@ class Bundle:
     """whether lists may hold what was seen, where the settings leave it open"""
     proposed_weights: dict[str, float] = field(default_factory=dict)
     """action → weight in the utility where the settings name none"""
+    creatives: CreativeTexts | None = None
+    """titles or pictures of items of which one is chosen; None where no stage asked for them"""
 
     @cached_property
     def bits(self) -> dict[str, int]:
@@ -120,6 +123,10 @@ def write_bundle(
     save_arrays(folder / "state.bin", *bundle.state.to_arrays())
     save_arrays(folder / "snapshot.bin", *bundle.snapshot.to_arrays())
     save_arrays(folder / "labels.bin", {"offsets": bundle.labels.offsets, "data": bundle.labels.data})
+    if bundle.creatives is not None:
+        texts = bundle.creatives
+        arrays = {"numbers": texts.numbers, "offsets": texts.offsets, "data": texts.data}
+        save_arrays(folder / "creatives.bin", arrays)
     sources, indexes = {}, {}
     for name, retriever in bundle.retrievers.items():
         place = folder / "retrieval" / name
@@ -154,6 +161,7 @@ def write_bundle(
         "fusion": bundle.fusion,
         "candidates": bundle.candidates,
         "repeats": bundle.repeats,
+        "creatives": None if bundle.creatives is None else bundle.creatives.columns,
     }
     (folder / "bundle.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return indexes
@@ -213,7 +221,15 @@ def read_bundle(folder: Path) -> Bundle:
         candidates=document["candidates"],
         repeats=document.get("repeats", False),  # bundles of before it was decided leave out what was seen
         proposed_weights=document["proposed_weights"],
+        creatives=_creatives(folder, document.get("creatives")),
     )
+
+
+def _creatives(folder: Path, columns: list[str] | None) -> CreativeTexts | None:
+    """Those of a bundle; None where it was written without."""
+    if columns is None:
+        return None
+    return CreativeTexts(**load_arrays(folder / "creatives.bin")[0], columns=tuple(columns))
 
 
 def _ranker(folder: Path, *, later: bool = False) -> ServedRanker:

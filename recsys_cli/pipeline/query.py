@@ -61,6 +61,8 @@ class Query:
     """int32[S] ascending: items that this request must not bring again, as a page after another; None without"""
     failures: list[Failure] | None = None
     """takes what sources, hydrators and side effects raise; None lets them raise it"""
+    remarks: dict[str, np.ndarray] | None = None
+    """takes sentences for the answers of some users (`tell`), each with bool[B]; None where nobody will read them"""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -78,6 +80,11 @@ class Query:
         base = mix(keys + mix(salted.view(np.uint64)))
         grid = mix(base[:, None] + np.arange(1, columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         return (grid >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def tell(self, sentence: str, rows: np.ndarray) -> None:
+        """Say something in the answers of the users in bool[B] `rows`."""
+        if self.remarks is not None and rows.any():
+            self.remarks[sentence] = self.remarks.get(sentence, False) | rows
 
     def attempt(self, part: str, call: Callable[..., T], *given: Any) -> T | None:
         """What a call gives; None where it raises and the query keeps failures."""

@@ -15,6 +15,8 @@ from recsys_cli.features.define import confined
 from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.pipeline.build import build_pipeline
 from recsys_cli.pipeline.bundle import Bundle, Labels, write_bundle
+from recsys_cli.pipeline.exploration.creative_texts import CreativeTexts, texts_of
+from recsys_cli.pipeline.exploration.creatives import CreativesConfig
 from recsys_cli.pipeline.light_cut import Scored, lesson, score_candidates, survival
 from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.utility import proposed_weights, weights_in_use
@@ -77,6 +79,22 @@ def _bundle(
     )
 
 
+def _creatives(job: TrainingJob, bundle: Bundle, log: Log) -> Bundle:
+    """The bundle with the creatives that a stage chooses from, and what the log tells of them."""
+    for name, stage in job.settings.pipeline.stages.items():
+        if isinstance(stage, CreativesConfig):
+            texts = _texts(stage, job.dataset, f"pipeline.stages.{name}.columns")
+            state = replace(bundle.state, feedback=bundle.state.feedback | texts.counters(log, stage.shown))
+            return replace(bundle, creatives=texts, state=state)
+    return bundle
+
+
+def _texts(stage: CreativesConfig, dataset: Dataset, key: str) -> CreativeTexts:
+    items = dataset.items
+    texts = [name for name, kind in items.schema.items() if kind in (pl.String, pl.List(pl.String))]
+    return texts_of(stage.columns, {name: items[name].to_list() for name in texts}, key)
+
+
 def _before_test(job: TrainingJob) -> Log:
     return job.dataset.log.window(end=job.windows.test_start)
 
@@ -95,6 +113,7 @@ def publish_bundle(
     )
     job.metrics["utility"] = weights_in_use(job.settings.pipeline.utility, _before_test(job))
     bundle = replace(bundle, light=rankers.light, order=rankers.order, fusion=rankers.fusion)
+    bundle = _creatives(job, bundle, log)
     if name == "measured" or not job.refit:
         rankers.light = _cut(job, bundle, rankers, dataset)
     bundle = replace(bundle, light=rankers.light)

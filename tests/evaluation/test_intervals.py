@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.evaluation import intervals
 from recsys_cli.evaluation.figures import others_of
-from recsys_cli.evaluation.intervals import FEWEST, bootstrap_means, bootstrap_ratios, clopper_pearson, differing
+from recsys_cli.evaluation.intervals import FEWEST, bootstrap_means, bootstrap_ratios, differing, mid_p, rare_means
 from recsys_cli.evaluation.truth import Truth
 
 
@@ -18,27 +18,55 @@ def test_users_who_differ_from_the_commonest_figure_are_counted():
     assert differing(values).tolist() == [2, 0, 0]
 
 
-def test_too_few_who_differ_have_no_interval_or_the_exact_one():
-    values = np.zeros((30, 3))
+def test_too_few_who_differ_have_no_interval_but_figures_within_0_and_1_have_theirs():
+    values = np.zeros((30, 4))
     values[: FEWEST - 1] = 1
-    values[FEWEST - 1, 2] = 1
-    mean, low, high = bootstrap_means(values, unit=np.array([False, True, True]))
+    values[: FEWEST - 1, 2:] = 0.5
+    values[FEWEST - 1, 3] = 0.5
+    mean, low, high = bootstrap_means(values, unit=np.array([False, True, True, True]))
     assert np.isnan([low[0], high[0]]).all() and mean[0] == pytest.approx(0.3)
     exact = binomtest(9, 30).proportion_ci(method="exact")
-    assert (low[1], high[1]) == pytest.approx((exact.low, exact.high))
-    assert low[2] < 10 / 30 < high[2] and (low[2], high[2]) != pytest.approx(
-        tuple(binomtest(10, 30).proportion_ci(method="exact"))
-    )
+    assert exact.low < low[1] < 0.3 < high[1] < exact.high
+    assert low[2] < 4.5 / 30 < high[2] < high[1] and low[3] < 5 / 30 < high[3]
+
+
+def test_the_mid_p_interval_by_its_definition():
+    for hits, n in ((1, 30), (4, 30), (9, 400)):
+        low, high = mid_p(np.array([hits]), np.array([n]))
+        half = binom.pmf(hits, n, [low[0], high[0]]) / 2
+        assert binom.sf(hits, n, low[0]) + half[0] == pytest.approx(0.025, abs=1e-6)
+        assert binom.cdf(hits - 1, n, high[0]) + half[1] == pytest.approx(0.025, abs=1e-6)
+    assert [side[0] for side in mid_p(np.array([0]), np.array([30]))] == pytest.approx([0, 1 - 0.05 ** (1 / 30)])
+    assert [side[0] for side in mid_p(np.array([30]), np.array([30]))] == pytest.approx([0.05 ** (1 / 30), 1])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.3])
+def test_rare_hits_are_covered_on_the_average_of_rates_as_often_as_is_said(share):
+    # the number of hits is whole, so that the coverage of one rate swings around what is said
+    rates = np.linspace(0.5 * share, 1.5 * share, 41)
+    hits = np.arange(101)
+    low, high = mid_p(hits, np.full(101, 100))
+    inside = [binom.pmf(hits, 100, rate)[(low <= rate) & (rate <= high)].sum() for rate in rates]
+    assert 0.94 < np.mean(inside) < 0.98
 
 
 def test_five_people_get_a_wide_interval():
     _, low, high = bootstrap_means(np.array([[0.0], [1.0], [0.5], [0.0], [0.2]]), unit=True)
-    assert low[0] < 0.05 and high[0] > 0.7
+    assert low[0] < 0.1 and high[0] > 0.7
 
 
-def test_all_or_none_is_bounded_on_one_side():
-    assert clopper_pearson(np.array([0.0, 5.0]), np.array([5, 5]))[0] == pytest.approx([0, 0.4782], abs=1e-4)
-    assert clopper_pearson(np.array([0.0, 5.0]), np.array([5, 5]))[1] == pytest.approx([0.5218, 1], abs=1e-4)
+@pytest.mark.parametrize(("users", "chance"), [(30, 0.1), (100, 0.05)])
+@pytest.mark.parametrize("kind", ["NDCG", "recall"])
+def test_rare_figures_of_any_worth_are_covered_and_not_bounded_as_if_they_were_whole_hits(users, chance, kind):
+    rng, trials = np.random.default_rng(4), 1000
+    shape = (users, trials)
+    worth = 1 / np.log2(1 + rng.integers(1, 11, shape)) if kind == "NDCG" else rng.beta(0.5, 3, shape)
+    mean = (1 / np.log2(1 + np.arange(1, 11))).mean() if kind == "NDCG" else 0.5 / 3.5
+    values = (rng.random((users, trials)) < chance) * worth
+    low, high = rare_means(values, np.full(trials, users))
+    assert 0.94 < ((low <= chance * mean) & (chance * mean <= high)).mean() < 0.997
+    exact = [binomtest(round(t), users).proportion_ci() for t in values.sum(axis=0)[:100]]
+    assert (high - low)[:100].mean() < 0.85 * np.mean([ci.high - ci.low for ci in exact])
 
 
 def test_the_interval_agrees_with_a_studentised_one_from_plain_loops():

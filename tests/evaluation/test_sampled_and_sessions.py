@@ -11,7 +11,15 @@ from scipy.stats import hypergeom
 
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import DataError, UsageError
-from recsys_cli.evaluation.sampled import correction, drawn_ranks, full_ranks, of_rank, ranks_within
+from recsys_cli.evaluation.sampled import (
+    correction,
+    drawn_ranks,
+    full_ranks,
+    of_rank,
+    posterior_figures,
+    rank_distribution,
+    ranks_within,
+)
 from recsys_cli.evaluation.slates.evaluate import evaluate
 
 
@@ -69,6 +77,27 @@ def test_corrected_figures_are_near_the_full_ones_where_sampled_are_far(wrong, d
     assert sampled > 1.3 * full and corrected == pytest.approx(full, rel=0.06)
 
 
+@pytest.mark.parametrize(("wrong", "drawn"), [(1000, 100), (10_000, 500)])
+def test_the_distribution_of_ranks_by_em_gives_the_full_figure_too(wrong, drawn):
+    rng = np.random.default_rng(1)
+    near = 1 + (3 * rng.pareto(0.6, 20_000)).astype(np.int64)
+    rank = np.where(rng.random(20_000) < 0.5, near, rng.integers(1, wrong + 2, 20_000)).clip(1, wrong + 1)
+    wrongs, drawns = np.full(20_000, wrong), np.full(20_000, drawn)
+    sample = drawn_ranks(rank, wrongs, drawn, 2)
+    share = rank_distribution(sample, drawns, wrongs)
+    assert share.sum() == pytest.approx(1) and (share >= 0).all()
+    figures = posterior_figures("ndcg", 10, share, wrong, drawn)[sample - 1]
+    assert figures.mean() == pytest.approx(of_rank("ndcg", rank, 10).mean(), rel=0.06)
+    assert ((figures >= 0) & (figures <= 1)).all(), "unlike the corrected ones they are figures that can be"
+
+
+def test_a_sample_of_everything_tells_the_distribution_itself():
+    rank = np.repeat([1, 2, 5], [6, 3, 1])
+    share = rank_distribution(rank, np.full(10, 9), np.full(10, 9))
+    assert share == pytest.approx([0.6, 0.3, 0, 0, 0.1, 0, 0, 0, 0, 0], abs=1e-6)
+    assert posterior_figures("recall", 2, share, 9, 9)[[0, 1, 4]] == pytest.approx([1, 1, 0])
+
+
 def slates_of(users: int, width: int, seed: int):
     rng = np.random.default_rng(seed)
     items = np.stack([rng.permutation(400)[:width] for _ in range(users)])
@@ -85,6 +114,7 @@ def test_full_sampled_and_corrected_stand_beside_one_another():
     assert report["sampled_ndcg@10"] > report["alone_ndcg@10"] + 0.1
     low, high = figures["corrected_ndcg@10"]["low"], figures["corrected_ndcg@10"]["high"]
     assert low < report["alone_ndcg@10"] < high
+    assert report["em_ndcg@10"] == pytest.approx(report["alone_ndcg@10"], abs=0.05)
     with pytest.raises(UsageError, match="name one"):
         evaluate(slates, truth, negatives=10, sample_of=400)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from recsys_cli.data.catalogue import Columns
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.pipeline.exploration.creative_texts import CreativeTexts
 from recsys_cli.pipeline.filtering.user_lists import hashed
 from recsys_cli.testing.planted_bundle import planted_bundle
 from recsys_cli.testing.planted_world import NOW
@@ -51,4 +52,5 @@ def rich_bundle(seed: int = 0):
             "user.country": ["at", "be", "ch", "de", "es"], "surface": ["home", "search"],
         },
     )
-    return replace(bundle, catalogue=catalogue, state=replace(bundle.state, catalogue=catalogue))
+    texts = CreativeTexts.of([[f"{i}.{c}" for c in range(i % 4)] for i in range(n)], ("creatives",))
+    return replace(bundle, catalogue=catalogue, state=replace(bundle.state, catalogue=catalogue), creatives=texts)

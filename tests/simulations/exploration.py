@@ -7,7 +7,8 @@
     python tests/simulations/exploration.py --arms none epsilon_greedy thompson
 
 Every arm serves all visits of all people, from the same run, and learns from its own log alone; visits and reactions
-are the same in all arms (common random numbers). What is compared is the true engagement: the sum of the probabilities
+are the same in all arms (common random numbers). "as_set" with --as-set is the run as its settings, or a preset, have
+it. What is compared is the true engagement: the sum of the probabilities
 of positive actions, which the world knows, over everything that an arm showed; intervals are of the paired differences
 by user. Every arm proposes new items (`fresh`) and, but for "none", keeps a place for them.
 """
@@ -16,19 +17,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 
 import numpy as np
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.engine import RecommendationEngine
-from recsys_cli.experiments.simulate import _Arm, with_future
+from recsys_cli.experiments.arm_life import ArmLife, Life
+from recsys_cli.experiments.simulate import with_future
 from recsys_cli.pipeline.config import PipelineConfig
 from recsys_cli.progress import Step
 from recsys_cli.world.simulator import World
 
 ARMS = {
     "none": {"enabled": False},
+    "as_set": {},
     "epsilon_greedy": {"epsilon": 0.1},
     "ucb1": {"strategy": "ucb1", "epsilon": 1.0, "confidence": 0.1},
     "thompson": {"strategy": "thompson", "epsilon": 1.0},
@@ -42,21 +44,22 @@ SETTLED = 5
 """Days that an item must have been there before its impressions are counted."""
 
 
-class TrueArm(_Arm):
+class TrueArm(ArmLife):
     """An arm that also sums what the world knows of everything shown."""
 
     def _learn(self, visits, rows, items, responses, propensity):
         user = visits.user[rows]
         chance = self.world.probabilities(
             user, items, visits.time[rows], visits.surface[rows], visits.device[rows], visits.depth[rows],
-            follows=self.follows,
+            follows=self.life.follows,
         )
-        total = sum(np.nan_to_num(chance[a]).sum(axis=1) for a in self.log.positive_actions)
+        total = sum(np.nan_to_num(chance[a]).sum(axis=1) for a in self.life.log.positive_actions)
+        people = len(self.first_day)
         if not hasattr(self, "true"):
-            self.true, self.slots = np.zeros(len(self.mine)), np.zeros(len(self.mine))
+            self.true, self.slots = np.zeros(people), np.zeros(people)
             self.shown_times = np.zeros(self.catalogue.n_items, np.int64)
-        self.true += np.bincount(user, weights=total, minlength=len(self.mine))
-        self.slots += np.bincount(user, weights=(items >= 0).sum(axis=1), minlength=len(self.mine))
+        self.true += np.bincount(user, weights=total, minlength=people)
+        self.slots += np.bincount(user, weights=(items >= 0).sum(axis=1), minlength=people)
         self.shown_times += np.bincount(items[items >= 0], minlength=len(self.shown_times))
         return super()._learn(visits, rows, items, responses, propensity)
 
@@ -68,16 +71,19 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--target", type=int, default=5)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--as-set", action="store_true", help="places for new items as the run has them")
     parser.add_argument("--set", nargs="*", default=[], help="ARM.KEY=VALUE of exploration")
     asked = parser.parse_args()
     dataset, world = Dataset.open(asked.data), World.open(asked.data)
     base = RecommendationEngine.load(asked.artifacts)
     settings = base.pipeline.model_dump(mode="json")
-    everybody = np.ones(len(dataset.user_ids), bool)
+    everybody = np.zeros(len(dataset.user_ids), np.int64)
     catalogue = with_future(base, dataset, world, asked.days)
     arms = {}
     for name in asked.arms:
         exploration = {"enabled": True, "cold_start": {"enabled": True, "target": asked.target, "max_followers": None}}
+        if asked.as_set:
+            exploration = settings["exploration"] | {"enabled": True}
         exploration |= ARMS[name]
         for text in asked.set:
             arm, _, pair = text.partition(".")
@@ -85,7 +91,7 @@ def main() -> None:
                 key, _, value = pair.partition("=")
                 exploration[key] = type(getattr(base.pipeline.exploration, key))(value)
         pipeline = PipelineConfig.model_validate(settings | {"exploration": exploration})
-        arm = TrueArm(replace(base, pipeline=pipeline), dataset, world, everybody, catalogue)
+        arm = TrueArm(base.with_pipeline(pipeline), dataset, world, everybody, catalogue, Life.of(dataset, world))
         arm.live(asked.days, Step())
         arms[name] = arm
         new = np.arange(dataset.catalogue.n_items, catalogue.n_items)

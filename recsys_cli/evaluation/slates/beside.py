@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cli.answers.slate import describe_slate
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.examples import PEOPLE, TAKEN
 from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates.facts import Facts
 from recsys_cli.evaluation.slates.pack import Judged
+
+if TYPE_CHECKING:
+    from recsys_cli.engine import RecommendationEngine
 
 
 def source_mix(served: Served, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -56,6 +60,22 @@ def examples(judged: Judged, facts: Facts, k: int) -> list[dict[str, Any]]:
         took = [_named(judged, facts, int(item)) for item in judged.relevant[row][:TAKEN]]
         out.append({"user": judged.users[owner], "took": took, "lists": lists})
     return out
+
+
+def give_reasons(people: list[dict[str, Any]], name: str, engine: RecommendationEngine) -> None:
+    """Write into the lists that a run made for some people (`examples`) why each item stands there.
+
+    engine: as of the start of the test window. What stands behind the slate has no reason.
+    """
+    ids = [person["user"] for person in people if name in person["lists"]]
+    if not ids:
+        return
+    batch = engine.slates(engine.bundle.user_ids.positions(np.array(ids)))
+    for row, user in enumerate(ids):
+        told = {str(i.item_id): i.reason for i in describe_slate(engine.answer_data, batch, row, user).items}
+        person = next(p for p in people if p["user"] == user)
+        for item in person["lists"][name]["items"]:
+            item["reason"] = told.get(str(item["item"]), "")
 
 
 def _named(judged: Judged, facts: Facts, item: int) -> dict[str, Any]:

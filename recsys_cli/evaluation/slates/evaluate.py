@@ -141,7 +141,7 @@ def measure(
                 judged, name, lengths, facts.n_open, negatives=negatives, sample_of=sample_of, seed=seed
             )
     names = list(next(iter(values.values())))
-    unit = np.array([rm.of_unit(n) or n.startswith(("alone_", "sampled_")) for n in names], bool)
+    unit = np.array([rm.of_unit(n) or n.startswith(("alone_", "sampled_", "em_")) for n in names], bool)
     rows = {name: np.stack([of[m] for m in names], axis=1) if names
             else np.zeros((len(judged.relevant), 0)) for name, of in values.items()}  # fmt: skip
     tables, days = {name: judged.of_users(of) for name, of in rows.items()}, judged.user_days

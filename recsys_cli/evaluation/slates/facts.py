@@ -54,6 +54,7 @@ class Facts:
 
     @property
     def n_open(self) -> int:
+        """How many items a list could hold."""
         return int(self.open.sum())
 
 

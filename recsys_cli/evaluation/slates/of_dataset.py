@@ -25,7 +25,7 @@ from recsys_cli.evaluation.offline import check_run
 from recsys_cli.evaluation.period import test_window, window_text
 from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates import metrics as of_slates
-from recsys_cli.evaluation.slates.beside import source_mix
+from recsys_cli.evaluation.slates.beside import give_reasons, source_mix
 from recsys_cli.evaluation.slates.bubble import filter_bubble
 from recsys_cli.evaluation.slates.evaluate import SlateReport, deep, measure
 from recsys_cli.evaluation.slates.facts import Facts, described
@@ -299,15 +299,7 @@ def evaluate_on_dataset(
     served = {name: served_by_run(engine, ground, longest) for name, engine in engines.items()}
     if bubble and not engines:
         raise UsageError("--bubble follows a run from session to session", "name runs with --runs")
-    if ablate:
-        if not engines:
-            raise UsageError("--ablate leaves stages out of a run", "leave out --slates, or name a run")
-        engine = next(iter(engines.values()))
-        for part in parts_of(engine, ablate):
-            if part in engine.bundle.retrievers:
-                served[f"without {part}"] = served_by_run(without_source(engine, part), ground, longest)
-            else:
-                served[f"without {part}"] = served_by_run(engine, ground, longest, [part])
+    served |= _ablated(engines, ablate, ground, longest)
     frames = {name: ground.frame_of_lists(of.lists) for name, of in served.items()}
     frames |= {name: read_slates(path) for name, path in slates.items()}
     frames = {name: frames[name] for name in order or frames}
@@ -326,8 +318,27 @@ def evaluate_on_dataset(
                 past, ground.split.log, edges, ground.truth.users, bubble, resamples=settings.evaluation.resamples,
                 seed=settings.seed,
             )  # fmt: skip
+    for name, engine in engines.items():
+        give_reasons(report.document["examples"], name, ground.at(engine))
     report.document.update(_where(ground, started))
     return report
+
+
+def _ablated(
+    engines: Mapping[str, RecommendationEngine], ablate: Sequence[str], ground: Ground, width: int
+) -> dict[str, Served]:
+    """What the first run would have served without each of some stages and sources."""
+    if not ablate:
+        return {}
+    if not engines:
+        raise UsageError("--ablate leaves stages out of a run", "leave out --slates, or name a run")
+    engine, out = next(iter(engines.values())), {}
+    for part in parts_of(engine, ablate):
+        if part in engine.bundle.retrievers:
+            out[f"without {part}"] = served_by_run(without_source(engine, part), ground, width)
+        else:
+            out[f"without {part}"] = served_by_run(engine, ground, width, [part])
+    return out
 
 
 def _where(ground: Ground, started: float) -> dict[str, Any]:

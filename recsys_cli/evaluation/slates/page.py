@@ -107,9 +107,11 @@ def _samples(document: dict, k: int) -> str:
     if not document["samples"]:
         return ""
     heads = {"system": "", "metric": "", "alone": "among all", "sampled": "sampled", "corrected": "corrected"}
+    heads["em"] = "by EM"
     return report.section(
         "Sampled metrics", report.html_table(sample_rows(document, k), heads),
-        note=f"{in_words(document['samples']).capitalize()} (Krichene and Rendle, KDD 2020).",
+        note=f"{in_words(document['samples']).capitalize()} (corrected: Krichene and Rendle, KDD 2020; by EM: "
+        "the distribution of ranks that makes the drawn ones likeliest, Li et al., KDD 2020).",
     )  # fmt: skip
 
 
@@ -235,7 +237,12 @@ def _examples(document: dict) -> list[str]:
     for person in document["examples"]:
         blocks = []
         for name, of in list(person["lists"].items())[:SIDE_BY_SIDE]:
-            rows = [{"": r["rank"], "item": text_of(r), "taken": "✓" if r["taken"] else ""} for r in of["items"]]
+            told = any(r.get("reason") for r in of["items"])  # of runs; nobody knows why a file lists what it lists
+            rows = [
+                {"": r["rank"], "item": text_of(r), **({"reason": r.get("reason", "")} if told else {}),
+                 "taken": "✓" if r["taken"] else ""}
+                for r in of["items"]
+            ]  # fmt: skip
             title = f"<h3>{html.escape(name)}: NDCG {of['ndcg']:.3f}</h3>"
             blocks.append(f"<div>{title}{report.html_table(rows)}</div>")
         took = [{"took": text_of(r)} for r in person["took"]]
@@ -261,8 +268,8 @@ def _method(document: dict) -> str:
         f"Truth: {count:,} {what}." for what, count in document["truth"].items() if what not in ("relevant", "graded")
     ]
     how = (
-        "bootstrap-t intervals over users: what differs from day to day is not in them. Where fewer than ten users "
-        "differ from the rest there is none, or the exact one of shares"
+        "bootstrap-t intervals over users: what differs from day to day is not in them. Those of shares of "
+        "users are mid-P; of other figures there is none where fewer than ten users differ from the rest"
         if document["days"] is None
         else f"two-way intervals over users and {document['days']} days"
     )

@@ -148,7 +148,7 @@ def sample_rows(document: dict, k: int) -> list[dict[str, str]]:
 
 
 def _samples(document: dict, k: int) -> Table:
-    table = _table("Sampled metrics", "", "metric", "among all", "sampled", "corrected", text=2)
+    table = _table("Sampled metrics", "", "metric", "among all", "sampled", "corrected", "by EM", text=2)
     for row in sample_rows(document, k):
         table.add_row(escape(row["system"]), row["metric"], *(row[kind] for kind in KINDS))
     return table

@@ -28,6 +28,7 @@ class LongTail(Guaranteed):
 
     config_type = LongTailConfig
     config: LongTailConfig
+    favoured = "the long tail"
 
     def __init__(self, config: LongTailConfig):
         super().__init__(config, config.share, lambda state: tail(state, config.head))

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from recsys_cli.data.schema import HOUR
 from recsys_cli.data.state import State
 from recsys_cli.errors import ConfigError, did_you_mean
-from recsys_cli.pipeline.allocation import NONE, RESERVE, allot, in_shares
+from recsys_cli.pipeline.allocation import NONE, RESERVE, allot, in_shares, missing, tell_lacks
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.diversity.out_of_network import in_network
 from recsys_cli.pipeline.labels import AUTHOR, SOURCE, TOPICS, check_attribute
@@ -101,7 +101,12 @@ class Mix(Selector):
         place = np.full(len(self._names) + 1, NONE)
         place[listed] = np.arange(len(listed))
         need = in_shares(targets[:, listed])
-        return allot(candidates, place[groups], len(listed), query.size + RESERVE, need)
+        lacked = np.zeros((len(query), len(listed), query.size), bool)
+        out = allot(candidates, place[groups], len(listed), query.size + RESERVE, need, lacked)
+        if lacked.any():
+            short = missing(targets[:, listed], place[self._groups(query, out)], query.size, lacked)
+            tell_lacks(query, self.name, short, [self._names[g] for g in named])
+        return out
 
     def _targets(self, query: Query) -> np.ndarray:
         """float64[B, groups]"""

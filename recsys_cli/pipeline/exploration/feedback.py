@@ -33,7 +33,7 @@ def learned(
     what the actions were worth. features: float[m, WIDTH] as `linear_features` gave them when the item was shown; None
     where the ranking was not calibrated yet. n_items: items of the catalogue, which may have grown.
     """
-    out = {}
+    out = dict(feedback)  # counters of others stay as they are
     values = {"shown": np.ones(len(items)), "taken": taken, "reward": reward, "utility": utility}
     for name in ITEM_COUNTERS:
         held = feedback.get(f"item_{name}", np.zeros(0))

@@ -35,9 +35,7 @@ def with_feedback(
     """
     shown = items >= 0
     reward = np.broadcast_to(reward_of(actions, dwell, weights, negative), items.shape)
-    taken = np.zeros(items.shape, bool)
-    for action in positive:
-        taken |= actions.get(action, False)
+    taken = any_of(actions, positive, items.shape)
     known, features = Learned(state), None
     if known.line("taken") is not None:
         expected = known.expected("taken", utility, shown)
@@ -46,3 +44,11 @@ def with_feedback(
         state.feedback, items[shown], utility[shown], taken[shown], reward[shown], features, state.catalogue.n_items
     )
     return replace(state, feedback=counters)
+
+
+def any_of(actions: Mapping[str, np.ndarray], names: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """bool of a shape: whether any of the named actions was done."""
+    out = np.zeros(shape, bool)
+    for action in names:
+        out |= actions.get(action, False)
+    return out

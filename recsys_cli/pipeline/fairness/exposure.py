@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from recsys_cli.data.state import State
 from recsys_cli.errors import ConfigError, did_you_mean
-from recsys_cli.pipeline.allocation import NONE, RESERVE, allot, in_expectation
+from recsys_cli.pipeline.allocation import NONE, RESERVE, allot, in_expectation, tell_lacks
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.stage import Selector, StageConfig
@@ -103,7 +103,10 @@ class Exposure(Selector):
         mine = np.where(candidates.filled, groups[candidates.items], -1)
         targets = np.broadcast_to(targets, (len(query), len(targets)))
         need = in_expectation(targets, query.uniform(1, purpose=6)[:, 0])
-        return allot(candidates, mine, targets.shape[1], query.size + RESERVE, need)
+        lacked = np.zeros((len(query), targets.shape[1], query.size), bool)
+        out = allot(candidates, mine, targets.shape[1], query.size + RESERVE, need, lacked)
+        tell_lacks(query, self.name, lacked.sum(axis=2), [f"{self.config.by} {name}" for name in self._names])
+        return out
 
     def _of_state(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """(int64[n_items] group or -1, float64[groups] targets)"""

@@ -32,6 +32,7 @@ class MinimumExposure(Guaranteed):
 
     config_type = MinimumExposureConfig
     config: MinimumExposureConfig
+    favoured = "what was hardly shown"
 
     def __init__(self, config: MinimumExposureConfig):
         super().__init__(config, config.share, lambda state: cold(state, config.of, config.impressions))
