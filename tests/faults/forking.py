@@ -15,6 +15,7 @@ Python tells of every file that it opens, moves or makes (PEP 578): faults need 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
@@ -110,10 +111,8 @@ def serve(request: dict) -> dict:
         if not ended:
             os.killpg(process, signal.SIGKILL)
         _, status, used = os.wait4(process, 0)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)  # children of one that was killed
-        except ProcessLookupError:
-            pass
         texts = []
         for stream in (out, err, counted):
             stream.seek(0)

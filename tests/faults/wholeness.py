@@ -17,7 +17,7 @@ from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.data.validate import validate_dataset
 
 EARLIER = {
-    ".json": '{"earlier": 1}', ".csv": "earlier\n1\n", ".html": "<html>earlier</html>", ".parquet": "", ".yaml": "a: 1\n"
+    ".json": '{"earlier": 1}', ".csv": "earlier\n1\n", ".html": "<html>earlier</html>", ".yaml": "earlier: 1\n"
 }
 """What stands where a command is to write, by the ending of the file."""
 VOLATILE = re.compile(r"\d{8}-\d{6}(-\d+)?|[0-9a-f]{12,}|\d{8}(?=\.jsonl)|\d{8}T\d{6}")
@@ -36,6 +36,8 @@ def require_whole(folder: Path, outputs: list[str]) -> None:
     """Every file of the owner is as it was; every dataset, run and output opens and says what it should."""
     for name, text in FILES.items():
         assert (folder / name).read_text() == text, name
+    for name in ("data/dataset.json", "artifacts/current", *outputs):
+        assert (folder / name).exists(), name
     for manifest in folder.rglob("dataset.json"):
         if not any(part.startswith(".") for part in manifest.relative_to(folder).parts):
             bad = [check for check in validate_dataset(manifest.parent) if not check.ok]
@@ -45,11 +47,11 @@ def require_whole(folder: Path, outputs: list[str]) -> None:
         store.open(run).verify(everything=True)
     if store.current() is not None:
         store.open()
-    if (folder / "events" / "events.sqlite").exists():
-        with sqlite3.connect(folder / "events" / "events.sqlite") as connection:
+    if (folder / "events" / "events.db").exists():
+        with sqlite3.connect(folder / "events" / "events.db") as connection:
             assert connection.execute("pragma quick_check").fetchone() == ("ok",)
     for path in [folder / name for name in outputs] + sorted((folder / "artifacts").rglob("*.json")):
-        if not path.relative_to(folder).parts[:2] == ("artifacts", "work") and path.is_file():
+        if path.relative_to(folder).parts[:2] != ("artifacts", "work") and path.is_file():
             require_readable(path)
 
 
