@@ -43,6 +43,8 @@ def _sweep(folder: Path) -> None:
             found = _TEMPORARY.fullmatch(entry.name)
             if not found or found[2] != _HERE or _alive(int(found[3])):
                 continue
+            if entry.stat(follow_symlinks=False).st_uid != os.geteuid():  # another's, in a folder for all
+                continue
             place = folder / found[1]
             if found[4] == "old" and not os.path.lexists(place):  # killed between the two steps of `_swap`
                 os.replace(entry.path, place)
@@ -90,6 +92,22 @@ def _is_stream(place: Path) -> bool:
 
 
 @contextlib.contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder that is there while the block runs; where the process is killed, the next one removes it.
+
+    parent: where it lies, the system's folder for temporary files by default.
+    """
+    import tempfile
+
+    folder = _beside((Path(tempfile.gettempdir()) if parent is None else parent) / "recsys")
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path; move it to `path` when the block ends well, remove it otherwise.
 
@@ -101,10 +119,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         place = _final(path)
         stream = _is_stream(place)
         if stream:
-            import tempfile
-
-            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="recsys-"))
-            temporary = Path(folder, "output")
+            temporary = cleanup.enter_context(scratch_folder()) / "output"
         else:
             temporary = _beside(place)
             cleanup.callback(temporary.unlink, missing_ok=True)
@@ -225,9 +240,10 @@ def atomic_dir(
     """Yield an empty folder beside `path`; move it there when the block ends well, remove it otherwise.
 
     A folder that is there changes places with the new one in one step and is removed last, so that whoever looks, or
-    kills this process, finds the old one or the new one; a link to a folder is followed. ours: folder → files below it that an earlier output put there, which alone may be
-    replaced. keep: other files stay where they are instead of being refused. Raises UsageError naming the first
-    foreign file, before the block and again after it; RecsysError where the disk refuses.
+    kills this process, finds the old one or the new one; a link to a folder is followed. ours: folder → files below it
+    that an earlier output put there, which alone may be replaced. keep: other files stay where they are instead of
+    being refused. Raises UsageError naming the first foreign file, before the block and again after it; RecsysError
+    where the disk refuses.
     """
     place = Path(os.path.realpath(path))
     temporary = _beside(place)

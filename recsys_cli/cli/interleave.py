@@ -25,7 +25,7 @@ def interleave(
     ] = True,
 ) -> None:
     """Mix the lists of an experiment's variants (team draft) for simulated people, and credit what they turn to."""
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.experiments.config import load_experiment
     from recsys_cli.experiments.interleave import run_interleaved
@@ -33,7 +33,7 @@ def interleave(
 
     config = call.config
     loaded = load_experiment(find(experiment), config.pipeline, days)
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
     with call.trace.timed("interleave", experiment=loaded.config.name):
         document = run_interleaved(

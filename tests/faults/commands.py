@@ -37,7 +37,7 @@ FILES = {
     "outcomes.csv": "user_id,variant,spent\n" + "".join(
         f"{k},{'control' if k % 2 else 'treatment'},{k * k % 13}\n" for k in range(40)
     ),
-    "shown.csv": "user_id,variant,impressions,engagements\n" + "".join(
+    "shown.csv": "user_id,variant,impressions,click\n" + "".join(
         f"{k},{'control' if k % 2 else 'treatment'},{5 + k % 3},{k % 4}\n" for k in range(40)
     ),
     "analysis.yaml": "name: t\nmin_users: 5\nmetrics: [{name: spent, numerator: spent}]\n",
@@ -114,12 +114,12 @@ COMMANDS = [
     Command("ab-test run", "ab-test run test.yaml --save-log log.parquet --resume days --html a.html -q"),
     Command("ab-test analyze", "ab-test analyze analysis.yaml --log outcomes.csv --html a.html -q"),
     Command("ab-test assign", "ab-test assign test.yaml --users data/users.parquet --output who.csv -q"),
-    Command("ab-test start", "ab-test start test.yaml -q"),
-    Command("ab-test stop", "ab-test stop trial -q", ("ab-test start test.yaml -q",)),
+    Command("ab-test start", "ab-test start test.yaml -q", repeated=(3,)),
+    Command("ab-test stop", "ab-test stop trial -q", ("ab-test start test.yaml -q",), repeated=(5,)),
     Command("ab-test report", "ab-test report trial --log shown.csv --html a.html -q", ("ab-test start test.yaml -q",)),
     Command("safety export", "safety export -q", ("train-safety --task toxicity --labels texts.csv -q",)),
     Command("runs use", "runs use {run} -q"),
-    Command("runs delete", "runs delete {other} -q"),
+    Command("runs delete", "runs delete {other} -q", repeated=(5,)),
     Command("config template", "config template --output c.yaml -q"),
     Command("features list", "features list --output f.json -q"),
     Command("presets", "presets for-you --output p.yaml -q"),

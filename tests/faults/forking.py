@@ -109,7 +109,7 @@ def serve(request: dict) -> dict:
         ended, _, _ = select.select([handle], [], [], limit)
         os.close(handle)
         if not ended:
-            os.killpg(process, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
         _, status, used = os.wait4(process, 0)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)  # children of one that was killed
