@@ -20,7 +20,8 @@ class Forked:
     def __init__(self):
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "forking.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            cwd=HERE.parents[1], env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            cwd=HERE.parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])},
         )
         assert self._process.stdout.readline() == "ready\n"
 

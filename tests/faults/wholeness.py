@@ -48,7 +48,7 @@ def require_whole(folder: Path, outputs: list[str]) -> None:
     if store.current() is not None:
         store.open()
     if (folder / "events" / "events.db").exists():
-        with sqlite3.connect(folder / "events" / "events.db") as connection:
+        with sqlite3.connect(f"file:{folder}/events/events.db?mode=ro&immutable=1", uri=True) as connection:
             assert connection.execute("pragma quick_check").fetchone() == ("ok",)
     for path in [folder / name for name in outputs] + sorted((folder / "artifacts").rglob("*.json")):
         if path.relative_to(folder).parts[:2] != ("artifacts", "work") and path.is_file():
