@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from recsys_cli.bounds import LONGEST, out_of_bounds
 from recsys_cli.errors import ConfigError, did_you_mean
 from recsys_cli.files import is_name
 from recsys_cli.yaml_reader import MAX_DEPTH, line_of, parse_yaml, read_yaml, short
 
 __all__ = ["Name", "Resolved", "Section", "parse_override", "read_yaml", "resolve", "validate"]
-
-
-MAX_WHOLE = 2**31 - 1
-"""Largest whole number of a setting that states no bound of its own, either way: what 32 bits hold."""
-MAX_NUMBER = 1e12
-"""Largest number of a setting that states no bound of its own, either way: its square still is a float32."""
 
 
 class Section(BaseModel):
@@ -87,22 +83,27 @@ def _number(text: str) -> float | None:
         return None
 
 
+def _beyond(name: str, told: str) -> PydanticCustomError:
+    return PydanticCustomError("out_of_bounds", "{told}", {"told": told, "below": name.split(".")})
+
+
 def _sound(value: Any, name: str) -> Any:
-    """A value with its truth values replaced by what pydantic refuses; ValueError where a number is too large."""
+    """A value with its truth values replaced by what pydantic refuses; an error where a number is out of bounds."""
     if isinstance(value, bool):
         return _Truth(value)
     if isinstance(value, dict):
         below = {key: _sound(part, f"{name}.{key}") for key, part in value.items()}
         return below if any(below[key] is not part for key, part in value.items()) else value
     if isinstance(value, list | tuple):
+        if len(value) > LONGEST:
+            raise _beyond(name, f"a list of {len(value):,}; it holds {LONGEST:,} at most")
         parts = [_sound(part, name) for part in value]
         return parts if any(new is not old for new, old in zip(parts, value, strict=True)) else value
-    if isinstance(value, str):
-        _sound(_number(value), name)
-    if isinstance(value, int) and abs(value) > MAX_WHOLE:
-        raise ValueError(f"{name}: {short(value)} is out of bounds; numbers reach {MAX_WHOLE:,}")
-    if isinstance(value, float) and MAX_NUMBER < abs(value) < float("inf"):
-        raise ValueError(f"{name}: {value:g} is out of bounds; numbers reach {MAX_NUMBER:g}")
+    number = _number(value) if isinstance(value, str) else value
+    if isinstance(number, int | float) and number not in (float("inf"), float("-inf")):
+        reason = out_of_bounds(name.split(".")[0], number)
+        if reason is not None:
+            raise _beyond(name, f"{short(value)} {reason}")
     return value
 
 
@@ -243,7 +244,8 @@ def _explain(
     problems = error.errors()
     # an unknown key is the likeliest root of the others
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    keys = tuple(problem["loc"])
+    # what a whole section is checked for names the key below it
+    keys = (*problem["loc"], *problem.get("ctx", {}).get("below", ()))
     named = keys[-1:] == ("[key]",)  # what is wrong is a key, not what stands under it
     written = _as_written(tree, keys[:-1] if named else keys)
     where = _place(written, path, layers)

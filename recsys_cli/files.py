@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ PLACEHOLDERS = (".gitkeep",)
 
 _HERE = hashlib.blake2b(os.uname().nodename.encode(), digest_size=2).hexdigest()
 """Stands for this machine in the names of temporaries: elsewhere its process ids say nothing."""
-_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{4})-(\d+)-[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{4})-(\d+)-[0-9a-f]{8}\.(tmp|old)")
 _swept: set[Path] = set()
 
 
@@ -32,18 +33,25 @@ def _beside(path: Path) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that are dead left behind in a folder; once a process and folder."""
+    """Remove what dead processes of this machine left behind in a folder, and put back what they were about to replace;
+    once a process and folder."""
     if folder in _swept:
         return
     _swept.add(folder)
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = _TEMPORARY.fullmatch(entry.name)
-            if found and found[1] == _HERE and not _alive(int(found[2])):
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
+            if not found or found[2] != _HERE or _alive(int(found[3])):
+                continue
+            if entry.stat(follow_symlinks=False).st_uid != os.geteuid():  # another's, in a folder for all
+                continue
+            place = folder / found[1]
+            if found[4] == "old" and not os.path.lexists(place):  # killed between the two steps of `_swap`
+                os.replace(entry.path, place)
+            elif entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
 
 
 def _alive(process: int) -> bool:
@@ -84,6 +92,22 @@ def _is_stream(place: Path) -> bool:
 
 
 @contextlib.contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder that is there while the block runs; where the process is killed, the next one removes it.
+
+    parent: where it lies, the system's folder for temporary files by default.
+    """
+    import tempfile
+
+    folder = _beside((Path(tempfile.gettempdir()) if parent is None else parent) / "recsys")
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path; move it to `path` when the block ends well, remove it otherwise.
 
@@ -95,10 +119,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         place = _final(path)
         stream = _is_stream(place)
         if stream:
-            import tempfile
-
-            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="recsys-"))
-            temporary = Path(folder, "output")
+            temporary = cleanup.enter_context(scratch_folder()) / "output"
         else:
             temporary = _beside(place)
             cleanup.callback(temporary.unlink, missing_ok=True)
@@ -177,16 +198,52 @@ def _carry_foreign(place: Path, temporary: Path, ours: Callable[[Path], Collecti
             shutil.copy2(place / name, target, follow_symlinks=False)
 
 
+def _swap(new: Path, place: Path) -> None:
+    """Put a folder in the place of another, which is then where the new one was, or gone.
+
+    In one step where the file system can exchange two names (renameat2, Linux 3.15); elsewhere in two, between which
+    the old one bears a name by which `_sweep` finds it and puts it back.
+    """
+    if _exchange(new, place):
+        return
+    old = _beside(place).with_suffix(".old")
+    os.replace(place, old)
+    try:
+        os.replace(new, place)
+    except BaseException:
+        os.replace(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Whether two names were exchanged; False where this system or the file system cannot."""
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    sys.audit("os.rename", str(first), str(second), -1, -1)  # as Python's own renames are told of
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if call(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(second))
+
+
 @contextlib.contextmanager
 def atomic_dir(
     path: str | os.PathLike, *, ours: Callable[[Path], Collection[str]] = _nothing, keep: bool = False
 ) -> Iterator[Path]:
     """Yield an empty folder beside `path`; move it there when the block ends well, remove it otherwise.
 
-    A folder that is there is swapped out first and removed last, so that a reader finds the old one or the new one;
-    a link to a folder is followed. ours: folder → files below it that an earlier output put there, which alone may be
-    replaced. keep: other files stay where they are instead of being refused. Raises UsageError naming the first
-    foreign file, before the block and again after it; RecsysError where the disk refuses.
+    A folder that is there changes places with the new one in one step and is removed last, so that whoever looks, or
+    kills this process, finds the old one or the new one; a link to a folder is followed. ours: folder → files below it
+    that an earlier output put there, which alone may be replaced. keep: other files stay where they are instead of
+    being refused. Raises UsageError naming the first foreign file, before the block and again after it; RecsysError
+    where the disk refuses.
     """
     place = Path(os.path.realpath(path))
     temporary = _beside(place)
@@ -198,28 +255,55 @@ def atomic_dir(
             require_ours(path, ours, keep=keep)
             if place.exists():
                 _carry_foreign(place, temporary, ours)
-                old = _beside(place)
-                os.replace(place, old)
-                os.replace(temporary, place)
-                shutil.rmtree(old, ignore_errors=True)
+                _swap(temporary, place)
             else:
                 os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def claim_folder(parent: Path, label: str) -> Path:
-    """Make a folder `label` below `parent`, or `label-2`, `label-3`, … where that is taken; nobody else gets it.
+def publish_folder(work: Path, parent: Path, label: str, prepare: Callable[[str], None]) -> Path:
+    """Move a finished folder to `parent`/`label`, or `label-2`, `label-3`, … where that is taken, in one step.
 
-    Making a folder either makes it or fails, however many try at once. What is to stand there is then moved over it.
+    A folder takes the place of none or of an empty one and never of another, however many try at once. prepare: is
+    told the name before the step, to write it into the folder; the folder must not be empty. Returns the new place.
     """
     with _disk_errors(parent / label):
         parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
         for number in itertools.count(1):
-            folder = parent / (label if number == 1 else f"{label}-{number}")
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-                return folder
+            target = parent / (label if number == 1 else f"{label}-{number}")
+            if os.path.lexists(target):
+                continue
+            prepare(target.name)
+            try:
+                os.replace(work, target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            else:
+                return target
+
+
+def write_new_folder(parent: Path, label: str, contents: dict[str, bytes]) -> Path:
+    """A folder of files by `publish_folder`: `label` below `parent`, with a number behind where that is taken."""
+    work = _beside(parent / label)
+    try:
+        with _disk_errors(parent / label):
+            work.mkdir(parents=True)
+            for name, content in contents.items():
+                (work / name).write_bytes(content)
+        return publish_folder(work, parent, label, lambda name: None)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in one step for whoever looks: it is moved aside first, and swept later if this is cut short."""
+    with _disk_errors(folder):
+        aside = _beside(folder)
+        os.replace(folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_name(name: object) -> bool:

@@ -15,10 +15,8 @@ artifacts/
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError, did_you_mean
-from recsys_cli.files import claim_folder, file_digest, inside, is_name, write_bytes
+from recsys_cli.files import file_digest, inside, is_name, publish_folder, remove_folder, write_bytes
 
 RUN_VERSION = 1
 VERIFY_BYTES = 64 * 2**20
@@ -196,19 +194,17 @@ class RunStore:
             for path in sorted(work.rglob("*"))
             if path.is_file()
         }
-        target = claim_folder(self.folder / "runs", created.strftime("%Y%m%d-%H%M%S"))
-        run_id = target.name
-        try:
-            complete = RunManifest(id=run_id, created_at=created.isoformat(timespec="seconds"), files=files, **manifest)
+        complete = RunManifest(id="", created_at=created.isoformat(timespec="seconds"), files=files, **manifest)
+
+        def prepare(run_id: str) -> None:
+            complete.id = run_id
             text = orjson.dumps(complete.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
             write_bytes(work / "manifest.json", text)
-            os.replace(work, target)  # a folder takes the place of an empty one in one step
-        except BaseException:
-            with contextlib.suppress(OSError):  # full already where the interruption came after the step
-                target.rmdir()
-            raise
+
+        label = created.strftime("%Y%m%d-%H%M%S")
+        target = publish_folder(work, self.folder / "runs", label, prepare)
         if use:
-            self.use(run_id)
+            self.use(target.name)
         return Run(target, complete)
 
     def use(self, run: str) -> None:
@@ -222,11 +218,4 @@ class RunStore:
             self.open(run, verify=False)  # tells why it is none
         if run == self.current():
             raise ArtifactError(f"run {run} is the one in use", "switch with `recsys runs use ID` first")
-        folder = self.folder / "runs" / run
-        # renamed first: a half-removed folder must never be found among the runs
-        os.replace(folder, folder.with_name(f".{run}.deleted"))
-        for trash in folder.parent.glob(".*.deleted"):  # others too, whose removal was interrupted
-            if trash.is_symlink():
-                trash.unlink()
-            else:
-                shutil.rmtree(trash)
+        remove_folder(self.folder / "runs" / run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from recsys_cli.data.importer.mapping import Mapping
 from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.evaluation.lists import Popularity, source_lists
+from recsys_cli.files import scratch_folder
 from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, MERGE, RANKERS
 from recsys_cli.progress import Progress
@@ -61,7 +61,7 @@ class Where:
 def funnel_rows(task: ListTask, settings: FunnelTask, suite: SuiteConfig, where: Where) -> tuple[list[Row], dict]:
     """The rows of a task and what is to be told of the training: its order, seconds, sources and notes."""
     where.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=where.work) as name:
+    with scratch_folder(where.work) as name:
         trained = train_on(task, settings.settings, Path(name), where)
         at = Places.of(trained.engine, task)
         rows = [*pipeline_rows(trained, task, at, where), *part_rows(trained, task, at, settings.k, where)]

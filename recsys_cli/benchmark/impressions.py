@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from recsys_cli.data.importer.run import import_dataset
 from recsys_cli.evaluation.impressions import views
 from recsys_cli.evaluation.intervals import bootstrap_auc
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.files import scratch_folder
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.heavy_config import HeavyConfig
 from recsys_cli.ranking.registry import load_ranker
@@ -55,7 +55,7 @@ def impression_task(
     mapping = read_mapping(base / protocol.mapping)
     layers = [("flag", {"seed": seed, "threads": threads})]
     settings = resolve(Settings, file=base / protocol.settings if protocol.settings else None, layers=layers).config
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         import_dataset(mapping, folder, Path(name) / "dataset", mapping_name=protocol.mapping, progress=progress)
         dataset = Dataset.open(Path(name) / "dataset")
         started = time.perf_counter()
@@ -79,7 +79,7 @@ def measure_ranker(
         started = time.perf_counter()
         ranker = fit_heavy(config, task.tables.train, task.tables.valid, seed=seed, progress=progress, threads=threads)
         fitted = time.perf_counter() - started
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         ranker.export(Path(name))
         served = load_ranker(name, threads=1)
         started = time.perf_counter()

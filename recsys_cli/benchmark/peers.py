@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ from recsys_cli.benchmark.memory import PeakMemory
 from recsys_cli.benchmark.splits import ListTask
 from recsys_cli.benchmark.suite_config import ImplicitAls, ImplicitNeighbours, OwnEnvironment
 from recsys_cli.errors import RecsysError
+from recsys_cli.files import scratch_folder
 
 MORE = 10
 """Items asked for beyond the length of a list, in case a program lists what is seen."""
@@ -75,7 +75,7 @@ def program_lists(config: OwnEnvironment, name: str, task: ListTask, k: int, bas
     packages cannot be installed, and RecsysError where the program fails or writes something else.
     """
     python = environment(place, name, config.packages)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         rows, users, out = (Path(folder) / n for n in ("rows.csv", "users.txt", "lists.json"))
         write_rows(task, rows)
         users.write_text("".join(f"{u}\n" for u in task.user_ids[task.users]))

@@ -20,7 +20,7 @@ from recsys_cli.benchmark.impressions import impression_task, measure_ranker
 from recsys_cli.benchmark.ranking import measure_source
 from recsys_cli.benchmark.tasks import ranking_task
 from recsys_cli.errors import DataError, RecsysError, UsageError, did_you_mean
-from recsys_cli.files import atomic_dir, claim_folder
+from recsys_cli.files import write_new_folder
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -145,13 +145,5 @@ def failures(document: dict) -> dict[str, str]:
 def keep_result(document: dict, artifacts: Path) -> Path:
     """Write `artifacts/benchmarks/NAME-TIME/result.json`; returns the folder, which appears whole or not at all."""
     moment = dt.datetime.fromisoformat(document["created_at"]).strftime("%Y%m%d-%H%M%S")
-    folder = claim_folder(artifacts / "benchmarks", f"{document['benchmark']}-{moment}")
-    try:
-        with atomic_dir(folder) as work:
-            (work / "result.json").write_bytes(
-                orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-            )
-    except BaseException:
-        folder.rmdir()
-        raise
-    return folder
+    content = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return write_new_folder(artifacts / "benchmarks", f"{document['benchmark']}-{moment}", {"result.json": content})

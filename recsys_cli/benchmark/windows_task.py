@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from recsys_cli.engine import RecommendationEngine
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.evaluation.offline import evaluate
 from recsys_cli.evaluation.rankings import BEST_SOURCE
+from recsys_cli.files import scratch_folder
 from recsys_cli.settings import Settings
 from recsys_cli.training import train
 
@@ -53,7 +53,7 @@ def check_files(settings: WindowsTask, folder: Path, base: Path) -> None:
 def windows_rows(settings: WindowsTask, folder: Path, where: Where) -> tuple[list[dict], dict, dict]:
     """(rows as documents, counts of the data, what is to be told) of a training and its evaluation."""
     where.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=where.work) as name, PeakMemory() as memory:
+    with scratch_folder(where.work) as name, PeakMemory() as memory:
         place = Path(name)
         layer = {
             "seed": where.seed, "threads": where.threads,

@@ -76,10 +76,10 @@ def plan_(
 
         baseline = baseline_of_log(log, config)
     else:
-        from recsys_cli.data.dataset import Dataset
+        from recsys_cli.data.intact import open_intact
         from recsys_cli.experiments.history import baseline_of_dataset
 
-        baseline = baseline_of_dataset(Dataset.open(call.config.paths.data), config)
+        baseline = baseline_of_dataset(open_intact(call.config.paths.data, call.config.paths.artifacts), config)
     document = plan(config, baseline)
     call.emit(document, lambda console: render_plan(console, document), document["effects"])
 
@@ -108,14 +108,14 @@ def run(
         _analyze(call, experiment, log, aa=aa, html=html, days=days)
         return
     config = call.config
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.experiments.config import load_experiment
     from recsys_cli.experiments.run import exposures, run_simulated
     from recsys_cli.shipped import find
 
     loaded = load_experiment(find(experiment), config.pipeline, days)
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
     # one process a variant where there are two processors for them
     both = (config.threads or os.cpu_count() or 1) > 1

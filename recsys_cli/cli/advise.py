@@ -9,9 +9,9 @@ from recsys_cli.cli.common import Invocation, app, command
 def advise(call: Invocation) -> None:
     """Say which models fit the dataset and why, and what `recsys train` would do with it by default."""
     from recsys_cli.advice import advice_document
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
 
-    document = advice_document(Dataset.open(call.config.paths.data), call.config)
+    document = advice_document(open_intact(call.config.paths.data, call.config.paths.artifacts), call.config)
     call.emit(document, lambda console: _render(console, document), document["advice"])
 
 

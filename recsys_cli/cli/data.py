@@ -119,10 +119,10 @@ def sample(
     ] = False,
 ) -> None:
     """A smaller dataset: some users, drawn with the seed, with all that is theirs."""
-    from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.derive import sample_dataset
+    from recsys_cli.data.intact import open_intact
 
-    dataset = Dataset.open(call.config.paths.data)
+    dataset = open_intact(call.config.paths.data, call.config.paths.artifacts)
     manifest = sample_dataset(dataset, target, users, seed=call.config.seed, all_items=all_items)
     _tell(call, target, {t: info.rows for t, info in manifest.tables.items()}, manifest.digest, [])
 
@@ -139,10 +139,10 @@ def split(
 
     `recsys train` keeps to parts that are fixed, and other tools find them in the column `split`.
     """
-    from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.derive import split_dataset
+    from recsys_cli.data.intact import open_intact
 
-    dataset = Dataset.open(call.config.paths.data)
+    dataset = open_intact(call.config.paths.data, call.config.paths.artifacts)
     counts, told = split_dataset(dataset, target, call.config.windows, seed=call.config.seed, apart=apart)
     _tell(call, target, counts, None, list(told))
 

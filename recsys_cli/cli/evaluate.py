@@ -222,7 +222,7 @@ def _check_lists(sampled: bool, whole: bool, truth: bool) -> None:
 
 def _opened(call: Invocation, run: str | None) -> tuple[RecommendationEngine, Dataset]:
     """The half of a run that knows nothing of the test window, and the data that it is measured on."""
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
 
     config = call.config
@@ -230,7 +230,7 @@ def _opened(call: Invocation, run: str | None) -> tuple[RecommendationEngine, Da
         config.paths.artifacts, run, config.pipeline, threads=config.threads or os.cpu_count() or 1, trace=call.trace,
         measured=True,
     )
-    return engine, Dataset.open(config.paths.data)
+    return engine, open_intact(config.paths.data, config.paths.artifacts)
 
 
 def _funnel(

@@ -91,11 +91,11 @@ def _case(
     call: Invocation, engine: RecommendationEngine, user: str, item: str, context: list[str], at: str | None
 ) -> UserItem:
     from recsys_cli.cli.recommend import parse_context
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.inspection import inspect_user_item
 
     values = parse_context(context) | ({} if at is None else {"time": at})
-    dataset = None if at is None else Dataset.open(call.config.paths.data)
+    dataset = None if at is None else open_intact(call.config.paths.data, call.config.paths.artifacts)
     return inspect_user_item(engine, user, item, engine.context(values), dataset)
 
 

@@ -59,14 +59,14 @@ def show(
 ) -> None:
     """The features of one user and one item, each with what its number says."""
     from recsys_cli.cli.recommend import parse_context
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.inspection import inspect_user_item
 
     config = call.config
     engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
     values = parse_context(context or []) | ({} if at is None else {"time": at})
-    dataset = None if at is None else Dataset.open(config.paths.data)
+    dataset = None if at is None else open_intact(config.paths.data, config.paths.artifacts)
     case = inspect_user_item(engine, user, item, engine.context(values), dataset)
     rows = _of_group(case.rows(engine.bundle.catalogue.names), group_name)
     moment = None if engine.manifest.windows.places else _time(case.now)
@@ -100,10 +100,10 @@ def _spec(call: Invocation, run: str | None) -> FeatureSpec:
     if run is not None or store.current() is not None:
         document = orjson.loads((store.open(run).bundle / "bundle.json").read_bytes())
         return FeatureSpec.from_json(document["features"])
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
 
     call.say("nothing is trained: the definitions are those of the dataset, without similarities of the sources")
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     log, names = dataset.log, dataset.categories
     return create_spec(
         config.features, dataset.catalogue, positive=log.positive_actions, negative=log.negative_actions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,14 @@ FILES = {"recsys.yaml": SETTINGS, "mapping.yaml": MAPPING, "Makefile": MAKEFILE,
 """Name → content of what is written."""
 
 
+def _holds(path: Path, text: str) -> bool:
+    """Whether a file is what would be written: one that an interrupted call wrote is in nobody's way."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
 @command(app, "init")
 def init(
     call: Invocation,
@@ -98,18 +107,19 @@ def init(
 ) -> None:
     """Write a project folder for your own data: recsys.yaml, mapping.yaml, Makefile, .gitignore.
 
-    Nothing that is there is replaced without --force.
+    Nothing of other content that is there is replaced without --force.
     """
     from recsys_cli.errors import UsageError
     from recsys_cli.files import write_bytes
 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "name another one")
-    if not force and (there := [name for name in FILES if (folder / name).exists()]):
+    missing = [name for name, text in FILES.items() if not _holds(folder / name, text)]
+    if not force and (there := [name for name in missing if os.path.lexists(folder / name)]):
         raise UsageError(f"{folder} has {', '.join(there)} already", "nothing was written; --force replaces them")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in FILES.items():
-        write_bytes(folder / name, text.encode())
+    for name in missing:
+        write_bytes(folder / name, FILES[name].encode())
     rows = [{"file": str(folder / name)} for name in FILES]
 
     def render(console) -> None:

@@ -38,7 +38,7 @@ def run(
     ] = True,
 ) -> None:
     """Mix the lists of an experiment's variants for simulated people, and credit what they turn to."""
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.errors import UsageError, did_you_mean
     from recsys_cli.experiments.config import load_experiment
@@ -50,7 +50,7 @@ def run(
         raise UsageError(f"no method {method!r}", did_you_mean(method, METHODS, f"there are {', '.join(METHODS)}"))
     config = call.config
     loaded = load_experiment(find(experiment), config.pipeline, days)
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
     with call.trace.timed("interleave", experiment=loaded.config.name):
         document = run_interleaved(

@@ -26,7 +26,7 @@ def simulate(
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file as well")] = None,
 ) -> None:
     """Live through many days of a generated world under several policies: people, creators, variety, safety."""
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.shipped import find
     from recsys_cli.simulation.config import pipelines_of, read_scenario
@@ -35,7 +35,7 @@ def simulate(
     config = call.config
     wanted = read_scenario(find(scenario), days)
     pipelines = pipelines_of(wanted, config.pipeline)
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
     with call.trace.timed("simulate", scenario=wanted.name):
         document = simulate_scenario(

@@ -32,13 +32,13 @@ def utility(
 ) -> None:
     """Fit the weights of the utility to a long-term target; prints YAML to paste, and what it changes."""
     config = call.config
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.offline import check_run
     from recsys_cli.evaluation.utility import tune_utility
 
     engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace, measured=True)
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     check_run(engine, dataset)
     given = {}
     if on == "predicted":
@@ -61,10 +61,10 @@ def sources(call: Invocation) -> None:
     Every enabled source is fitted on what came before the validation window; nothing is published.
     """
     config = call.config
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.evaluation.merging import tune_sources
 
-    dataset = Dataset.open(config.paths.data)
+    dataset = open_intact(config.paths.data, config.paths.artifacts)
     with call.trace.timed("tune.sources"):
         document = tune_sources(config, dataset, call.progress)
     call.emit(document, lambda console: _render_sources(console, document), document["lists"])

@@ -54,6 +54,8 @@ def read_manifest(folder: str | os.PathLike) -> DatasetManifest:
             f"no dataset in {folder}",
             "make one with `recsys generate-data` or `recsys import-data`, or name its folder with --data-dir",
         ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", "generate or import the dataset again") from None
     except (orjson.JSONDecodeError, ValidationError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not a dataset manifest: {reason}", "generate or import the dataset again") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,32 @@ import orjson
 
 from recsys_cli.data.dataset import Dataset, table_files
 from recsys_cli.data.validate import digest_checks
-from recsys_cli.errors import DataError
+from recsys_cli.errors import DataError, RecsysError
 from recsys_cli.files import write_bytes
 from recsys_cli.progress import Progress
 
+NOTES = "intact.json"
+"""In an artifacts folder: the files of datasets that were found intact."""
 
-def require_intact(dataset: Dataset, notes: Path, progress: Progress | None = None) -> None:
+
+def open_intact(
+    data: str | os.PathLike, artifacts: str | os.PathLike | None, progress: Progress | None = None
+) -> Dataset:
+    """A dataset that still is what was written; raises DataError as `Dataset.open` and `require_intact` do."""
+    dataset = Dataset.open(data)
+    require_intact(dataset, None if artifacts is None else Path(artifacts) / NOTES, progress)
+    return dataset
+
+
+def require_intact(dataset: Dataset, notes: Path | None, progress: Progress | None = None) -> None:
     """Compare the digest of every table with the manifest's, unless the very files were compared before.
 
     notes: a file that holds, by dataset digest, the size, moment of change and inode of the files that were found
-    intact; where they are the same still, nothing is read. Raises DataError naming the first table that was altered.
+    intact; where they are the same still, nothing is read. It is written where its folder is there and takes it.
+    Raises DataError naming the first table that was altered.
     """
     seen = _files(dataset)
-    known = _read(notes)
+    known = {} if notes is None else _read(notes)
     if known.get(dataset.manifest.digest) == seen:
         return
     for check in digest_checks(dataset.path, progress):
@@ -30,7 +45,10 @@ def require_intact(dataset: Dataset, notes: Path, progress: Progress | None = No
                 f"{dataset.path}: {check.table}: {check.detail}",
                 "import or generate it again; `recsys data validate` tells all that is wrong",
             )
-    write_bytes(notes, orjson.dumps({**known, dataset.manifest.digest: seen}, option=orjson.OPT_INDENT_2))
+    if notes is None or not notes.parent.is_dir():
+        return
+    with contextlib.suppress(RecsysError):  # where it cannot be noted, the next command compares again
+        write_bytes(notes, orjson.dumps({**known, dataset.manifest.digest: seen}, option=orjson.OPT_INDENT_2))
 
 
 def _files(dataset: Dataset) -> dict[str, list[int]]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.engine import RecommendationEngine
 from recsys_cli.errors import ConfigError
 from recsys_cli.evaluation.offline import evaluate
+from recsys_cli.files import scratch_folder
 from recsys_cli.progress import Progress
 from recsys_cli.safety.models import FOLDER
 from recsys_cli.training import train
@@ -42,7 +42,7 @@ def evaluate_rolling(
     cuts, values = [], []
     for cut in range(1, settings.windows.cuts + 1):
         begun = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             report = _at(settings, config, cut, folder, threads, progress)
         cuts.append({k: report[k] for k in ("window", "users")} | {"seconds": round(time.perf_counter() - begun, 3)})
         values.append({s["name"]: s for s in report["systems"]})
@@ -72,7 +72,7 @@ def _at(
         (Path(folder) / FOLDER).symlink_to(safety)
     run = train(settings.model_copy(update={"windows": windows, "paths": paths}), progress=progress)
     engine = RecommendationEngine.load(folder, run.id, settings.pipeline, threads=threads)
-    dataset = Dataset.open(settings.paths.data)
+    dataset = open_intact(settings.paths.data, settings.paths.artifacts)
     return evaluate(engine, dataset, config, seed=settings.seed, progress=progress)
 
 

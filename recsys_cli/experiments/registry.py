@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from recsys_cli.errors import ArtifactError, ConfigError, did_you_mean
 from recsys_cli.experiments.assignment import assign_units
 from recsys_cli.experiments.config import ExperimentConfig
-from recsys_cli.files import is_name, write_bytes
+from recsys_cli.files import atomic_dir, is_name, write_bytes
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,13 @@ class ExperimentRegistry:
         self._require_free_places(config)
         folder = self.folder / config.name / str(config.version)
         now = datetime.now(UTC)
-        folder.mkdir(parents=True, exist_ok=True)
         frozen = {"digest": config.digest(), "experiment": config.model_dump(mode="json")}
-        write_bytes(folder / "experiment.json", json.dumps(frozen, indent=2).encode())
         started = Started(config, folder, "running", now, None, log.resolve() if log else None)
-        self._write_state(started)
-        self.log_decision(started, "start", config.hypothesis or config.description)
+        with atomic_dir(folder, ours=lambda _: ("experiment.json",)) as temporary:
+            (temporary / "experiment.json").write_bytes(json.dumps(frozen, indent=2).encode())
+            beginning = replace(started, folder=temporary)
+            self._write_state(beginning)
+            self.log_decision(beginning, "start", config.hypothesis or config.description)
         return started
 
     def _require_free_places(self, config: ExperimentConfig) -> None:

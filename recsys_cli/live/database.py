@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from recsys_cli.data.importer.databases import address, shown_address
 from recsys_cli.errors import ConfigError, DataError, UsageError
+from recsys_cli.files import scratch_folder
 from recsys_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def write_to_database(
     progress = progress or Progress()
     run = engine.manifest.id if engine.manifest is not None else "none"
     batch = f"{run}-{uuid.uuid4().hex[:8]}"
-    with tempfile.TemporaryDirectory(prefix="recsys-slates-") as folder:
+    with scratch_folder() as folder:
         file = Path(folder) / "slates.parquet"
         written = engine.write_slates(None, file, "parquet", n=n, context=context, progress=progress)
         try:

@@ -33,12 +33,12 @@ def launch_list(settings: Settings, run: str | None = None) -> list[Gate]:
 
     A row that cannot be judged has `passed` None and says why.
     """
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.engine import RecommendationEngine
 
     store = RunStore(settings.paths.artifacts)
     opened = store.open(run)
-    dataset = Dataset.open(settings.paths.data)
+    dataset = open_intact(settings.paths.data, settings.paths.artifacts)
     engine = RecommendationEngine.load(store.folder, opened.id, settings.pipeline, threads=1)
     rows = [Gate("run", True, f"{opened.id}, its files are whole", "a run that can be served")]
     rows += [_features(engine, dataset), *_age(settings, dataset)]
@@ -207,9 +207,9 @@ def _monitor(settings: Settings) -> Gate:
     mend = "`recsys monitor report` every day, from cron or a timer"
     if not days:
         return Gate("monitor", False, "nothing was rolled up", "a report, and no alert on", mend)
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
 
-    dataset = Dataset.open(settings.paths.data)
+    dataset = open_intact(settings.paths.data, settings.paths.artifacts)
     reference = reference_of(dataset, Described.of(dataset))
     history = standing(settings.live.monitor, daily_figures(days, reference))
     on = [name for name, of in history.items() if of and of[-1].state != "ended"]

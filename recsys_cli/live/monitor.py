@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.errors import DataError
 from recsys_cli.live import alerts as al
 from recsys_cli.live.figures import Figures, daily_figures, period_figures, reference_of
@@ -28,7 +28,7 @@ def monitor(
     name no figure.
     """
     config = settings.live.monitor
-    dataset = Dataset.open(settings.paths.data)
+    dataset = open_intact(settings.paths.data, settings.paths.artifacts)
     described = Described.of(dataset, settings.pipeline.sourcing.fallback)
     store, bots = DayStore(settings.paths.artifacts), {}
     known, reference = store.read(), reference_of(dataset, described)

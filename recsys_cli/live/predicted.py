@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.files import scratch_folder
 from recsys_cli.live.rollup import Day
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_predictions(
     engine = RecommendationEngine.load(settings.paths.artifacts, threads=settings.threads)
     if engine.bundle.heavy is None:
         return {}
-    with tempfile.TemporaryDirectory(prefix="recsys-monitor-") as folder:
+    with scratch_folder() as folder:
         from recsys_cli.data.dataset import Dataset as Opened
 
         export_events(log, dataset, Path(folder) / "data")

@@ -17,7 +17,7 @@ import orjson
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.errors import ArtifactError, UsageError, did_you_mean
-from recsys_cli.files import atomic_dir, file_digest
+from recsys_cli.files import atomic_dir, file_digest, is_name
 from recsys_cli.safety.config import AUTHOR, COMBINED
 from recsys_cli.safety.served import CLASSIFIER_VERSION, GRAPH_FILE, MANIFEST_FILE, TABLE_FILE, ServedClassifier
 from recsys_cli.safety.text import grams, join_fields, words_of
@@ -81,7 +81,8 @@ def publish(
 def kept_in(folder: Path, names: str | Iterable[str] = "all") -> list[str]:
     """Names of the classifiers in a folder, or those named; raises ArtifactError where one of these is not there."""
     files = (MANIFEST_FILE, CHECKPOINT_FILE)
-    there = [p.name for p in folder.iterdir() if any((p / f).is_file() for f in files)] if folder.is_dir() else []
+    inside = folder.iterdir() if folder.is_dir() else ()
+    there = [p.name for p in inside if is_name(p.name) and any((p / f).is_file() for f in files)]
     wanted = sorted(there) if names == "all" else list(names)
     for name in wanted:
         if name not in there:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import DataError, UsageError
@@ -42,7 +42,7 @@ def train_text_classifier(
     """
     started = time.perf_counter()
     check_task(task)
-    labelled = from_files(files, options) if files else from_dataset(Dataset.open(data), options)
+    labelled = from_files(files, options) if files else from_dataset(open_intact(data, artifacts), options)
     train, test = labelled, from_files(test_files, options) if test_files else None
     if test is None and test_share:
         train, test = _split(labelled, test_share, seed)
@@ -84,7 +84,7 @@ def train_account_classifier(
     """
     started = time.perf_counter()
     check_task(task)
-    dataset = Dataset.open(data)
+    dataset = open_intact(data, artifacts)
     if not dataset.manifest.authors_are_users:
         raise DataError(
             f"{dataset.path}: authors are not among the users",

@@ -28,7 +28,7 @@ from recsys_cli.serving.pooling import Choice, Pool
 from recsys_cli.serving.ranked import PENDING, ranked, request_id
 from recsys_cli.serving.recall import Remembered, Requests
 from recsys_cli.serving.session import of_session
-from recsys_cli.serving.structs import Ask, Id, Item, RankAsk, SessionAsk, Slate, Switched
+from recsys_cli.serving.structs import Ask, Id, RankAsk, SessionAsk, Slate, Switched
 from recsys_cli.serving.topics import other_topics
 from recsys_cli.serving.workers import Job
 from recsys_cli.slate_engine import UNKNOWN_USER

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split, split_again
 from recsys_cli.features.spec import FeatureSpec
 from recsys_cli.features.table import FeatureTable
+from recsys_cli.files import scratch_folder
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever
 from recsys_cli.retrieval.registry import SOURCES
@@ -41,7 +41,7 @@ def window_tables(settings: Settings, dataset: Dataset, progress: Progress | Non
     """Tables as `train` and `evaluate` have them; similarities of the test window are those of the served sources."""
     split = make_split(settings.windows, dataset, seed=settings.seed)
     dataset, windows = dataset.with_log(split.log), split.windows
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         job = TrainingJob(settings, dataset, split, False, progress or Progress(), folder=Path(name))
         for folder in ("checkpoints", "history", "progress"):
             (job.work / folder).mkdir()
@@ -64,7 +64,7 @@ def validation_rows(dataset: Dataset, artifacts: str, run_id: str) -> tuple[Feat
     split = split_again(run.manifest.windows, dataset)
     dataset = dataset.with_log(split.log)
     dataset.catalogue, _ = SafetyModels.load(run.bundle / FOLDER).fill(dataset.catalogue, dataset.items)
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         job = TrainingJob(
             Settings.model_validate(run.manifest.settings), dataset, split, run.manifest.final, folder=Path(name),
             progress=Progress(),

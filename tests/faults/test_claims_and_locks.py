@@ -10,7 +10,7 @@ from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.benchmark.run import keep_result
 from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import RecsysError
-from recsys_cli.files import claim_folder
+from recsys_cli.files import write_new_folder
 from recsys_cli.training.train import _alone
 
 AT_ONCE = 12
@@ -33,9 +33,11 @@ def together(do):
         return list(pool.map(call, range(AT_ONCE)))
 
 
-def test_a_name_is_claimed_once_and_the_next_suffix_follows(tmp_path):
-    found = together(lambda n: claim_folder(tmp_path / "runs", "20260101-000000").name)
-    assert set(found) == {"20260101-000000", *(f"20260101-000000-{n}" for n in range(2, AT_ONCE + 1))}
+def test_a_name_is_taken_once_and_the_next_suffix_follows(tmp_path):
+    found = together(lambda n: write_new_folder(tmp_path / "runs", "20260101-000000", {"n": b"%d" % n}))
+    assert {f.name for f in found} == {"20260101-000000", *(f"20260101-000000-{n}" for n in range(2, AT_ONCE + 1))}
+    assert [(folder / "n").read_text() for folder in found] == [str(n) for n in range(AT_ONCE)]
+    assert len(list((tmp_path / "runs").iterdir())) == AT_ONCE
 
 
 def test_runs_published_at_once_are_all_there_and_whole(tmp_path):
@@ -50,12 +52,12 @@ def test_runs_published_at_once_are_all_there_and_whole(tmp_path):
     assert store.current() in store.ids()
 
 
-def test_a_publishing_that_fails_gives_its_name_back(tmp_path):
+def test_a_publishing_that_fails_takes_no_name(tmp_path):
     store = RunStore(tmp_path / "artifacts")
     (tmp_path / "work").mkdir()
     with pytest.raises(ValueError):
         store.publish(tmp_path / "work", MANIFEST | {"settings": "no mapping"})
-    assert not list((tmp_path / "artifacts" / "runs").iterdir()) and (tmp_path / "work").is_dir()
+    assert not store.ids() and not list(tmp_path.glob("artifacts/runs/*")) and (tmp_path / "work").is_dir()
 
 
 def test_results_of_benchmarks_kept_at_once_are_all_there(tmp_path):

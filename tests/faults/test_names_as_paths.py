@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import orjson
 import pytest
 
+from recsys_cli import files
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.benchmark.config import BenchmarkConfig
 from recsys_cli.cli.common import run as main
@@ -13,7 +16,7 @@ from recsys_cli.config import resolve
 from recsys_cli.data.dataset import read_manifest
 from recsys_cli.data.windows.windows import Windows
 from recsys_cli.errors import ArtifactError, ConfigError, DataError
-from recsys_cli.files import inside, is_name
+from recsys_cli.files import _HERE, inside, is_name
 from recsys_cli.pipeline.bundle import BUNDLE_VERSION, read_bundle
 from recsys_cli.safety.served import CLASSIFIER_VERSION, ServedClassifier
 from recsys_cli.settings import Settings
@@ -118,8 +121,14 @@ def test_a_manifest_names_no_file_outside_its_run(store, tmp_path, name):
 
 def test_an_interrupted_deletion_is_no_run(store):
     run, _ = publish(store), publish(store)
-    run.folder.rename(run.folder.with_name(f".{run.id}.deleted"))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    aside = run.folder.with_name(f".{run.id}.{_HERE}-{dead.pid}-00000000.tmp")
+    run.folder.rename(aside)
     assert run.id not in store.ids() and len(store.ids()) == 1
+    files._swept.clear()
+    publish(store)
+    assert not aside.exists() and len(store.ids()) == 2
 
 
 @pytest.mark.parametrize("name", [n for n in HOSTILE if n and "\0" not in n])

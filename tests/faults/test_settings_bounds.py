@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from recsys_cli.config import MAX_NUMBER, MAX_WHOLE, Section, merge, resolve
+from recsys_cli.bounds import LARGEST, LONGEST, MAX_NUMBER, MAX_WHOLE, SMALLEST
+from recsys_cli.config import Section, merge, resolve
 from recsys_cli.data.vocabulary import Vocabulary
 from recsys_cli.errors import ConfigError
 from recsys_cli.evaluation.lists import within_catalogue
@@ -79,10 +80,63 @@ def test_no_number_is_of_another_type(name):
     assert [path for path, _ in accepted(WRONG[name], is_number)] == []
 
 
-@pytest.mark.parametrize("section", ["world", "pipeline"])
-def test_no_size_of_the_world_or_the_pipeline_is_without_bound(section):
-    takes = [p for p, _ in accepted(10**9, lambda v: isinstance(v, int) and not isinstance(v, bool))]
-    assert [p for p in takes if p.startswith(section) and p != "pipeline.diversity.max_per_author"] == []
+AS_MANY_AS_THERE_ARE = {
+    "seed", "users", "requests", "sample", "max_rows", "max_impressions", "max_per_author", "exact_up_to", "fewest",
+    "bot_events", "measured_users", "remembered_requests", "min_followers", "min_friends", "min_positives", "min_steps",
+    "min_rows_in_leaf", "min_valid_positives", "calibration_min_positives",
+}
+"""Whole numbers that only say how much of what is there is used, or from how much on something is done."""
+
+
+def named(path):
+    return next(part for part in reversed(path.split(".")) if not part.isdigit())
+
+
+def whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def test_no_size_is_without_bound():
+    takes = {named(path) for path, _ in accepted(10**9, whole)}
+    assert takes <= AS_MANY_AS_THERE_ARE
+
+
+def test_no_count_is_negative_and_none_but_a_few_is_nothing():
+    assert {named(path) for path, _ in accepted(-1, whole)} == {"seed"}
+    off = {named(path) for path, _ in accepted(0, whole)}
+    assert not off & {"epochs", "batch_size", "members", "folds", "rounds", "k", "users", "slate_size", "hidden"}
+
+
+def test_no_number_of_a_bounded_name_is_beyond_it():
+    tree = defaults()
+    bounded = {named(".".join(map(str, path))) for path, _ in leaves(tree)} & set(LARGEST)
+    assert len(bounded) > 60
+    for path, got in accepted(1e9, is_number):
+        assert LARGEST.get(named(path), MAX_NUMBER) >= 1e9, path
+        assert unsound(got.model_dump()) == []
+    for path, _ in accepted(1e-7, lambda value: isinstance(value, float)):
+        assert named(path) not in SMALLEST, path
+
+
+@pytest.mark.parametrize(("name", "bad", "words"), [
+    ("retrieval.als.dim", 10**6, ["dim", "1000000", "65,536"]),
+    ("retrieval.sasrec.epochs", 10**7, ["epochs", "100,000"]),
+    ("ranking.heavy.batch_size", 10**9, ["batch_size", "16,777,216"]),
+    ("ranking.heavy.hidden", [10**6], ["hidden", "65,536"]),
+    ("ranking.heavy.hidden", [8] * (LONGEST + 1), ["hidden", "1,001", "1,000 at most"]),
+    ("ranking.heavy.learning_rate", 1e6, ["learning_rate", "10"]),
+    ("retrieval.two_tower.temperature", 1e-300, ["temperature", "1e-06"]),
+    ("ranking.heavy.weight_decay", "1e9", ["weight_decay", "1,000"]),
+])
+def test_the_refusal_of_nonsense_names_the_bound(name, bad, words):
+    from recsys_cli.config import put
+
+    layer = {}
+    put(layer, name.split("."), bad)
+    with pytest.raises(ConfigError) as caught:
+        resolve(Settings, layers=[("flag", layer)])
+    for word in ["--set", name, *words]:
+        assert word in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.data.schema import COLUMNS
 
 EXAMPLES = 3
@@ -22,7 +23,7 @@ def diff_datasets(one: str | os.PathLike, other: str | os.PathLike) -> dict[str,
     "notes"}: rows are compared in all columns that both have, as often as they come; users and items by their id, and
     those with other attributes are `changed`. The order of users and items is not compared, yet counts for the digest.
     """
-    a, b = Dataset.open(one), Dataset.open(other)
+    a, b = open_intact(one, None), open_intact(other, None)
     notes = _notes(a, b)
     names = [t for t in COLUMNS if t in a.manifest.tables or t in b.manifest.tables]
     tables = [_table(a, b, name, notes) for name in names]

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.data.log import Log
 from recsys_cli.data.schema import DAY, HOUR, PARTS, SAFETY_COLUMNS, SECOND
 from recsys_cli.progress import Progress
@@ -25,7 +26,7 @@ def describe_dataset(folder: str | os.PathLike, progress: Progress | None = None
 
     Raises DataError where the dataset cannot be read.
     """
-    data = Dataset.open(folder)
+    data = open_intact(folder, None)
     with (progress or Progress()).step("describe", 7) as step:
         log, m = data.log, data.manifest
         out: dict = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,11 @@ import polars as pl
 from recsys_cli.data.dataset import Dataset, table_files
 from recsys_cli.data.importer.mapping import Mapping
 from recsys_cli.data.importer.run import import_dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.data.schema import COLUMNS, SECOND
 from recsys_cli.data.writer import DatasetWriter, dataset_files, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
-from recsys_cli.files import atomic_dir
+from recsys_cli.files import atomic_dir, scratch_folder
 from recsys_cli.progress import Progress
 
 EDGES = {"follows": ["follower_id", "followee_id"], "blocks": ["user_id", "author_id"]}
@@ -45,10 +45,10 @@ def append_dataset(
     start = time.perf_counter()
     if not (Path(target) / "dataset.json").is_file():
         return import_dataset(mapping, source, target, mapping_name=mapping_name, progress=progress)
-    old = Dataset.open(target)
+    old = open_intact(target, None)
     require_replaceable(target)
     mapping = _fitted(mapping, old)
-    with tempfile.TemporaryDirectory(dir=Path(target).resolve().parent, prefix=".append-") as folder:
+    with scratch_folder(Path(target).resolve().parent) as folder:
         more = Path(folder) / "more"
         summary = import_dataset(
             mapping, source, more, mapping_name=mapping_name, progress=progress, known=_known_ids(old)

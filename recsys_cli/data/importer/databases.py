@@ -7,7 +7,6 @@ import datetime as dt
 import decimal
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from recsys_cli.data.importer.json_rows import EXACT, text_of
 from recsys_cli.data.importer.mapping import Mapping, Source
 from recsys_cli.data.schema import COLUMNS
 from recsys_cli.errors import ConfigError, DataError
+from recsys_cli.files import scratch_folder
 from recsys_cli.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def fetched(
         yield mapping
         return
     with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsys-database-")))
+        place = Path(stack.enter_context(scratch_folder()))
         connections: dict[str, Connection] = {}
 
         def bring(source: Source, name: str) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from recsys_cli.data.importer.run import Import
 from recsys_cli.data.importer.values import IdsAreText
 from recsys_cli.data.schema import COLUMNS
 from recsys_cli.errors import DataError
+from recsys_cli.files import scratch_folder
 from recsys_cli.progress import Progress, Step
 
 DATABASE_ROWS = 1000
@@ -41,7 +41,7 @@ def preview(mapping: Mapping, source: Path, rows: int = 5) -> dict[str, Any]:
 
 def _look(mapping: Mapping, source: Path, rows: int) -> dict[str, Any]:
     tables = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         job = Import(mapping, source, Path(folder), Progress())
         try:
             for table in COLUMNS:

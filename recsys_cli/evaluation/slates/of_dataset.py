@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from recsys_cli.data.dataset import Dataset
+from recsys_cli.data.intact import open_intact
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.data.repeats import repeats_in
 from recsys_cli.data.schema import DAY
@@ -57,7 +58,7 @@ class Ground:
     @classmethod
     def of(cls, settings: Settings, engine: RecommendationEngine | None = None) -> Ground:
         """That of the dataset in the settings; with an engine, as its run split it. Raises DataError without truth."""
-        dataset = Dataset.open(settings.paths.data)
+        dataset = open_intact(settings.paths.data, settings.paths.artifacts)
         split = (
             make_split(settings.windows, dataset, seed=settings.seed)
             if engine is None

@@ -6,7 +6,6 @@ rows of a request would make a candidate's score depend on the others.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.features.table import FeatureTable
-from recsys_cli.files import write_bytes
+from recsys_cli.files import scratch_folder, write_bytes
 from recsys_cli.metrics import roc_auc
 from recsys_cli.ranking.serving.dense import DENSE_FILE
 from recsys_cli.ranking.serving.served import GRAPH_FILE, ROWS_AT_ONCE, GraphRanker
@@ -63,7 +62,7 @@ def _folded(path: Path) -> onnx.ModelProto:
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         options.optimized_model_filepath = str(Path(name) / GRAPH_FILE)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)
@@ -159,7 +158,7 @@ def int8_loss(ranker: TrainedRanker, train: FeatureTable, valid: FeatureTable) -
     """Task → ROC-AUC on the validation rows as served in float32 ("float32") and in int8 ("int8"), scaled on
     `train`."""
     out: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         ranker.export(name)
         for precision in ("float32", "int8"):
             if precision == "int8":

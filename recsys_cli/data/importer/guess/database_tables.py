@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +10,7 @@ import polars as pl
 from recsys_cli.data.importer.databases import first_rows
 from recsys_cli.data.importer.guess.look import SAMPLE_ROWS, Doubt, Looked
 from recsys_cli.errors import DataError, UsageError
+from recsys_cli.files import scratch_folder
 
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://.*|\$\{\w+\}", re.DOTALL)
 """An address, or the environment variable that holds it."""
@@ -44,7 +44,7 @@ def look_at_tables(address: str, folder: Path) -> tuple[list[Looked], list[Doubt
 
     folder: what the path of a SQLite file counts from. Raises DataError where the database holds no rows at all.
     """
-    with tempfile.TemporaryDirectory(prefix="recsys-database-") as place:
+    with scratch_folder() as place:
         tables = first_rows(address, folder, Path(place), SAMPLE_ROWS)
         found = [
             Looked(Path(name), {"from": address, "table": name}, _read(files), True)
