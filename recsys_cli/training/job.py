@@ -60,6 +60,8 @@ class TrainingJob:
     """tells how far the training is, where somebody watches"""
     scaled_on: FeatureTable | None = None
     """training rows that the int8 form is scaled on"""
+    kept: tuple[Path, tuple[str, ...]] | None = None
+    """a folder of sources that are fitted once for several trainings of the same data, and which they are"""
 
     @property
     def windows(self) -> Windows:
