@@ -53,12 +53,13 @@ def space(
     `recsys tune SPACE.yaml` is the same. No row of the test window is read. The default stays where no trial is surely
     better for people who had no part in the search. Kept in ARTIFACTS/studies/NAME.
     """
+    from recsys_cli.shipped import find
     from recsys_cli.tuning.run import tune_space
     from recsys_cli.tuning.tables import render_study, trial_rows
 
     with call.trace.timed("tune.space", file=str(file)):
         document, paths = tune_space(
-            file, call.config, trials=trials, hours=hours, resume=resume, jobs=jobs, progress=call.progress
+            find(file), call.config, trials=trials, hours=hours, resume=resume, jobs=jobs, progress=call.progress
         )
     call.emit(document, lambda console: render_study(console, document, paths), trial_rows(document))
 

@@ -40,10 +40,12 @@ class Space:
         """Read and check a file; raises ConfigError with file, line and key of what is wrong, and the nearest known."""
         config = validate(SpaceConfig, read_yaml(file), file)
         base = given.model_dump(mode="json")
-        for key, value in leaves(config.settings).items():
-            _require_known(base, key, file, ("settings", *key.split(".")))
-            _check(merge(base, _overlay(key, value)), key, value, file, ("settings", *key.split(".")))
-        base = merge(base, config.settings)
+        for key, value in config.settings.items():
+            tree = _overlay(key, value)
+            for leaf in leaves(tree):
+                _require_known(base, leaf, file, ("settings", key))
+            base = merge(base, tree)
+            _check(base, key, value, file, ("settings", key))
         for key, parameter in config.search.items():
             where = ("search", key)
             if key.partition(".")[0] in FIXED:
