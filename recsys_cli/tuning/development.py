@@ -11,7 +11,7 @@ import polars as pl
 
 from recsys_cli.data.dataset import Dataset, read_manifest
 from recsys_cli.data.vocabulary import lookup
-from recsys_cli.data.windows.config import WindowsConfig
+from recsys_cli.data.windows.config import OF_USER, WindowsConfig
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.data.windows.windows import Split
 from recsys_cli.data.writer import write_dataset
@@ -73,8 +73,14 @@ def windows_before_test(config: WindowsConfig, split: Split, dataset: Dataset) -
     rows = config.validation_rows or config.test_rows
     if kind == "last" and rows:
         return WindowsConfig(split=kind, test_rows=rows, validation_rows=rows)
-    share = config.validation_share / (1 - config.test_share)
-    return WindowsConfig(split=kind, test_share=share, validation_share=share, known_share=config.known_share)
+    measured = config.validation_share / (1 - config.test_share)
+    validated = min(measured, (1 - measured) / 3)
+    history = config.history_share or OF_USER
+    learned = 1 - config.test_share - config.validation_share
+    return WindowsConfig(
+        split=kind, test_share=measured, validation_share=validated, known_share=config.known_share,
+        history_share=min(history / learned, 0.8) * (1 - measured - validated),
+    )
 
 
 def _write(dataset: Dataset, rows: np.ndarray, path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIXED = ("paths", "windows", "evaluation", "world", "seed", "threads", "device", "serving", "live")
 """Sections that say what is measured, on what and by which machine, not what is recommended."""
+TRUTH = ("pipeline.filters.seen",)
+"""Settings by which lists may hold other items, and figures would be of different answers."""
 PIPELINE = "pipeline"
 """The section that nothing is learned from: trials that differ in it alone share one training."""
 
@@ -52,6 +54,11 @@ class Space:
                 raise ConfigError(
                     f"{_place(file, where)}{key} cannot be searched: it says what is measured, not what is recommended",
                     f"the sections {', '.join(FIXED)} are the same for all trials",
+                )
+            if key in TRUTH:
+                raise ConfigError(
+                    f"{_place(file, where)}{key} cannot be searched: it changes what counts as found",
+                    "set it, and search the rest",
                 )
             _require_known(base, key, file, where)
             for value in parameter.extremes:
