@@ -6,24 +6,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.default_command import DefaultCommand
 from recsys_cli.cli.options import RunOption
 
 
-class _SpaceFirst(TyperGroup):
+class SpaceByDefault(DefaultCommand):
     """`recsys tune SPACE.yaml` is `recsys tune space SPACE.yaml`."""
 
-    def resolve_command(self, ctx, args):
-        if args and args[0] not in self.commands and (args[0].endswith((".yaml", ".yml")) or Path(args[0]).is_file()):
-            args = ["space", *args]
-        return super().resolve_command(ctx, args)
+    by_default = "space"
 
 
 group = typer.Typer(
     no_args_is_help=True, help="Settings chosen by data: `recsys tune SPACE.yaml`, or a special case.",
-    rich_markup_mode=None, cls=_SpaceFirst,
+    rich_markup_mode=None, cls=SpaceByDefault,
 )
 app.add_typer(group, name="tune")
 WinnerOption = Annotated[

@@ -123,7 +123,7 @@ class SpaceConfig(Section):
     name: Name
     """Name of the study below `artifacts/studies`."""
     settings: dict[str, Any] = {}
-    """Settings laid over the configuration for every trial, the default too; keys may be dotted, as `--set` has them."""
+    """Settings laid over the configuration for every trial, the default too; keys may be dotted, as in `--set`."""
     search: Annotated[dict[str, Parameter], Field(min_length=1)]
     """Setting, as `--set` names it → the values that it may take."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = (Objective(),)

@@ -1,4 +1,4 @@
-"""A search space: what of its file is refused and where, what trials get, and that no row of the test window is kept."""
+"""A search space: what of its file is refused and where, what trials get, and that no row of the test is kept."""
 
 import numpy as np
 import polars as pl
