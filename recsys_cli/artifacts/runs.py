@@ -227,6 +227,12 @@ class RunStore:
         os.replace(folder, folder.with_name(f".{run}.deleted"))
         for trash in folder.parent.glob(".*.deleted"):  # others too, whose removal was interrupted
             if trash.is_symlink():
-                trash.unlink()
+                trash.unlink(missing_ok=True)
             else:
-                shutil.rmtree(trash)
+                shutil.rmtree(trash, onerror=_gone_already)
+
+
+def _gone_already(function: object, path: str, failure: tuple) -> None:
+    """Lets two processes remove the same trash; any other failure is raised."""
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]

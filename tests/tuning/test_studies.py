@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.errors import ArtifactError, UsageError
 from recsys_cli.progress import Progress
 from recsys_cli.settings import Settings
@@ -133,6 +134,27 @@ def test_an_outcome_is_read_as_it_was_written_and_a_torn_file_is_refused(tmp_pat
     (tmp_path / "a.json").write_bytes((tmp_path / "a.json").read_bytes()[:-9])
     with pytest.raises(ArtifactError, match="no outcome"):
         Outcome.load(tmp_path / "a.json")
+
+
+def test_two_processes_may_delete_runs_at_once(tmp_path):
+    """Each removes what it finds deleted; one of them then finds it gone."""
+    from multiprocessing import get_context
+
+    trash = tmp_path / "runs/.old.deleted"
+    for number in range(300):
+        place = trash / str(number)
+        place.mkdir(parents=True)
+        (place / "a.pt").write_text("x")
+    for name in ("one", "two"):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "manifest.json").write_text("{}")
+    with get_context("fork").Pool(2) as pool:
+        pool.starmap(_delete, [(tmp_path, "one"), (tmp_path, "two")])
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def _delete(folder, run):
+    RunStore(folder).delete(run)
 
 
 def command(folder, *more):
