@@ -39,7 +39,7 @@ class Row:
 
 def measured(rows: list[Row], task: ListTask, settings: Task, *, resamples: int, seed: int) -> list[dict]:
     """The rows as documents: every figure with the 95 % interval of a bootstrap over users, and the difference of the
-    first to that of the best part, user by user.
+    first to that of the best part and, for peers, that of the funnel's to it, user by user.
 
     The best part is the source or baseline of highest mean; it has no difference itself.
     """
@@ -57,13 +57,20 @@ def measured(rows: list[Row], task: ListTask, settings: Task, *, resamples: int,
             (row.name, "to_best"): by_user[row.name][names[0]] - by_user[best][names[0]]
             for row in there if row.name != best
         }
+    funnel = next((row.name for row in there if row.group == "funnel"), None)
+    if funnel is not None:
+        columns |= {
+            (row.name, "funnel_less"): by_user[funnel][names[0]] - by_user[row.name][names[0]]
+            for row in there if row.group == "peer"
+        }
     found = {}
     if columns:
-        unit = np.array([name != "to_best" for _, name in columns])
+        unit = np.array([name not in ("to_best", "funnel_less") for _, name in columns])
         means = bootstrap_means(np.stack(list(columns.values()), axis=1), resamples=resamples, seed=seed, unit=unit)
         found = {key: _interval(*figures) for key, *figures in zip(columns, *means, strict=True)}
     return [_document(row, {n: found[row.name, n] for n in names if (row.name, n) in found},
-                      found.get((row.name, "to_best")), row.name == best) for row in rows]
+                      found.get((row.name, "to_best")), row.name == best, found.get((row.name, "funnel_less")))
+            for row in rows]
 
 
 def best_part(rows: list[Row], means: dict[str, float]) -> str | None:
@@ -76,12 +83,14 @@ def _interval(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def _document(row: Row, figures: dict, to_best: dict | None, best: bool) -> dict:
+def _document(row: Row, figures: dict, to_best: dict | None, best: bool, funnel_less: dict | None) -> dict:
     out = {
         "name": row.name, "group": row.group, "figures": figures, "to_best": to_best, "best_part": best,
         "fit_seconds": row.fit_seconds, "rank_seconds": row.rank_seconds, "request_ms": row.request_ms,
         "peak_memory_mib": row.peak_memory_mib, **row.more,
     }
+    if funnel_less is not None:
+        out["funnel_less"] = funnel_less
     if row.error is not None:
         out["absent" if row.absent else "error"] = row.error
     return out

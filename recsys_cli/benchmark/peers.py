@@ -74,13 +74,13 @@ def program_lists(config: OwnEnvironment, name: str, task: ListTask, k: int, bas
     base: folder from which the script is named. place: folder that keeps environments. Raises NotInstalled where the
     packages cannot be installed, and RecsysError where the program fails or writes something else.
     """
-    python = environment(place, name, config.packages)
+    python = environment(place, config.environment or name, config.packages)
     with scratch_folder() as folder:
         rows, users, out = (Path(folder) / n for n in ("rows.csv", "users.txt", "lists.json"))
         write_rows(task, rows)
         users.write_text("".join(f"{u}\n" for u in task.user_ids[task.users]))
-        _call([str(python), str(base / config.script), str(rows), str(users), str(k + MORE), str(out)], RUN_SECONDS,
-              f"{name} failed")
+        asked = [str(python), str(base / config.script), str(rows), str(users), str(k + MORE), str(out)]
+        _call([*asked, *config.arguments], RUN_SECONDS, f"{name} failed")
         try:
             answer = json.loads(out.read_text())
             lists = answer["lists"]

@@ -203,7 +203,11 @@ class OwnEnvironment(Section):
     script: str
     """Python file, from the place of the suite's: called with the training rows as CSV (user, item and, where there is
     an order, time in seconds), a file with one user a line, the length of list and the JSON file to write, an object
-    with `lists` (user → items, best first), `fit_seconds`, `rank_seconds` and `peak_memory_mib`."""
+    with `lists` (user → items, best first), `fit_seconds`, `rank_seconds` and `peak_memory_mib`; then `arguments`."""
+    arguments: tuple[str, ...] = ()
+    """What the script is given besides, such as which of its models."""
+    environment: Name | None = None
+    """Name of the environment, which peers with the same packages may share; null takes that of the peer."""
 
 
 PeerSettings = Annotated[ImplicitAls | ImplicitNeighbours | LambdaRank | OwnEnvironment, Field(discriminator="kind")]

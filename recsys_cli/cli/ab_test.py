@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.default_command import DefaultCommand
 from recsys_cli.cli.options import RunOption, SimulatedDaysOption
 
 
-class RunByDefault(TyperGroup):
+class RunByDefault(DefaultCommand):
     """`recsys ab-test FILE` is `recsys ab-test run FILE`."""
 
-    def parse_args(self, ctx, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, self.with_command(args))
-
-    def with_command(self, args: list[str]) -> list[str]:
-        if not args or args[0] in self.commands or args[0] in ("--help", "-h"):
-            return args
-        # a misspelt command has no suffix, and is no file
-        command = "." not in args[0] and not args[0].startswith("-") and not Path(args[0]).exists()
-        return args if command else ["run", *args]
+    by_default = "run"
 
 
 group = typer.Typer(

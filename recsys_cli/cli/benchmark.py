@@ -29,6 +29,11 @@ def benchmark(
         typer.Option("--only", metavar="TASK", help="Run this task of a suite alone (repeatable)  [default: all]",
                      show_default=False),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", metavar="FILE", help="Write the result of a suite as a page in Markdown too",
+                     show_default=False),
+    ] = None,
 ) -> None:
     """Fit and measure models by a published protocol, and show their figures beside the published ones.
 
@@ -38,15 +43,23 @@ def benchmark(
     from recsys_cli.config import read_yaml
     from recsys_cli.shipped import find
 
-    file = find(file)
+    given, file = file, find(file)
     tree = read_yaml(file)
     run = _suite if "tasks" in tree else _protocol
+    if page is not None and run is _protocol:
+        raise UsageError("--page is of a suite, and this benchmark is none", "use --output")
     document, render, rows, failed, of = run(call, file, tree, source, tuple(model or ()), tuple(only or ()))
     from recsys_cli.benchmark.run import keep_result
 
     folder = keep_result(document, Path(call.config.paths.artifacts))
     call.emit(document, render, rows)
     call.say(f"kept in {folder}")
+    if page is not None:
+        from recsys_cli.benchmark.suite_page import suite_page
+        from recsys_cli.files import write_bytes
+
+        write_bytes(page, suite_page(document, str(given)).encode())
+        call.say(f"wrote {page}")
     if failed:
         raise RecsysError(
             f"{len(failed)} of {of} failed: {', '.join(failed)}", f"the reasons are in {folder / 'result.json'}"

@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.default_command import DefaultCommand
 from recsys_cli.cli.options import RunOption
 
-group = typer.Typer(no_args_is_help=True, help="Settings chosen by data.", rich_markup_mode=None)
+
+class SpaceByDefault(DefaultCommand):
+    """`recsys tune SPACE.yaml` is `recsys tune space SPACE.yaml`."""
+
+    by_default = "space"
+
+
+group = typer.Typer(
+    no_args_is_help=True, help="Settings chosen by data: `recsys tune SPACE.yaml`, or a special case.",
+    rich_markup_mode=None, cls=SpaceByDefault,
+)
 app.add_typer(group, name="tune")
+WinnerOption = Annotated[
+    Path | None,
+    typer.Option("--winner", metavar="FILE", help="Write the configuration with what was found to this file",
+                 show_default=False),
+]
+
+
+@command(group, "space")
+def space(
+    call: Invocation,
+    file: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="Settings to try, and by what they are judged")],
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Trials beside the default  [default: as the file says]",
+                                 show_default=False),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0, help="Begin no trial after so many hours  [default: as the file "
+                                   "says]", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that name")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Trials at once, each in a process")] = 1,
+) -> None:
+    """Search settings: each trial is trained and measured on the validation window; the winner becomes a configuration.
+
+    `recsys tune SPACE.yaml` is the same. No row of the test window is read. The default stays where no trial is surely
+    better for people who had no part in the search. Kept in ARTIFACTS/studies/NAME.
+    """
+    from recsys_cli.shipped import find
+    from recsys_cli.tuning.run import tune_space
+    from recsys_cli.tuning.tables import render_study, trial_rows
+
+    with call.trace.timed("tune.space", file=str(file)):
+        document, paths = tune_space(
+            find(file), call.config, trials=trials, hours=hours, resume=resume, jobs=jobs, progress=call.progress
+        )
+    call.emit(document, lambda console: render_study(console, document, paths), trial_rows(document))
+
+
+def _write_winner(call: Invocation, settings: dict, told: str, file: Path | None) -> None:
+    """Write the configuration with what a command found, where a file is named."""
+    if file is None:
+        return
+    from recsys_cli.files import write_bytes
+    from recsys_cli.tuning.space import configuration_text, resolved_with
+
+    write_bytes(file, configuration_text(resolved_with(call.resolved, settings), [told]).encode())
+    call.say(f"wrote {file}")
 
 
 @command(group, "utility")
@@ -28,6 +87,7 @@ def utility(
         typer.Option("--on", help="Regress on what people did, or on what the ranker foretold"),
     ] = "observed",
     resamples: Annotated[int, typer.Option("--resamples", min=20, help="Bootstrap resamples of users")] = 200,
+    winner: WinnerOption = None,
     run: RunOption = None,
 ) -> None:
     """Fit the weights of the utility to a long-term target; prints YAML to paste, and what it changes."""
@@ -52,10 +112,11 @@ def utility(
             engine, dataset, target, resamples=resamples, seed=config.seed, progress=call.progress, **given
         )
     call.emit(document, lambda console: _render(console, document), document["weights"])
+    _write_winner(call, document["settings"], f"`recsys tune utility --target {target} --on {on}`.", winner)
 
 
 @command(group, "sources")
-def sources(call: Invocation) -> None:
+def sources(call: Invocation, winner: WinnerOption = None) -> None:
     """Learn how the sources' lists become one; prints YAML to paste, and recall and NDCG@10 of each way to merge.
 
     Every enabled source is fitted on what came before the validation window; nothing is published.
@@ -68,6 +129,7 @@ def sources(call: Invocation) -> None:
     with call.trace.timed("tune.sources"):
         document = tune_sources(config, dataset, call.progress)
     call.emit(document, lambda console: _render_sources(console, document), document["lists"])
+    _write_winner(call, document["settings"], "`recsys tune sources`.", winner)
 
 
 def _render_sources(console, document: dict) -> None:

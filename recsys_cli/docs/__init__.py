@@ -24,6 +24,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "serving",
         "live",
         "evaluation",
+        "tuning",
         "experiments",
         "off-policy",
         "simulation",

@@ -80,7 +80,7 @@ class Figures:
 
         A difference is taken user by user, so that what the two have in common does not widen its interval.
         """
-        by_user = [self._by_user(system) for system in systems]
+        by_user = [self.by_user(system) for system in systems]
         place = {system.name: i for i, system in enumerate(systems)}
         columns = {(i, m): values for i, figures in enumerate(by_user) for m, values in figures.items()}
         for p, (a, b) in enumerate(pairs):
@@ -95,7 +95,7 @@ class Figures:
         replays = self._replays(systems, [(place[a], place[b]) for a, b in pairs])
         out = []
         for i, system in enumerate(systems):
-            metrics = {m: found[i, m] for m in by_user[i]} | self._of_all(system)
+            metrics = {m: found[i, m] for m in by_user[i]} | self.of_all(system)
             metrics |= {f"replay@{k}": figures[i] for k, figures in replays.items()}
             out.append({"name": system.name, "kind": system.kind, "metrics": metrics})
         less = []
@@ -105,7 +105,7 @@ class Figures:
             less.append({"against": b, "metrics": metrics})
         return out, less
 
-    def _by_user(self, system: System) -> dict[str, np.ndarray]:
+    def by_user(self, system: System) -> dict[str, np.ndarray]:
         """Metric → float64[U], NaN for a user without a figure."""
         catalogue, out = self.state.catalogue, {}
         for items, ks in _by_list(system):
@@ -123,7 +123,7 @@ class Figures:
                 out |= self._asked.judge(self.truth.users, items, ks, self.slate_size)
         return out
 
-    def _of_all(self, system: System) -> dict[str, dict[str, float]]:
+    def of_all(self, system: System) -> dict[str, dict[str, float]]:
         """What is no mean over users: coverage and inequality of exposure."""
         available, metrics = self.state.available, {}
         for k, items in system.lists.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -9,9 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import orjson
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from recsys_cli.data.state import State
+from recsys_cli.files import atomic_file
 from recsys_cli.parallel import SideBySide, Work, one_blas_thread
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Retriever, Window
@@ -20,6 +23,8 @@ from recsys_cli.retrieval.registry import SOURCES
 from recsys_cli.training import sources as choice
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recsys_cli.data.log import Log
     from recsys_cli.training.job import TrainingJob
 
@@ -218,6 +223,10 @@ def fit_one(
     progress = progress or job.progress
     path = job.work / folder / f"{name}.pt"
     start = time.perf_counter()
+    kept = _kept_place(job, name, source, window, folder)
+    if source.learns and kept is not None and kept.is_file() and not path.is_file():
+        with atomic_file(path) as copied:
+            shutil.copyfile(kept, copied)
     if not source.learns:
         source.fit(window, progress)
     elif path.is_file():
@@ -225,5 +234,19 @@ def fit_one(
     else:
         source.fit(window, progress, job.work / "progress" / f"{folder}-{name}.pt")
         save_checkpoint(path, source.checkpoint())
+        if kept is not None:
+            with atomic_file(kept) as copied:
+                shutil.copyfile(path, copied)
     job.durations[f"fit {name} ({folder})"] = round(time.perf_counter() - start, 3)
     return source
+
+
+def _kept_place(job: TrainingJob, name: str, source: Retriever, window: Window, folder: str) -> Path | None:
+    """Where a source is kept for other trainings: a file for the data, the window, the seed and its settings; None
+    where it is not."""
+    if job.kept is None or name not in job.kept[1]:
+        return None
+    of = [job.dataset.manifest.digest, job.windows.model_dump(mode="json"), folder, window.end, len(window.log),
+          job.settings.seed, job.settings.device, job.safety.versions, source.config.model_dump(mode="json")]
+    text = orjson.dumps(of, option=orjson.OPT_SORT_KEYS)
+    return job.kept[0] / f"{name}-{hashlib.blake2b(text, digest_size=12).hexdigest()}.pt"

@@ -64,6 +64,8 @@ class TrainingJob:
     """takes up what need not be waited for at once"""
     scaled_on: FeatureTable | None = None
     """training rows that the int8 form is scaled on"""
+    kept: tuple[Path, tuple[str, ...]] | None = None
+    """a folder of sources that are fitted once for several trainings of the same data, and which they are"""
 
     @property
     def windows(self) -> Windows:

@@ -57,6 +57,7 @@ def train(
     only: Sequence[str] = (),
     warm: str | None = None,
     use: bool = True,
+    kept: tuple[Path, tuple[str, ...]] | None = None,
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
 ) -> Run:
@@ -67,7 +68,8 @@ def train(
     such a run cannot be evaluated. resume: go on from where a
     killed training of the same settings and data stopped. only: fit these sources and take the others over from
     the run in use (see `taken_over`). warm: id of a run with whose rankers these begin ("current": the one in use);
-    ArtifactError where they do not fit. Raises DataError where the data cannot be trained on, and leaves every
+    ArtifactError where they do not fit. kept: a folder, and names of sources that are fitted once for all trainings of
+    the same data that name it. Raises DataError where the data cannot be trained on, and leaves every
     earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
@@ -89,7 +91,7 @@ def train(
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
     job = TrainingJob(
         settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,
-        refit=refit and not final,
+        refit=refit and not final, kept=kept,
     )
     job.safety, job.metrics["safety"] = models, scored
     taken = taken_over(job, only) if only else {}

@@ -101,13 +101,14 @@ def test_every_python_example_is_python():
             raise AssertionError(f"{fence.page}: {error}: {fence.text}") from error
 
 
-def test_every_yaml_example_is_accepted():
-    """Settings, mappings and experiments in the pages are checked as files of those kinds are."""
+def test_every_yaml_example_is_accepted(tmp_path):
+    """Settings, search spaces, mappings and experiments in the pages are checked as files of those kinds are."""
     from recsys_cli.data.importer.mapping import Mapping
     from recsys_cli.experiments.config import ExperimentConfig
     from recsys_cli.off_policy.config import OffPolicyConfig
     from recsys_cli.settings import Settings
     from recsys_cli.simulation.config import ScenarioConfig
+    from recsys_cli.tuning.space import Space
 
     defaults, kinds = Settings().model_dump(mode="json"), []
     for fence in fences("yaml"):
@@ -126,10 +127,14 @@ def test_every_yaml_example_is_accepted():
         elif {"treatment", "variants"} & set(content):
             assert validate(ExperimentConfig, content)
             kinds.append("experiment")
+        elif "search" in content:
+            (tmp_path / "space.yaml").write_text(fence.text)
+            assert Space.read(tmp_path / "space.yaml", Settings())
+            kinds.append("space")
         else:
             assert validate(Settings, merge(defaults, content)), fence.page
             kinds.append("settings")
-    assert set(kinds) == {"mapping", "policy", "scenario", "experiment", "settings"}
+    assert set(kinds) == {"mapping", "policy", "scenario", "experiment", "settings", "space"}
 
 
 def test_drawings_fit_a_terminal():

@@ -1,0 +1,81 @@
+"""The result of a suite as a page in Markdown: a table a task, the product beside its peers and its best part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN = ("funnel", "peer", "baseline")
+"""Groups of rows on the page; of the parts the best one stands beside them."""
+
+
+def suite_page(document: dict[str, Any], file: str) -> str:
+    """The page; file: the suite as it was named on the command line."""
+    first = document["tasks"][0]["metrics"][0] if document["tasks"] else ""
+    lines = [
+        f"# {document['title']}",
+        "",
+        f"Written by `recsys benchmark {file} --from DIR --page FILE` on {document['created_at'][:10]}, "
+        f"{document['cores']} cores, seed {document['seed']}. Intervals are 95 %, by resampling users; *ours less* is "
+        f"our list's {_plain(first)} less that of the row, person by person, with its interval.",
+        "",
+    ]
+    for task in document["tasks"]:
+        lines += _task(task)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _task(task: dict[str, Any]) -> list[str]:
+    out = [f"## {task['title']}", ""]
+    if "error" in task:
+        return [*out, f"Failed: {task['error']}", ""]
+    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in task["data"].items())
+    out += [f"{counts}.", ""]
+    names = task["metrics"]
+    out.append(f"| system | {' | '.join(map(_plain, names))} | ours less | fit s | rank s | peak MiB |")
+    out.append("|---|" + "---:|" * (len(names) + 4))
+    rows = [row for row in task["rows"] if names[0] in row["figures"] and (row["group"] in SHOWN or row["best_part"])]
+    for row in sorted(rows, key=lambda r: -r["figures"][names[0]]["value"]):
+        figures = [_first(row["figures"][names[0]])]
+        figures += [f"{row['figures'][n]['value']:.4f}" if n in row["figures"] else "" for n in names[1:]]
+        name = {"funnel": f"**{row['name']}**"}.get(row["group"], row["name"])
+        name += " (our best part)" if row["best_part"] else ""
+        costs = (_number(row[n], d) for n, d in (("fit_seconds", 1), ("rank_seconds", 2), ("peak_memory_mib", 0)))
+        out.append(f"| {name} | {' | '.join(figures)} | {_less(row.get('funnel_less'))} | {' | '.join(costs)} |")
+    out.append("")
+    for row in task["rows"]:
+        if told := row.get("absent") or (f"failed: {row['error']}" if "error" in row else None):
+            out += [f"- {row['name']}: {told}"]
+    out += [f"- {line}" for line in verdicts(task)]
+    return [*out, ""]
+
+
+def verdicts(task: dict[str, Any]) -> list[str]:
+    """For each peer that the product is not surely above, a sentence; one where it is above all."""
+    peers = [row for row in task["rows"] if row.get("funnel_less") is not None]
+    if not peers:
+        return []
+    below = [row["name"] for row in peers if row["funnel_less"]["high"] < 0]
+    tied = [row["name"] for row in peers if row["funnel_less"]["low"] <= 0 <= row["funnel_less"]["high"]]
+    out = [f"below {', '.join(below)}"] if below else []
+    out += [f"not to be told from {', '.join(tied)}"] if tied else []
+    return out or [f"above every peer that ran ({len(peers)}), beyond noise"]
+
+
+def _plain(metric: str) -> str:
+    name, _, k = metric.partition("@")
+    name = name.upper() if name in ("ndcg", "map", "mrr") else name.replace("_", " ").capitalize()
+    return f"{name}@{k}" if k else name
+
+
+def _first(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.4f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def _less(figure: dict[str, float] | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure['value']:+.4f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+
+
+def _number(value: float | None, places: int) -> str:
+    return "" if value is None or value != value else f"{value:,.{places}f}"
