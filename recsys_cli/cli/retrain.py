@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from recsys_cli.settings import Settings
 
 
 @command(app, "retrain")
@@ -52,16 +55,11 @@ def retrain(
     from recsys_cli.live import retrain as live
 
     if roll_back:
-        before, now = live.roll_back(config.paths.artifacts)
-        call.emit({"outcome": "rolled back", "run": now, "used_before": before},
-                  lambda console: console.print(f"run {now} is in use again, instead of {before}", highlight=False),
-                  [{"outcome": "rolled back", "run": now, "used_before": before}])
+        _roll_back(call)
         return
 
-    if canary and config.live.canary is None:
-        from recsys_cli.live.config import CanaryConfig
-
-        config = config.model_copy(update={"live": config.live.model_copy(update={"canary": CanaryConfig()})})
+    if canary:
+        config = _with_canary(config)
 
     def with_log() -> str:
         from recsys_cli.cli.import_data import with_events
@@ -99,6 +97,22 @@ def _render(console, done) -> None:
     else:
         told = f"{done.outcome}: {done.reason}"
     console.print(f"{told} · {done.seconds:.1f} s", highlight=False, markup=False)
+
+
+def _with_canary(config: Settings) -> Settings:
+    from recsys_cli.live.config import CanaryConfig
+
+    wanted = config.live.canary or CanaryConfig()
+    return config.model_copy(update={"live": config.live.model_copy(update={"canary": wanted})})
+
+
+def _roll_back(call: Invocation) -> None:
+    from recsys_cli.live import retrain as live
+
+    before, now = live.roll_back(call.config.paths.artifacts)
+    told = {"outcome": "rolled back", "run": now, "used_before": before}
+    line = f"run {now} is in use again, instead of {before}"
+    call.emit(told, lambda console: console.print(line, highlight=False), [told])
 
 
 def _show_log(call: Invocation) -> None:

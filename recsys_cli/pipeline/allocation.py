@@ -107,7 +107,7 @@ def tell_lacks(query: Query, stage: str, short: np.ndarray, names: Sequence[str]
     for group in np.flatnonzero(short.any(axis=0)):
         lacks = short[:, group]
         for places in np.unique(lacks[lacks > 0]).tolist():
-            told = f"{places} of {query.size} places for {names[group]} went to others"
+            told = f"{places} of {query.size} places for {names[int(group)]} went to others"
             query.tell(f"stage {stage}: too few candidates are left, so that {told}", lacks == places)
 
 

@@ -65,8 +65,8 @@ class Candidates:
             return self
         if len(mask) == 1:  # a request of one user must not pay for the bookkeeping of a batch
             at = np.flatnonzero(mask[0])
-            columns = {name: values[:, at] for name, values in self.scores.items()}
-            return Candidates(self.items[:, at], self.sources[:, at], columns)
+            scores = {name: values[:, at] for name, values in self.scores.items()}
+            return Candidates(self.items[:, at], self.sources[:, at], scores)
         count = mask.sum(axis=1)
         width = int(count.max(initial=0))
         rows, columns = np.nonzero(mask)

@@ -68,8 +68,8 @@ def merge(
     # one sort of whole numbers: the item, then the column it stood in
     shift = max(width - 1, 1).bit_length()
     # whole numbers of 32 bits are sorted in half the time
-    kind = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
-    keys = items.astype(kind) << kind(shift)
+    kind: type[np.int32 | np.int64] = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
+    keys = np.left_shift(items.astype(kind), shift)
     keys += np.arange(width, dtype=kind)
     keys.sort(axis=1)
     keys = keys.reshape(-1)

@@ -18,8 +18,8 @@ from recsys_cli.serving.feedback import Feedback
 from recsys_cli.serving.newcomers import Newcomers, with_newcomers
 from recsys_cli.serving.pooling import Pool, context_key, query_of
 from recsys_cli.serving.pools import Builder, Pools
-from recsys_cli.serving.recall import ServedMemory
 from recsys_cli.serving.refresher import Refreshed, Refresher, RunPlace, stale
+from recsys_cli.serving.served_memory import ServedMemory
 from recsys_cli.serving.session import Likeness
 from recsys_cli.serving.way import CONTEXTS, Way
 from recsys_cli.serving.workers import WAYS, Job, Worker, build_jobs

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_cli.serving.answers import items_of
-from recsys_cli.serving.pooling import Pool
+from recsys_cli.serving.pooling import Pool, by_popularity
 from recsys_cli.serving.structs import Id, Item, RankAsk, Slate
 from recsys_cli.serving.workers import Job
 from recsys_cli.slate_batch import SlateBatch
 
 if TYPE_CHECKING:
     from recsys_cli.serving.live import Live
-    from recsys_cli.serving.service import Service
+    from recsys_cli.serving.people import Known
 
 PENDING = "pool_pending"
 """Fallback of a request whose pool was not there in time."""
@@ -30,20 +30,21 @@ def request_id() -> str:
     return f"{_PREFIX}{os.getpid():x}-{next(_numbers):x}"
 
 
-async def ranked(service: Service, user_id: Id, ask: RankAsk) -> Slate:
+async def ranked(live: Live, known_of: Known | None, user_id: Id, ask: RankAsk, seconds: float) -> Slate:
     """The caller's items in the order of the user's utility; those that nobody knows or that must not be shown stand at
-    the end, as they came."""
-    live, user = service.live, str(user_id)
-    context = live.context(ask.surface, ask.device, ask.context)
-    known_of = service.people.known(live, user)
+    the end, as they came.
+
+    known_of: what the log tells of the user. seconds: how long is waited for predictions.
+    """
+    user, context = str(user_id), live.context(ask.surface, ask.device, ask.context)
     unique = list(dict.fromkeys(map(str, ask.items)))
     positions = live.trained.bundle.item_ids.positions(unique)
     known = tuple(positions[positions >= 0].tolist())
     job = Job(live.user(user), context, None if known_of is None else known_of.since, known)
-    pool = await live.pools.once(job, service.config.pool.build_seconds) if known and live.workers else None
+    pool = await live.pools.once(job, seconds) if known and live.workers else None
     number, fallback = request_id(), None
     if pool is None:
-        pool, fallback = _by_popularity(live, known), None if not known else PENDING
+        pool, fallback = by_popularity(live.engine, known), None if not known else PENDING
     if known_of is not None and len(known_of.hidden):
         pool = pool.without(known_of.hidden)
     listed = _listed(live, live.user(user), pool, ask.explain)
@@ -51,7 +52,6 @@ async def ranked(service: Service, user_id: Id, ask: RankAsk) -> Slate:
     rest = [i for i in unique if i not in place]
     originals = {str(i): i for i in ask.items}
     listed += [Item(originals[i], len(listed) + at) for at, i in enumerate(rest, 1)]
-    service.note(fallback)
     return Slate(number, live.run, listed, user_id, fallback)
 
 
@@ -62,10 +62,3 @@ def _listed(live: Live, user: int, pool: Pool, explain: bool) -> list[Item]:
         pool.sources[None], [pool.fallback], [],
     )
     return items_of(live.words, batch, 0, explain=explain)
-
-
-def _by_popularity(live: Live, items: tuple[int, ...]) -> Pool:
-    held = np.array(items, np.int32)
-    values = live.engine.state.interactions[held].astype(np.float32)
-    order = np.argsort(-values, kind="stable")
-    return Pool(held[order], np.zeros(len(held), np.uint32), {"utility": values[order]})

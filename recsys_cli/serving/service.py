@@ -264,7 +264,10 @@ class Service:
 
     async def rank(self, user_id: Id, ask: RankAsk) -> Slate:
         """The caller's items in the order of the user's utility; see `ranked`."""
-        return await ranked(self, user_id, ask)
+        known_of = self.people.known(self.live, str(user_id))
+        slate = await ranked(self.live, known_of, user_id, ask, self.config.pool.build_seconds)
+        self.note(slate.fallback)
+        return slate
 
     async def preview(self, user_id: str, n: int, since: Since | None = None) -> Slate:
         """What somebody would be answered now, with predictions and reasons; it is not recorded and counts nowhere.

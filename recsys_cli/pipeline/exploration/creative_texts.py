@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def fed_back(
     return {**feedback, **{name: feedback.get(name, np.zeros(total)) + values for name, values in more.items()}}
 
 
-def texts_of(columns: list[str], table: dict[str, list], key: str) -> CreativeTexts:
+def texts_of(columns: list[str], table: dict[str, list[Any]], key: str) -> CreativeTexts:
     """The creatives of all items; table: column → the value of each item, a text, a list of texts or None.
 
     Raises ConfigError for a column that items do not have; key: of the setting that names it.
