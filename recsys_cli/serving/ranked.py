@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.serving.answers import items_of
+from recsys_cli.serving.answers import PENDING, items_of, request_id
 from recsys_cli.serving.pooling import Pool
 from recsys_cli.serving.structs import Id, Item, RankAsk, Slate
 from recsys_cli.serving.workers import Job
@@ -18,16 +15,6 @@ from recsys_cli.slate_batch import SlateBatch
 if TYPE_CHECKING:
     from recsys_cli.serving.live import Live
     from recsys_cli.serving.service import Service
-
-PENDING = "pool_pending"
-"""Fallback of a request whose pool was not there in time."""
-_PREFIX = secrets.token_hex(4)
-_numbers = itertools.count()
-
-
-def request_id() -> str:
-    """A new id, unlike those of any other server."""
-    return f"{_PREFIX}{os.getpid():x}-{next(_numbers):x}"
 
 
 async def ranked(service: Service, user_id: Id, ask: RankAsk) -> Slate:

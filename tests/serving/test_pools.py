@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from recsys_cli.serving.config import PoolConfig
 from recsys_cli.serving.pooling import Pool
 from recsys_cli.serving.pools import OLD_AT_ONCE, PoolCache, Pools
-from recsys_cli.serving.recall import Remembered, Requests, ServedMemory
+from recsys_cli.serving.recall import Remembered, Requests
+from recsys_cli.serving.served_memory import ServedMemory
 from recsys_cli.serving.structs import Ask
 from recsys_cli.serving.workers import BuildError, Job
 
