@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import secrets
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,8 +19,17 @@ from recsys_cli.serving.structs import Item
 if TYPE_CHECKING:
     from recsys_cli.slate_batch import SlateBatch
 
+PENDING = "pool_pending"
+"""Fallback of a request whose pool was not there in time."""
+_PREFIX = secrets.token_hex(4)
+_numbers = itertools.count()
 WORDS = 100_000
 """Items, and combinations of sources, whose words are kept."""
+
+
+def request_id() -> str:
+    """A new id, unlike those of any other server."""
+    return f"{_PREFIX}{os.getpid():x}-{next(_numbers):x}"
 
 
 ItemWords = tuple[int | str, int | str | None, str | None]

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 
 from recsys_cli.errors import UsageError
-from recsys_cli.serving.answers import rows_of
+from recsys_cli.serving.answers import request_id, rows_of
 from recsys_cli.serving.lookups import explained, features_of, nearest
+from recsys_cli.serving.ranked import ranked
 from recsys_cli.serving.routes import ASK, Answer, Call, N, Path
-from recsys_cli.serving.service import request_id
 from recsys_cli.serving.structs import (
     Ask,
     Explained,
@@ -61,7 +61,7 @@ async def follow_on(call: Call) -> Slate:
 
 
 async def rank(call: Call) -> Slate:
-    return await call.service.rank(call.params["user_id"], _rank(call.body))
+    return await ranked(call.service, call.params["user_id"], _rank(call.body))
 
 
 async def session(call: Call) -> Slate:

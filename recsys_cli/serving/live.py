@@ -20,7 +20,7 @@ from recsys_cli.serving.pooling import Pool, context_key, query_of
 from recsys_cli.serving.pools import Builder, Pools
 from recsys_cli.serving.refresher import Refreshed, Refresher, RunPlace, stale
 from recsys_cli.serving.served_memory import ServedMemory
-from recsys_cli.serving.session import Likeness
+from recsys_cli.serving.session import Likeness, boosted
 from recsys_cli.serving.way import CONTEXTS, Way
 from recsys_cli.serving.workers import WAYS, Job, Worker, build_jobs
 from recsys_cli.tracelog import SILENT, TraceLog
@@ -28,6 +28,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 if TYPE_CHECKING:
     from recsys_cli.pipeline.query import Query
     from recsys_cli.serving.fold import Fold
+    from recsys_cli.serving.memory import Memory
     from recsys_cli.serving.metrics import Metrics
     from recsys_cli.settings import Settings
 
@@ -162,10 +163,12 @@ class Live:
             self._ways[overrides] = found
         return found
 
-    @property
-    def positive(self) -> tuple[str, ...]:
-        """Actions that ask for more of the kind."""
-        return self._run_engine.bundle.spec.positive
+    def of_session(self, pool: Pool, memory: Memory) -> Pool:
+        """The pool of somebody as the session that goes on has it; as it was where none does."""
+        session, positive = memory.current_session(time.time_ns() // 1000), self._run_engine.bundle.spec.positive
+        items = self.items([item for item, kind, _ in session if kind in positive])
+        items = items[items < self._run_engine.bundle.catalogue.n_items]
+        return boosted(pool, self.likeness.of(pool.items, items), self.config.session_boost) if len(items) else pool
 
     @cached_property
     def likeness(self) -> Likeness:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.serving.answers import items_of
+from recsys_cli.serving.answers import PENDING, items_of, request_id
 from recsys_cli.serving.pooling import Pool, by_popularity
 from recsys_cli.serving.structs import Id, Item, RankAsk, Slate
 from recsys_cli.serving.workers import Job
@@ -17,31 +14,20 @@ from recsys_cli.slate_batch import SlateBatch
 
 if TYPE_CHECKING:
     from recsys_cli.serving.live import Live
-    from recsys_cli.serving.people import Known
-
-PENDING = "pool_pending"
-"""Fallback of a request whose pool was not there in time."""
-_PREFIX = secrets.token_hex(4)
-_numbers = itertools.count()
+    from recsys_cli.serving.service import Service
 
 
-def request_id() -> str:
-    """A new id, unlike those of any other server."""
-    return f"{_PREFIX}{os.getpid():x}-{next(_numbers):x}"
-
-
-async def ranked(live: Live, known_of: Known | None, user_id: Id, ask: RankAsk, seconds: float) -> Slate:
+async def ranked(service: Service, user_id: Id, ask: RankAsk) -> Slate:
     """The caller's items in the order of the user's utility; those that nobody knows or that must not be shown stand at
-    the end, as they came.
-
-    known_of: what the log tells of the user. seconds: how long is waited for predictions.
-    """
-    user, context = str(user_id), live.context(ask.surface, ask.device, ask.context)
+    the end, as they came."""
+    live, user = service.live, str(user_id)
+    context = live.context(ask.surface, ask.device, ask.context)
+    known_of = service.people.known(live, user)
     unique = list(dict.fromkeys(map(str, ask.items)))
     positions = live.trained.bundle.item_ids.positions(unique)
     known = tuple(positions[positions >= 0].tolist())
     job = Job(live.user(user), context, None if known_of is None else known_of.since, known)
-    pool = await live.pools.once(job, seconds) if known and live.workers else None
+    pool = await live.pools.once(job, service.config.pool.build_seconds) if known and live.workers else None
     number, fallback = request_id(), None
     if pool is None:
         pool, fallback = by_popularity(live.engine, known), None if not known else PENDING
@@ -52,6 +38,7 @@ async def ranked(live: Live, known_of: Known | None, user_id: Id, ask: RankAsk, 
     rest = [i for i in unique if i not in place]
     originals = {str(i): i for i in ask.items}
     listed += [Item(originals[i], len(listed) + at) for at, i in enumerate(rest, 1)]
+    service.note(fallback)
     return Slate(number, live.run, listed, user_id, fallback)
 
 

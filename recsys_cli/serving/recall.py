@@ -1,4 +1,4 @@
-"""What a server remembers for a while: what was served to whom, and which requests can be gone on from."""
+"""The requests that can be gone on from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was served to whom lately."""
+"""What was served to whom a while ago."""
 
 from __future__ import annotations
 

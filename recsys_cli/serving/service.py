@@ -15,7 +15,7 @@ import numpy as np
 from recsys_cli.artifacts.runs import RunStore
 from recsys_cli.errors import RecsysError, UnknownIdError, UsageError
 from recsys_cli.pipeline.since import Since
-from recsys_cli.serving.answers import items_of
+from recsys_cli.serving.answers import PENDING, items_of, request_id
 from recsys_cli.serving.arms import NONE, Arms, Experiments, require_way
 from recsys_cli.serving.chooser import propensities, shown
 from recsys_cli.serving.events import EDGES, Event, Served
@@ -25,10 +25,8 @@ from recsys_cli.serving.mixing import Chosen, mixed
 from recsys_cli.serving.newcomers import frozen
 from recsys_cli.serving.people import Known, People
 from recsys_cli.serving.pooling import Choice, Pool
-from recsys_cli.serving.ranked import PENDING, ranked, request_id
 from recsys_cli.serving.recall import Remembered, Requests
-from recsys_cli.serving.session import of_session
-from recsys_cli.serving.structs import Ask, Id, RankAsk, SessionAsk, Slate, Switched
+from recsys_cli.serving.structs import Ask, Id, SessionAsk, Slate, Switched
 from recsys_cli.serving.topics import other_topics
 from recsys_cli.serving.workers import Job
 from recsys_cli.slate_engine import UNKNOWN_USER
@@ -262,13 +260,6 @@ class Service:
         history = tuple(items[items < live.trained.bundle.catalogue.n_items].tolist())
         return await self._page(live, Remembered(None, ("", history, context), live.run, ask), self._size(ask.n))
 
-    async def rank(self, user_id: Id, ask: RankAsk) -> Slate:
-        """The caller's items in the order of the user's utility; see `ranked`."""
-        known_of = self.people.known(self.live, str(user_id))
-        slate = await ranked(self.live, known_of, user_id, ask, self.config.pool.build_seconds)
-        self.note(slate.fallback)
-        return slate
-
     async def preview(self, user_id: str, n: int, since: Since | None = None) -> Slate:
         """What somebody would be answered now, with predictions and reasons; it is not recorded and counts nowhere.
 
@@ -372,7 +363,7 @@ class Service:
         if pool is None or not len(pool):
             return way.everybody(context), PENDING
         if self.config.session_boost and asked.user_id is not None:
-            pool = of_session(live, pool, self.people.memory(asked.user_id), self.config.session_boost)
+            pool = live.of_session(pool, self.people.memory(asked.user_id))
         return pool, pool.fallback
 
     def _since(self, live: Live, user: str) -> Since | None:

@@ -8,7 +8,6 @@ Ludewig, RecSys 2017, find nearest neighbours that weigh so hard to beat).
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ from recsys_cli.retrieval.vectors.retriever import VectorRetriever
 
 if TYPE_CHECKING:
     from recsys_cli.pipeline.bundle import Bundle
-    from recsys_cli.serving.live import Live
-    from recsys_cli.serving.memory import Memory
     from recsys_cli.serving.pooling import Pool
 
 LATEST = 8
@@ -69,14 +66,6 @@ class Likeness:
             parts.append(part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12))
         whole = np.concatenate(parts, axis=1)
         return whole / np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12)
-
-
-def of_session(live: Live, pool: Pool, memory: Memory, strength: float) -> Pool:
-    """The pool of somebody as the session that goes on has it; as it was where none does."""
-    session = memory.current_session(time.time_ns() // 1000)
-    items = live.items([item for item, kind, _ in session if kind in live.positive])
-    items = items[items < live.trained.bundle.catalogue.n_items]
-    return boosted(pool, live.likeness.of(pool.items, items), strength) if len(items) else pool
 
 
 def boosted(pool: Pool, likeness: np.ndarray, strength: float) -> Pool:

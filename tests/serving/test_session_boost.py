@@ -12,7 +12,7 @@ from recsys_cli.serving.events import Event
 from recsys_cli.serving.live import Live
 from recsys_cli.serving.memory import SESSION_GAP, Memory
 from recsys_cli.serving.pooling import Pool, build_pools, pool_engine
-from recsys_cli.serving.session import Likeness, boosted, of_session
+from recsys_cli.serving.session import Likeness, boosted
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def test_an_item_rises_by_standard_deviations_and_takes_its_scores_along():
 
 
 def test_the_next_answer_follows_the_session_until_it_ends(engine):
-    live = Live(engine, ServingConfig(), "artifacts")
+    live = Live(engine, ServingConfig(session_boost=100.0), "artifacts")
     pool = build_pools(pool_engine(engine, 60), np.array([3], np.int32))[0]
     now = time.time_ns() // 1000
     liked = str(engine.bundle.item_ids.external([int(pool.items[-1])])[0])
     memory = Memory()
     memory.note(Event("impression", "u", liked, now))
-    assert of_session(live, pool, memory, 5.0) is pool  # to be shown something says nothing
+    assert live.of_session(pool, memory) is pool  # to be shown something says nothing
     memory.note(Event("like", "u", liked, now))
-    moved = of_session(live, pool, memory, 100.0)
+    moved = live.of_session(pool, memory)
     assert moved.items[0] == pool.items[-1] and sorted(moved.items) == sorted(pool.items)
     memory.latest = now - SESSION_GAP - 1_000_000
-    assert of_session(live, pool, memory, 5.0) is pool
+    assert live.of_session(pool, memory) is pool

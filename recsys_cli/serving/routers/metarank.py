@@ -13,6 +13,7 @@ import msgspec
 
 from recsys_cli.serving.events import Event
 from recsys_cli.serving.keys import Refused
+from recsys_cli.serving.ranked import ranked
 from recsys_cli.serving.routes import Call, Path
 from recsys_cli.serving.structs import Ask, RankAsk, SessionAsk, Slate
 
@@ -149,7 +150,7 @@ async def rank(call: Call) -> Ranked:
         raise Refused(400, "refused", f"{len(asked.items)} items; 1 to 1,000 are ranked")
     context = {f.name: str(f.value) for f in asked.fields if f.name in SURFACES}
     ask = RankAsk([item.id for item in asked.items], explain=explain, **context)
-    return _ranked(await call.service.rank(asked.user or asked.session or "", ask))
+    return _ranked(await ranked(call.service, asked.user or asked.session or "", ask))
 
 
 async def recommend(call: Call) -> Ranked:
