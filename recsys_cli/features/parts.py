@@ -32,6 +32,15 @@ class FeatureParts:
     items: np.ndarray
     """int32[B, K] the items, whose features `plan.items` are all the same whoever asks"""
 
+    def column(self, name: str) -> np.ndarray:
+        """float32[B, K]: one of the features; of empty slots what is known of no item."""
+        plan = self.plan
+        if name in plan.head:
+            return np.broadcast_to(self.head[:, None, plan.head.index(name)], self.items.shape)
+        if name in plan.pairs:
+            return self.pairs[..., plan.pairs.index(name)]
+        return plan.block.rows(self.items)[..., plan.items.index(name)]
+
 
 class PartsPlan:
     """How to put together one choice of features in parts; made once per choice and kept with the snapshot."""
@@ -47,7 +56,7 @@ class PartsPlan:
         self._plan = Plan(frozen, tuple(rest))
         names = tuple(f.name for f in self._plan.chosen)
         self.head, self.pairs, self.items = names[: self._plan.head], names[self._plan.head :], tuple(still)
-        self._block, self._rows = frozen.values("item", still), len(frozen.item_block)
+        self.block, self._rows = frozen.values("item", still), len(frozen.item_block)
         self._results: dict[int, tuple[object, ItemValues]] = {}
 
     def __call__(
@@ -60,6 +69,6 @@ class PartsPlan:
         """What `owner` keeps of items. compute: their features float32[m, `items`] → float32[m, width]."""
         held = self._results.get(id(owner))
         if held is None:  # the owner is kept too, so that no other takes its id
-            made = ItemValues(self._rows, width, lambda items: compute(self._block.rows(items)))
+            made = ItemValues(self._rows, width, lambda items: compute(self.block.rows(items)))
             held = self._results.setdefault(id(owner), (owner, made))
         return held[1]

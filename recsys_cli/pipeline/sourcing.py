@@ -18,6 +18,8 @@ from recsys_cli.pipeline.stage import Filter, Source, passing
 if TYPE_CHECKING:
     from recsys_cli.retrieval.base import Retriever
 
+CELLS_AT_ONCE = 2**17
+"""Proposals that are merged at once."""
 RRF_CONSTANT = 60
 """Of reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 
@@ -63,6 +65,14 @@ def merge(
     scores "rank_<source>", an item's place from 1 in the list of a source, 0 where that lacks it.
     """
     b, width = items.shape
+    if items.size > CELLS_AT_ONCE and b > 1:  # some rows at a time, which stay near the processor
+        size = max(CELLS_AT_ONCE // width, 1)
+        parts = []
+        for start in range(0, b, size):
+            rows = slice(start, start + size)
+            given = (each if each is None or each.ndim == 1 else each[rows] for each in (bits, weights, order))
+            parts.append(merge(items[rows], *given, limit, lists))
+        return stacked(parts)
     if not items.size:
         return _ranked(Candidates.empty(b), lists, *np.zeros((2, 0), np.int64))
     # one sort of whole numbers: the item, then the column it stood in
@@ -144,6 +154,25 @@ def _grid(
     out.items.reshape(-1)[slots], out.sources.reshape(-1)[slots] = items, bits
     out.scores["rrf"].reshape(-1)[slots] = weights
     return out, slots
+
+
+def stacked(parts: list[Candidates]) -> Candidates:
+    """The candidates of some users and then those of others, with the scores of the first ones."""
+    widths = [part.items.shape[1] for part in parts]
+    most = max(widths)
+
+    def joined(arrays: list[np.ndarray], filler: int) -> np.ndarray:
+        out = np.full((sum(map(len, arrays)), most), filler, arrays[0].dtype)
+        start = 0
+        for array, width in zip(arrays, widths, strict=True):
+            out[start : start + len(array), :width] = array
+            start += len(array)
+        return out
+
+    return Candidates(
+        joined([p.items for p in parts], -1), joined([p.sources for p in parts], 0),
+        {name: joined([p.scores[name] for p in parts], 0) for name in parts[0].scores},
+    )
 
 
 class Sourcing(Source):

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from recsys_cli.arrays import load_arrays, save_arrays
+from recsys_cli.data.schema import HOUR
 from recsys_cli.features.build import build_table
 from recsys_cli.features.context import Context
 from recsys_cli.features.define import spec_of
@@ -163,6 +164,12 @@ class _Check:
             chosen = snapshot.features(users, items, context, scores, (f.name,))[..., 0]
             one = np.isclose(chosen, whole[..., j], **_TOLERANCE).all()
             assert one, f"{told}{f.name} is served otherwise when it is asked for alone"
+        for hours in (0, 30):
+            later = replace(context, now=context.now + hours * HOUR)
+            whole_then = snapshot.features(users, items, later, scores)[..., self.at]
+            parts = snapshot.parts(users, items, later, scores, self.spec.names)
+            apart = np.stack([np.where(items >= 0, parts.column(f.name), 0) for f in self.mine], axis=-1)
+            self.same(f"served in parts differs after {hours} hours, `moves` may be wrong:", apart, whole_then)
         with tempfile.TemporaryDirectory() as folder:
             save_arrays(Path(folder) / "snapshot.bin", *snapshot.to_arrays())
             read = Snapshot.from_arrays(*load_arrays(Path(folder) / "snapshot.bin"))

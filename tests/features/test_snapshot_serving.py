@@ -205,25 +205,18 @@ def test_before_anything_happened_every_counter_is_zero():
     assert table.values.shape == (0, len(spec.features))
 
 
-def joined(parts) -> dict[str, np.ndarray]:
-    """Feature → [B, K], of features in parts."""
-    block, plan = parts.plan._block.rows(parts.items), parts.plan
-    out = {n: np.broadcast_to(parts.head[:, None, i], parts.items.shape) for i, n in enumerate(plan.head)}
-    out |= {n: parts.pairs[..., i] for i, n in enumerate(plan.pairs)}
-    return out | {n: block[..., i] for i, n in enumerate(plan.items)}
-
-
 @pytest.mark.parametrize("later", [0, 6 * HOUR], ids=["at once", "six hours later"])
 def test_features_in_parts_are_those_of_a_row_an_item(served, later):
     snapshot, users, items, context = served
     context, scores = replace(context, now=context.now + later), {"als": np.full(items.shape, 2.5, np.float32)}
     whole = snapshot.features(users, items, context, scores)
     parts = snapshot.parts(users, items, context, scores, snapshot.spec.names)
-    found, there = joined(parts), items >= 0
-    assert found.keys() == set(snapshot.spec.names)
+    there = items >= 0
+    assert {*parts.plan.head, *parts.plan.pairs, *parts.plan.items} == set(snapshot.spec.names)
     for f in snapshot.spec.features:
         np.testing.assert_allclose(
-            found[f.name][there], whole[..., snapshot.spec.column[f.name]][there], rtol=1e-6, atol=1e-6, err_msg=f.name
+            parts.column(f.name)[there], whole[..., snapshot.spec.column[f.name]][there], rtol=1e-6, atol=1e-6,
+            err_msg=f.name,
         )
     # what nobody asks anew is most of what is known of items
     assert {"item_age", "item_trend"} <= set(parts.plan.pairs) and len(parts.plan.items) > 20

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_cli.pipeline import sourcing
 from recsys_cli.pipeline.candidates import Candidates, significant
 from recsys_cli.pipeline.request_features import RANK, STANDARD, standardised
+from recsys_cli.pipeline.runner import Runner
 from recsys_cli.pipeline.sourcing import merge
+from recsys_cli.pipeline.stage import Filter, passing
+from recsys_cli.retrieval.pairs import best_pairs
 from recsys_cli.retrieval.topk import topk
 
 
@@ -111,3 +115,79 @@ def test_scores_are_standardised_as_one_source_after_the_other(make):
         np.testing.assert_allclose(out[STANDARD + name][row][filled], expected, atol=1e-5)
         assert not out[STANDARD + name][row][~filled].any()
     assert np.argsort(-out[STANDARD + "c"][0], kind="stable").tolist() == [0, 2, 4, 1, 3]
+
+
+class Four(SimpleNamespace):
+    """As much of a query of four users as a runner looks at."""
+
+    def __len__(self):
+        return 4
+
+
+class Odd(Filter):
+    """Leaves out one in five items."""
+
+    def __init__(self, name: str, least: int):
+        self.name, self._least = name, least
+
+    def keep(self, query, candidates):
+        return candidates.items % 5 != self._least
+
+
+class Moving(Odd):
+    """The same by a call of its own, which cannot be taken together with others."""
+
+    def __call__(self, query, candidates):
+        return candidates.keep(candidates.filled & self.keep(query, candidates))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_filters_taken_together_leave_what_each_alone_leaves_and_are_counted_alike(seed):
+    rng = np.random.default_rng(seed)
+    items = np.array([rng.permutation(40)[:12] for _ in range(4)], np.int32)
+    items[:, 12 - int(rng.integers(0, 4)) :] = -1
+    query = Four(users=np.arange(4), without=frozenset(), failures=None)
+    kinds = [(f"f{i}", int(least)) for i, least in enumerate(rng.integers(0, 7, 4))]
+    runs = [Runner(query, candidates_of(items, score=items.astype(np.float32)), keep=keep) for keep in (False, True)]
+    one_by_one = Runner(query, runs[0].candidates)
+    together, kept = (run.run([Odd(*kind) for kind in kinds]) for run in runs)
+    alone = one_by_one.run([Moving(*kind) for kind in kinds])
+    for out in (kept, alone, passing([Odd(*kind) for kind in kinds], query, runs[0].candidates)):
+        np.testing.assert_array_equal(together.items, out.items)
+        np.testing.assert_array_equal(together.scores["score"], out.scores["score"])
+    for records in (runs[1].records, one_by_one.records):
+        assert [(r.name, r.before, r.after) for r in runs[0].records] == [(r.name, r.before, r.after) for r in records]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_best_pairs_of_each_place_are_those_of_a_sort(seed):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, 4, 60)
+    if rng.random() < 0.5:
+        places.sort()
+    items, scores = rng.integers(0, 99, 60).astype(np.int32), rng.integers(-3, 3, 60).astype(np.float32) / 4
+    found, values = best_pairs(places, items, scores, 5, 7)
+    for place in range(5):
+        mine = np.flatnonzero(places == place)
+        best = mine[np.argsort(-scores[mine], kind="stable")][:7]
+        assert found[place].tolist() == items[best].tolist() + [-1] * (7 - len(best))
+        np.testing.assert_array_equal(values[place, : len(best)], scores[best])
+
+
+def test_a_batch_of_many_proposals_is_merged_as_each_user_alone(monkeypatch):
+    rng = np.random.default_rng(3)
+    items = np.array([rng.permutation(60)[:30] for _ in range(9)], np.int32)
+    items[rng.random(items.shape) < 0.3] = -1
+    items[4] = -1
+    bits, weights = rng.integers(1, 8, 30).astype(np.uint32), rng.random((9, 30)).astype(np.float32)
+    given = {"order": rng.random(30).astype(np.float32), "limit": 11, "lists": {"a": 10, "b": 20}}
+    whole = merge(items, bits, weights, **given)
+    monkeypatch.setattr(sourcing, "CELLS_AT_ONCE", 64)
+    parts = merge(items, bits, weights, **given)
+    np.testing.assert_array_equal(parts.items, whole.items)
+    np.testing.assert_array_equal(parts.sources, whole.sources)
+    assert parts.scores.keys() == whole.scores.keys()
+    for name, expected in whole.scores.items():
+        np.testing.assert_array_equal(parts.scores[name], expected)

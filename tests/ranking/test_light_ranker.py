@@ -1,5 +1,7 @@
 """The light ranker is a logistic regression that survives a trip through JSON."""
 
+from dataclasses import replace
+
 import numpy as np
 import orjson
 import pytest
@@ -7,9 +9,14 @@ from light_rankers import fitted_light
 from sklearn.linear_model import LogisticRegression
 
 from recsys_cli.errors import ArtifactError, DataError
+from recsys_cli.features.context import Context
+from recsys_cli.features.define import spec_of
+from recsys_cli.features.registry import all_families
+from recsys_cli.features.snapshot import Snapshot
 from recsys_cli.ranking.light import LightRanker
 from recsys_cli.ranking.logistic import fit_logistic
 from recsys_cli.testing.ranker_tables import make_table
+from recsys_cli.testing.small_world import small_world
 
 
 def test_newton_finds_what_scikit_learn_finds():
@@ -95,3 +102,31 @@ def test_constant_and_long_tailed_features_do_no_harm():
     assert ranker.logged[0]
     assert np.isfinite(ranker.predict(table.values[:, [4, 0, 1]])).all()
     assert abs(ranker.weights[2]) < 1e-6
+
+
+def test_a_light_ranker_scores_parts_as_it_scores_rows():
+    given = small_world(5, 400)
+    given = replace(given, catalogue=replace(given.catalogue, before={}))
+    spec, now = spec_of(given.facts, all_families().values()), int(given.log.time[-1]) + 1
+    snapshot = Snapshot.build(spec, given.catalogue, given.log, now, given.edges)
+    rng = np.random.default_rng(0)
+    users, items = np.array([0, 3, -1], np.int32), rng.integers(0, given.catalogue.n_items, (3, 8)).astype(np.int32)
+    of_request = ("z_mean", "fused_rank")
+    others = ("user_click_logodds", "hour_sine", "item_impressions", "item_age", "user_author_impressions", "sim_als")
+    names = ("item_click_logodds", *of_request, *others)
+    ranker = LightRanker(
+        names, tuple(rng.random(9) < 0.5), *(tuple(rng.normal(size=9).tolist()) for _ in range(1)),
+        tuple(rng.uniform(0.5, 2, 9).tolist()), tuple(rng.normal(size=9).tolist()), 0.3,
+    )
+    asked = rng.normal(size=(2, 3, 8)).astype(np.float32)
+    sims = {"als": rng.normal(size=(3, 8)).astype(np.float32)}
+    later = Context(now + 10**10)
+    held = snapshot.features(users, items, later, sims, ("item_click_logodds", *others))
+    rows = np.concatenate([held[..., :1], np.moveaxis(asked, 0, 2), held[..., 1:]], axis=2)
+    parts = snapshot.parts(users, items, later, sims, ("item_click_logodds", *others))
+    for _ in range(2):  # what is kept of items is read the second time
+        found = ranker.predict_parts(of_request, asked.copy(), parts)
+        np.testing.assert_allclose(found, ranker.predict(rows), rtol=1e-5, atol=1e-6)
+    alone = LightRanker(of_request, (False, True), (0.1, 0.2), (1.0, 2.0), (0.5, -1.0), 0.3)
+    expected = alone.predict(np.moveaxis(asked, 0, 2))
+    np.testing.assert_allclose(alone.predict_parts(of_request, asked.copy(), None), expected, rtol=1e-5, atol=1e-6)
