@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from recsys_cli.serving.fold import Fold
 
 THREADS = 4
-PATIENCE = 600.0
-"""Seconds that a start may take on a busy machine."""
 TYPES = ("impression", "click", "like", "hide", "dwell")
 
 
@@ -70,7 +68,7 @@ def kill_again_and_again(folder: Path, rounds: int, users: list[str], items: lis
     """
     sender, rng = Sender(users, items, rounds), random.Random(rounds)
     for number in range(rounds):
-        server = Server.start(folder, *options, wait=PATIENCE)
+        server = Server.start(folder, *options)
         place = urlsplit(server.url).netloc
         with ThreadPoolExecutor(THREADS) as threads:
             sending = [threads.submit(sender.send, place, f"{number}-{k}") for k in range(THREADS)]
@@ -82,7 +80,7 @@ def kill_again_and_again(folder: Path, rounds: int, users: list[str], items: lis
             for future in sending:
                 future.result(60)
         told(f"kill {number + 1} of {rounds}: {len(sender.acknowledged):,} events acknowledged")
-    server = Server.start(folder, *options, wait=PATIENCE)
+    server = Server.start(folder, *options)
     assert server.stop() == 0, server.errors
     return held_against(folder, sender.acknowledged) | {"requests": sender.asked}
 
