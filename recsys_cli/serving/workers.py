@@ -116,7 +116,8 @@ def serve_jobs(connection: Connection, place: RunPlace) -> None:
         engines.of("")
         connection.send(None)
     except Exception as error:
-        connection.send(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(OSError):  # whoever asked is gone
+            connection.send(f"{type(error).__name__}: {error}")
         return
     while True:
         try:

@@ -55,7 +55,7 @@ class Server:
     errors: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, folder: Path, *options: str, env: dict[str, str] | None = None, wait: float = 60) -> Server:
+    def start(cls, folder: Path, *options: str, env: dict[str, str] | None = None, wait: float = 240) -> Server:
         process = subprocess.Popen(
             [sys.executable, "-m", "recsys_cli", "serve", "-c", "recsys.yaml", "--port", "0", *options],
             cwd=folder, env={**os.environ, **(env or {})}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,

@@ -357,3 +357,26 @@ def test_a_log_of_another_layout_is_refused_with_what_to_do(tmp_path):
         assert "recsys train --events" in refused.value.hint
     with pytest.raises(DataError, match="layout 1"):
         list(read_log(tmp_path))
+
+
+def test_what_was_just_written_is_read_as_it_stands_on_the_disk(tmp_path):
+    served = Served(["i1", "i2"], "run", sources=["a+b", "c"], utilities=[0.5, 0.25])
+    events = [
+        *(Event("click", 7, f"i{k}", event_id=f"e{k % 40}", value=k, dwell_seconds=3) for k in range(60)),
+        Event("item", item_id="new", attributes={"topics": ["a", "b"], "price": 3}),
+        Event("served", "u", request_id="r", served=served),
+        Event("nothing that is known", "u", "i"),
+    ]
+    with EventLog.open(tmp_path) as log:
+        for k in range(0, len(events), 9):
+            log.append(events[k : k + 9])
+        disk = list(read_log(tmp_path))
+        assert len(disk) == 42 == log.last_offset
+        for after in range(43):
+            assert log.read(after) == disk[after:] and log.read(after, 5) == disk[after : after + 5]
+        log.erase("7")
+        assert log.read(0) == list(read_log(tmp_path)) and all(e.event.user_id != "7" for e in log.read(0))
+        log.append([Event("click", "v", "i1")])
+        assert log.read(43) == list(read_log(tmp_path, 43)) and log.read(0) == list(read_log(tmp_path))
+        log.trim(43)
+        assert log.read(0) == list(read_log(tmp_path))

@@ -2,18 +2,20 @@
 
 import asyncio
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_cli.serving.arms import Arms
 from recsys_cli.serving.config import PoolConfig
 from recsys_cli.serving.pooling import Pool
 from recsys_cli.serving.pools import OLD_AT_ONCE, PoolCache, Pools
 from recsys_cli.serving.recall import Remembered, Requests
 from recsys_cli.serving.served_memory import ServedMemory
-from recsys_cli.serving.structs import Ask
+from recsys_cli.serving.structs import Ask, SessionAsk
 from recsys_cli.serving.workers import BuildError, Job
 
 
@@ -230,6 +232,23 @@ def test_served_items_keep_their_names_when_the_run_is_switched():
     memory.add("u", np.array([1, 2, 3]))
     memory.translate(lambda items: np.where(items == 2, -1, items + 10))
     assert memory.of("u")[0].tolist() == [11, 13]
+
+
+def test_a_request_that_is_gone_on_from_is_what_was_put_and_remembers_what_is_changed():
+    ask = Ask(n=3, context={"hour": 4, "place": "home"}, exclude=["7", 8], pipeline={"slate_size": 5})
+    arms = Arms({"e": "v"}, '{"a": 1}', "run-b", "e=v")
+    shown = [np.array([4, 5], np.int32)]
+    of_user = Remembered("u", ("u", '{"a": 1}', (("hour", "4"),)), "run-b", ask, shown, served=False, arms=arms)
+    of_session = Remembered(None, ("", (3, 9), ()), None, SessionAsk(items=["3", 9], explain=True))
+    requests = Requests(10)
+    for name, request in (("a", of_user), ("b", of_session)):
+        requests.put(name, request)
+        found = requests.get(name)
+        assert found is not request and found.shown is not request.shown
+        np.testing.assert_array_equal(np.concatenate([*found.shown, []]), np.concatenate([*request.shown, []]))
+        assert replace(found, shown=[]) == replace(request, shown=[])
+        found.shown.append(np.array([6], np.int32))
+        assert requests.get(name).shown[-1].tolist() == [6]
 
 
 @pytest.mark.parametrize("most", [1, 3])
