@@ -19,7 +19,9 @@ BEFORE_DAYS = 7
 TRAINING_DAYS = 28
 """Days at the end of the training data that drift is told against."""
 COMMONEST = 20
-"""Bins of a feature that are told apart; rarer ones share one."""
+"""Bins of a feature that are told apart; rarer ones share one, but for those that have become frequent."""
+FREQUENT = 0.05
+"""Share of a day from which a bin is told apart however rare it was."""
 FIGURES = (
     "shown", "users", "requests", "served", "bots", "click_through_rate", "click_through_rate_change",
     "positive_rate", "negative_rate", "dwell_seconds", "coverage", "fallback_share", "psi.max",
@@ -77,6 +79,8 @@ def _drift(day: Day, reference: Day) -> Figures:
     out: Figures = {}
     for feature in sorted(now.keys() & before.keys()):
         kept = sorted(before[feature], key=before[feature].get, reverse=True)[:COMMONEST]
+        often = FREQUENT * sum(now[feature].values())
+        kept += [b for b, n in now[feature].items() if n >= often and b not in kept]
         first, second = (_gathered(h[feature], kept) for h in (before, now))
         out[f"psi.{feature}"] = population_stability_index(first, second)
         out[f"js.{feature}"] = jensen_shannon(first, second)

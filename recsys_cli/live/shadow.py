@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 50
 """Events at the end of the log that are looked at for each copy."""
+FEWEST = 30
+"""Copies of which the likeness of lists says something."""
 SLACK = 0.005
 """Seconds more that always pass."""
 
@@ -37,6 +39,15 @@ class Request:
 
 
 @dataclass
+class Copied:
+    """The latest requests of a log, and what their people have done since."""
+
+    requests: list[Request]
+    seen: dict[str, dict[str, None]]
+    """person → items that they saw or acted on, of what the copies were looked for in"""
+
+
+@dataclass
 class Answered:
     """What one run made of the copies."""
 
@@ -47,20 +58,33 @@ class Answered:
     failed: list[str | None] = field(default_factory=list)
 
 
-def latest_requests(log: Path, most: int) -> list[Request]:
-    """Requests of the latest answers in a log, oldest first."""
+def latest_requests(log: Path, most: int) -> Copied:
+    """Requests of the latest answers in a log that held anything, oldest first."""
     from recsys_cli.serving.refresher import LogReader
 
     reader = LogReader(log)
-    after, out = max(0, reader.last_offset - LOOKED_AT * most), []
+    after, out, seen = max(0, reader.last_offset - LOOKED_AT * most), [], {}
     while entries := reader.read(after):
         after = entries[-1].offset
         for entry in entries:
             served = entry.event.served
+            if entry.event.user_id is not None and entry.event.item_id is not None:
+                seen.setdefault(str(entry.event.user_id), {})[str(entry.event.item_id)] = None
             if entry.event.type == "served" and served is not None and served.items:
                 context = {n: v for n, v in (("surface", served.surface), ("device", served.device)) if v}
                 out.append(Request(str(entry.event.user_id), len(served.items), context))
-    return out[-most:]
+    return Copied(out[-most:], seen)
+
+
+def remember(engine: RecommendationEngine, copied: Copied) -> None:
+    """Have a run know what the people of the copies have seen, so that a newer one does not differ by that alone."""
+    from recsys_cli.pipeline.since import Since
+
+    for request in copied.requests:
+        user = engine.bundle.user_ids.position(request.user)
+        items = engine.bundle.item_ids.positions(list(copied.seen.get(request.user, ())))
+        if user >= 0 and (items >= 0).any():
+            engine.recorded[user] = Since(seen=tuple(items[items >= 0].tolist()))
 
 
 def answer(engine: RecommendationEngine, requests: Sequence[Request]) -> Answered:
@@ -91,7 +115,7 @@ def shadow_gates(used: Answered, new: Answered, config: ShadowConfig) -> list[Ga
     alike = [
         len({*used.lists[at]} & {*new.lists[at]}) / len(used.lists[at]) for at in both if used.lists[at]
     ]
-    overlap = float(np.mean(alike)) if alike else None
+    overlap = float(np.mean(alike)) if len(alike) >= FEWEST else None
     failed = f"{len(mine)} of {n} copies" + (f", first: {mine[0]}" if mine else "")
     return [
         Gate("shadow: errors", len(mine) <= config.errors * n, failed, f"at most {config.errors:.0%}",
@@ -102,7 +126,7 @@ def shadow_gates(used: Answered, new: Answered, config: ShadowConfig) -> list[Ga
              f"95th percentile {1e3 * late[1]:.1f} ms of processor against {1e3 * late[0]:.1f}",
              f"at most {config.latency_factor:g} times as long", "see `recsys recommend --explain`: which stage"),
         Gate("shadow: overlap", None if overlap is None else overlap >= config.overlap,
-             "nothing to compare" if overlap is None else f"{overlap:.1%} of an answer stands in both",
+             f"{len(alike)} answers tell nothing" if overlap is None else f"{overlap:.1%} of an answer stands in both",
              f"at least {config.overlap:.0%}", "the lists are other ones altogether: see `recsys compare`"),
     ]
 
@@ -111,7 +135,9 @@ def shadow(
     used: RecommendationEngine, new: RecommendationEngine, log: Path, config: ShadowConfig
 ) -> list[Gate]:
     """The gates of the latest live requests; one that could not be judged where there are none."""
-    requests = latest_requests(log, config.requests)
-    if not requests:
+    copied = latest_requests(log, config.requests)
+    if not copied.requests:
         return [Gate("shadow", None, "the log holds no answers", "live requests to copy")]
-    return shadow_gates(answer(used, requests), answer(new, requests), config)
+    for engine in (used, new):
+        remember(engine, copied)
+    return shadow_gates(answer(used, copied.requests), answer(new, copied.requests), config)

@@ -269,3 +269,11 @@ def test_nothing_to_report_is_said(tiny_dataset, tmp_path, capsys):
     call = ["monitor", "report", "--data-dir", str(tiny_dataset), "--artifacts-dir", str(tmp_path / "none")]
     assert run(call) == 4 and "nothing was served" in capsys.readouterr().err
     assert run([*call, "--events", str(tmp_path)]) == 4 and "no log of events" in capsys.readouterr().err
+
+
+def test_a_rare_bin_that_has_become_frequent_is_told_apart():
+    before = {("bin.topic", f"t{n}"): 100.0 for n in range(100)} | {("shown", ""): 10_000.0}
+    today = {("bin.topic", f"t{n}"): 100.0 for n in range(99)} | {("bin.topic", "t99"): 9_900.0}
+    figures = figures_of(today, before)
+    # 20 bins and the others fall to a half, one rises from 1 to 50 %
+    assert figures["psi.topic"] == pytest.approx(0.49 * np.log(50) + 0.495 * np.log(2), rel=0.03)

@@ -8,7 +8,7 @@ import pytest
 
 from recsys_cli.errors import UsageError
 from recsys_cli.live.config import ShadowConfig
-from recsys_cli.live.shadow import Answered, Request, answer, latest_requests, shadow, shadow_gates
+from recsys_cli.live.shadow import FEWEST, Answered, Request, answer, latest_requests, shadow, shadow_gates
 from recsys_cli.serving.event_log import EventLog
 from recsys_cli.serving.events import Event, EventRules, Served
 
@@ -23,10 +23,12 @@ def filled(folder, n: int) -> None:
 
 def test_the_latest_answers_that_held_anything_are_copied_as_they_were_asked(tmp_path):
     filled(tmp_path, 9)
-    assert latest_requests(tmp_path, 3) == [
+    copied = latest_requests(tmp_path, 3)
+    assert copied.requests == [
         Request("u5", 2, {"surface": "home"}), Request("u7", 1, {"surface": "home"}), Request("u8", 2, {}),
     ]
-    assert [r.user for r in latest_requests(tmp_path, 100)] == ["u1", "u2", "u4", "u5", "u7", "u8"]
+    assert list(copied.seen["u5"]) == ["i0"] and "i1" not in copied.seen["u5"]
+    assert [r.user for r in latest_requests(tmp_path, 100).requests] == ["u1", "u2", "u4", "u5", "u7", "u8"]
 
 
 def test_a_run_that_fails_at_a_request_answers_the_others():
@@ -44,8 +46,8 @@ def test_a_run_that_fails_at_a_request_answers_the_others():
 
 
 def answered(lists, seconds=0.001, failed=()) -> Answered:
-    return Answered([list(x) for x in lists], [seconds] * len(lists),
-                    [failed[i] if i < len(failed) else None for i in range(len(lists))])
+    n = FEWEST  # copies of two kinds, as many of each
+    return Answered([list(x) for x in lists] * n, [seconds] * 2 * n, list(failed or [None, None]) * n)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,8 @@ def test_what_is_held_against_the_run_in_use(new, refused):
 def test_what_both_fail_at_is_nobodys_fault_and_without_requests_nothing_is_judged(tmp_path):
     both = answered(["ab", ""], failed=[None, "gone"])
     assert all(g.passed for g in shadow_gates(both, both, ShadowConfig()))
+    few = Answered([["a"]] * 29, [0.001] * 29, [None] * 29)
+    assert shadow_gates(few, few, ShadowConfig())[-1].passed is None
     filled(tmp_path, 0)
     (gate,) = shadow(None, None, tmp_path, ShadowConfig())
     assert gate.passed is None
