@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,8 @@ def run(
     config = call.config
     loaded = load_experiment(find(experiment), config.pipeline, days)
     dataset = open_intact(config.paths.data, config.paths.artifacts)
-    engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
+    threads = config.threads or os.cpu_count() or 1
+    engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline, threads=threads)
     with call.trace.timed("interleave", experiment=loaded.config.name):
         document = run_interleaved(
             loaded, engine, dataset, artifacts=Path(config.paths.artifacts), method=method, against_ab=against_ab,

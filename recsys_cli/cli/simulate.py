@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +37,8 @@ def simulate(
     wanted = read_scenario(find(scenario), days)
     pipelines = pipelines_of(wanted, config.pipeline)
     dataset = open_intact(config.paths.data, config.paths.artifacts)
-    engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline)
+    threads = config.threads or os.cpu_count() or 1
+    engine = RecommendationEngine.load(config.paths.artifacts, run_id, config.pipeline, threads=threads)
     with call.trace.timed("simulate", scenario=wanted.name):
         document = simulate_scenario(
             wanted, pipelines, engine, dataset, artifacts=Path(config.paths.artifacts), resume=resume,

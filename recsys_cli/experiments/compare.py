@@ -23,6 +23,10 @@ UNITS = "units"
 """Column that counts the users of a unit; one where the unit is a user."""
 
 
+FORETOLD = " foretold"
+"""End of the name of a covariate that is a model's prediction (`prediction.py`)."""
+
+
 def averaged(column: str) -> str:
     """Name under which a covariate stands that is another metric's outcome as well."""
     return f"{column} (averaged)"

@@ -134,6 +134,7 @@ def plan(config: ExperimentConfig, baseline: Baseline) -> dict[str, Any]:
             "mean": float(baseline.mean[-1]),
             "cv": cv,
             "variance_reduction": baseline.variance_reduction,
+            "adjustment": "CUPAC" if metric.predictors else "CUPED",
         },
         "alpha": config.alpha,
         "power": config.power,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.experiments.compare import UNITS, covariate_of, require
+from recsys_cli.experiments.compare import FORETOLD, UNITS, covariate_of, require
 from recsys_cli.experiments.metric_config import MetricConfig
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def foretold(metric: MetricConfig, users: Mapping[str, np.ndarray]) -> tuple[Met
     features = _features(known, size)
     y = np.asarray(users[metric.numerator], float)
     # named after the metric: two may count the same column and have other predictors
-    own = f"{metric.name} foretold"
+    own = f"{metric.name}{FORETOLD}"
     columns = {own: y if metric.at_least is None else (y >= metric.at_least).astype(float)}
     if metric.denominator is not None:
         columns[f"{own} (denominator)"] = np.asarray(users[metric.denominator], float)

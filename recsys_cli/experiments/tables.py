@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from recsys_cli.experiments.compare import change, has_lift
+from recsys_cli.experiments.compare import FORETOLD, change, has_lift
 from recsys_cli.experiments.verdict import headline
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _metrics(console: Console, document: dict[str, Any]) -> None:
 def _footnotes(rows: list[dict]) -> list[str]:
     notes = []
     if any(row["covariate"] for row in rows):
-        notes.append("* adjusted by what each user did before the experiment (CUPED)")
+        kinds = {"CUPAC" if row["covariate"].endswith(FORETOLD) else "CUPED" for row in rows if row["covariate"]}
+        notes.append(f"* adjusted by what each user did before the experiment ({', '.join(sorted(kinds))})")
     if any(row["method"] in ("permutation", "fisher") for row in rows):
         notes.append("° an arm is small for this metric: exact or permutation test")
     if any(not has_lift(row) and math.isfinite(row["difference"]["value"]) for row in rows):
@@ -173,7 +174,8 @@ def render_plan(console: Console, document: dict[str, Any]) -> None:
         highlight=False,
     )
     if saved is not None:
-        console.print(f"What users did before takes {saved:.1%} off the variance (CUPED).", highlight=False)
+        told = f"What users did before takes {saved:.1%} off the variance ({base['adjustment']})."
+        console.print(told, highlight=False)
     table = Table("effect", "control", "variant", "users in all", "days", box=None, header_style="dim", padding=(0, 1))
     for row in document["effects"]:
         days = f"{row['days']:,}" if row["days"] else "–"
