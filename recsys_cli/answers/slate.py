@@ -73,6 +73,8 @@ class Recommendations:
     """what could not be taken as it was given, what stepped aside in training, and what failed in this request"""
     failures: list[str] = field(default_factory=list)
     """what failed in this request, and what the slate was made without"""
+    remarks: list[str] = field(default_factory=list)
+    """what this very slate could not be given as it was asked for; among the notes too"""
 
     def to_dict(self) -> dict:
         """The documented JSON form."""
@@ -116,6 +118,7 @@ def describe_slate(
         for i in range(len(items))
     ]
     failures = [str(failure) for failure in batch.failures]
+    remarks = [*(told for told, rows in batch.remarks.items() if rows[row]), *_emptied(batch, row)]
     mix = {s: sum(s in held for held in names) / max(len(items), 1) for s in data.sources}
     return Recommendations(
         user_id=user_id,
@@ -128,9 +131,19 @@ def describe_slate(
         funnel=[{"stage": r.name, "in": r.before, "out": r.after, "ms": round(r.ms, 3)} for r in batch.funnel],
         path=path,
         slate_propensity=_whole(scores),
-        notes=[*data.notes, *(told for told, rows in batch.remarks.items() if rows[row]), *failures],
+        notes=[*data.notes, *remarks, *failures],
         failures=failures,
+        remarks=remarks,
     )
+
+
+def _emptied(batch: SlateBatch, row: int) -> list[str]:
+    """Which stage took out the last candidates of an empty slate, where all of the batch ended there."""
+    if (batch.items[row] >= 0).any():
+        return []
+    last = next((r for r in batch.funnel if r.before > 0 and r.after == 0), None)
+    took = f"stage {last.name} took out the last {last.before:,.0f} candidates" if last else "no source proposed any"
+    return [f"no item is left to recommend: {took}"] if last or not any(r.after for r in batch.funnel) else []
 
 
 def _digits(values: list[float]) -> list[float]:

@@ -66,11 +66,14 @@ def render_slate(console: Console, answer: Recommendations, *, explain: bool) ->
     head = f"[bold]User {escape(str(answer.user_id))}[/] · run {answer.run_id}{when}{note}"
     console.print(head, highlight=False)
     if not answer.items:
-        console.print("no item left to recommend")
+        for told in answer.remarks or ("no item is left to recommend",):
+            console.print(told, highlight=False, markup=False)
         return
     _print(console, _slate(answer, console.width))
     if explain:
         _render_details(console, answer)
+    for told in answer.remarks:
+        console.print(told, highlight=False, markup=False, style="yellow")
     _render_mix_and_funnel(console, answer, explain=explain)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recsys_cli.pipeline.candidates import Candidates
     from recsys_cli.progress import Progress
 
-MOST = 1000
+MOST = 500
 """Users whose slates are made again without each stage at most, drawn with the seed."""
 BROUGHT = ("ndcg", "diversity", "authors")
 """What a stage brings is told by these; `changed` is the share of slates that it changes."""

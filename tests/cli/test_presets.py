@@ -9,8 +9,12 @@ from recsys_cli.cli.common import run as recsys
 from recsys_cli.config import merge, read_yaml, validate
 from recsys_cli.docs import read
 from recsys_cli.pipeline.added import KINDS
+from recsys_cli.pipeline.build import build_pipeline
+from recsys_cli.pipeline.config import PipelineConfig
+from recsys_cli.pipeline.order import FUSION, Order
 from recsys_cli.settings import Settings
 from recsys_cli.shipped import presets
+from recsys_cli.testing.planted_bundle import PLANTED_SOURCES, planted_bundle
 
 NAMES = ["amazon", "for-you", "netflix", "small", "tiktok", "x-2026", "youtube"]
 
@@ -91,6 +95,22 @@ def test_a_rule_that_this_data_cannot_decide_stops_training_before_anything_is_f
     code, _, err = answer(capsys, "train", *where, *rule)
     assert code == 3 and err.startswith("recsys: pipeline.rules.sale.if: items have no attribute 'promotoin'")
     assert not list((small_world / "none").glob("**/checkpoints"))
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("amazon", "stage unavailable steps aside: it needs items with"),
+    ("netflix", "stage language steps aside: it needs"),
+    ("x-2026", "stage muted_keywords steps aside: it needs"),
+])  # fmt: skip
+def test_a_preset_with_data_that_it_cannot_use_says_which_columns_are_missing(name, told):
+    settings = read_yaml(presets()[name])["pipeline"]
+    names = dict.fromkeys(PLANTED_SOURCES, 0.5)
+    config = PipelineConfig.model_validate({
+        "stages": settings["stages"], "sourcing": {"shares": names, "fallback": ["popularity"]},
+    })  # fmt: skip
+    notes = build_pipeline(config, planted_bundle(), Order(FUSION, FUSION)).notes
+    mine = next(note for note in notes if note.startswith(told))
+    assert len(mine) > len(told) + 3
 
 
 QUICK = [

@@ -3,6 +3,7 @@
 import numpy as np
 from rich_world import rich_bundle
 
+from recsys_cli.answers.data import AnswerData
 from recsys_cli.answers.slate import describe_slate
 from recsys_cli.pipeline.allocation import NONE, allot, at_least, missing, tell_lacks
 from recsys_cli.pipeline.candidates import Candidates
@@ -45,8 +46,6 @@ def engine_with(**stage):
 
 def notes(engine, users=6):
     batch = engine.slates(np.arange(users, dtype=np.int32))
-    from recsys_cli.answers.data import AnswerData
-
     data = AnswerData(engine.bundle, engine.state)
     return [describe_slate(data, batch, row, str(row)).notes for row in range(users)]
 
@@ -71,3 +70,13 @@ def test_engines_that_serve_in_batches_keep_the_sentences_with_their_people():
     users = np.arange(5, dtype=np.int32)
     one, many = (e.slates(users).remarks for e in (engine, small))
     assert one.keys() == many.keys() and all(np.array_equal(one[t], many[t]) for t in one)
+
+
+def test_an_empty_slate_says_which_stage_took_the_last_candidates():
+    rules = {"all": {"if": "item.impressions >= 0", "then": "filter"}}
+    engine = SlateEngine(rich_bundle(), PipelineConfig.model_validate({"sourcing": SOURCING, "rules": rules}))
+    batch = engine.slates(np.arange(1, dtype=np.int32))
+    assert not (batch.items >= 0).any()
+    told = describe_slate(AnswerData(engine.bundle, engine.state), batch, 0, "0").remarks
+    assert len(told) == 1 and told[0].startswith("no item is left to recommend: stage ")
+    assert "took out the last" in told[0]

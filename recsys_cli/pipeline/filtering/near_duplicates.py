@@ -100,11 +100,16 @@ def signatures(words: Ragged, items: np.ndarray, hashes: int) -> np.ndarray:
 
 def _share_a_band(signs: np.ndarray, width: int) -> np.ndarray:
     """int64[2, pairs] of items with `width` hashes that begin at a multiple of it in common."""
-    n = len(signs)
-    bands = signs.astype(np.uint64).reshape(n, -1, width)
-    keys = ((bands * _SEEDS[:width]).sum(axis=2) + _SHIFTS[: bands.shape[1]]).ravel()
+    n, bands = len(signs), signs.shape[1] // width
+    # two hashes at a time are one number of 64 bits, so that a band is a sum of few products
+    parts = signs.view(np.uint64) if width % 2 == 0 else signs.astype(np.uint64)
+    each = parts.shape[1] // bands
+    keys = parts[:, ::each] * _SEEDS[0] + _SHIFTS[:bands]
+    for part in range(1, each):
+        keys += parts[:, part::each] * _SEEDS[part]
+    keys = keys.ravel()
     order = np.argsort(keys)
-    flat, item, found = keys[order], order // bands.shape[1], [np.zeros(0, np.int64)]
+    flat, item, found = keys[order], order // bands, [np.zeros(0, np.int64)]
     for step in range(1, n):  # as far as the longest run of equal keys reaches
         equal = np.flatnonzero(flat[step:] == flat[:-step])
         if not len(equal):
