@@ -42,10 +42,11 @@ DAMAGES = (gone, cut, flip, empty, folder)
 READ_A_RUN = (
     "recommend --user 1 -q", "recommend --all -n 2 --output all.csv -q", "evaluate -q", "similar-items 5 -q",
     "similar-users 1 -q", "recommend-users --user 1 -q", "explain --user 1 --item 5 -q", "features list -q",
-    "features show --user 1 --item 5 -q", "compare {run} {other} -q", "tune utility --target dwell --resamples 20 -q", "check -q",
-    "ab-test run test.yaml -q", "interleave test.yaml -q", "simulate scenario.yaml -q", "runs use {run} -q",
-    "runs show --verify -q", "monitor report --events events --predictions 50 -q", "serve --port 0 -q",
-    "train --warm-start current -q", "retrain --force -q", "evaluate --ablate stages -q", "evaluate --users 5 -q",
+    "features show --user 1 --item 5 -q", "compare {run} {other} -q", "check -q",
+    "tune utility --target dwell --resamples 20 -q", "ab-test run test.yaml -q", "interleave test.yaml -q",
+    "simulate scenario.yaml -q", "runs use {run} -q", "runs show --verify -q",
+    "monitor report --events events --predictions 50 -q", "serve --port 0 -q", "train --warm-start current -q",
+    "retrain --force -q", "evaluate --ablate stages -q", "evaluate --users 5 -q",
 )
 READ_A_DATASET = (
     "data validate -q", "data describe -q", "data diff data data -q", "data sample --users 5 --to s -q", "advise -q",

@@ -299,7 +299,7 @@ class _Added:
         files = [p for d in (self.old, self.more) if (p := d.path / "rejects.parquet").is_file()]
         if files or self.refused:
             frame = pl.concat([*(pl.read_parquet(p) for p in files), *self.refused]).unique(maintain_order=True)
-            frame.write_parquet(folder / "rejects.parquet")
+            write_frame(folder / "rejects.parquet", frame.write_parquet)
 
 
 def _hashes(frame: pl.DataFrame, columns: list[str]) -> np.ndarray:
