@@ -17,7 +17,7 @@ from recsys_cli.data.intact import open_intact
 from recsys_cli.data.schema import COLUMNS, SECOND
 from recsys_cli.data.writer import DatasetWriter, dataset_files, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
-from recsys_cli.files import atomic_dir, scratch_folder
+from recsys_cli.files import atomic_dir, scratch_folder, write_frame
 from recsys_cli.progress import Progress
 
 EDGES = {"follows": ["follower_id", "followee_id"], "blocks": ["user_id", "author_id"]}
