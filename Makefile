@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-fast lint docs reference pictures install clean help
+.PHONY: demo test test-fast lint audit docs reference pictures install clean help
 
 help:
 	@echo "make demo        install, then generate-data, train, evaluate, recommend, ab-test"
 	@echo "make test        install what the tests need, run them all"
 	@echo "make test-fast   the same without those marked slow"
 	@echo "make lint        ruff, and mypy for the types"
+	@echo "make audit       known holes in what is installed, where a database of them is in reach"
 	@echo "make docs        the documents as a site that opens from disk: build/site/index.html"
 	@echo "make reference   write the pages again that the program writes about itself"
 	@echo "make pictures    draw the pictures of the README again, from the run in use"
@@ -55,6 +56,9 @@ test-fast: $(VENV)/installed-tests
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: $(VENV)/installed-tests
+	$(BIN)/python .ci/audit.py
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .ci/mkdocs.yml

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import os
 import re
@@ -135,10 +136,20 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, place)
 
 
-def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_frame(path: str | os.PathLike, write: Callable[..., object], **options: object) -> None:
+    """Write a frame of polars whole or not at all, by its `write_parquet` or `write_csv`.
+
+    By way of the memory: what polars writes to a full disk by itself fails with words that do not speak of the disk.
+    """
+    buffer = io.BytesIO()
+    write(buffer, **options)
+    write_bytes(path, buffer.getbuffer())
 
 
 def _nothing(folder: Path) -> Collection[str]:

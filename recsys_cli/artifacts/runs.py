@@ -111,17 +111,29 @@ class Run:
         served = ("bundle/", "measured/")
         entries = {n: entry for n, entry in self.manifest.files.items() if everything or n.startswith(served)}
         digesting = everything or sum(e.bytes for e in entries.values()) <= VERIFY_BYTES
-        hint = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
         for name, entry in entries.items():
-            path = inside(self.folder, name)
-            if path is None:
-                raise ArtifactError(f"run {self.id}: its manifest names a file elsewhere, {name[:80]!r}", hint)
-            try:
-                size = path.stat().st_size
-            except OSError:
-                raise ArtifactError(f"run {self.id}: {name} is missing", hint) from None
-            if size != entry.bytes or (digesting and file_digest(path) != entry.digest):
-                raise ArtifactError(f"run {self.id}: {name} was altered after training", hint)
+            self._check(name, entry, digesting)
+
+    def intact(self, name: str) -> Path:
+        """The path of a file of the run, whatever its size digested; raises ArtifactError where it is missing or
+        altered."""
+        entry = self.manifest.files.get(name)
+        return self._check(name, entry or FileEntry(bytes=-1, digest=""), digesting=True)
+
+    def _check(self, name: str, entry: FileEntry, digesting: bool) -> Path:
+        hint = "use another run (`recsys runs list`, `recsys runs use ID`) or train again"
+        path = inside(self.folder, name)
+        if path is None:
+            raise ArtifactError(f"run {self.id}: its manifest names a file elsewhere, {name[:80]!r}", hint)
+        try:
+            size = path.stat().st_size
+            altered = not path.is_file() or size != entry.bytes or (digesting and file_digest(path) != entry.digest)
+        except OSError as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            raise ArtifactError(f"run {self.id}: {name} {reason}", hint) from None
+        if altered:
+            raise ArtifactError(f"run {self.id}: {name} was altered after training", hint)
+        return path
 
 
 class RunStore:

@@ -133,10 +133,9 @@ def run(
 def _save(call: Invocation, rows: list[dict[str, Any]], path: Path) -> None:
     import polars as pl
 
-    from recsys_cli.files import atomic_file
+    from recsys_cli.files import write_frame
 
-    with atomic_file(path) as temporary:
-        pl.DataFrame(rows).write_parquet(temporary)
+    write_frame(path, pl.DataFrame(rows).write_parquet)
     call.say(f"wrote {path}")
 
 
@@ -199,10 +198,9 @@ def assign(
         raise UsageError("name users with --user ID, or a table of them with --users FILE")
     table = assign_table(read_experiment(find(experiment)), users, user or [], day)
     if call.format in ("parquet", "csv") and call.output is not None:
-        from recsys_cli.files import atomic_file
+        from recsys_cli.files import write_frame
 
-        with atomic_file(call.output) as temporary:
-            (table.write_parquet if call.format == "parquet" else table.write_csv)(temporary)
+        write_frame(call.output, table.write_parquet if call.format == "parquet" else table.write_csv)
         call.wrote()
         return
 

@@ -222,7 +222,7 @@ def _heavy(call: Invocation, engine: RecommendationEngine, run: str | None, case
     from recsys_cli.ranking.registry import restore_ranker
 
     opened = RunStore(call.config.paths.artifacts).open(run, verify=False)
-    ranker = restore_ranker(load_checkpoint(opened.checkpoints / "heavy.pt"))
+    ranker = restore_ranker(load_checkpoint(opened.intact("checkpoints/heavy.pt")))
     return explain_heavy(ranker, case.values, action, case.entities)
 
 

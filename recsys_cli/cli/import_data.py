@@ -286,7 +286,7 @@ def with_events(call: Invocation, log: Path, target: Path | None, *, emit: bool 
 
     target: paths.data with -events behind where None. emit: the outcome is the result of the command.
     """
-    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.data.intact import open_intact
     from recsys_cli.errors import RecsysError, UsageError
 
     try:
@@ -297,7 +297,7 @@ def with_events(call: Invocation, log: Path, target: Path | None, *, emit: bool 
 
     base = Path(call.config.paths.data)
     target = target or base.with_name(f"{base.name}-events")
-    dataset = Dataset.open(base)
+    dataset = open_intact(base, call.config.paths.artifacts)
     if dataset.manifest.origin.get("kind") == "events":
         raise UsageError(f"{base} holds events already", "name the dataset that they were added to with --data-dir")
     if target.resolve() == base.resolve():

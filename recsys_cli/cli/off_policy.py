@@ -41,10 +41,9 @@ def off_policy(
     with call.trace.timed("off-policy", policy=wanted.name):
         document, learned = judge(wanted, log, Path(config.paths.artifacts), config.pipeline, config.seed)
     if save_policy is not None:
-        from recsys_cli.files import atomic_file
+        from recsys_cli.files import write_frame
 
-        with atomic_file(save_policy) as temporary:
-            learned.write_parquet(temporary)
+        write_frame(save_policy, learned.write_parquet)
         call.say(f"wrote {save_policy}")
     rows = [
         {k: v for k, v in row.items() if not isinstance(v, dict)} | {"of": of}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from recsys_cli.files import atomic_file, file_digest, write_bytes
+from recsys_cli.files import file_digest, write_bytes, write_frame
 from recsys_cli.serving.fold import Fold
 from recsys_cli.serving.fold_table import table_of
 
@@ -121,8 +121,7 @@ class Segments:
         frame = table_of(fold, k * self.size, (k + 1) * self.size)
         frame = frame.filter(frame["user_id"].is_not_null())
         path = self.folder / f"part-{k:05d}.parquet"
-        with atomic_file(path) as temporary:
-            frame.write_parquet(temporary, compression="zstd", statistics=True)
+        write_frame(path, frame.write_parquet, compression="zstd", statistics=True)
         times = frame["timestamp"].dt.epoch("us")
         first, last = (0, 0) if not frame.height else (times.min(), times.max())
         return Segment(path.name, frame.height, first, last, file_digest(path))

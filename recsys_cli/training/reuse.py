@@ -46,8 +46,9 @@ def warm_start(training: Training, run_id: str) -> WarmStart:
     document = orjson.loads((run.bundle / "bundle.json").read_bytes())
     light = run.bundle / "ranking" / "light.json"
     names = Catalogue.from_arrays(*load_arrays(run.bundle / "catalogue.bin")).names
+    heavy = load_checkpoint(run.intact("checkpoints/heavy.pt"))
     warm = WarmStart(
-        run.id, load_checkpoint(run.checkpoints / "heavy.pt"), LightRanker.load(light) if document["light"] else None,
+        run.id, heavy, LightRanker.load(light) if document["light"] else None,
         category_names(FeatureSpec.from_json(document["features"]), names),
     )
     warm.check_kind(training.settings.ranking.heavy)
@@ -115,7 +116,7 @@ def taken_over(training: Training, only: Sequence[str]) -> dict[Path, str]:
                 raise ArtifactError(
                     f"run {run.id} has no {folder}/{path.name} to take over", f"name {name} in --only too"
                 )
-            out[path] = f"{folder}/{path.name}"
+            out[run.intact(f"{folder}/{path.name}")] = f"{folder}/{path.name}"
     return out
 
 

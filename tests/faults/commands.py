@@ -62,6 +62,8 @@ class Command:
     """Command lines that must have run before."""
     codes: tuple[int, ...] = (0,)
     """Exit codes of a call that ends by itself."""
+    step: int = 1
+    """Killed before every so-manieth rename; more where a like command is killed before each."""
     repeated: tuple[int, ...] = ()
     """Further ones where an earlier call did it already."""
 
@@ -91,10 +93,10 @@ COMMANDS = [
     Command("data sample", "data sample --users 10 --to sample -q"),
     Command("data split", "data split --to parts --apart -q"),
     Command("train", "train -q"),
-    Command("train --no-refit", "train --no-refit -q"),
+    Command("train --no-refit", "train --no-refit -q", step=4),
     Command("train-safety", "train-safety --task toxicity --labels texts.csv -q"),
-    Command("retrain", "retrain --force -q"),
-    Command("retrain --events", "retrain --events events --force -q"),
+    Command("retrain", "retrain --force -q", step=5),
+    Command("retrain --events", "retrain --events events --force -q", step=5),
     Command("import-data --events", "import-data --events events --to later -q"),
     Command("recommend", "recommend --user 1 --output slate.json -q"),
     Command("recommend --all", "recommend --all -n 3 --output all.csv -q"),

@@ -131,6 +131,10 @@ def main() -> None:
 
     for name in COMMANDS:
         importlib.import_module(f"recsys_cli.cli.{name}")
+    from recsys_cli.config import resolve
+    from recsys_cli.settings import Settings
+
+    resolve(Settings)
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(serve(json.loads(line))), flush=True)

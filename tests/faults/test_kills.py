@@ -10,8 +10,8 @@ from wholeness import names, put_earlier, require_whole
 from recsys_cli.artifacts.runs import RunStore
 
 KILLED = -9
-RANDOM = 2
-"""Kills at random moments of each command, beside one before every rename."""
+RANDOM = 1
+"""Kills at random moments of each command, beside those before renames."""
 
 
 def begin(forked, project, folder, command: Command) -> str:
@@ -44,7 +44,7 @@ def test_a_command_may_be_killed_at_any_moment(forked, project, tmp_path, comman
 
 def kill_before_every_rename(forked, line, folder, command) -> None:
     """Until a call ends by itself; every call but the first is the next command of one that was killed."""
-    for at in range(1, 100):
+    for at in range(1, 100, command.step):
         got = forked(line, folder, {"kind": "kill", "event": "os.rename", "at": at})
         require_whole(folder, command.files)
         if got["code"] != KILLED:

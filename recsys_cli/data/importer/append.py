@@ -17,7 +17,7 @@ from recsys_cli.data.intact import open_intact
 from recsys_cli.data.schema import COLUMNS, SECOND
 from recsys_cli.data.writer import DatasetWriter, dataset_files, require_replaceable
 from recsys_cli.errors import ConfigError, DataError
-from recsys_cli.files import atomic_dir, scratch_folder
+from recsys_cli.files import atomic_dir, scratch_folder, write_frame
 from recsys_cli.progress import Progress
 
 EDGES = {"follows": ["follower_id", "followee_id"], "blocks": ["user_id", "author_id"]}
@@ -299,7 +299,7 @@ class _Added:
         files = [p for d in (self.old, self.more) if (p := d.path / "rejects.parquet").is_file()]
         if files or self.refused:
             frame = pl.concat([*(pl.read_parquet(p) for p in files), *self.refused]).unique(maintain_order=True)
-            frame.write_parquet(folder / "rejects.parquet")
+            write_frame(folder / "rejects.parquet", frame.write_parquet)
 
 
 def _hashes(frame: pl.DataFrame, columns: list[str]) -> np.ndarray:
