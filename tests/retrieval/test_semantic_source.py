@@ -40,7 +40,8 @@ def safetensors(path, **tensors):
     header, body = {}, b""
     for name, array in tensors.items():
         kind = {"float32": "F32", "float16": "F16", "int64": "I64"}[str(array.dtype)]
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(body), len(body) + array.nbytes]}
+        place = [len(body), len(body) + array.nbytes]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": place}
         body += array.tobytes()
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + body)
