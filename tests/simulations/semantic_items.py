@@ -34,6 +34,7 @@ MODELS = {
     "content": {"kind": "content"},
     "semantic": {"kind": "semantic"},
     "semantic, codes": {"kind": "semantic", "code_weight": 1.0},
+    "generative": {"kind": "generative"},
     "semantic, hashed": {"kind": "semantic", "encoder": "hashed"},
 }
 LENGTH = 50
@@ -101,7 +102,7 @@ def _recall(source, state: State, truth, only: np.ndarray | None) -> np.ndarray:
 
 def _show(side: str, found: dict[str, np.ndarray]) -> None:
     base = found.get("content")
-    print(f"\n{side:<18} recall@{LENGTH}  [95 %]            less content")
+    print(f"\n{side:<18} recall@{LENGTH}  [95 %]            gain over content")
     for name, values in found.items():
         less = "" if base is None or name == "content" else _told(values - base, "+.4f")
         print(f"{name:<18} {_told(values, '.4f')}  {less}")
