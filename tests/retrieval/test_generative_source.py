@@ -9,7 +9,8 @@ from planted import DAY, NOW, make_catalogue, make_log, make_window
 
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.semantic.code_tree import CodeTree
-from recsys_cli.retrieval.semantic.generative import Generative, GenerativeConfig
+from recsys_cli.retrieval.semantic.generative import Generative
+from recsys_cli.retrieval.semantic.generative_config import GenerativeConfig
 from recsys_cli.retrieval.semantic.generative_training import _Network, _segments
 
 SMALL = {"hidden": 16, "codes_per_level": 6, "code_levels": 2, "epochs": 40, "batch_size": 16, "learning_rate": 0.01,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.ragged import expand
@@ -16,7 +15,8 @@ from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.pairs import best_pairs
 from recsys_cli.retrieval.semantic.code_tree import CodeTree
 from recsys_cli.retrieval.semantic.codes import SemanticIds
-from recsys_cli.retrieval.semantic.item_vectors import ItemVectorConfig, item_vectors, lacking, later_vectors
+from recsys_cli.retrieval.semantic.generative_config import GenerativeConfig
+from recsys_cli.retrieval.semantic.item_vectors import item_vectors, lacking, later_vectors
 from recsys_cli.retrieval.vectors.products import product
 
 if TYPE_CHECKING:
@@ -24,27 +24,6 @@ if TYPE_CHECKING:
     from recsys_cli.progress import Progress
 
 USERS_AT_ONCE = 64
-
-
-class GenerativeConfig(ItemVectorConfig):
-    """Generative retrieval over semantic ids, in the manner of TIGER (Rajput et al., NeurIPS 2023): a recurrent network
-    reads the codes of the history, and a network a level tells the codes of the next item one after the other."""
-
-    kind: Literal["generative"] = "generative"
-    history: PositiveInt = 30
-    """Latest interactions of the user that are read."""
-    hidden: PositiveInt = 64
-    """Width of the embeddings of codes, of the state of the history and of the layer that tells a code."""
-    epochs: PositiveInt = 6
-    """Passes over the interactions."""
-    batch_size: PositiveInt = 64
-    """Histories a step."""
-    learning_rate: PositiveFloat = 0.003
-    """Step size of Adam."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the embedded codes' numbers that a step leaves out."""
-    beams: PositiveInt = 100
-    """Beginnings of ids that are followed at each level, beside as many as items are asked for."""
 
 
 class Generative(DescribedArrayRetriever):

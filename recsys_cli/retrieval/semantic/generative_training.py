@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import nn
@@ -12,9 +10,7 @@ from torch.nn import functional as F
 from recsys_cli.parallel import torch_threads, train_on
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.base import Window
-
-if TYPE_CHECKING:
-    from recsys_cli.retrieval.semantic.generative import GenerativeConfig
+from recsys_cli.retrieval.semantic.generative_config import GenerativeConfig
 
 
 class _Teller(nn.Module):
