@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from recsys_cli.config import Resolved, leaves, merge, put, read_yaml, validate
-from recsys_cli.errors import ConfigError, did_you_mean
+from recsys_cli.errors import ConfigError, UsageError, did_you_mean
 from recsys_cli.settings import Settings
+from recsys_cli.shipped import configurations
 from recsys_cli.tuning.config import Parameter, SpaceConfig
 from recsys_cli.yaml_reader import line_of
 
@@ -41,7 +42,12 @@ class Space:
 
     @classmethod
     def read(cls, file: Path, given: Settings) -> Space:
-        """Read and check a file; raises ConfigError with file, line and key of what is wrong, and the nearest known."""
+        """Read and check a file; raises UsageError where there is none, and ConfigError with file, line and key of what
+        is wrong, and the nearest known."""
+        if not file.is_file():
+            shipped = sorted(f"configs/tuning/{p.name}" for p in (configurations() / "tuning").glob("*.yaml"))
+            hint = did_you_mean(str(file), shipped, f"there are {', '.join(shipped)}")
+            raise UsageError(f"no file {file} with a search space", hint)
         config = validate(SpaceConfig, read_yaml(file), file)
         base = given.model_dump(mode="json")
         base = _laid_over(base, config.settings, file, "settings")
