@@ -54,11 +54,18 @@ def verdicts(task: dict[str, Any]) -> list[str]:
     peers = [row for row in task["rows"] if row.get("funnel_less") is not None]
     if not peers:
         return []
-    below = [row["name"] for row in peers if row["funnel_less"]["high"] < 0]
-    tied = [row["name"] for row in peers if row["funnel_less"]["low"] <= 0 <= row["funnel_less"]["high"]]
+    below = [row["name"] for row in peers if _side(row["funnel_less"]) < 0]
+    tied = [row["name"] for row in peers if _side(row["funnel_less"]) == 0]
     out = [f"below {', '.join(below)}"] if below else []
     out += [f"not to be told from {', '.join(tied)}"] if tied else []
     return out or [f"above every peer that ran ({len(peers)}), beyond noise"]
+
+
+def _side(less: dict[str, float]) -> int:
+    """1 where the difference is surely above 0, -1 where it is below, 0 where that is open; without an interval, as
+    where next to everybody has the same difference, its sign."""
+    low, high = (less["low"], less["high"]) if less["low"] == less["low"] else (less["value"], less["value"])
+    return int(low > 0) - int(high < 0)
 
 
 def _plain(metric: str) -> str:
@@ -68,13 +75,15 @@ def _plain(metric: str) -> str:
 
 
 def _first(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.4f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    span = "" if figure["low"] != figure["low"] else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['value']:.4f}{span}"
 
 
 def _less(figure: dict[str, float] | None) -> str:
     if figure is None:
         return ""
-    return f"{figure['value']:+.4f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    span = "" if figure["low"] != figure["low"] else f" [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    return f"{figure['value']:+.4f}{span}"
 
 
 def _number(value: float | None, places: int) -> str:

@@ -15,6 +15,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "synthetic-world",
         "data",
         "sources",
+        "semantic",
         "features",
         "ranking",
         "safety",
@@ -30,7 +31,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "simulation",
     ),
     "Extend": ("add-a-source", "add-a-feature", "add-a-stage", "add-a-ranker", "examples"),
-    "Reference": ("configuration", "settings", "commands", "mapping", "runs", "benchmarks", "architecture"),
+    "Reference": ("configuration", "settings", "commands", "mapping", "runs", "benchmarks", "peers", "architecture"),
     "The project": ("contributing", "changelog", "security"),
 }
 """Chapter → names of its pages, in reading order."""

@@ -31,6 +31,8 @@ from recsys_cli.retrieval.neighbours.item_neighbours import ItemNeighbours, Rp3B
 from recsys_cli.retrieval.neighbours.user_neighbours import UserNeighbours
 from recsys_cli.retrieval.popularity.popularity import Popularity, Trending
 from recsys_cli.retrieval.popularity.segment_trending import SegmentTrending
+from recsys_cli.retrieval.semantic.generative import Generative
+from recsys_cli.retrieval.semantic.source import Semantic
 from recsys_cli.retrieval.sequential.autoregression import LinearAutoregressive
 from recsys_cli.retrieval.sequential.networks.retriever import Bert4Rec, Gru4Rec, SasRec
 from recsys_cli.retrieval.sequential.next_basket import NextBasket
@@ -73,6 +75,8 @@ SOURCES: dict[str, type[Retriever]] = {
     "next_basket": NextBasket,
     "fresh": Fresh,
     "segment_trending": SegmentTrending,
+    "semantic": Semantic,
+    "generative": Generative,
     "random": Random,
 }
 """`kind` → class; installed packages add theirs under the entry points `recsys.retrievers`."""
@@ -91,6 +95,8 @@ OPTIONAL = frozenset(
         "random_walk",
         "real_graph",
         "content",
+        "semantic",
+        "generative",
         "simclusters",
         "bpr",
         "nmf",

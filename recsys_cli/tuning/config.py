@@ -124,6 +124,8 @@ class SpaceConfig(Section):
     """Name of the study below `artifacts/studies`."""
     settings: dict[str, Any] = {}
     """Settings laid over the configuration for every trial, the default too; keys may be dotted, as in `--set`."""
+    only_in_trials: dict[str, Any] = {}
+    """Likewise, but left out of the configuration that is written: what makes trials cheap."""
     search: Annotated[dict[str, Parameter], Field(min_length=1)]
     """Setting, as `--set` names it → the values that it may take."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = (Objective(),)

@@ -10,7 +10,7 @@ import orjson
 
 from recsys_cli.evaluation.intervals import bootstrap_means
 from recsys_cli.files import write_bytes
-from recsys_cli.tuning.space import configuration_text, difference
+from recsys_cli.tuning.space import configuration_text
 from recsys_cli.tuning.study import DEFAULT, FAILURE, TREE, Study
 from recsys_cli.tuning.trial import Outcome
 
@@ -151,12 +151,7 @@ def write_result(study: Study, document: dict[str, Any], page: str) -> dict[str,
 
 
 def _of(study: Study, values: dict[str, Any]) -> Settings:
-    return study.space.settings(values)
-
-
-def changed_settings(study: Study, values: dict[str, Any]) -> dict[str, Any]:
-    """What values change, as nested mappings to paste."""
-    return difference(study.space.base, _of(study, values).model_dump(mode="json"))
+    return study.space.settings(values, written=True)
 
 
 def _row(trial: optuna.trial.FrozenTrial, figures: list[str]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from recsys_cli.config import Resolved, leaves, merge, put, read_yaml, validate
-from recsys_cli.errors import ConfigError, did_you_mean
+from recsys_cli.errors import ConfigError, UsageError, did_you_mean
 from recsys_cli.settings import Settings
+from recsys_cli.shipped import configurations
 from recsys_cli.tuning.config import Parameter, SpaceConfig
 from recsys_cli.yaml_reader import line_of
 
@@ -35,19 +36,22 @@ class Space:
 
     config: SpaceConfig
     base: dict[str, Any]
-    """the configuration with the space's own settings over it, as a mapping"""
+    """what trials are of: the configuration with the space's own settings over it, as a mapping"""
+    written: dict[str, Any]
+    """the same without what is only in trials"""
 
     @classmethod
     def read(cls, file: Path, given: Settings) -> Space:
-        """Read and check a file; raises ConfigError with file, line and key of what is wrong, and the nearest known."""
+        """Read and check a file; raises UsageError where there is none, and ConfigError with file, line and key of what
+        is wrong, and the nearest known."""
+        if not file.is_file():
+            shipped = sorted(f"configs/tuning/{p.name}" for p in (configurations() / "tuning").glob("*.yaml"))
+            hint = did_you_mean(str(file), shipped, f"there are {', '.join(shipped)}")
+            raise UsageError(f"no file {file} with a search space", hint)
         config = validate(SpaceConfig, read_yaml(file), file)
         base = given.model_dump(mode="json")
-        for key, value in config.settings.items():
-            tree = _overlay(key, value)
-            for leaf in leaves(tree):
-                _require_known(base, leaf, file, ("settings", key))
-            base = merge(base, tree)
-            _check(base, key, value, file, ("settings", key))
+        base = _laid_over(base, config.settings, file, "settings")
+        written, base = base, _laid_over(base, config.only_in_trials, file, "only_in_trials")
         for key, parameter in config.search.items():
             where = ("search", key)
             if key.partition(".")[0] in FIXED:
@@ -63,11 +67,12 @@ class Space:
             _require_known(base, key, file, where)
             for value in parameter.extremes:
                 _check(merge(base, _overlay(key, value)), key, value, file, where)
-        return cls(config, validate(Settings, base).model_dump(mode="json"))
+        return cls(config, validate(Settings, base).model_dump(mode="json"), written)
 
-    def settings(self, values: dict[str, Any]) -> Settings:
-        """The settings of a trial with these values; ConfigError where they do not go together."""
-        tree = self.base
+    def settings(self, values: dict[str, Any], *, written: bool = False) -> Settings:
+        """The settings of a trial with these values, or those to be written; ConfigError where they do not go
+        together."""
+        tree = self.written if written else self.base
         for key, value in values.items():
             tree = merge(tree, _overlay(key, value))
         return validate(Settings, tree)
@@ -171,6 +176,17 @@ def resolved_with(resolved: Resolved, changed: dict[str, Any]) -> Settings:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+def _laid_over(base: dict[str, Any], changed: dict[str, Any], file: Path, section: str) -> dict[str, Any]:
+    """A configuration with dotted settings of a section of the file over it, each checked."""
+    for key, value in changed.items():
+        tree = _overlay(key, value)
+        for leaf in leaves(tree):
+            _require_known(base, leaf, file, (section, key))
+        base = merge(base, tree)
+        _check(base, key, value, file, (section, key))
+    return base
 
 
 def _flat(tree: dict[str, Any], keys: Any) -> dict[str, Any]:

@@ -42,9 +42,12 @@ def render_study(console: Console, document: dict[str, Any], paths: dict[str, An
     table = Table("trial", *figures, "settings", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[1:-1]:
         column.justify = "right"
-    for row in best_first(document)[:SHOWN]:
+    ordered = best_first(document)
+    for place, row in enumerate(ordered):
+        if place >= SHOWN and row["number"] >= 0:
+            continue
         name = "default" if row["number"] < 0 else str(row["number"])
-        changed = ", ".join(f"{k.rpartition('.')[2]} {_short(v)}" for k, v in row["settings"].items())
+        changed = ", ".join(f"{_brief(k, row['settings'])} {_short(v)}" for k, v in row["settings"].items())
         table.add_row(name, *(f"{row['figures'][f]:.4f}" for f in figures), changed or "as they are")
     console.print(table)
     for figure, shares in document["importance"].items():
@@ -135,6 +138,16 @@ def _path(document: dict[str, Any], figure: str) -> str:
                        "y": row["figures"][figure]})
     points.sort(key=lambda p: p["series"])
     return charts.path_chart(points, title=f"{figure} over the completed trials", x_label="trial", y_label=figure)
+
+
+def _brief(key: str, others: Any) -> str:
+    """The end of a dotted name by which it is told from the others."""
+    parts = key.split(".")
+    for length in range(1, len(parts)):
+        end = ".".join(parts[-length:])
+        if sum(f".{other}".endswith(f".{end}") for other in others) == 1:
+            return end
+    return key
 
 
 def _short(value: Any) -> str:

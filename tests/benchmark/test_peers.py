@@ -88,7 +88,7 @@ def test_peers_run_in_an_environment_that_the_command_makes_and_an_absent_one_st
     for name in ("stub one", "stub two"):
         less = rows["funnel"]["figures"]["ndcg@5"]["value"] - rows[name]["figures"]["ndcg@5"]["value"]
         assert rows[name]["funnel_less"]["value"] == pytest.approx(less)
-        assert rows[name]["funnel_less"]["low"] > 0  # people walk on; the stubs list the same to everybody
+        assert rows[name]["funnel_less"]["value"] > 0.3  # people walk on; the stubs list the same to everybody
     assert "does not install" in rows["absent"]["absent"]
     places = tmp_path / "artifacts/work/benchmarks/peers"
     assert {p.name for p in places.iterdir()} == {"stub"}  # one for both
@@ -129,6 +129,11 @@ def test_the_page_says_where_the_product_is_not_above():
     task = task_of(("funnel", "funnel", {}), ("a", "peer", less(-0.2, -0.1)), ("b", "peer", less(-0.1, 0.1)),
                    ("c", "peer", less(0.1, 0.2)), ("ease", "source", {}), ("other", "order", {}))  # fmt: skip
     assert verdicts(task) == ["below a", "not to be told from b"]
+    nobody = {"funnel_less": {"value": 0.5, "low": float("nan"), "high": float("nan")}}  # of all the same difference
+    assert verdicts(task_of(("d", "peer", nobody)))[0].startswith("above every peer")
+    alone = {"title": "T", "created_at": "2026-01-02", "cores": 2, "seed": 1}
+    page = suite_page(alone | {"tasks": [task_of(("d", "peer", nobody))]}, "f")
+    assert "| d | 0.2000 [0.100, 0.300] | +0.5000 | 1.0 |" in page
     document = {"title": "Beside", "created_at": "2026-01-02T03:04:05", "cores": 2, "seed": 42, "tasks": [
         task, {"name": "u", "title": "Broken", "error": "no file", "rows": [], "metrics": ["ndcg@10"], "data": {}},
     ]}  # fmt: skip

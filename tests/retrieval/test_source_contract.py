@@ -30,12 +30,16 @@ SMALL = {
     "svd": {"dim": 8},
     "nmf": {"dim": 8},
     "als": {"dim": 16, "epochs": 5},
+    "semantic": {"dim": 32, "codes_per_level": 8},
+    "generative": {
+        "dim": 32, "codes_per_level": 8, "hidden": 32, "epochs": 12, "batch_size": 16, "learning_rate": 0.01,
+    },
     "two_tower": {
         "dim": 32, "hidden": 32, "epochs": 4, "batch_size": 256, "uniform_negatives": 64, "learning_rate": 0.01,
     },
     "sasrec": SMALL_NETWORK, "bert4rec": {**SMALL_NETWORK, "epochs": 40}, "gru4rec": {**SMALL_NETWORK, "hidden": 32},
 }
-OTHER_WORLDS = {"real_graph": 1.1, "next_basket": 1.3}
+OTHER_WORLDS = {"real_graph": 1.1, "next_basket": 1.3, "semantic": 1.3, "generative": 1.2}
 """Sources that learn something else than taste, and how far they lead here all the same."""
 GRAPHS = ("sasrec", "bert4rec", "gru4rec")
 """Sources that serve from an ONNX graph."""

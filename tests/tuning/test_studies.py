@@ -24,6 +24,8 @@ from recsys_cli.tuning.trial import Outcome, sides
 
 SPACE = """name: tiny
 settings:
+  pipeline.slate_size: 12
+only_in_trials:
   ranking.heavy.min_positives: 1000000000
   ranking.relevance.enabled: false
   ranking.choose: fusion
@@ -62,7 +64,8 @@ def test_a_study_tries_keeps_tells_and_goes_on(tiny_dataset, tmp_path):
         p.name for p in (paths["winner"].parent / "pareto").glob("*")
     }
     written = yaml.safe_load(paths["winner"].read_text())
-    assert written["ranking"]["choose"] == "fusion" and written["windows"]["split"] == "last"
+    assert "ranking" not in written and written["windows"]["split"] == "last"
+    assert written["pipeline"]["slate_size"] == 12
     page = paths["report"].read_text()
     assert "The Pareto front" in page and document["verdict"]["why"].split("'")[0] in page
     assert [row["trial"] for row in trial_rows(document)] == ["default", "0", "1", "2", "3"]
