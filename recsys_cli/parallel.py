@@ -7,6 +7,7 @@ import functools
 import os
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -45,7 +46,7 @@ class _Shared:
                     self._undo()
 
 
-_torch, _blas, _random = _Shared(), _Shared(), threading.RLock()
+_torch, _blas, _random, _on_gpu = _Shared(), _Shared(), threading.RLock(), threading.RLock()
 
 
 @contextlib.contextmanager
@@ -84,20 +85,46 @@ def torch_seed(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None
         yield
 
 
-def training_device(wanted: Device) -> torch.device:
+def training_device(wanted: Device, progress: Progress | None = None) -> torch.device:
     """Where networks are trained: on a GPU where one is wanted or, with "auto", there.
 
-    Raises ConfigError where one is wanted and torch has none that it can use.
+    A GPU that torch finds and cannot use is said, and left. Raises ConfigError where one is wanted and torch has none
+    that it can use.
     """
     import torch
 
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise ConfigError("device is cuda and torch finds no GPU that it can use here", "set device to auto or cpu")
-    if wanted == "cpu" or not there:
+    if wanted == "cpu":
         return torch.device("cpu")
-    torch.set_float32_matmul_precision("high")  # products of single precision on the units for mixed precision
-    return torch.device("cuda")
+    there, fault = _gpu()
+    if there and fault is None:
+        torch.set_float32_matmul_precision("high")  # products of single precision on the units for mixed precision
+        return torch.device("cuda")
+    if wanted == "cuda":
+        why = "" if fault is None else f": {fault}"
+        raise ConfigError(
+            f"device is cuda and torch finds no GPU that it can use here{why}", "set device to auto or cpu"
+        )
+    if fault is not None and progress is not None:
+        progress.message(f"torch cannot use the GPU, networks are trained on the CPU: {fault}")
+    return torch.device("cpu")
+
+
+def _gpu() -> tuple[bool, str | None]:
+    """Whether torch finds a GPU, and the first line of why it cannot use one: a driver that is too old for it, or a
+    card that it was not built for."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        there = torch.cuda.is_available()
+    fault = str(told[0].message).partition("\n")[0] if told else None
+    if there:
+        try:
+            torch.ones(2, device="cuda").add_(1).cpu()
+        except (RuntimeError, AssertionError) as error:
+            return True, str(error).partition("\n")[0]
+        return True, None
+    return False, fault
 
 
 def train_on(
@@ -106,18 +133,19 @@ def train_on(
     """What train(device, parts) makes on the device wanted, with batches of 1 / parts of their size.
 
     Where the memory of a GPU does not suffice, batches of half the size are tried once, then the CPU takes over; both
-    are said. what: is trained, in words.
+    are said. what: is trained, in words. One network at a time is on the GPU: two at once could fill it, and what one
+    becomes must not depend on the other.
     """
     import torch
 
-    device = training_device(wanted)
+    device = training_device(wanted, progress)
     for parts in (1, 2) if device.type == "cuda" else ():
-        try:
-            return train(device, parts)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            then = "batches of half the size" if parts == 1 else "the CPU"
-            progress.message(f"{what}: the GPU's memory does not suffice, going on with {then}")
+        with _on_gpu:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return train(device, parts)
+            torch.cuda.empty_cache()  # after the error, which holds what filled it
+        then = "batches of half the size" if parts == 1 else "the CPU"
+        progress.message(f"{what}: the GPU's memory does not suffice, going on with {then}")
     return train(torch.device("cpu"), 1)
 
 

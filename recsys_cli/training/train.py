@@ -94,6 +94,8 @@ def train(
         refit=refit and not final, kept=kept,
     )
     job.safety, job.metrics["safety"] = models, scored
+    if settings.threads > job.threads:
+        job.progress.message(f"threads is {settings.threads} and there are {job.threads} cores: so many are used")
     taken = taken_over(job, only) if only else {}
     job.warm = None if warm is None else warm_start(job, warm)
     with _alone(job.work):

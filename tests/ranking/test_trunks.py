@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import batch_norm
 
 from recsys_cli.ranking.networks.network import InputLayer, InputSpec
-from recsys_cli.ranking.networks.trunks import Layers, Ple
+from recsys_cli.ranking.networks.trunks import Dropout, Layers, Ple
 
 TASKS, SHARED, ROWS, WIDTH = 3, 2, 7, 5
 
@@ -80,3 +80,24 @@ def test_columns_are_those_that_were_asked_for():
     numbers, codes = layer.prepare(torch.tensor([[2.0, 9.0, 4.0, 3.0], [10.0, 9.0, 7.0, -30.0]]))
     np.testing.assert_allclose(numbers, [[1.0, 0.0], [-5.0, 2.0]])
     assert codes.tolist() == [[4], [0]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.999])
+def test_dropout_drops_its_share_and_keeps_the_mean(share):
+    layer = Dropout(share)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.ones(300, 1001, requires_grad=True)  # no multiple of the eight that are drawn together
+        out = layer(x)
+        other = layer(x)
+    dropped = min(round(256 * share), 255) / 256
+    assert float((out == 0).float().mean()) == pytest.approx(dropped, abs=0.004)
+    kept = out[out != 0]
+    assert torch.allclose(kept, torch.full_like(kept, 1 / (1 - dropped)))
+    assert torch.equal(out, other) == (dropped == 0)
+    out.sum().backward()
+    assert torch.equal(x.grad == 0, out == 0)  # what was dropped learns nothing
+    assert torch.equal(layer.eval()(x), x)
+    # neighbours are dropped each for themselves
+    both = ((out == 0)[:, :-1] & (out == 0)[:, 1:]).float().mean()
+    assert float(both) == pytest.approx(dropped**2, abs=0.006)

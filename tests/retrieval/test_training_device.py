@@ -4,16 +4,20 @@ A GPU is not needed for most of it: torch's tensors without data ("meta") are an
 with those of the CPU.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from planted import make_window, planted
 
+from recsys_cli import parallel
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.errors import ConfigError
 from recsys_cli.parallel import train_on, training_device
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.content.tokens import Tokens
+from recsys_cli.retrieval.embeddings import two_tower_trainer
 from recsys_cli.retrieval.embeddings.sampled_softmax import Table, sampled_softmax
 from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
 from recsys_cli.retrieval.embeddings.two_tower_trainer import Examples, TowerTrainer
@@ -89,7 +93,7 @@ def test_device_cuda_is_refused_without_a_gpu(monkeypatch):
     2, [("cuda", 1), ("cuda", 2), ("cpu", 1)],
 )])
 def test_a_full_gpu_is_tried_with_half_the_batch_and_then_left(monkeypatch, failures, tried):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(parallel, "_gpu", lambda: (True, None))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     seen, told = [], Told()
 
@@ -102,6 +106,79 @@ def test_a_full_gpu_is_tried_with_half_the_batch_and_then_left(monkeypatch, fail
     assert train_on("auto", "two towers", told, train) == "made"
     assert seen == tried and len(told.lines) == failures
     assert all(line.startswith("two towers: the GPU's memory does not suffice") for line in told.lines)
+
+
+class Gpu:
+    """In place of a device that is not there."""
+
+    type = "cuda"
+
+
+@pytest.fixture
+def full_gpu(monkeypatch):
+    """fit(batch, holds): a source's own fit where the GPU holds batches up to `holds`: (vectors, what was said)."""
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    begin, softmax = TowerTrainer.__init__, two_tower_trainer.sampled_softmax
+    catalogue, log, follows = planted()
+    window = make_window(catalogue, log, follows=follows)
+
+    def fit(batch, holds=None):
+        on_gpu = []
+
+        def beginning(self, *arguments):
+            on_gpu[:] = [isinstance(arguments[-1], Gpu)]
+            begin(self, *arguments[:-1], torch.device("cpu"))
+
+        def step(users, *others):
+            if on_gpu == [True] and len(users) > holds:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return softmax(users, *others)
+
+        monkeypatch.setattr(parallel, "training_device", lambda *_: torch.device("cpu") if holds is None else Gpu())
+        monkeypatch.setattr(TowerTrainer, "__init__", beginning)
+        monkeypatch.setattr(two_tower_trainer, "sampled_softmax", step)
+        told, source = Told(), SOURCES["two_tower"](TwoTowerConfig(dim=8, hidden=8, batch_size=batch, epochs=2))
+        source.fit(window, told)
+        return source.index.vectors, told.lines
+
+    return fit
+
+
+def test_a_fit_that_fills_the_gpu_goes_on_with_half_the_batch(full_gpu):
+    vectors, told = full_gpu(128, holds=64)
+    assert told == ["two towers: the GPU's memory does not suffice, going on with batches of half the size"]
+    assert np.array_equal(vectors, full_gpu(64)[0]) and not np.array_equal(vectors, full_gpu(128)[0])
+
+
+def test_a_fit_that_fills_the_gpu_twice_goes_on_on_the_cpu_with_the_batch_of_the_settings(full_gpu):
+    vectors, told = full_gpu(128, holds=16)
+    assert [line.rpartition("with ")[2] for line in told] == ["batches of half the size", "the CPU"]
+    assert np.array_equal(vectors, full_gpu(128)[0])
+    assert full_gpu(128, holds=128)[1] == []
+
+
+def test_a_driver_that_torch_cannot_use_is_said_and_the_cpu_taken(monkeypatch):
+    def old_driver():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old\nmore", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", old_driver)
+    told = Told()
+    assert train_on("auto", "two towers", told, lambda device, parts: device.type) == "cpu"
+    assert told.lines == [
+        "torch cannot use the GPU, networks are trained on the CPU: CUDA initialization: The NVIDIA driver on your "
+        "system is too old"
+    ]
+    with pytest.raises(ConfigError, match="driver on your system is too old"):
+        training_device("cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU here works")
+def test_a_card_that_cannot_be_used_at_all_is_said_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # as with a card that torch was not built for
+    told = Told()
+    assert training_device("auto", told).type == "cpu" and len(told.lines) == 1
+    assert training_device("cpu", told).type == "cpu" and len(told.lines) == 1
 
 
 @pytest.mark.gpu

@@ -19,7 +19,7 @@ from recsys_cli.ranking.networks.config import HeavyNetworkConfig
 from recsys_cli.ranking.networks.losses import gaussian_nll, listwise_softmax, pinball, weighted_bce
 from recsys_cli.ranking.networks.network import HeavyNetwork, InputSpec, ServedNetwork, batches
 from recsys_cli.ranking.networks.task_balance import TaskBalance
-from recsys_cli.ranking.networks.training_rows import TrainingRows
+from recsys_cli.ranking.networks.training_rows import PREPARED_VALUES, TrainingRows
 from recsys_cli.ranking.networks.warm_start import earlier_weights
 from recsys_cli.ranking.training_inputs import TrainingInputs
 
@@ -65,6 +65,7 @@ class TrainingLoop:
         # batch normalisation needs two rows
         self.starts = [s for s in range(0, len(rows), config.batch_size) if len(rows) - s >= 2]
         self.epochs = max(config.epochs, -(-config.min_steps // max(len(self.starts), 1)))
+        self._valid_inputs: Sequence | None = None
         self.done: list[dict] = []
         self.history: list[dict] = []
 
@@ -240,16 +241,7 @@ class TrainingLoop:
         if len(valid) == 0:
             self._stop_if_collapsed(network, epoch, range(len(self.tasks)))
             return None, {}
-        served = ServedNetwork([network], 0.0).to(self.device).eval()
-        entities = None if self.spec.side is None else valid.entities
-        with torch.inference_mode():
-            parts = [
-                served.logits(*tensors, place=self._place(number * VALIDATION_ROWS))[0].cpu().numpy()
-                for number, tensors in enumerate(
-                    batches(valid.values, entities, self.spec.side, VALIDATION_ROWS, self.device)
-                )
-            ]
-        logits = np.concatenate(parts)
+        logits = self._valid_logits(network.eval())
         if not np.isfinite(logits).all():
             raise RecsysError(
                 "the heavy ranker predicts values that are not numbers", "lower ranking.heavy.learning_rate"
@@ -265,6 +257,26 @@ class TrainingLoop:
         metric = float(np.mean(counted)) if counted else -float(np.mean(losses))
         auc = {task: None if np.isnan(value) else value for task, value in auc.items()}
         return metric, {"auc": auc, "log_loss": float(np.mean(losses))}
+
+    def _valid_logits(self, network: HeavyNetwork) -> np.ndarray:
+        """float32[n, T] of the validation rows, which are normalised once where they fit into memory."""
+        valid, side = self.valid, self.spec.side
+        entities = None if side is None else valid.entities
+        with torch.inference_mode():
+            if self._valid_inputs is None:
+                found = batches(valid.values, entities, side, VALIDATION_ROWS, self.device)
+                prepared = ((network.input.prepare(x), sides) for x, *sides in found)
+                self._valid_inputs = list(prepared) if valid.values.size <= PREPARED_VALUES else ()
+            inputs = self._valid_inputs or (
+                (network.input.prepare(x), sides)
+                for x, *sides in batches(valid.values, entities, side, VALIDATION_ROWS, self.device)
+            )
+            parts = []
+            for number, ((numbers, codes), sides) in enumerate(inputs):
+                named = None if side is None else dict(zip(side.inputs, sides, strict=True))
+                logits = network.raw(numbers, codes, named, self._place(number * VALIDATION_ROWS))[0]
+                parts.append(logits.cpu().numpy())
+        return np.concatenate(parts)
 
     def _stop_if_collapsed(self, network: HeavyNetwork, epoch: int, suspects: Sequence[int]) -> None:
         """Raises RecsysError where one of these heads gives rows from all over the training rows one probability.

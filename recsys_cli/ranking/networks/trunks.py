@@ -14,6 +14,25 @@ import torch
 from torch import nn
 
 
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al., JMLR 2014) whose mask on the CPU is drawn eight units at a time, a byte for each:
+    torch draws one number a unit, which takes as long as the product before it. The share is rounded to 1/256 there."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dropped = min(round(256 * self.share), 255)
+        if not self.training or not dropped:
+            return x
+        if x.device.type != "cpu":
+            return nn.functional.dropout(x, self.share)
+        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * kept * (256 / (256 - dropped))
+
+
 @dataclass(frozen=True)
 class Layers:
     """Dense layers: linear → batch norm → ReLU → dropout, for each width of `hidden`."""
@@ -29,7 +48,7 @@ class Layers:
             layers.append(nn.Linear(width, size, bias=not self.batch_norm))
             if self.batch_norm:
                 layers.append(nn.BatchNorm1d(size))
-            layers += [nn.ReLU(), nn.Dropout(self.dropout)]
+            layers += [nn.ReLU(), Dropout(self.dropout)]
             width = size
         return nn.Sequential(*layers)
 
@@ -77,7 +96,7 @@ class _Extraction(nn.Module):
         self.tasks, self.size, self.shared, self.top = tasks, size, shared, top
         self.experts, self.choices = tasks + shared, shared + 1
         self.norm = nn.BatchNorm1d(self.experts * size) if layers.batch_norm else nn.Identity()
-        self.drop = nn.Dropout(layers.dropout)
+        self.drop = Dropout(layers.dropout)
         self.register_buffer("itself", torch.eye(tasks), persistent=False)
 
     def mixed(self, experts: torch.Tensor, gates: torch.Tensor, everything: torch.Tensor | None) -> torch.Tensor:
