@@ -75,14 +75,8 @@ def merge(
         return stacked(parts)
     if not items.size:
         return _ranked(Candidates.empty(b), lists, *np.zeros((2, 0), np.int64))
-    # one sort of whole numbers: the item, then the column it stood in
     shift = max(width - 1, 1).bit_length()
-    # whole numbers of 32 bits are sorted in half the time
-    kind = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
-    keys = items.astype(kind) << kind(shift)
-    keys += np.arange(width, dtype=kind)
-    keys.sort(axis=1)
-    keys = keys.reshape(-1)
+    keys = _in_order(items, shift)
     at = np.flatnonzero(keys >= 0)
     if not len(at):
         return _ranked(Candidates.empty(b), lists, at, at)
@@ -111,6 +105,16 @@ def merge(
     slots = slot_of[np.cumsum(first) - 1]
     held = slots >= 0
     return _ranked(out, lists, slots[held], columns[held])
+
+
+def _in_order(items: np.ndarray, shift: int) -> np.ndarray:
+    """[B * K] keys of the proposals int32[B, K], ascending in each row: the item, and in the last `shift` bits the
+    column in which it stood; below 0 where empty. One sort of whole numbers does, in half the time with 32 bits."""
+    kind = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
+    keys = items.astype(kind) << kind(shift)
+    keys += np.arange(items.shape[1], dtype=kind)
+    keys.sort(axis=1)
+    return keys.reshape(-1)
 
 
 def _ranked(candidates: Candidates, lists: dict[str, int] | None, slots: np.ndarray, columns: np.ndarray) -> Candidates:
