@@ -70,19 +70,13 @@ def merge(
         parts = []
         for start in range(0, b, size):
             rows = slice(start, start + size)
-            given = (each if each is None or each.ndim == 1 else each[rows] for each in (bits, weights, order))
-            parts.append(merge(items[rows], *given, limit, lists))
+            first = None if order is None else _of_rows(order, rows)
+            parts.append(merge(items[rows], _of_rows(bits, rows), _of_rows(weights, rows), first, limit, lists))
         return stacked(parts)
     if not items.size:
         return _ranked(Candidates.empty(b), lists, *np.zeros((2, 0), np.int64))
-    # one sort of whole numbers: the item, then the column it stood in
     shift = max(width - 1, 1).bit_length()
-    # whole numbers of 32 bits are sorted in half the time
-    kind: type[np.int32 | np.int64] = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
-    keys = np.left_shift(items.astype(kind), shift)
-    keys += np.arange(width, dtype=kind)
-    keys.sort(axis=1)
-    keys = keys.reshape(-1)
+    keys = _in_order(items, shift)
     at = np.flatnonzero(keys >= 0)
     if not len(at):
         return _ranked(Candidates.empty(b), lists, at, at)
@@ -111,6 +105,20 @@ def merge(
     slots = slot_of[np.cumsum(first) - 1]
     held = slots >= 0
     return _ranked(out, lists, slots[held], columns[held])
+
+
+def _in_order(items: np.ndarray, shift: int) -> np.ndarray:
+    """[B * K] keys of the proposals int32[B, K], ascending in each row: the item, and in the last `shift` bits the
+    column in which it stood; below 0 where empty. One sort of whole numbers does, in half the time with 32 bits."""
+    kind: type[np.int32 | np.int64] = np.int32 if int(items.max()) < 2 ** (31 - shift) else np.int64
+    keys = np.left_shift(items.astype(kind), shift)
+    keys += np.arange(items.shape[1], dtype=kind)
+    keys.sort(axis=1)
+    return keys.reshape(-1)
+
+
+def _of_rows(values: np.ndarray, rows: slice) -> np.ndarray:
+    return values if values.ndim == 1 else values[rows]
 
 
 def _ranked(candidates: Candidates, lists: dict[str, int] | None, slots: np.ndarray, columns: np.ndarray) -> Candidates:
