@@ -16,7 +16,9 @@ def suite_page(document: dict[str, Any], file: str) -> str:
         "",
         f"Written by `recsys benchmark {file} --from DIR --page FILE` on {document['created_at'][:10]}, "
         f"{document['cores']} cores, seed {document['seed']}. Intervals are 95 %, by resampling users; *ours less* is "
-        f"our list's {_plain(first)} less that of the row, person by person, with its interval.",
+        f"our list's {_plain(first)} less that of the row, person by person, with its interval. Other toolkits run in "
+        "virtual environments of their own, with the settings that their scripts name; ours is trained as the task "
+        "says, else with its defaults, and its seconds are those of importing and training. Seconds are by the clock.",
         "",
     ]
     for task in document["tasks"]:

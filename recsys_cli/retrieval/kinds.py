@@ -25,6 +25,8 @@ PLACES = {
     "random": "exploration.random_items:Random",
     "fresh": "exploration.fresh:Fresh",
     "content": "content.content:Content",
+    "semantic": "semantic.source:Semantic",
+    "generative": "semantic.generative:Generative",
 }
 """`kind` → module:class below this package, of kinds that bundles often hold; the registry has all."""
 
