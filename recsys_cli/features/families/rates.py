@@ -157,7 +157,8 @@ class _Priors:
         self.ordered = self.rates + [f for f in features if f.measure != "rate"]
         of_user = key.startswith(("user_", f"user{CROSS}")) and key != "user_topic"
         self.of_user_alone = of_user and set(spec.parents(key)) <= {"user"}
-        self._frozen, self._of_surfaces = frozen, {}
+        self._frozen = frozen
+        self._of_surfaces: dict[int, ItemValues] = {}
         self.strength = spec.strength(key) if self.rates else 0.0
         self.every = np.array([frozen.everything[f.argument] for f in self.rates], np.float32)
         self.parents = [
