@@ -69,10 +69,10 @@ class Candidates:
             return Candidates(self.items[:, at], self.sources[:, at], scores)
         count = mask.sum(axis=1)
         width = int(count.max(initial=0))
-        rows, columns = np.nonzero(mask)
+        rows, places = np.nonzero(mask)
         first = np.arange(len(mask)) * width - (np.cumsum(count) - count)
         order = np.full((len(mask), width), -1)
-        order.reshape(-1)[np.arange(len(rows)) + np.repeat(first, count)] = columns
+        order.reshape(-1)[np.arange(len(rows)) + np.repeat(first, count)] = places
         return self.take(order)
 
     def best(self, name: str, k: int) -> Candidates:

@@ -46,7 +46,7 @@ class Runner:
         """
         for together, group in groupby((s for s in stages if s.active(self.query)), key=sifts):
             if together and self.kept is None:
-                self._sift([stage for stage in group if isinstance(stage, Filter)])
+                self._sift([stage for stage in group if sifts(stage)])
             else:
                 for stage in group:
                     self._pass(stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeGuard
 
 import numpy as np
 from pydantic import ConfigDict
@@ -166,7 +166,7 @@ def passing(filters: Sequence[Filter], query: Query, candidates: Candidates) -> 
     return candidates.keep(sift(active, query, candidates, lambda stage, kept: None))
 
 
-def sifts(stage: Stage) -> bool:
+def sifts(stage: Stage) -> TypeGuard[Filter]:
     """Whether a stage is a filter that only says which candidates stay, so that several can be taken together."""
     return isinstance(stage, Filter) and type(stage).__call__ is Filter.__call__
 
