@@ -136,7 +136,7 @@ def _drift(document: dict[str, Any]) -> Part:
     return [
         tag("p", f"Alerts that are on: {', '.join(on)}", class_="bad", role="alert") if on
         else tag("p", "No alert is on.", class_="good"),
-        facts({HEADLINE[n]: round(period[n], 4) for n in HEADLINE if n in period}),
+        facts({HEADLINE[n]: _rounded(period[n]) for n in HEADLINE if n in period}),
         section("Over the days", grid(
             _lines(daily, "Click-through rate", ["click_through_rate"]),
             _lines(daily, "Drift from the training data (PSI)", _family(daily, "psi.")),
@@ -161,9 +161,12 @@ def _drift(document: dict[str, Any]) -> Part:
 
 def _features(period: dict[str, float]) -> list[dict[str, Part]]:
     names = [n.removeprefix("psi.") for n in period if n.startswith("psi.") and n != "psi.max"]
-    rows = [{"feature": n, "psi": period[f"psi.{n}"], "js": period.get(f"js.{n}")} for n in names]
-    return [{k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()}
-            for row in sorted(rows, key=lambda row: -row["psi"])]
+    rows = [{"feature": n, "psi": _rounded(period[f"psi.{n}"]), "js": _rounded(period.get(f"js.{n}"))} for n in names]
+    return sorted(rows, key=lambda row: -(row["psi"] or 0.0))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _family(daily: list[dict[str, Any]], beginning: str) -> list[str]:
