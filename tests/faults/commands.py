@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,20 @@ COMMANDS = [
     Command("features list", "features list --output f.json -q"),
     Command("presets", "presets for-you --output p.yaml -q"),
 ]
+
+
+EVERYTHING = os.environ.get("RECSYS_FAULTS") == "all"
+"""Whether every fault is tried, as tests/simulations/faults.py does; else some of each kind."""
+OFTEN = (
+    "init", "generate-data", "import-data --append", "data split", "train --no-refit", "train-safety", "evaluate",
+    "recommend --all in shards", "benchmark", "ab-test start", "monitor report", "runs use", "runs delete",
+)
+CHOSEN = [command for command in COMMANDS if EVERYTHING or command.name in OFTEN]
+
+
+def some(values: tuple, every: int = 3) -> tuple:
+    """Every so-manieth of some values, or all of them."""
+    return values if EVERYTHING else values[::every]
 
 
 def write_project(folder: Path) -> None:

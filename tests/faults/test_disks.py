@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import COMMANDS, Command, copy_project
+from commands import CHOSEN, Command, copy_project
 from wholeness import put_earlier, require_whole
 
 from recsys_cli.artifacts.runs import RunStore
@@ -26,10 +26,9 @@ def rubbish(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.startswith(".") and path.suffix in (".tmp", ".old")]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name.replace(" ", "-"))
+@pytest.mark.parametrize("command", CHOSEN, ids=lambda command: command.name.replace(" ", "-"))
 def test_a_disk_that_fails_at_some_step_is_told_and_nothing_is_lost(forked, project, tmp_path, command: Command):
-    """The first, third and seventh step and all after it, each with another error; tests/simulations/faults.py lets
-    every step fail."""
+    """The first, third and seventh step and all after it, each with another error."""
     folder = copy_project(project, tmp_path / "project")
     for line in command.first:
         forked.done(line, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from commands import COMMANDS, Command, copy_project
+from commands import CHOSEN, Command, copy_project
 from wholeness import names, put_earlier, require_whole
 
 from recsys_cli.artifacts.runs import RunStore
@@ -24,7 +24,7 @@ def begin(forked, project, folder, command: Command) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name.replace(" ", "-"))
+@pytest.mark.parametrize("command", CHOSEN, ids=lambda command: command.name.replace(" ", "-"))
 def test_a_command_may_be_killed_at_any_moment(forked, project, tmp_path, command):
     clean, folder = tmp_path / "clean", tmp_path / "killed"
     line = begin(forked, project, clean, command)
