@@ -10,6 +10,7 @@ from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError
 from recsys_cli.settings import Settings
+from recsys_cli.shipped import configurations
 from recsys_cli.tuning.development import make_development
 from recsys_cli.tuning.space import Space, configuration_text, difference
 
@@ -129,3 +130,13 @@ def test_no_row_of_the_test_window_is_in_the_data_of_a_study_and_its_last_window
     whole = copied.table("impressions").select(key)
     assert 0.3 < len(people) / whole["user_id"].n_unique() < 0.7
     assert half.sort(key).equals(whole.filter(pl.col("user_id").is_in(people.implode())).sort(key))
+
+
+def test_the_shipped_search_spaces_are_well_formed_and_hold_the_default():
+    files = sorted((configurations() / "tuning").glob("*.yaml"))
+    assert {"lists", "sources"} <= {file.stem for file in files}
+    for file in files:
+        space = Space.read(file, Settings())
+        assert space.config.name == file.stem and space.encoded(space.defaults) is not None
+        # what makes trials cheap is not written
+        assert space.settings({}, written=True) == Settings()
