@@ -199,6 +199,7 @@ def line_chart(
     x_label: str,
     leading: Sequence[str] = (),
     log_x: bool = False,
+    log_y: bool = False,
     names: Sequence[str] | None = None,
     form: str = ".3f",
 ) -> str:
@@ -222,7 +223,8 @@ def line_chart(
                         "range": [*(f"var(--s{n})" for n in range(len(first))),
                                   *(GREY for s in series if s not in first)]}}  # fmt: skip
     x = {"field": "x", "title": x_label, **_x_axis(data, log_x, names)}
-    y = {"field": "y", "type": "quantitative", "title": None, "scale": {"zero": True}}
+    scale = {"type": "log"} if log_y else {"zero": True}
+    y = {"field": "y", "type": "quantitative", "title": None, "scale": scale}
     tips = [{"field": "series", "title": "of"}, {"field": "x", "title": x_label},
             {"field": "y", "format": form, "title": title}]  # fmt: skip
     on = {"condition": {"param": "on", "value": 1}, "value": 0.12}

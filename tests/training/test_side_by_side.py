@@ -76,7 +76,8 @@ def test_work_runs_beside_and_its_errors_are_told_where_it_is_asked_for():
         assert beside.begin(threading.get_ident).result() == here
 
 
-def test_an_error_stops_what_runs_beside_at_its_next_step_forward():
+@pytest.mark.parametrize("within", [False, True], ids=["at once", "within other work"])
+def test_an_error_stops_what_runs_beside_at_its_next_step_forward(within):
     went, ended = threading.Event(), []
 
     def long(progress):
@@ -90,7 +91,7 @@ def test_an_error_stops_what_runs_beside_at_its_next_step_forward():
             ended.append(True)
 
     with pytest.raises(KeyboardInterrupt), SideBySide(1, Progress()) as beside:
-        beside.begin(long, beside.progress)
+        beside.begin(long, SideBySide(0, beside.progress).progress if within else beside.progress)
         begun = beside.begin(ended.append, "never begun")
         went.wait()
         raise KeyboardInterrupt
