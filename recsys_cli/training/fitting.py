@@ -84,10 +84,11 @@ def side_by_side(
 ) -> dict[str, Retriever]:
     """What `fit` gives of each, several at once as far as threads and memory allow."""
     threads, fitted = min(threads or job.threads, len(ready)), {}
+    shown = job.progress if job.beside is None else job.beside.progress  # fits beside the rankers end with them
     with (
         job.progress.step("sources", total=len(ready)) as bar,
         one_blas_thread(),  # also where one is fitted after the other: how products are shared changes how they round
-        SideBySide(threads if threads > 1 else 0, job.progress) as beside,
+        SideBySide(threads if threads > 1 else 0, shown) as beside,
     ):
 
         def one(name: str) -> Retriever:

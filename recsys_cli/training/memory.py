@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -57,11 +58,11 @@ class MemoryBudget:
         name = max(needs, key=needs.__getitem__, default=None)
         if name is None or needs[name] <= self.room:
             return None
-        told = f"{name} needs about {needs[name] / GIB:.1f} GiB beside {self.used / GIB:.1f} GiB that are held"
+        told = f"{name} needs about {needs[name] / GIB:.2f} GiB beside {self.used / GIB:.2f} GiB that are held"
         if self.gib:
             raise ConfigError(
                 f"memory_gib is {self.gib:g}, and {told}",
-                f"set memory_gib to {(needs[name] + self.used) / GIB:.1f} or more, or do without it",
+                f"set memory_gib to {math.ceil(10 * (needs[name] + self.used) / GIB) / 10:g} or more, or do without it",
             )
         return f"{told}, and {self.room / GIB:.1f} GiB are free: the training may run out of memory"
 

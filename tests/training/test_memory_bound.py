@@ -71,7 +71,7 @@ def fit(name, progress):
     time.sleep(1)
     return cells[-1]
 
-job = SimpleNamespace(threads=4, progress=Progress(), memory=budget)
+job = SimpleNamespace(threads=4, progress=Progress(), memory=budget, beside=None)
 assert side_by_side(job, ready, None, fit) == dict.fromkeys(ready, 1.0)
 print((1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 200 / 2**20)
 """
