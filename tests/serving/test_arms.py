@@ -151,7 +151,8 @@ def test_lists_of_an_interleaved_experiment_are_mixed_and_credited_from_the_log(
     assert server.post(f"/v1/experiments/another-{method}/stop").status == 200
     popular = engine.with_pipeline(laid_over(engine.pipeline, json.dumps(OVERRIDE)))
     events, differ, from_both = [], 0, 0
-    for user in map(str, range(1060, 1090)):
+    first = 1060 if method == "team_draft" else 1075  # what was served lately is left out
+    for user in map(str, range(first, first + 15)):
         slate = server.get(f"/v1/recommend/{user}?n=6").json
         assert slate["arms"] == {name: "interleaved"}
         mine, theirs = ([i.item_id for i in way.recommend(int(user), 6).items] for way in (engine, popular))
