@@ -34,7 +34,10 @@ Log = Annotated[
 ]
 Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file as well")]
 AA = Annotated[
-    int, typer.Option("--aa", min=0, help="Check by so many random splits of the same users (A/A)", show_default=False)
+    int,
+    typer.Option(
+        "--aa", min=0, max=100_000, help="Check by so many random splits of the same users (A/A)", show_default=False
+    ),
 ]
 
 

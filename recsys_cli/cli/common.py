@@ -12,6 +12,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -329,5 +330,15 @@ def _fail(error: BaseException, text: str, code: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    print(f"recsys: {text}", file=sys.stderr)
+    print(f"recsys: {_legible(text)}", file=sys.stderr)
     return code
+
+
+LONGEST_WORD = 300
+"""Characters without a space that a message shows whole."""
+
+
+def _legible(text: str) -> str:
+    """A message without control characters, and with what is too long for anybody to read shortened in its middle."""
+    printable = "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda found: f"{found[0][:100]}…{found[0][-50:]}", printable)
