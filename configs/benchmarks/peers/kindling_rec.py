@@ -1,12 +1,12 @@
 """Lists of kindling-rec with its default settings, for `recsys benchmark`: ROWS.csv USERS.txt LENGTH LISTS.json."""
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
+from answer import peak_memory_mib
 from kindling import Engine
 
 rows, users, length, out = sys.argv[1:]
@@ -24,6 +24,6 @@ answer = {
     "lists": {user: [str(r.item_id) for r in recs] for user, recs in zip(wanted, batches, strict=True)},
     "fit_seconds": fitted - start,
     "rank_seconds": ranked - fitted,
-    "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "peak_memory_mib": peak_memory_mib(),
 }
 Path(out).write_text(json.dumps(answer))
