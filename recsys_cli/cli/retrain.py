@@ -34,7 +34,7 @@ def retrain(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a retraining that is running")] = False,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.01, help="Give up after so many; the next one goes on from there",
+        typer.Option("--minutes", min=0.01, max=100_000, help="Give up after so many; the next one goes on from there",
                      show_default=False),
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Show what was decided so far, and train nothing")] = False,

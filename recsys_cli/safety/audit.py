@@ -23,7 +23,10 @@ def parse_since(text: str, now: dt.datetime | None = None) -> dt.datetime:
     """A moment (UTC) from an ISO 8601 time, or from how long ago it is: 30m, 12h, 7d."""
     now = now or dt.datetime.now(dt.UTC)
     if found := _AGO.fullmatch(text.strip()):
-        return now - dt.timedelta(**{_UNITS[found[2]]: float(found[1])})
+        try:
+            return now - dt.timedelta(**{_UNITS[found[2]]: float(found[1])})
+        except OverflowError:  # before the calendar begins
+            return dt.datetime.min.replace(tzinfo=now.tzinfo)
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
