@@ -4,9 +4,9 @@ fill the memory, never end, or turn into NaN."""
 from __future__ import annotations
 
 _LARGEST: dict[float, str] = {
-    65_536: "dim hidden head embedding_dim id_dim history_dim text_dims before_taste_dims taste_dim",
+    65_536: "codes_per_level dim hidden head embedding_dim id_dim history_dim text_dims before_taste_dims taste_dim",
     10_000_000: "neighbours per_author per_friend per_community pool circle active sample candidates communities walks "
-    "max_categories max_words uniform_negatives hard_negatives hard_depth",
+    "max_categories max_words uniform_negatives hard_negatives hard_depth beams",
     100_000: "history past future gaps basket_items session_items query_items last_impressions k "
     "epochs epochs_again patience max_iterations fold_in_steps rounds",
     16_777_216: "batch_size",
@@ -15,7 +15,7 @@ _LARGEST: dict[float, str] = {
     10_000: "steps group_size",
     1_000: "members seeds folds cuts moments max_topics history_heads weight_decay",
     256: "layers history_layers",
-    64: "widening id_hashes",
+    64: "widening id_hashes code_levels",
     10: "learning_rate",
     1e6: "temperature task_weights weights listwise dwell_weight gradnorm_alpha",
     100: "alpha beta focal_gamma sharpening low_pass intercepts dwell_weights dwell_intercept dwell_click dwell_length "

@@ -128,10 +128,11 @@ class TrainedRanker:
         affine part of the calibration, and dwell float32[n] in seconds."""
         raise NotImplementedError
 
-    def export(self, folder: str | os.PathLike) -> None:
+    def export(self, folder: str | os.PathLike, *, graph: bool = False) -> None:
         """Write the served form into a folder, from which `registry.load_ranker` reads it.
 
-        Raises RecsysError where what was written cannot be run.
+        graph: as a graph also where fewer arrays would do, as `quantise` needs it. Raises RecsysError where what was
+        written cannot be run.
         """
         write_bytes(Path(folder) / GRAPH_FILE, self.graph())
         self.description().write(folder)
@@ -154,7 +155,7 @@ class ArrayRanker(TrainedRanker):
     def from_state(cls, config: HeavyConfig, state: dict[str, Any]) -> dict[str, Any]:
         return {"arrays": {name: tensor.numpy() for name, tensor in state["arrays"].items()}}
 
-    def export(self, folder: str | os.PathLike) -> None:
+    def export(self, folder: str | os.PathLike, *, graph: bool = False) -> None:
         save_arrays(Path(folder) / ARRAY_FILE, self.arrays, {"config": self.config.model_dump(mode="json")})
         self.description().write(folder)
 

@@ -420,5 +420,8 @@ class Service:
             utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
             credits=chosen.credits,
         )
-        self.recorder.later(Event("served", user_id=asked.user_id, request_id=number, served=served))
+        now = time.time_ns() // 1000  # not the moment at which it is written: what people do may be there before
+        self.recorder.later(Event(
+            "served", user_id=asked.user_id, request_id=number, served=served, timestamp=now,
+        ))
         self.experiments.answered(asked.arms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,8 +124,10 @@ def publish_bundle(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     heavy, relevance, baseline = rankers.heavy, rankers.relevance, rankers.baseline
-    job.metrics["index"] = write_bundle(folder, bundle, heavy and heavy.export, relevance and relevance.export)
-    if job.settings.ranking.precision == "int8" and heavy is not None:
+    int8 = job.settings.ranking.precision == "int8"
+    export = None if heavy is None else partial(heavy.export, graph=int8)
+    job.metrics["index"] = write_bundle(folder, bundle, export, relevance and relevance.export)
+    if int8 and heavy is not None:
         quantise(folder / "ranking", job.scaled_on)
     if baseline is not None:
         place = folder / "ranking" / BASELINE

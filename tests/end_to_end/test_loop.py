@@ -77,6 +77,7 @@ def test_recommend_as_json_carries_what_the_readme_documents(trained):
         "reason",
         "propensity",
         "promoted",
+        "creative",
         "ranks",
     }
     assert {"click", "like", "dwell_seconds"} <= set(first["predictions"])

@@ -38,7 +38,9 @@ def test_arrays_graph_and_network_agree(config, tmp_path):
     valid.values[5, -1] = 99
     ranker = fit_heavy(config, make_table(1500), valid, seed=3)
     ranker.export(tmp_path)
-    dense, graph = load_ranker(tmp_path), GraphRanker.load(tmp_path)
+    dense = load_ranker(tmp_path)
+    ranker.export(tmp_path, graph=True)
+    graph = GraphRanker.load(tmp_path)
     assert isinstance(dense, DenseRanker) and isinstance(graph, GraphRanker)
     found, expected, trained = (r.predict(valid.values) for r in (dense, graph, ranker))
     assert found.keys() == expected.keys() == trained.keys()

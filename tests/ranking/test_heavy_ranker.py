@@ -235,7 +235,8 @@ def test_small_tables_are_passed_over_until_enough_steps_are_made():
 
 
 def test_a_loss_that_is_no_number_stops_training_with_the_reason():
-    config = SharedBottomConfig(**SMALL | {"learning_rate": 1e12}, batch_norm=False, average=False, clip_norm=1e12)
+    config = SharedBottomConfig(**SMALL, batch_norm=False, average=False)
+    config = config.model_copy(update={"learning_rate": 1e12, "clip_norm": 1e12})  # beyond what settings may say
     with pytest.raises(RecsysError, match=r"not numbers|loss is"):
         fit_heavy(config, make_table(1000), make_table(300, 1), seed=0)
 

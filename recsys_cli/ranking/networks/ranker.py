@@ -103,11 +103,13 @@ class NetworkRanker(TrainedRanker):
         network.load_state_dict(state["state"])
         return {"spec": spec, "network": network.eval()}
 
-    def export(self, folder: str | os.PathLike) -> None:
-        super().export(folder)
-        layers = dense_layers(self.network, self.spec, len(self.names))
-        if layers is not None:
+    def export(self, folder: str | os.PathLike, *, graph: bool = False) -> None:
+        layers = None if graph else dense_layers(self.network, self.spec, len(self.names))
+        if layers is None:
+            super().export(folder)
+        else:
             layers.save(Path(folder) / DENSE_FILE)
+            replace(self.description(), dense=True).write(folder)
 
     def graph(self) -> bytes:
         network = self.network.cpu().eval()

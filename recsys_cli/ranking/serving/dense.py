@@ -202,7 +202,7 @@ class DenseRanker(ServedRanker):
 
 
 def load_exported(folder: str | os.PathLike, threads: int = 1, *, later: bool = False) -> ServedRanker:
-    """The dense layers of a folder where there are any, else its graph; see `GraphRanker.load`."""
-    if (Path(folder) / DENSE_FILE).is_file():
+    """The dense layers of a folder, or its graph, whichever its description tells; see `GraphRanker.load`."""
+    if Description.read(folder).dense:
         return DenseRanker.load(folder)
     return GraphRanker.load(folder, threads, later=later)

@@ -15,7 +15,6 @@ import numpy as np
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.files import scratch_folder, write_bytes
 from recsys_cli.metrics import roc_auc
-from recsys_cli.ranking.serving.dense import DENSE_FILE
 from recsys_cli.ranking.serving.served import GRAPH_FILE, ROWS_AT_ONCE, GraphRanker
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ HIGHEST_WEIGHT = 63
 
 
 def quantise(folder: str | Path, rows: FeatureTable) -> None:
-    """Replace the graph that `TrainedRanker.export` wrote into a folder by its int8 form.
+    """Replace the graph that `TrainedRanker.export` wrote into a folder (`graph`) by its int8 form.
 
     rows: some that the ranker learned from. One matrix a task (heads over representations of their own) stays in
     float32: onnxruntime has no product of stacked matrices whose scale is of a column. Raises RecsysError where the
@@ -46,7 +45,6 @@ def quantise(folder: str | Path, rows: FeatureTable) -> None:
     ranges = _ranges(model, list(dict.fromkeys(n.input[0] for n in chosen)), served, rows)
     _rewrite(model, chosen, ranges)
     write_bytes(path, model.SerializeToString())
-    (Path(folder) / DENSE_FILE).unlink(missing_ok=True)  # served would be what stands there, in float32
     GraphRanker.load(folder).try_out()
 
 
@@ -159,7 +157,7 @@ def int8_loss(ranker: TrainedRanker, train: FeatureTable, valid: FeatureTable) -
     `train`."""
     out: dict[str, dict[str, float]] = {}
     with scratch_folder() as name:
-        ranker.export(name)
+        ranker.export(name, graph=True)
         for precision in ("float32", "int8"):
             if precision == "int8":
                 quantise(name, train)

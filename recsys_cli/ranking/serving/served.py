@@ -42,6 +42,8 @@ class Description:
     calibration: dict[str, Calibration] = field(default_factory=dict)
     side: SideSpec | None = None
     """ids and histories that the model reads beside the features; None for neither"""
+    dense: bool = False
+    """whether it is the arrays of dense layers, not a graph"""
 
     def write(self, folder: str | os.PathLike) -> None:
         """Write into the folder of the model."""
@@ -61,6 +63,7 @@ class Description:
                 content["kind"], tuple(content["names"]), tuple(content["tasks"]), content["dwell"],
                 {task: Calibration(**c) for task, c in content["calibration"].items()},
                 None if content.get("side") is None else SideSpec.from_dict(content["side"]),
+                bool(content.get("dense", False)),
             )
         except OSError as error:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}", _HINT) from None
