@@ -65,8 +65,9 @@ class Recorder:
         """Write events; returns once they are on the disk and count in the next answer. Raises StorageFull."""
         served = asyncio.ensure_future(self._write_waiting()) if self._waiting else None
         try:
-            # an answer stands before what people do with it, so that it is known by then
-            receipt = await self.log.append_async(events)
+            # an answer stands before what people do with it, so that it is known by then: both are tasks, which begin
+            # in this order; awaited as it is, the second would begin at once
+            receipt = await asyncio.ensure_future(self.log.append_async(events))
         except StorageFull:
             self._alert()
             raise

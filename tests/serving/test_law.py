@@ -311,8 +311,7 @@ KILLED = """if True:
     import sys
     from pathlib import Path
     import numpy as np
-    from kills import same_folds
-from law_world import END, HOUR, RULES, make_world, some_events
+    from law_world import END, HOUR, RULES, make_world, some_events
     from recsys_cli.serving.event_log import EventLog
     from recsys_cli.serving.online_state import OnlineState
     folder, turn = Path(sys.argv[1]), int(sys.argv[2])
