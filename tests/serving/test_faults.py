@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from kills import held_against
 from server_process import Server
@@ -20,18 +19,22 @@ pytestmark = pytest.mark.slow
 
 def without_numbers(folder: Path) -> None:
     """Have the heavy ranker of the run in use give NaN for everything."""
-    from recsys_cli.arrays import load_arrays, save_arrays
+    import onnx
+
     from recsys_cli.artifacts.runs import RunStore
     from recsys_cli.files import file_digest
 
     run = RunStore(folder / "artifacts").open()
-    path = run.bundle / "ranking" / "heavy.dense.bin"
-    arrays, meta = load_arrays(path)
-    heads = f"layers/{meta['layers']}/bias"
-    save_arrays(path, {n: a.copy() for n, a in arrays.items()} | {heads: np.full_like(arrays[heads], math.nan)}, meta)
+    path = run.bundle / "ranking" / "heavy.onnx"
+    model = onnx.load(path)
+    leaves = [a for n in model.graph.node for a in n.attribute if a.name in ("target_weights", "class_weights")]
+    assert leaves
+    for attribute in leaves:
+        attribute.floats[:] = [math.nan] * len(attribute.floats)
+    onnx.save(model, path)
     manifest = run.folder / "manifest.json"
     content = json.loads(manifest.read_text())
-    entry = content["files"]["bundle/ranking/heavy.dense.bin"]
+    entry = content["files"]["bundle/ranking/heavy.onnx"]
     entry["bytes"], entry["digest"] = path.stat().st_size, file_digest(path)
     manifest.write_text(json.dumps(content))
 
