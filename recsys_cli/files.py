@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import itertools
@@ -315,6 +316,36 @@ def remove_folder(folder: Path) -> None:
         aside = _beside(folder)
         os.replace(folder, aside)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held_alone(lock: Path, refusal: RecsysError) -> Iterator[None]:
+    """Hold a lock file while the block runs; raises the refusal where another process holds it.
+
+    The file stays: were it removed, one who waits at the removed file and one who makes it anew would both hold a lock.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise refusal from None
+        yield
+
+
+def held_by(lock: Path) -> str | None:
+    """What the process that holds a lock file wrote into it ("" for nothing); None where nobody holds it.
+
+    Only a shared lock is asked for, and only for a moment.
+    """
+    if not lock.is_file():
+        return None
+    with open(lock) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return handle.read().strip()
+        return None
 
 
 def is_name(name: object) -> bool:

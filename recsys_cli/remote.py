@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from recsys_cli.errors import DataError, RecsysError, UsageError
-from recsys_cli.files import inside
+from recsys_cli.files import inside, scratch_folder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 OBJECT_STORES = {"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a"}
 """Where a file appears whole or not at all; elsewhere it is written beside its place and moved."""
 MANIFEST = "_export.json"
-"""The file of a folder that names the others; it is put last, and a reader goes by it."""
+"""The file of a folder that names those an export wrote; it is put last, and a reader goes by it. Readers of Parquet
+folders pass over names that begin so."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://\S")
 
 
@@ -86,8 +86,8 @@ def published(address: str) -> Iterator[Path]:
                 fs.info(bucket)
         except FileNotFoundError:
             raise UsageError(f"{address}: there is no bucket {bucket}", "make it, or name another") from None
-    with tempfile.TemporaryDirectory(prefix="recsys-") as folder:
-        made = Path(folder, PurePosixPath(place).name)
+    with scratch_folder() as folder:
+        made = folder / PurePosixPath(place).name
         yield made
         if made.is_file():
             with _refusals("write", address, again):
@@ -149,11 +149,20 @@ def _put_folder(fs: AbstractFileSystem, folder: Path, place: str) -> None:
 def _manifest_at(fs: AbstractFileSystem, place: str) -> list[str]:
     """Names of the files that an earlier manifest names; none where there is none of ours."""
     try:
-        document: Any = orjson.loads(fs.cat_file(f"{place}/{MANIFEST}"))
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        named = named_by_manifest(fs.cat_file(f"{place}/{MANIFEST}"))
+    except FileNotFoundError:
         return []
+    return [name for name in named or () if isinstance(name, str) and "/" not in name]
+
+
+def named_by_manifest(content: bytes) -> dict[str, int] | None:
+    """Name → bytes of the files that a manifest names; None for what is no manifest of ours."""
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
     files = document.get("files") if isinstance(document, dict) and "export_version" in document else None
-    return [n for n in files if isinstance(n, str) and "/" not in n] if isinstance(files, dict) else []
+    return files if isinstance(files, dict) else None
 
 
 @contextlib.contextmanager
@@ -162,13 +171,13 @@ def fetched(address: str, patterns: Iterable[str]) -> Iterator[Path]:
     removed when the block ends. Raises DataError where the place cannot be read; a pattern that finds nothing is for
     the reader to judge."""
     fs, place = _store(address)
-    with tempfile.TemporaryDirectory(prefix="recsys-") as folder:
+    with scratch_folder() as folder:
         hint = "check the address, the keys and the network"
         try:
             with _refusals("read", address, hint):
                 for found in _matching(fs, place.rstrip("/"), patterns):
                     name = found.removeprefix(place.rstrip("/") + "/")
-                    target = inside(Path(folder), name)
+                    target = inside(folder, name)
                     if target is None:
                         raise DataError(f"{address}: the name {name!r} would lie outside the folder", "rename it there")
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,9 +185,9 @@ def fetched(address: str, patterns: Iterable[str]) -> Iterator[Path]:
         except RecsysError as error:
             raise DataError(error.message, error.hint) from error
         try:
-            yield Path(folder)
+            yield folder
         except RecsysError as error:  # people know the address alone
-            error.message = error.message.replace(folder, address)
+            error.message = error.message.replace(str(folder), address)
             raise
 
 

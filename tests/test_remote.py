@@ -8,7 +8,9 @@ from pathlib import Path
 import fsspec
 import orjson
 import pytest
+import typer
 
+from recsys_cli.cli.common import _destination
 from recsys_cli.errors import DataError, RecsysError, UsageError
 from recsys_cli.remote import MANIFEST, fetched, is_remote, local_path, published
 
@@ -172,6 +174,21 @@ def test_a_key_that_climbs_out_is_refused(memory):
     memory.store["/logs/../evil.csv"].write(b"x")
     with pytest.raises(DataError, match="would lie outside"), fetched("memory://logs", ["../evil.csv"]):
         raise AssertionError("it was read")
+
+
+def test_a_command_that_ends_with_a_code_after_its_result_puts_it_and_says_so(memory, capsys):
+    with pytest.raises(typer.Exit), _destination("memory://lists/one.json") as (path, arrived):
+        path.write_bytes(b"{}")
+        arrived.append("wrote it")
+        assert "wrote it" not in capsys.readouterr().err
+        raise typer.Exit(1)
+    assert memory.cat_file("/lists/one.json") == b"{}" and capsys.readouterr().err == "wrote it\n"
+
+
+@pytest.mark.parametrize("output", ["./one.json", "file:///tmp/one.json", "one.json"])
+def test_what_is_written_here_is_said_at_once(output):
+    with _destination(output) as (path, arrived):
+        assert arrived is None and path.name == "one.json"
 
 
 def test_file_addresses_are_paths_here():

@@ -18,6 +18,7 @@ from recsys_cli.answers.slate import notices
 from recsys_cli.files import atomic_dir, atomic_file
 from recsys_cli.pipeline.exploration.creative_texts import CHANCE, CHOSEN
 from recsys_cli.progress import Progress
+from recsys_cli.remote import MANIFEST, named_by_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,22 +140,17 @@ def _reasons(data: AnswerData, batch: SlateBatch) -> list[str]:
     return out
 
 
-MANIFEST_FILE = "_export.json"
-"""Says which files of a folder an export wrote; readers of Parquet folders pass over names that begin so."""
-
-
 def exported_files(folder: Path) -> set[str]:
     """Names of the files in a folder that an earlier export wrote and nobody altered since; none without its
     manifest."""
     try:
-        document = orjson.loads((folder / MANIFEST_FILE).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        files = named_by_manifest((folder / MANIFEST).read_bytes())
+    except OSError:
         return set()
-    files = document.get("files") if isinstance(document, dict) and "export_version" in document else None
-    if not isinstance(files, dict):
+    if files is None:
         return set()
     there = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    return {MANIFEST_FILE, *(name for name, size in files.items() if there.get(name) == size)}
+    return {MANIFEST, *(name for name, size in files.items() if there.get(name) == size)}
 
 
 Serve = Callable[[int, int], Iterator[tuple["Sequence[int | str]", "SlateBatch"]]]
@@ -203,7 +199,7 @@ def write_slates(
                     with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
                         written.rows += _write(stream, tables(bounds[s], bounds[s + 1]), kind, raw)
                 sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-                (folder / MANIFEST_FILE).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
+                (folder / MANIFEST).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
     return written
 
 

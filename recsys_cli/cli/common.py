@@ -87,17 +87,17 @@ class Invocation:
     """One call of a command: its global options, and what follows from them."""
 
     def __init__(
-        self, options: dict[str, Any], origins: dict[str, str], answers: bool = False, output: Path | None = None
+        self, options: dict[str, Any], origins: dict[str, str], answers: bool = False, output: Path | None = None,
+        arrived: list[str] | None = None,
     ):
         """answers: whether the command only answers requests, see `root_for`. output: where what --output names is
-        written."""
+        written. arrived: what is to be said once that is at an address elsewhere; None where it is written here."""
         self.options, self._origins, self._answers = options, origins, answers
         self.format: Format = options["format"] or _format_from(output) or "table"
         self.output = output
         self.destination: str | None = options["output"]
         """what people are told that the result was written to"""
-        self._elsewhere = output is not None and str(output) != str(self.destination)
-        self._wrote: list[str] = []
+        self._arrived = arrived
         self.quiet: bool = options["quiet"]
         self.raw: bool = options["raw"]
         self.verbose: bool = options["verbose"]
@@ -163,15 +163,10 @@ class Invocation:
     def wrote(self, what: str = "") -> None:
         """Say that the result, or `what` of it, went to --output; of an address elsewhere, once it is there."""
         line = f"wrote {what}{' to ' * bool(what)}{self.destination}"
-        if self._elsewhere:
-            self._wrote.append(line)
-        else:
+        if self._arrived is None:
             self.say(line)
-
-    def tell_what_arrived(self) -> None:
-        """Say what `wrote` kept for when the result is at its address."""
-        for line in self._wrote:
-            self.say(line)
+        elif not self.quiet:
+            self._arrived.append(line)
 
     def emit(self, document: Any, render: Callable[[Console], None], rows: Iterable[dict] | None = None) -> None:
         """Write the result: `document` as JSON, `rows` as CSV, Parquet or JSON lines, or what `render` draws.
@@ -196,25 +191,28 @@ class Invocation:
 
 
 @contextlib.contextmanager
-def _destination(output: str | None) -> Iterator[Path | None]:
-    """The path here of what --output names; at an address elsewhere it is put when the command ends, also where it
-    ends with an exit code of its own after its result was written."""
+def _destination(output: str | None) -> Iterator[tuple[Path | None, list[str] | None]]:
+    """The path here of what --output names, and for an address elsewhere a list of what is said once the result is
+    there: it is put there when the command ends, also with an exit code of its own after its result was written."""
     if output is None:
-        yield None
+        yield None, None
         return
     from recsys_cli.remote import is_remote, local_path, published
 
     if not is_remote(output):
-        yield local_path(output)
+        yield local_path(output), None
         return
     ended: BaseException | None = None
+    arrived: list[str] = []
     with published(output) as path:
         try:
-            yield path
+            yield path, arrived
         except (typer.Exit, RecsysError) as error:
             if not path.exists():
                 raise
             ended = error
+    for line in arrived:
+        print(line, file=sys.stderr)
     if ended is not None:
         raise ended
 
@@ -253,11 +251,8 @@ def command(group: typer.Typer, name: str, *, dashed_ids: bool = False, answers:
             }
             global _verbose
             _verbose = options["verbose"]
-            with _destination(options["output"]) as output:
-                call = Invocation(options, origins, answers, output)
-                found = function(call, **values)
-            call.tell_what_arrived()
-            return found
+            with _destination(options["output"]) as (output, arrived):
+                return function(Invocation(options, origins, answers, output, arrived), **values)
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         wrapper.__signature__ = inspect.Signature([context, *parameters, *GLOBAL_OPTIONS])

@@ -8,7 +8,6 @@ may spend its part of alpha (Lan and DeMets, Biometrika 1983, Pocock's shape), s
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from recsys_cli.errors import RecsysError
 from recsys_cli.experiments.config import ExperimentConfig, VariantConfig
 from recsys_cli.experiments.registry import ExperimentRegistry
 from recsys_cli.experiments.statistics.boundaries import boundaries
+from recsys_cli.files import held_by
 from recsys_cli.live.config import CanaryConfig
 from recsys_cli.live.gates import Gate
 from recsys_cli.serving.event_log import LOCK
@@ -147,15 +147,7 @@ class Sequential:
 
 def is_served(artifacts: Path) -> bool:
     """Whether a server writes the log of an artifacts folder."""
-    path = artifacts / "events" / LOCK
-    if not path.is_file():
-        return False
-    with open(path, "r+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
+    return held_by(artifacts / "events" / LOCK) is not None
 
 
 def experiment_of(run: str, config: CanaryConfig, version: int) -> ExperimentConfig:

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from recsys_cli.errors import RecsysError
+from recsys_cli.files import held_by
 
 FOLDER = "retrain"
 
@@ -91,15 +92,7 @@ def alone(artifacts: str | os.PathLike, *, wait: bool = False) -> Iterator[None]
 
 def holder(artifacts: str | os.PathLike) -> str | None:
     """Id of the process that retrains ("" where it has not said so yet), None where none does."""
-    path = Path(artifacts) / FOLDER / "lock"
-    if not path.is_file():
-        return None
-    with open(path, "r+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return handle.read().strip()
-        return None
+    return held_by(Path(artifacts) / FOLDER / "lock")
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import platform
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.intact import require_intact
 from recsys_cli.data.windows.split import make_split
 from recsys_cli.errors import ConfigError, DataError, RecsysError
+from recsys_cli.files import held_alone
 from recsys_cli.parallel import SideBySide
 from recsys_cli.pipeline.order import check_named
 from recsys_cli.pipeline.rules.compiled import compiled
@@ -106,24 +106,11 @@ def train(
             return _run(job, resume, taken, use)
 
 
-@contextmanager
-def _alone(work: Path):
-    """Keeps a second training of the same settings and data out of a work folder that is in use.
-
-    The lock's file stays: were it removed, one who waits at the removed file and one who makes it anew would both hold
-    a lock.
-    """
-    work.parent.mkdir(parents=True, exist_ok=True)
-    path = work.with_suffix(".lock")
-    with open(path, "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RecsysError(
-                "another training of the same settings and data is running",
-                "wait for it, or use another --artifacts-dir",
-            ) from None
-        yield
+def _alone(work: Path) -> AbstractContextManager[None]:
+    """Keeps a second training of the same settings and data out of a work folder that is in use."""
+    return held_alone(work.with_suffix(".lock"), RecsysError(
+        "another training of the same settings and data is running", "wait for it, or use another --artifacts-dir"
+    ))
 
 
 def _run(job: TrainingJob, resume: bool, taken: dict[Path, str], use: bool) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import time
@@ -10,13 +9,13 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_cli.errors import ArtifactError, RecsysError, UsageError
-from recsys_cli.files import write_bytes
+from recsys_cli.files import held_alone, write_bytes
 from recsys_cli.progress import Progress
 from recsys_cli.tuning.development import Development
 from recsys_cli.tuning.space import Space
@@ -41,18 +40,11 @@ def require_optuna() -> None:
         raise UsageError("a study needs optuna, which is not installed", "run `pip install 'recsys-cli[tune]'`")
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[None]:
     """Keeps a second command out of a study's folder; raises RecsysError where one has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RecsysError(
-                f"the study in {folder} is running already", "wait for it, or give this one another name"
-            ) from None
-        yield
+    return held_alone(folder / "lock", RecsysError(
+        f"the study in {folder} is running already", "wait for it, or give this one another name"
+    ))
 
 
 def open_study(folder: Path, space: Space, digest: str, *, resume: bool, progress: Progress) -> optuna.Study:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, planted
+from planted import DAY, NOW, edges, make_catalogue, make_log, make_window, planted_past_and_future, recall
 
 from recsys_cli.pipeline.guest import with_guest
 from recsys_cli.retrieval.content.content import Content, ContentConfig
@@ -18,15 +18,7 @@ def small(**settings):
 
 @pytest.fixture(scope="module")
 def world():
-    catalogue, log, follows = planted()
-    cut = NOW - 4 * DAY
-    return make_window(catalogue, log, cut, follows), log.window(start=cut)
-
-
-def recall(source, window, test, k):
-    users = np.unique(test.user)
-    items = source.retrieve(window.state, users, k)[0]
-    return float(np.mean([np.isin(test.item[test.user == u], row).mean() for u, row in zip(users, items, strict=True)]))
+    return planted_past_and_future()
 
 
 @pytest.mark.parametrize("kept", ["text_weight", "topic_weight"])

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import DAY, NOW, make_catalogue, make_log, make_window, planted
+from planted import DAY, NOW, make_catalogue, make_log, make_window, planted_past_and_future, recall
 
 from recsys_cli.errors import ConfigError
 from recsys_cli.progress import Progress
@@ -201,15 +201,7 @@ def test_every_level_brings_the_codes_nearer_and_the_first_tells_groups_apart():
 
 @pytest.fixture(scope="module")
 def world():
-    catalogue, log, follows = planted()
-    cut = NOW - 4 * DAY
-    return make_window(catalogue, log, cut, follows), log.window(start=cut)
-
-
-def recall(source, window, test, k):
-    users = np.unique(test.user)
-    items = source.retrieve(window.state, users, k)[0]
-    return float(np.mean([np.isin(test.item[test.user == u], row).mean() for u, row in zip(users, items, strict=True)]))
+    return planted_past_and_future()
 
 
 def fitted(window, **settings):

@@ -62,25 +62,16 @@ class ItemTokens:
 
     @classmethod
     def of(cls, catalogue: Catalogue, config: ContentConfig) -> ItemTokens:
-        """Words weigh by TF-IDF; topics and attributes by IDF ÷ the greatest IDF there can be."""
+        """What each token weighs: `Tokens.scale`."""
         tokens = Tokens.of_items(catalogue, TEXT_BUCKETS)
         bags = tokens.item_bags(catalogue)
         rows, weights, n = bags.rows, bags.weights, catalogue.n_items
         frequency = np.bincount(rows.values, minlength=tokens.rows)
-        idf = np.log((1 + n) / (1 + frequency)) / np.log(2 + n)
-        scale = np.zeros(tokens.rows, np.float32)
-        kinds = {"text": config.text_weight, "topics": config.topic_weight}
-        for field, first in tokens.layout.items():
-            part = slice(first, first + tokens.sizes[field])
-            scale[part] = kinds.get(field, config.attribute_weight) * (1 if field == "text" else idf[part])
-            if field not in kinds:
-                # what is unknown of two items is not alike; what everybody shares costs most and tells least
-                scale[part][frequency[part] > n / 4] = scale[first] = 0
-            if field.startswith("number/"):
-                scale[part] = 0
+        scale = tokens.scale(
+            frequency, n, text=config.text_weight, topics=config.topic_weight, attributes=config.attribute_weight
+        )
         weights = (weights * scale[rows.values]).astype(np.float32)
-        # a token that one item alone has is like nothing, and only shortens the others
-        keep = (weights > 0) & (frequency[rows.values] > 1)
+        keep = weights > 0
         place, token, weights = rows.rows[keep], rows.values[keep], weights[keep]
         norm = np.sqrt(np.bincount(place, weights=weights.astype(np.float64) ** 2, minlength=n))
         weights = (weights / norm[place]).astype(np.float32)

@@ -76,6 +76,27 @@ class Tokens:
         sizes = _code_sizes(catalogue.user_codes, "user", catalogue) | {f"number/{name}": BINS + 1 for name in edges}
         return cls(sizes, edges, np.zeros(0, np.int32), np.zeros(0, np.float32))
 
+    def scale(self, frequency: np.ndarray, n: int, *, text: float, topics: float, attributes: float) -> np.ndarray:
+        """float32[rows] weights by which the tokens of items tell what items are alike.
+
+        Words weigh as they come (by IDF), topics and attributes by IDF ÷ the greatest IDF there can be, each times the
+        weight of its kind. Nothing have numbers, a token of one item alone, and attributes that are unknown or that
+        more than a quarter of the items share. frequency: int[rows] items that have each; n: items.
+        """
+        idf = np.log((1 + n) / (1 + frequency)) / np.log(2 + n)
+        kinds = {"text": text, "topics": topics}
+        scale = np.zeros(self.rows, np.float32)
+        for name, first in self.layout.items():
+            if name.startswith("number/"):
+                continue
+            part = slice(first, first + self.sizes[name])
+            scale[part] = kinds.get(name, attributes) * (1 if name == "text" else idf[part])
+            if name not in kinds:
+                # what is unknown of two items is not alike; what everybody shares costs most and tells least
+                scale[part][frequency[part] > n / 4] = scale[first] = 0
+        scale[frequency < 2] = 0  # is like nothing, and only shortens the others
+        return scale
+
     def item_bags(self, catalogue: Catalogue, start: int = 0) -> Bags:
         """Tokens of the items from `start` on. Several topics weigh 1/√n each; words weigh by IDF, norm 1."""
         parts = self._codes("author", catalogue.item_author[start:])

@@ -127,7 +127,9 @@ def _latent(
     bags = tokens.item_bags(catalogue)
     n, rows = catalogue.n_items, bags.rows
     frequency = np.bincount(rows.values, minlength=tokens.rows)
-    scale = _scale(config, tokens, frequency, n)
+    scale = tokens.scale(
+        frequency, n, text=config.text_weight, topics=config.topic_weight, attributes=config.attribute_weight
+    )
     cells = csr_matrix((bags.weights * scale[rows.values], rows.values, rows.offsets), (n, tokens.rows))
     width = min(config.dim, n, tokens.rows)
     right = randomized_svd(cells, width, n_iter=4, random_state=seed & 0x7FFFFFFF)[2]
@@ -135,19 +137,3 @@ def _latent(
     vectors = bags.embed(table)
     arrays, meta = tokens.to_arrays(PREFIX)
     return vectors, np.abs(vectors).sum(axis=1) > 1e-6, arrays | {"table": table}, meta
-
-
-def _scale(config: ItemVectorConfig, tokens: Tokens, frequency: np.ndarray, n: int) -> np.ndarray:
-    """float32[tokens] weights, as the source `content` has them; a token of one item alone has none."""
-    idf = np.log((1 + n) / (1 + frequency)) / np.log(2 + n)
-    kinds = {"text": config.text_weight, "topics": config.topic_weight}
-    scale = np.zeros(tokens.rows, np.float32)
-    for name, first in tokens.layout.items():
-        part = slice(first, first + tokens.sizes[name])
-        scale[part] = kinds.get(name, config.attribute_weight) * (1 if name == "text" else idf[part])
-        if name not in kinds:
-            scale[part][frequency[part] > n / 4] = scale[first] = 0
-        if name.startswith("number/"):
-            scale[part] = 0
-    scale[frequency < 2] = 0
-    return scale
