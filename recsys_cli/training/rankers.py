@@ -122,10 +122,10 @@ def rankers_crosswise(job: TrainingJob, spec: FeatureSpec, early: dict[str, Retr
     return replace(rankers_of(job, folds[0].bundle, rows, order), order=order)
 
 
-def _count(job: TrainingJob, rows: RequestRows, asked: int) -> None:
-    job.metrics["requests"] = {"all": {
+def _count(job: TrainingJob, rows: RequestRows, asked: int, name: str = "all") -> None:
+    job.metrics.setdefault("requests", {})[name] = {
         "rows": len(rows), "requests": asked, "wanted": rows.wanted, "proposed": rows.proposed,
-    }}
+    }
 
 
 def learned_again(
@@ -134,17 +134,20 @@ def learned_again(
 ) -> Rankers:
     """The rankers of requests once more, with what the test window tells; the heavy ranker stays.
 
-    Where rows have no order the test window tells nothing else than the parts before; where people's own rows are
-    the lesson, the last fifth of everybody is foretold; else the requests of the test window are added to those
-    before. What only cuts candidates for the heavy ranker stays.
+    Where rows have no order each part of all of them is foretold from the others; where people's own rows are the
+    lesson, the last fifth of everybody; else the requests of the test window are added to those before. What only
+    cuts candidates for the heavy ranker stays.
     """
-    if late is None or learned is None or not rankers.order.of_requests:
+    if late is None or not rankers.order.of_requests:
         return rankers
-    later = requests.later_rows(job, draft_bundle(job, spec, late))
-    parts = [learned]
-    if job.lesson.own:
-        parts = [fold.rows for fold in crosswise(job, spec, late, job.whole, random=False)]
-    return _with(job, rankers, spec, late, joined(*parts, later))
+    parts = [] if learned is None else [requests.later_rows(job, draft_bundle(job, spec, late))]
+    if learned is None or job.lesson.own:
+        parts += [fold.rows for fold in crosswise(job, spec, late, job.whole, random=learned is None)]
+    else:
+        parts.append(learned)
+    rows = joined(*parts)
+    _count(job, rows, len(np.unique(rows.request)), "served")
+    return _with(job, rankers, spec, late, rows)
 
 
 def _with(

@@ -137,6 +137,20 @@ def test_lists_of_pairs_hold_the_community_of_whom_they_are_for(pairs):
     assert own.mean() > 0.9
 
 
+def test_what_is_served_learned_from_every_row_and_what_is_measured_from_those_before_the_test_window(tmp_path):
+    planted.communities(0).write_csv(tmp_path / "pairs.csv")
+    import_dataset(Mapping.model_validate(PAIRS), tmp_path, tmp_path / "data")
+    settings = {
+        "paths": {"data": str(tmp_path / "data"), "artifacts": str(tmp_path / "artifacts")}, "threads": 1,
+        "tuning": {"budget_seconds": 0}, "ranking": {"choose": "relevance"},
+    }
+    learned = train(Settings.model_validate(settings)).manifest.metrics["requests"]
+    log = Dataset.open(tmp_path / "data").log
+    # everybody has several rows, so that each of them is foretold in one part
+    assert learned["served"]["wanted"] == len(log)
+    assert 0.75 * len(log) < learned["all"]["wanted"] < 0.85 * len(log)
+
+
 def test_the_weights_of_the_fusion_are_kept_with_the_run_and_followed(pairs):
     run, _ = pairs
     bundle = run.engine.bundle
