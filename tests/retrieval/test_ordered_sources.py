@@ -63,24 +63,29 @@ lists = st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=5
 @settings(max_examples=60, deadline=None)
 def test_gap_sums_are_those_of_a_loop_over_pairs(sequences, n_gaps, first, rests):
     tables, scale = np.random.default_rng(0).random((2, n_gaps, rests)), 1.0 + np.arange(len(sequences))
-    expected = np.zeros((2, 6, 6))
+    expected, timed = np.zeros((2, 6, 6)), np.zeros((2, 6, 6))
+    moments = [np.sort(np.random.default_rng(u).integers(0, 50, len(s))) for u, s in enumerate(sequences)]
     for u, s in enumerate(sequences):
         for a in range(len(s)):
             for g in range(n_gaps):
                 if a + first + g < len(s):
                     more = scale[u] * tables[:, g, min(len(s) - 1 - a, rests - 1)]
                     expected[:, s[a], s[a + first + g]] += more
+                    timed[:, s[a], s[a + first + g]] += more * 0.5 ** ((moments[u][a + first + g] - moments[u][a]) / 9)
     offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
     histories = Ragged(offsets, np.array([i for s in sequences for i in s], np.int32))
     before, gaps.PAIRS_AT_ONCE = gaps.PAIRS_AT_ONCE, 7
     try:
         found = list(gap_sums(histories, list(tables), first, 6, scale))
+        faded = list(gap_sums(histories, list(tables), first, 6, scale, np.concatenate(moments), 9))
     finally:
         gaps.PAIRS_AT_ONCE = before
     assert [start for start, _ in found] == list(np.cumsum([0] + [m[0].shape[0] for _, m in found])[:-1])
     for table in (0, 1):
         rows = np.concatenate([m[table].toarray() for _, m in found])
         np.testing.assert_allclose(rows, expected[table], atol=1e-12)
+        rows = np.concatenate([m[table].toarray() for _, m in faded])
+        np.testing.assert_allclose(rows, timed[table], atol=1e-12)
 
 
 def test_transitions_by_hand():
@@ -91,6 +96,14 @@ def test_transitions_by_hand():
     np.testing.assert_allclose(weights_of(source), expected, rtol=1e-6)
     rules = fitted("sequential_rules", window_of([[0, 1, 2]]), gaps=2)
     np.testing.assert_allclose(weights_of(rules), [[0, 2 / 3, 1 / 3], [0, 0, 1], [0, 0, 0]], rtol=1e-6)
+
+
+def test_what_follows_days_later_counts_less_where_intervals_are_weighed():
+    settings = {"gaps": 2, "gap_decay": 0.5, "smoothing": 1, "popularity_exponent": 0, "interval_half_life_days": 2}
+    source = fitted("markov", window_of([[0, 1, 2]], spacing=2 * 86_400 * SECOND), **settings)
+    # over two days half, over four a quarter, beside half for the longer gap
+    expected = np.array([[0, 0.5 / 1.625, 0.125 / 1.625], [0, 0, 0.5 / 1.5], [0, 0, 0]])
+    np.testing.assert_allclose(weights_of(source), expected, rtol=1e-6)
 
 
 def test_a_query_is_the_decayed_sum_of_the_rows_of_the_latest_events():
@@ -270,7 +283,8 @@ def test_times_that_run_backwards_are_put_in_order():
     window = window_of([[0, 1, 2]])
     log = window.log
     backwards = type(window)(None, window.catalogue, log.take(np.array([2, 0, 1])), window.end, window.state)
-    assert ordered_histories(backwards, Progress(), "").values.tolist() == [0, 1, 2]
+    histories, times = ordered_histories(backwards, Progress(), "")
+    assert histories.values.tolist() == [0, 1, 2] and (np.diff(times) > 0).all()
 
 
 @pytest.mark.parametrize("kind", ORDERED)

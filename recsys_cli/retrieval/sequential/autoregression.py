@@ -81,7 +81,9 @@ class LinearAutoregressive(OrderedFilter):
         c = self.config
         return (c.past_decay,) if c.recent_decay is None else (c.past_decay, c.recent_decay)
 
-    def learn(self, histories: Ragged, n_items: int, progress: Progress) -> dict[str, np.ndarray]:
+    def learn(
+        self, histories: Ragged, times: np.ndarray, n_items: int, progress: Progress
+    ) -> dict[str, np.ndarray]:
         c = self.config
         count = np.bincount(histories.values, minlength=n_items)
         used = int(np.count_nonzero(count))

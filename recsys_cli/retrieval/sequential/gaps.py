@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_cli.data.ragged import Ragged, expand, offsets_of
+from recsys_cli.data.ragged import Ragged, offsets_of, positions
 from recsys_cli.retrieval.batches import chunks
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ MOST_THREADS = 8
 """Each holds 40 bytes for a pair and 8 more for a table of weights."""
 
 
-def ordered_histories(window: Window, progress: Progress, name: str) -> Ragged:
-    """int32 items of all interactions by user, oldest first; events of one moment stay in the order of their rows.
+def ordered_histories(window: Window, progress: Progress, name: str) -> tuple[Ragged, np.ndarray]:
+    """int32 items of all interactions by user, oldest first, and int64 moments (µs) beside them; events of one moment
+    stay in the order of their rows.
 
     Says once where no user has two moments, since the order is then that of the rows alone.
     """
@@ -40,18 +41,20 @@ def ordered_histories(window: Window, progress: Progress, name: str) -> Ragged:
         same[moments.offsets[1:-1][(moments.offsets[1:-1] > 0) & (moments.offsets[1:-1] < len(times))] - 1] = True
         if same.all():
             progress.message(f"{name}: all events of a user are at one moment; their order is that of the rows")
-    return Ragged.group(users, items, window.catalogue.n_users)
+    return Ragged.group(users, items, window.catalogue.n_users), moments.values
 
 
 def gap_sums(
-    histories: Ragged, tables: Sequence[np.ndarray], first: int, n_items: int, scale: np.ndarray | None = None
+    histories: Ragged, tables: Sequence[np.ndarray], first: int, n_items: int, scale: np.ndarray | None = None,
+    times: np.ndarray | None = None, half_life: float = np.inf,
 ) -> Iterator[tuple[int, list[csr_matrix]]]:
     """M[i, j] = Σ over pairs of events (i, then j, g places later, of one user) of the weight of g, in blocks of rows.
 
     histories: int32 items by user, oldest first. tables: one or more float64[gaps, rests] of the same number of gaps,
     each of which makes a matrix: row r is of the gap `first` + r, and the column is the number of events of the user
     after the pair's first, the last column for that many and more. first: 0, so that an event makes a pair with
-    itself, or more. scale: float64[users] by which the weights of a user's pairs are multiplied. Yields (first row,
+    itself, or more. scale: float64[users] by which the weights of a user's pairs are multiplied. times: int64 moments
+    beside the events, by which a weight is halved for every `half_life` between the two of a pair. Yields (first row,
     one csr float64[rows, n_items] a table), rows in order, columns within a row in none. Blocks are made by several
     threads, each block by one, so that their number changes no bit.
     """
@@ -68,14 +71,17 @@ def gap_sums(
         low, high = by_item.offsets[block.start], by_item.offsets[block.stop]
         at = by_item.values[low:high]
         count, shape = pairs[at], (block.stop - block.start, len(at))
-        places, columns = expand(at + first, count, items)
+        places, second = positions(at + first, count)
+        columns = items[second]
         gap = np.arange(len(places)) - np.repeat(np.cumsum(count) - count, count)
         offsets = by_item.offsets[block.start : block.stop + 1] - low
+        faded = None if times is None else np.exp2((times[at][places] - times[second]) / half_life)
         own, to = csr_matrix((each[at], np.arange(len(at)), offsets), shape=shape), offsets_of(count)
         out = []
         for weights in tables:
             column = np.minimum(rest[at], weights.shape[1] - 1)
             values = weights[gap, column[places]] if weights.shape[1] > 1 else weights[gap, 0]
+            values = values if faded is None else values * faded
             out.append(own @ csr_matrix((values, columns, to), shape=(len(at), n_items)))
         return block.start, out
 

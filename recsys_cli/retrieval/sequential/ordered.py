@@ -98,8 +98,10 @@ class OrderedFilter(ArrayRetriever):
         self._allowed = PerState(self._allow)
         self._set(RowStack.empty().arrays(np.zeros(0, bool)))
 
-    def learn(self, histories: Ragged, n_items: int, progress: Progress) -> dict[str, np.ndarray]:
-        """The arrays, from int32 items by user, oldest first; at least one event."""
+    def learn(
+        self, histories: Ragged, times: np.ndarray, n_items: int, progress: Progress
+    ) -> dict[str, np.ndarray]:
+        """The arrays, from int32 items by user, oldest first, and their int64 moments (µs); at least one event."""
         raise NotImplementedError
 
     def memories(self) -> tuple[float, ...]:
@@ -114,13 +116,13 @@ class OrderedFilter(ArrayRetriever):
 
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         n, name = window.catalogue.n_items, self.config.kind.replace("_", " ")
-        histories = ordered_histories(window, progress, name)
+        histories, times = ordered_histories(window, progress, name)
         if not len(histories.values):
             offsets = np.zeros(n * len(self.memories()) + 1, np.int64)
             self._set(RowStack.empty().arrays(np.zeros(n, bool)) | {"offsets": offsets})
             return
         with progress.step(name):
-            self._set(self.learn(histories, n, progress))
+            self._set(self.learn(histories, times, n, progress))
 
     def __len__(self) -> int:
         return len(self._arrays["known"])

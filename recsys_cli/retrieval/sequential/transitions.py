@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys_cli.data.ragged import Ragged
+from recsys_cli.data.schema import DAY
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.linear.graph_filter import powered
 from recsys_cli.retrieval.linear.item_filter import strongest
@@ -24,6 +25,9 @@ class TransitionConfig(OrderedConfig):
     """Places after an event up to which what follows counts."""
     smoothing: NonNegativeFloat = 100.0
     """Added to the sum of an item's transitions before they are divided by it: the rare are trusted less."""
+    interval_half_life_days: PositiveFloat | None = None
+    """Days between two events at which what follows counts half of what its place says (as TALE weighs intervals, Park
+    et al., WSDM 2025); null leaves time out."""
     popularity_exponent: float = -0.3
     """Power of an item's number of interactions by which its score is multiplied; below 0 tempers the popular."""
 
@@ -56,7 +60,8 @@ class SequentialRulesConfig(TransitionConfig):
 class Transitions(OrderedFilter):
     """B[i, j] = c_j^p · Σ w(gap) / (Σ of row i + smoothing), over the pairs of events i, then j, of one user.
 
-    c_j is the number of interactions of j and p the exponent of popularity.
+    c_j is the number of interactions of j and p the exponent of popularity; w fades with the time between the two as
+    well where `interval_half_life_days` says so.
     """
 
     positive: ClassVar = True
@@ -69,12 +74,17 @@ class Transitions(OrderedFilter):
         """float64[gaps], for gaps of 1, 2, …"""
         raise NotImplementedError
 
-    def learn(self, histories: Ragged, n_items: int, progress: Progress) -> dict[str, np.ndarray]:
+    def learn(
+        self, histories: Ragged, times: np.ndarray, n_items: int, progress: Progress
+    ) -> dict[str, np.ndarray]:
         c = self.config
+        timed = {} if c.interval_half_life_days is None else {
+            "times": times, "half_life": c.interval_half_life_days * DAY,
+        }
         count = np.bincount(histories.values, minlength=n_items)
         tempered = powered(count, c.popularity_exponent)
         stack = RowStack.empty()
-        for _, (rows,) in gap_sums(histories, [self.gap_weights()[:, None]], 1, n_items):
+        for _, (rows,) in gap_sums(histories, [self.gap_weights()[:, None]], 1, n_items, **timed):
             total = np.asarray(rows.sum(axis=1)).ravel() + c.smoothing
             each = np.diff(rows.indptr)
             rows.data *= tempered[rows.indices] / np.repeat(total, each)
