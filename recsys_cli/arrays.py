@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -121,27 +122,32 @@ def in_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray, wanted: n
     return out
 
 
+DENSE = 64
+"""Numbers for each that a row holds up to which `count_in_rows` counts every number that may be asked for."""
+
+
 def count_in_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """int32[B, K]: how often each row holds the number; numbers of -1 give 0.
 
-    rows: int64[m] ascending and values: int[m] from 0 on, what the rows hold. wanted: int[B, K]. By a table as of
-    `find_rows`.
+    rows: int64[m] ascending and values: int[m] from 0 on, what the rows hold. wanted: int[B, K]. Where a row holds
+    little beside how many numbers there are, by a table as of `find_rows`.
     """
     width = int(wanted.max(initial=-1)) + 2
-    inside = values < width - 1
-    if not inside.all():
-        rows, values = rows[inside], values[inside]
-    out, step = np.empty(wanted.shape, np.int32), max(CELLS // width, 1)
-    for start in range(0, len(wanted), step):
-        part = wanted[start : start + step]
-        mine = slice(*rows.searchsorted((start, start + len(part))))
-        cells = (rows[mine] - start) * width + values[mine] + 1
-        table = _table(len(part) * width)
+    out = np.empty(wanted.shape, np.int32)
+    starts = rows.searchsorted(np.arange(len(wanted) + 1)).tolist()
+    for row, (first, last) in enumerate(pairwise(starts)):
+        mine = values[first:last]
+        if width <= DENSE * (last - first):
+            out[row] = np.bincount(mine, minlength=width).take(wanted[row], mode="wrap")
+            continue
+        cells = mine[mine < width - 1] + np.int64(1)
+        table = _table(width)
         try:
             np.add.at(table, cells, 1)
-            out[start : start + step] = table.take(part + (np.arange(len(part)) * width + 1)[:, None])
+            out[row] = table.take(wanted[row] + 1)
         finally:
             table[cells] = 0
+    out[wanted < 0] = 0
     return out
 
 
