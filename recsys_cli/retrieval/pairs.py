@@ -7,7 +7,6 @@ import numpy as np
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.retrieval.topk import falling
 
-
 WIDE = 10
 """Items for each pair of one place up to which a row of all is filled."""
 
