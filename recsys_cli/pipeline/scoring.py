@@ -232,8 +232,8 @@ def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) 
 
 
 class Predictions(Hydrator):
-    """What is told of a finished slate that something else than the heavy ranker has put into order: how sources measure
-    it, where nothing before asked for that, and the heavy ranker's predictions where there is one."""
+    """What is told of a finished slate that something else than the heavy ranker has put into order: how sources
+    measure it, where nothing before asked for that, and the heavy ranker's predictions where there is one."""
 
     name = "predictions"
     reads = ("sim_",)
