@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray
     keys of one `first` stand together: they are written into a table of all codes, where looking one up takes no
     search. The table is kept by each thread, and only what was written is wiped.
     """
+    if len(first) == 1 and len(codes) == 1:
+        return _find_row(held, int(first[0]), width, codes)
     first = np.asarray(first, np.int64)
     codes = codes if len(codes) == len(first) else np.broadcast_to(codes, (len(first), *codes.shape[1:]))
     out = np.empty(codes.shape, np.int32)
@@ -71,14 +74,10 @@ def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray
         part = slice(start, start + step)
         mine, wanted = first[part], codes[part]
         low, high = held.searchsorted(mine * width), held.searchsorted((mine + 1) * width)
-        if len(mine) == 1:
-            at = np.arange(low[0], high[0])
-            cells = held[low[0] : high[0]] - (mine[0] * width - 1)
-        else:
-            count = high - low
-            rows = np.repeat(np.arange(len(mine)), count)
-            at = np.arange(len(rows)) + np.repeat(low - (np.cumsum(count) - count), count)
-            cells = held[at] - np.repeat(mine * width, count) + rows * (width + 1) + 1
+        count = high - low
+        rows = np.repeat(np.arange(len(mine)), count)
+        at = np.arange(len(rows)) + np.repeat(low - (np.cumsum(count) - count), count)
+        cells = held[at] - np.repeat(mine * width, count) + rows * (width + 1) + 1
         base = (np.arange(len(mine)) * (width + 1) + 1).reshape(-1, *[1] * (codes.ndim - 1))
         table = _table(len(mine) * (width + 1))
         try:
@@ -89,12 +88,35 @@ def find_rows(held: np.ndarray, first: np.ndarray, width: int, codes: np.ndarray
     return out
 
 
+def _find_row(held: np.ndarray, first: int, width: int, codes: np.ndarray) -> np.ndarray:
+    """`find_rows` of one `first`, without the bookkeeping of several."""
+    base = first * width
+    low, high = held.searchsorted((base, base + width)).tolist()
+    cells, table = held[low:high] - (base - 1), _table(width + 1)
+    try:
+        table[cells] = np.arange(low + 1, high + 1)
+        out = table.take(codes + 1)
+    finally:
+        table[cells] = 0
+    out -= 1
+    return out
+
+
 def in_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """bool[B, K]: whether row `rows[b]` of ragged rows holds the number; rows and numbers of -1 give False.
 
     offsets: int64[n + 1], values: int[m] from 0 on, of which row i is values[offsets[i] : offsets[i + 1]]. wanted:
     int[B, K]. By a table as of `find_rows`.
     """
+    if len(rows) == 1:  # of one row without the bookkeeping of several
+        row = int(rows[0])
+        cells = (values[offsets[row] : offsets[row + 1]] if row >= 0 else values[:0]) + np.int64(1)
+        table = _table(max(int(wanted.max(initial=-1)), int(cells.max(initial=0))) + 2)
+        try:
+            table[cells] = 1
+            return table.take(wanted + 1) > 0
+        finally:
+            table[cells] = 0
     rows = np.asarray(rows, np.int64)
     known = np.maximum(rows, 0)
     low, out = offsets[known], np.empty(wanted.shape, bool)
@@ -104,14 +126,10 @@ def in_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray, wanted: n
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         first, many, size = low[part], count[part], min(step, len(rows) - start)
-        if size == 1:
-            cells = values[first[0] : first[0] + many[0]] + np.int64(1)
-            cells = cells[cells < width]
-        else:
-            of = np.repeat(np.arange(size), many)
-            cells = values[np.arange(len(of)) + np.repeat(first - (np.cumsum(many) - many), many)] + np.int64(1)
-            inside = cells < width
-            cells = (cells + of * width)[inside]
+        of = np.repeat(np.arange(size), many)
+        cells = values[np.arange(len(of)) + np.repeat(first - (np.cumsum(many) - many), many)] + np.int64(1)
+        inside = cells < width
+        cells = (cells + of * width)[inside]
         table = _table(size * width)
         try:
             table[cells] = 1
@@ -121,27 +139,32 @@ def in_rows(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray, wanted: n
     return out
 
 
+DENSE = 64
+"""Numbers for each that a row holds up to which `count_in_rows` counts every number that may be asked for."""
+
+
 def count_in_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """int32[B, K]: how often each row holds the number; numbers of -1 give 0.
 
-    rows: int64[m] ascending and values: int[m] from 0 on, what the rows hold. wanted: int[B, K]. By a table as of
-    `find_rows`.
+    rows: int64[m] ascending and values: int[m] from 0 on, what the rows hold. wanted: int[B, K]. Where a row holds
+    little beside how many numbers there are, by a table as of `find_rows`.
     """
     width = int(wanted.max(initial=-1)) + 2
-    inside = values < width - 1
-    if not inside.all():
-        rows, values = rows[inside], values[inside]
-    out, step = np.empty(wanted.shape, np.int32), max(CELLS // width, 1)
-    for start in range(0, len(wanted), step):
-        part = wanted[start : start + step]
-        mine = slice(*rows.searchsorted((start, start + len(part))))
-        cells = (rows[mine] - start) * width + values[mine] + 1
-        table = _table(len(part) * width)
+    out = np.empty(wanted.shape, np.int32)
+    starts = rows.searchsorted(np.arange(len(wanted) + 1)).tolist()
+    for row, (first, last) in enumerate(pairwise(starts)):
+        mine = values[first:last]
+        if width <= DENSE * (last - first):
+            out[row] = np.bincount(mine, minlength=width).take(wanted[row], mode="wrap")
+            continue
+        cells = mine[mine < width - 1] + np.int64(1)
+        table = _table(width)
         try:
             np.add.at(table, cells, 1)
-            out[start : start + step] = table.take(part + (np.arange(len(part)) * width + 1)[:, None])
+            out[row] = table.take(wanted[row] + 1)
         finally:
             table[cells] = 0
+    out[wanted < 0] = 0
     return out
 
 

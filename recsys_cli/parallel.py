@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import queue
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -255,8 +256,17 @@ def one_blas_thread() -> Iterator[None]:
     """Run a block with one BLAS thread: the products of a request are too small to share, and its threads would
     wait for each other (on a busy machine a slate takes ten times as long); and how many share a larger one decides
     how it is rounded."""
+    if _alone():
+        yield
+        return
     with _blas.held(lambda: _libraries().limit(limits=1, user_api="blas").restore_original_limits):
         yield
+
+
+def _alone() -> bool:
+    """Whether BLAS has one thread from the start, as the command line sees to: to ask the libraries for it takes
+    longer than a slate."""
+    return os.environ.get("OPENBLAS_NUM_THREADS") == "1" and not {"torch", "mkl"} & sys.modules.keys()
 
 
 def stand_back(steps: int) -> None:

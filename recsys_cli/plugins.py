@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, distributions
-from typing import Any, TypeVar
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recsys_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 T = TypeVar("T")
 
@@ -16,12 +20,41 @@ T = TypeVar("T")
 def _entry_points() -> tuple[tuple[str, EntryPoint], ...]:
     """(package, entry point) of every group of this program, by package and name."""
     found: dict[tuple[str, str, str], EntryPoint] = {}
-    for package in distributions():
-        text = package.read_text("entry_points.txt")
-        if text and "[recsys." in text:  # few packages do, and parsing all takes longer than reading them
-            for point in package.entry_points:
-                found.setdefault((package.name, point.group, point.name), point)
+    for package in _packages():
+        for point in package.entry_points:
+            found.setdefault((package.name, point.group, point.name), point)
     return tuple((package, point) for (package, _, _), point in sorted(found.items()))
+
+
+def _packages() -> Iterator[Distribution]:
+    """Installed packages with entry points of this program, in the order of the search path.
+
+    Few have any: the files are looked at as they are, since to open and parse every package takes several times as
+    long, and what does it is imported where one is found. What no folder holds, as an archive on the path, is asked for
+    in the usual way.
+    """
+    for place in sys.path:
+        try:
+            names = sorted(os.listdir(place or "."))
+        except NotADirectoryError:
+            from importlib.metadata import distributions
+
+            yield from (p for p in distributions(path=[place]) if "[recsys." in (p.read_text("entry_points.txt") or ""))
+            continue
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                folder = os.path.join(place, name)
+                try:
+                    with open(os.path.join(folder, "entry_points.txt"), "rb") as handle:
+                        mine = b"[recsys." in handle.read()
+                except OSError:
+                    continue
+                if mine:
+                    from importlib.metadata import Distribution
+
+                    yield Distribution.at(folder)
 
 
 def installed(group: str, known: Mapping[str, T], config_of: Callable[[Any], type | None]) -> dict[str, T]:

@@ -237,7 +237,8 @@ class SlateEngine:
             ready = None if hydrated is None else hydrated.rows(rows)
             query = self.query(users[rows], n, context.rows(rows), request=request, without=left_out)
             kept: list | None = None if keep_sourced else []
-            query = replace(query, adventure=adventure, served=served, failures=kept, remarks={})
+            brief = not keep_sourced
+            query = replace(query, adventure=adventure, served=served, failures=kept, remarks={}, brief=brief)
             return self._serve(query, ready, keep_sourced, ranks)
 
         starts = range(0, max(len(users), 1), size)

@@ -105,6 +105,22 @@ def test_numbers_are_found_and_counted_in_the_rows_that_hold_them(seed):
     )
 
 
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_one_row_alone_is_looked_up_as_among_others(seed):
+    rng = np.random.default_rng(seed)
+    width = int(rng.integers(1, 30))
+    held = np.unique(rng.integers(0, 6 * width, int(rng.integers(0, 90))))
+    first, codes = rng.integers(-1, 7, 2), rng.integers(-1, width, (2, 9))
+    lists = [rng.integers(0, 40, int(rng.integers(0, 9))) for _ in range(6)]
+    offsets, rows, wanted = np.cumsum([0, *map(len, lists)]), rng.integers(-1, 6, 2), rng.integers(-1, 50, (2, 9))
+    for one in (slice(0, 1), slice(1, 2)):
+        alone, among = find_rows(held, first[one], width, codes[one]), find_rows(held, first, width, codes)
+        np.testing.assert_array_equal(alone, among[one])
+        alone, among = (in_rows(offsets, np.concatenate(lists), rows[r], wanted[r]) for r in (one, slice(2)))
+        np.testing.assert_array_equal(alone, among[one])
+
+
 def test_the_table_is_left_empty_where_a_look_up_fails():
     with ThreadPoolExecutor(1) as alone:  # whose table is new, and no larger than it needs
         with pytest.raises(IndexError):

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_cli.hashing import mix
 
@@ -46,7 +45,7 @@ def hash_array(array: pa.Array) -> np.ndarray:
     """uint64[n] hash of each value; integers of any width that are equal hash alike."""
     kind = array.type
     if pa.types.is_dictionary(kind):
-        valid = np.asarray(pc.is_valid(array))
+        valid = np.asarray(array.is_valid())
         codes = np.asarray(array.indices.fill_null(0)).astype(np.int64)
         hashes = hash_array(array.dictionary)
         out = hashes[codes] if len(hashes) else np.zeros(len(array), np.uint64)
@@ -70,7 +69,7 @@ def hash_array(array: pa.Array) -> np.ndarray:
     else:
         out = mix(np.asarray(array.cast(pa.int64()).fill_null(0)).view(np.uint64))
     if array.null_count:
-        out = np.where(np.asarray(pc.is_valid(array)), out, _NULL)
+        out = np.where(np.asarray(array.is_valid()), out, _NULL)
     return out
 
 

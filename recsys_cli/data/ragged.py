@@ -53,6 +53,8 @@ class Ragged:
         keep = rows >= 0
         if not keep.all():
             rows, values = rows[keep], values[keep]
+        if n == 1:
+            return cls(np.array([0, len(values)], np.int64), values)
         order = np.argsort(rows, kind="stable")
         return cls(offsets_of(np.bincount(rows, minlength=n)), values[order])
 
@@ -62,6 +64,10 @@ class Ragged:
         rows: int[B], -1 gives nothing. Returns (places int64[m], values[m]).
         """
         rows = np.asarray(rows)
+        if len(rows) == 1:  # a request of one user must not pay for the bookkeeping of a batch
+            row = int(rows[0])
+            values = self.values[self.offsets[row] : self.offsets[row + 1]].copy() if row >= 0 else self.values[:0]
+            return np.zeros(len(values), np.int64), values
         known = np.maximum(rows, 0)
         counts = np.where(rows >= 0, self.offsets[known + 1] - self.offsets[known], 0)
         return expand(self.offsets[known], counts, self.values)
@@ -122,12 +128,17 @@ def offsets_of(counts: np.ndarray) -> np.ndarray:
 
 def expand(starts: np.ndarray, counts: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Concatenate `values[starts[i]:starts[i] + counts[i]]`; returns (i of each value, the values)."""
+    if len(starts) == 1:
+        held = values[starts[0] : starts[0] + counts[0]].copy()
+        return np.zeros(len(held), np.int64), held
     places, at = positions(starts, counts)
     return places, values[at]
 
 
 def positions(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(i, starts[i] + 0 … counts[i] − 1) for one i after the other."""
+    if len(starts) == 1:
+        return np.zeros(int(counts[0]), np.int64), np.arange(starts[0], starts[0] + counts[0])
     places = np.repeat(np.arange(len(starts)), counts)
     first = np.cumsum(counts) - counts
     return places, np.arange(len(places)) - np.repeat(first, counts) + np.repeat(starts, counts)

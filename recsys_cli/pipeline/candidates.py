@@ -54,6 +54,10 @@ class Candidates:
 
         return Candidates(pick(self.items, -1), pick(self.sources, 0), {k: pick(v, 0) for k, v in self.scores.items()})
 
+    def first(self, k: int) -> Candidates:
+        """Those in the first k slots."""
+        return Candidates(self.items[:, :k], self.sources[:, :k], {n: v[:, :k] for n, v in self.scores.items()})
+
     def rows(self, rows: slice) -> Candidates:
         """Candidates of some of the users."""
         return Candidates(self.items[rows], self.sources[rows], {k: v[rows] for k, v in self.scores.items()})
@@ -65,8 +69,8 @@ class Candidates:
             return self
         if len(mask) == 1:  # a request of one user must not pay for the bookkeeping of a batch
             at = np.flatnonzero(mask[0])
-            scores = {name: values[:, at] for name, values in self.scores.items()}
-            return Candidates(self.items[:, at], self.sources[:, at], scores)
+            scores = {name: values.take(at, axis=1) for name, values in self.scores.items()}
+            return Candidates(self.items.take(at, axis=1), self.sources.take(at, axis=1), scores)
         count = mask.sum(axis=1)
         width = int(count.max(initial=0))
         rows, places = np.nonzero(mask)
@@ -86,7 +90,9 @@ class Candidates:
             order = np.argsort(_falling(score, self.items), axis=1)[:, :k]
         else:
             order = np.lexsort((self.items, -np.where(self.filled, significant(score), -np.inf)), axis=1)[:, :k]
-        order[~np.take_along_axis(self.filled, order, axis=1)] = -1
+        filled = self.filled
+        if not filled.all():
+            order[~np.take_along_axis(filled, order, axis=1)] = -1
         return self.take(order)
 
     def with_scores(self, **scores: np.ndarray) -> Candidates:

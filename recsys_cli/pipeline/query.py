@@ -61,6 +61,9 @@ class Query:
     """int32[S] ascending: items that this request must not bring again, as a page after another; None without"""
     failures: list[Failure] | None = None
     """takes what sources, hydrators and side effects raise; None lets them raise it"""
+    brief: bool = False
+    """whether the slates are all that anybody looks at, so that what no stage reads need not be known of every
+    candidate"""
     remarks: dict[str, np.ndarray] | None = None
     """takes sentences for the answers of some users (`tell`), each with bool[B]; None where nobody will read them"""
 

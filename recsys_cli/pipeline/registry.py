@@ -16,7 +16,7 @@ from recsys_cli.pipeline.order import HEAVY, Order
 from recsys_cli.pipeline.promoted import Promote, PromotedItems
 from recsys_cli.pipeline.scoring import HeavyRanking, Hydrate, LightRanking, Predictions, RelevanceRanking, Utility
 from recsys_cli.pipeline.selection import Caps, Select
-from recsys_cli.pipeline.sourcing import Fallback, Sourcing
+from recsys_cli.pipeline.sourcing import Fallback, Sourcing, budgets
 from recsys_cli.pipeline.stage import Filter, Stage
 from recsys_cli.pipeline.utility import multipliers
 from recsys_cli.safety.policy import SafetyRules
@@ -101,9 +101,13 @@ def _newcomers(s: Setup) -> BoostNewcomers | None:
 
 
 def _predictions(s: Setup) -> Predictions | None:
-    """What is listed has its predictions, whatever ordered it."""
+    """What is listed has its predictions and is measured, whatever ordered it."""
     able = s.bundle.heavy is not None and s.config.heavy.enabled
-    return Predictions(s.config.heavy) if able and HEAVY not in s.order.orders else None
+    if HEAVY in s.order.orders or not (able or s.bundle.measuring):
+        return None
+    # a source that this pipeline does not ask is nothing to its slates
+    asked = None if able else frozenset(budgets(s.sourcing, s.bundle.retrievers, s.bundle.configured))
+    return Predictions(s.config.heavy, asked)
 
 
 STAGES: dict[str, Entry] = {

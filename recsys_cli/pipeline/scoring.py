@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from recsys_cli.pipeline.config import (
     LightStageConfig,
     UtilityConfig,
 )
-from recsys_cli.pipeline.order import FUSION, HEAVY, RANKERS, Order
+from recsys_cli.pipeline.order import FUSION, HEAVY, RANKERS, WEIGHTED, Order
 from recsys_cli.pipeline.order_scores import by_sources
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.request_features import (
@@ -25,7 +26,7 @@ from recsys_cli.pipeline.request_features import (
     request_features,
     standardised,
 )
-from recsys_cli.pipeline.stage import Hydrator, Scorer
+from recsys_cli.pipeline.stage import Hydrator, Scorer, Stage
 from recsys_cli.pipeline.utility import Multipliers, weights_of
 from recsys_cli.pipeline.weighted_fusion import weighted
 from recsys_cli.ranking.serving.dense import DenseRanker
@@ -43,6 +44,16 @@ PARTS_AT_ONCE = 32 * 1024
 """Likewise, of which only features of pairs are laid out."""
 
 
+MEASURED = ("sim_", "z_")
+"""How the scores begin that `Hydrate` gives."""
+
+
+def read_by(order: Order, every: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the scores that a stage of some order reads: a list in the order of sources has nothing measured."""
+    alone = not order.ranked and not order.orders & {FUSION, WEIGHTED}
+    return tuple(name for name in every if not name.startswith(MEASURED)) if alone else every
+
+
 class Hydrate(Hydrator):
     """Adds what the sources say of every candidate: "sim_<source>" where one measures, and, where the order needs
     them, the standardised scores "z_<source>", their mean "z_mean" and their weighted sum "z_weighted"."""
@@ -53,14 +64,18 @@ class Hydrate(Hydrator):
 
     def __init__(self, standardise: bool = True):
         self._standardise = standardise
+        self._read = True
+
+    def followed_by(self, stages: Sequence[Stage]) -> None:
+        """What no stage looks at before the slate is finished need not be known of every candidate."""
+        reading = (stage for stage in stages if not isinstance(stage, Predictions))
+        self._read = any(name.startswith(MEASURED) for stage in reading for name in stage.reads)
 
     def scores(self, query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
         """A source that raises measures nothing, where the query keeps failures."""
-        found = {}
-        for name, source in query.bundle.measuring.items():
-            score = query.attempt(f"source {name}", source.score, query.state, query.users, candidates.items)
-            if score is not None:
-                found[f"sim_{name}"] = score.astype(np.float32, copy=False)
+        if query.brief and not self._read:
+            return {}
+        found = measured(query, candidates)
         if not self._standardise:
             return found
         candidates = candidates.with_scores(**found)
@@ -69,6 +84,19 @@ class Hydrate(Hydrator):
         fused = weighted(by_source, query.bundle.fusion, candidates.items.shape)
         mean = request_features(candidates.with_scores(**found), ("z_mean",))
         return found | mean | {WEIGHTED_SCORE: fused}
+
+
+def measured(query: Query, candidates: Candidates, asked: frozenset[str] | None = None) -> dict[str, np.ndarray]:
+    """"sim_<source>" → float32[B, K] of every source that measures, or of those named; one that raises measures
+    nothing, where the query keeps failures."""
+    found = {}
+    for name, source in query.bundle.measuring.items():
+        if asked is not None and name not in asked:
+            continue
+        score = query.attempt(f"source {name}", source.score, query.state, query.users, candidates.items)
+        if score is not None:
+            found[f"sim_{name}"] = score.astype(np.float32, copy=False)
+    return found
 
 
 def similarities(query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
@@ -87,6 +115,7 @@ class LightRanking(Scorer):
 
     def __init__(self, config: LightStageConfig, order: Order):
         self._config, self._order = config, order
+        self.reads = read_by(order, self.reads)
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
         light, order = query.bundle.light, self._order
@@ -203,16 +232,20 @@ def _entities(query: Query, rows: slice, items: np.ndarray, filled: np.ndarray) 
 
 
 class Predictions(Hydrator):
-    """The heavy ranker's predictions of a finished slate that something else has put into order."""
+    """What is told of a finished slate that something else than the heavy ranker has put into order: how sources
+    measure it, where nothing before asked for that, and the heavy ranker's predictions where there is one."""
 
     name = "predictions"
     reads = ("sim_",)
 
-    def __init__(self, config: HeavyStageConfig):
-        self._heavy = HeavyRanking(config)
+    def __init__(self, config: HeavyStageConfig, asked: frozenset[str] | None = None):
+        """asked: sources that measure; all where None, as the ranker learned from them."""
+        self._heavy, self._asked = HeavyRanking(config), asked
 
     def scores(self, query: Query, candidates: Candidates) -> dict[str, np.ndarray]:
-        found = self._heavy(query, candidates).scores
+        some = any(name.startswith("sim_") for name in candidates.scores)
+        sims = {} if some or not query.brief else measured(query, candidates, self._asked)
+        found = self._heavy(query, candidates.with_scores(**sims)).scores
         return {name: score for name, score in found.items() if name not in candidates.scores}
 
 
@@ -235,6 +268,7 @@ class Utility(Scorer):
         """proposed: weights of actions that the settings do not name."""
         self._config, self._heavy, self._order = config, heavy, order
         self._weights, self._personal = weights_of(config, proposed), personal
+        self.reads = read_by(order, self.reads)
         self.notes = () if personal is None else personal.notes
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:

@@ -111,8 +111,7 @@ class Select(Selector):
     needed = True
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        width = min(query.size, candidates.items.shape[1])
-        out = candidates.take(np.broadcast_to(np.arange(width), (len(query), width)))
+        out = candidates.first(query.size)
         missing = query.size - out.items.shape[1]
         if missing <= 0:
             return out

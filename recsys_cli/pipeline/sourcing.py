@@ -13,6 +13,7 @@ from recsys_cli.pipeline import rank_curves
 from recsys_cli.pipeline.candidates import Candidates
 from recsys_cli.pipeline.config import SourcingConfig
 from recsys_cli.pipeline.query import Query, SourceQuery
+from recsys_cli.pipeline.quota_merge import Lists, merge_by_place
 from recsys_cli.pipeline.stage import Filter, Source, passing
 
 if TYPE_CHECKING:
@@ -235,6 +236,12 @@ def propose(
         return Candidates.empty(len(query))
     every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
     by_quota = config is not None and config.merge == "quota"
+    if by_quota:
+        asked = Lists(tuple(lists), tuple(lists.values()), tuple(budgets[name] for name in lists))
+        bit_of = np.array([1 << bits[name] for name in lists], np.uint32)
+        merged = merge_by_place(asked, every[0], bit_of, every[2], config.settled, query.state.catalogue.n_items)
+        if merged is not None:
+            return merged
     return merge(
         *every,
         order=np.concatenate(order) if by_quota else None,

@@ -9,6 +9,9 @@ import numpy as np
 
 def chunks(costs: np.ndarray, limit: int) -> Iterator[slice]:
     """Consecutive slices whose costs sum to at most `limit` (a single costlier element stands alone)."""
+    if len(costs) == 1:
+        yield slice(0, 1)
+        return
     start, total = 0, np.cumsum(costs)
     while start < len(total):
         base = total[start - 1] if start else 0

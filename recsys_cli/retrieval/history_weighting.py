@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat
 
+from recsys_cli.arrays import distinct as distinct_values
 from recsys_cli.config import Section
 from recsys_cli.data.ragged import Ragged, offsets_of, positions
 from recsys_cli.data.schema import DAY
@@ -174,6 +175,9 @@ def _distinct(
     numbers: np.ndarray | None = None,
 ) -> WeightedHistories:
     """Rows of histories (places ascending, within each oldest first) as distinct items with their weights."""
+    if batch == 1 and weighting.uniform:
+        item = distinct_values(items)
+        return WeightedHistories(Ragged(np.array([0, len(item)], np.int64), item), np.ones(len(item), np.float32))
     order = np.lexsort((items, places))
     place, item = places[order], items[order]
     newest = np.ones(len(order), bool)

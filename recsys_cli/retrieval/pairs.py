@@ -7,6 +7,9 @@ import numpy as np
 from recsys_cli.data.ragged import Ragged
 from recsys_cli.retrieval.topk import falling
 
+WIDE = 10
+"""Items for each pair of one place up to which a row of all is filled."""
+
 
 def sum_pairs(
     places: np.ndarray, items: np.ndarray, weights: np.ndarray, n_items: int
@@ -16,6 +19,11 @@ def sum_pairs(
     Returns (places int64[m], items int32[m], totals float32[m]) ordered by place, then item.
     """
     width = max(n_items, 1)
+    if len(places) and n_items <= WIDE * len(places) and not places.any():
+        # of one user: a row of all items is filled sooner than the pairs are sorted
+        found = np.flatnonzero(np.bincount(items, minlength=n_items))
+        totals = np.bincount(items, weights, n_items)[found].astype(np.float32)
+        return np.zeros(len(found), np.int64), found.astype(np.int32), totals
     unique, at = np.unique(places * np.int64(width) + items, return_inverse=True)
     totals = np.bincount(at, weights=weights, minlength=len(unique)).astype(np.float32)
     return unique // width, (unique % width).astype(np.int32), totals
@@ -57,6 +65,13 @@ def find_pairs(
     Returns (found bool[m], at int64[m]): `at` points into `index.values` where found.
     """
     rows = np.asarray(rows)
+    if len(rows) == 1 and rows[0] >= 0:
+        first = index.offsets[rows[0]]
+        held = index.values[first : index.offsets[rows[0] + 1]]
+        if not len(held):
+            return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)
+        near = np.minimum(held.searchsorted(wanted), len(held) - 1)
+        return held.take(near) == wanted, near + first
     held_places, held = index.take(rows)
     if not len(held):
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_cli.data.ragged import Ragged
 from recsys_cli.pipeline import sourcing
 from recsys_cli.pipeline.candidates import Candidates, significant
 from recsys_cli.pipeline.request_features import RANK, STANDARD, standardised
 from recsys_cli.pipeline.runner import Runner
 from recsys_cli.pipeline.sourcing import merge
 from recsys_cli.pipeline.stage import Filter, passing
-from recsys_cli.retrieval.pairs import best_pairs
+from recsys_cli.retrieval.pairs import best_pairs, pair_values, sum_pairs
 from recsys_cli.retrieval.topk import topk
 
 
@@ -191,3 +192,31 @@ def test_a_batch_of_many_proposals_is_merged_as_each_user_alone(monkeypatch):
     assert parts.scores.keys() == whole.scores.keys()
     for name, expected in whole.scores.items():
         np.testing.assert_array_equal(parts.scores[name], expected)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_pairs_of_one_user_are_those_of_the_user_in_a_batch(seed):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 8, 4)
+    index = Ragged.group(np.repeat(np.arange(4), lengths), rng.integers(0, 20, lengths.sum()), 4).sorted_rows()
+    strength = Ragged(index.offsets, rng.random(len(index.values)).astype(np.float32))
+    user, items = rng.integers(-1, 4, 1), rng.integers(0, 25, 6)
+    both = np.concatenate([user, user])
+    twice, places = np.concatenate([items, items]), np.repeat([0, 1], 6)
+    alone = pair_values(index, strength, user, np.zeros(6, np.int64), items)
+    np.testing.assert_array_equal(np.tile(alone, 2), pair_values(index, strength, both, places, twice))
+    for one, among in zip(index.take(user), index.take(both), strict=True):
+        np.testing.assert_array_equal(one, among[: len(one)])
+        assert one.dtype == among.dtype
+    weights = rng.random(6)
+    one = sum_pairs(places[:6], items, weights, 25)
+    among = sum_pairs(places, twice, np.tile(weights, 2), 25)
+    for mine, theirs in zip(one, among, strict=True):
+        np.testing.assert_array_equal(mine, theirs[: len(mine)])
+
+
+def test_rows_taken_of_one_user_can_be_written_to_without_a_trace():
+    rows = Ragged(np.array([0, 3]), np.array([1, 2, 3]))
+    rows.take(np.array([0]))[1][:] = 9
+    assert rows.values.tolist() == [1, 2, 3]

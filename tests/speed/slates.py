@@ -4,7 +4,8 @@
     cd PROJECT && python CHECKOUT/tests/speed/slates.py --against OTHER       # beside another checkout, in turns
 
 Milliseconds are of the processor, on one thread (a busy machine waits, but computes the same), lower quartile, median
-and 99th percentile; cold ones are those of whole processes. With --against every figure stands beside the other
+and 99th percentile; cold ones are those of whole processes, whose modules are compiled to bytecode as those of an
+installed package are. With --against every figure stands beside the other
 checkout's, which is measured in turns with this one, and it is said how many slates have other items and by how much
 the scores differ at most.
 """
@@ -56,6 +57,8 @@ print(json.dumps(out))
 def child(checkout: Path, *arguments: str) -> tuple[str, float, float]:
     """(output, seconds of the processor, peak MiB) of a process that takes the package from a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment["PYTHONPYCACHEPREFIX"] = os.path.join(tempfile.gettempdir(), "recsys-speed-bytecode")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys_cli.data.importer.batches import LINE, Batch
 from recsys_cli.data.importer.containers import inspect
@@ -146,7 +145,9 @@ def column_names(source: Source, file: Path) -> list[str] | None:
         return list(source.names)
     with _unreadable(file):
         if form == "parquet":
-            return pq.read_schema(file).names
+            from pyarrow.parquet import read_schema
+
+            return read_schema(file).names
         dialect = Dialect(separator or "", source.quote, source.escape)
         block = next(blocks(source, file, dialect, {}), None)
         return [] if block is None else header_of(source, file, block.content, dialect)[0]
@@ -176,7 +177,9 @@ def _unreadable(file: Path) -> Iterator[None]:
 
 def _read_parquet(file: Path, columns: list[str] | None) -> Iterator[Batch]:
     size = file.stat().st_size
-    with pq.ParquetFile(file) as parquet:
+    from pyarrow.parquet import ParquetFile  # a table of texts need not wait for it
+
+    with ParquetFile(file) as parquet:
         rows, row = parquet.metadata.num_rows, 1
         # nested columns have dotted leaves, so take the top-level names
         wanted = [c for c in parquet.schema_arrow.names if columns is None or c in columns]
