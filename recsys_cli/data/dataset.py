@@ -17,16 +17,11 @@ from pydantic import ValidationError
 
 from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.data.log import Log
-from recsys_cli.data.log_columns import LogColumns
+from recsys_cli.data.read_log import read_log
 from recsys_cli.data.schema import COLUMNS, SCHEMA_VERSION, DatasetManifest
 from recsys_cli.data.vocabulary import Vocabulary, lookup
 from recsys_cli.errors import DataError
 from recsys_cli.files import is_name
-
-_LOG_COLUMNS = (
-    "user_id", "item_id", "timestamp", "position", "surface", "device", "request_id", "session_id", "propensity",
-    "dwell_seconds", "split",
-)
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
@@ -118,17 +113,27 @@ class Dataset:
         except (pl.exceptions.PolarsError, OSError) as error:
             self._blame(files, error)
         if missing := [c for c in (info.columns if columns is None else columns) if c not in frame.columns]:
-            raise DataError(
-                f"{files[0]}: no column {missing[0]!r}, the manifest says there is one",
-                "the dataset was altered; run `recsys data validate`, or generate or import it again",
-            )
-        if frame.height != info.rows:
-            raise DataError(
-                f"{files[0] if len(files) == 1 else files[0].parent}: {frame.height:,} rows, "
-                f"the manifest says {info.rows:,}",
-                "the dataset was altered; run `recsys data validate`, or generate or import it again",
-            )
+            raise _absent(files[0], missing[0])
+        self._require_rows(name, files, frame.height)
         return frame
+
+    def _require_rows(self, name: str, files: list[Path], rows: int) -> None:
+        said = self.manifest.tables[name].rows
+        if rows != said:
+            raise DataError(
+                f"{files[0] if len(files) == 1 else files[0].parent}: {rows:,} rows, the manifest says {said:,}",
+                "the dataset was altered; run `recsys data validate`, or generate or import it again",
+            )
+
+    def rows_of(self, name: str) -> int:
+        """How many rows the files of a table hold; raises DataError where the manifest says otherwise."""
+        files = table_files(self.path, name)
+        try:
+            rows = sum(pq.read_metadata(file).num_rows for file in files)
+        except (pa.ArrowException, OSError) as error:
+            self._blame(files, error)
+        self._require_rows(name, files or [self.path / f"{name}.parquet"], rows)
+        return rows
 
     def batches(self, name: str, columns: list[str] | None = None, rows: int = 1 << 17) -> Iterator[pl.DataFrame]:
         """One table in pieces of so many rows, so that it never stands in memory whole; nothing where there is none.
@@ -145,10 +150,7 @@ class Dataset:
                 with pq.ParquetFile(file) as parquet:
                     missing = [c for c in columns or () if c not in parquet.schema_arrow.names]
                     if missing:
-                        raise DataError(
-                            f"{file}: no column {missing[0]!r}, the manifest says there is one",
-                            "the dataset was altered; run `recsys data validate`, or generate or import it again",
-                        )
+                        raise _absent(file, missing[0])
                     for batch in parquet.iter_batches(rows, columns=columns):
                         yield pl.from_arrow(pa.Table.from_batches([batch]))
             except (pa.ArrowException, OSError) as error:
@@ -208,49 +210,17 @@ class Dataset:
         """Values of `surface`, `device` and further text columns ("impression.NAME") of the impressions, sorted;
         codes are places in these lists."""
         texts = [c for c, kind in self.context_columns.items() if "string" in kind]
-        frame = self.table("impressions", ["surface", "device", *texts])
-        return {
-            f"impression.{c}" if c in texts else c: sorted(frame[c].drop_nulls().cast(pl.String).unique().to_list())
-            for c in frame.columns
-        }
+        held = self.manifest.tables["impressions"].columns
+        found: dict[str, set[str]] = {c: set() for c in ("surface", "device", *texts) if c in held}
+        for frame in self.batches("impressions", list(found)) if found else ():
+            for column, values in found.items():
+                values.update(frame[column].cast(pl.String).drop_nulls().unique())
+        return {f"impression.{c}" if c in texts else c: sorted(values) for c, values in found.items()}
 
     @cached_property
     def log(self) -> Log:
         """Every impression, ordered by time (ties by user, then as they came)."""
-        m = self.manifest
-        frame = self.table("impressions", [*_LOG_COLUMNS, *m.actions, *self.context_columns])
-        frame = frame.with_columns(
-            pl.Series("_user", lookup(self.user_ids, frame["user_id"])),
-            pl.Series("_item", lookup(self.item_ids, frame["item_id"])),
-        )
-        for column, table in (("_user", "users"), ("_item", "items")):
-            if len(frame) and frame[column].min() < 0:
-                row = int((frame[column] < 0).arg_max())
-                value = frame[f"{column[1:]}_id"][row]
-                raise DataError(
-                    f"impressions.parquet row {row + 1:,}: {column[1:]}_id {value!r} is not in {table}.parquet",
-                    "run `recsys data validate` for all of them, then import the dataset again",
-                )
-        frame = frame.sort(["timestamp", "_user"], maintain_order=True)
-
-        read = LogColumns(frame, self.categories)
-        return Log(
-            user=frame["_user"].to_numpy(),
-            item=frame["_item"].to_numpy(),
-            time=frame["timestamp"].cast(pl.Datetime("us")).cast(pl.Int64).to_numpy(),
-            actions={a: frame[a].to_numpy() for a in m.actions},
-            positive_actions=tuple(a for a, info in m.actions.items() if info.polarity == "positive"),
-            negative_actions=tuple(a for a, info in m.actions.items() if info.polarity == "negative"),
-            dwell=read.numbers("dwell_seconds", np.float32, float("nan")),
-            surface=read.codes("surface"),
-            device=read.codes("device"),
-            position=read.numbers("position", np.int16, -1),
-            request=read.groups("request_id"),
-            session=read.groups("session_id"),
-            propensity=read.numbers("propensity", np.float32, float("nan")),
-            part=read.part(),
-            context={name: read.context(name) for name in self.context_columns},
-        )
+        return read_log(self)
 
     def with_log(self, log: Log) -> Dataset:
         """The same dataset with another log in the place of its own: of other moments, or of some of the rows.
@@ -301,6 +271,13 @@ class Dataset:
             )
         keep = (out["from"] >= 0) & (out["to"] >= 0)
         return {k: v[keep] for k, v in out.items()}
+
+
+def _absent(file: Path, column: str) -> DataError:
+    return DataError(
+        f"{file}: no column {column!r}, the manifest says there is one",
+        "the dataset was altered; run `recsys data validate`, or generate or import it again",
+    )
 
 
 def _vocabulary(ids: pl.Series, what: str) -> Vocabulary:

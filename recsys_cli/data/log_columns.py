@@ -1,4 +1,4 @@
-"""Columns of the impressions as the arrays of a log."""
+"""Columns of some impressions as arrays of a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import polars as pl
 from numpy.typing import DTypeLike
 
 from recsys_cli.data.schema import PARTS
-from recsys_cli.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -36,30 +35,31 @@ class LogColumns:
         """int8 places among `schema.PARTS` of the published parts, -1 in none."""
         return self._places("split", PARTS, pl.Int8) if "split" in self.frame.columns else None
 
-    def groups(self, name: str) -> np.ndarray | None:
-        """int64, equal for the rows of one request or session, -1 unknown."""
-        if name not in self.frame.columns:
-            return None
-        column = self.frame[name]
-        numbered = column if column.dtype.is_integer() else column.rank("dense")
-        return numbered.fill_null(-1).cast(pl.Int64).to_numpy()
+    def action(self, name: str) -> np.ndarray:
+        """bool[n]"""
+        return self.frame[name].to_numpy()
+
+    def moments(self) -> np.ndarray:
+        """int64[n] µs since 1970."""
+        return self.frame["timestamp"].cast(pl.Datetime("us")).cast(pl.Int64).to_numpy()
+
+    def numbered(self, name: str) -> np.ndarray:
+        """int64[n] ids that are numbers, -1 unknown."""
+        return self.frame[name].fill_null(-1).cast(pl.Int64).to_numpy()
+
+    def ranks(self, name: str, known: pl.Series) -> np.ndarray:
+        """int64[n] places of texts among all that there are, from 1 on, -1 unknown. known: ascending, each once."""
+        texts = self.frame[name].cast(pl.String)
+        mine = texts.drop_nulls().unique()
+        places = known.search_sorted(mine).cast(pl.Int64) + 1
+        return texts.replace_strict(mine, places, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
 
     def context(self, name: str) -> np.ndarray:
-        """A further column: int32 codes of texts, -1 unknown, or float32, NaN unknown.
-
-        Raises DataError for numbers that are not finite.
-        """
+        """A further column: int32 codes of texts, -1 unknown, or float32, NaN unknown."""
         listed = self.categories.get(f"impression.{name}")
         if listed is not None:
             return self._places(name, listed, pl.Int32)
-        values = self.frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        if np.isinf(values).any():
-            raise DataError(
-                f"impressions.parquet: column {name!r} holds {int(np.isinf(values).sum()):,} numbers that are not "
-                "finite",
-                "write null where a number is unknown, and import the dataset again",
-            )
-        return values
+        return self.frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
 
     def _places(self, name: str, listed: Sequence[str], dtype: type[pl.DataType]) -> np.ndarray:
         known = {value: place for place, value in enumerate(listed)}

@@ -12,7 +12,7 @@ from recsys_cli.features.registry import family_of
 from recsys_cli.features.rows import Rows
 from recsys_cli.features.spec import Feature
 
-_ROWS_AT_ONCE = 2**20
+_ROWS_AT_ONCE = 2**17
 """Features that need no view of all rows at once are made of so many at a time, to bound their memory."""
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from recsys_cli.features.family import Arrays, AsOf, DatasetFacts, FeatureFamily, Request, Served, Values
 from recsys_cli.features.spec import Definitions, Feature, Features
 
-_PAIRS_AT_ONCE = 2**18
+_PAIRS_AT_ONCE = 2**16
+"""Scored at a time, those of one user together: retrievers make more of a user than of a pair."""
 
 
 class SimilarityOfRetrievers(FeatureFamily):
@@ -25,9 +26,10 @@ class SimilarityOfRetrievers(FeatureFamily):
     def compute(self, features: Features, rows: AsOf) -> Values:
         out = {f.argument: np.zeros(len(rows), np.float32) for f in features}
         score = rows.similarity
-        for low in range(0, len(rows) if score is not None else 0, _PAIRS_AT_ONCE):
+        order = np.zeros(0, np.int64) if score is None else np.argsort(rows.user, kind="stable")
+        for low in range(0, len(order), _PAIRS_AT_ONCE):
             assert score is not None  # else there is no part
-            part = slice(low, low + _PAIRS_AT_ONCE)
+            part = order[low : low + _PAIRS_AT_ONCE]
             scores = score(rows.user[part], rows.item[part])
             for name in out.keys() & scores.keys():
                 out[name][part] = scores[name]

@@ -10,6 +10,10 @@ from torch.nn import functional as F
 from recsys_cli.data.ragged import expand
 
 
+FEW = 16
+"""Rows of a table to each that is asked for, from which on these are sorted instead of marked in the table."""
+
+
 def on(device: torch.device, array: np.ndarray) -> torch.Tensor:
     """The array as a tensor of the device."""
     return torch.from_numpy(array).to(device)
@@ -30,14 +34,13 @@ class Table(nn.Module):
 
     def take(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(the rows asked for, each once; int64 place of each request among them)."""
-        mark = np.zeros(len(self.weight), bool)
-        mark[rows] = True
-        touched, place = on(self.weight.device, np.flatnonzero(mark)), np.cumsum(mark) - 1
+        once, place = distinct_rows(rows, len(self.weight))
+        touched = on(self.weight.device, once)
         values = self.weight[touched]
         if torch.is_grad_enabled():
             values.requires_grad_()
             self._touched = touched, values
-        return values, on(self.weight.device, place[rows])
+        return values, on(self.weight.device, place)
 
     def update(self, learning_rate: float, step: int, beta1: float = 0.9, beta2: float = 0.999) -> None:
         rows, values = self._touched
@@ -48,6 +51,20 @@ class Table(nn.Module):
         scale = (square / (1 - beta2**step)).sqrt_().add_(1e-8)
         self.weight[rows] = values.detach().addcdiv_(mean, scale, value=-learning_rate / (1 - beta1**step))
         self.mean[rows], self.square[rows] = mean, square
+
+
+def distinct_rows(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int64 the rows, each once, ascending; int64 place of each of `rows` among them), of a table of `size` rows.
+
+    By marks over the whole table where it is not much longer than what is asked for, else by sorting: a step must not
+    cost in proportion to the catalogue.
+    """
+    if size > FEW * len(rows):
+        once, place = np.unique(rows, return_inverse=True)
+        return once.astype(np.int64, copy=False), place
+    mark = np.zeros(size, bool)
+    mark[rows] = True
+    return np.flatnonzero(mark), (np.cumsum(mark) - 1)[rows]
 
 
 def log_q(counts: np.ndarray, batch: int, uniform: int) -> np.ndarray:

@@ -106,7 +106,7 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
         with torch.no_grad():
             inputs = trainer.item_inputs()
             arrays = {
-                "inputs": inputs.numpy(), "vectors": model.item_tower(inputs).numpy(),
+                "inputs": inputs.numpy(), "vectors": trainer.item_vectors(inputs).numpy(),
                 "profiles": trainer.profiles().numpy(),
                 "unknown_item": model.item_id.weight[0].numpy(), "unknown_user": model.user_id.weight[0].numpy(),
                 "item_content": model.item_content.weight.numpy(), "user_content": model.user_content.weight.numpy(),
@@ -115,7 +115,8 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
                 arrays[f"{layer}.weight"] = getattr(model, layer).weight.numpy()
                 arrays[f"{layer}.bias"] = getattr(model, layer).bias.numpy()
         items, users = item_tokens.to_arrays("items"), user_tokens.to_arrays("users")
-        copies = {name: np.array(a) for name, a in arrays.items()}
+        made = ("inputs", "vectors", "profiles")  # for this alone; the others are the network's own
+        copies = {name: a if name in made else np.array(a) for name, a in arrays.items()}
         self._set({**copies, **items[0], **users[0]}, {**items[1], **users[1]})
 
     def _set(self, arrays: dict[str, np.ndarray], meta: dict) -> None:

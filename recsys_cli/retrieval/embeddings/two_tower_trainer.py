@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 CPU = torch.device("cpu")
 FEWEST_HELD = 50
 """Interactions, with fewer of which none are held out."""
+ENTITIES_AT_ONCE = 2**16
+"""Items or users whose inputs and vectors are made at once."""
+CELLS_AT_ONCE = 2**25
+"""Scores of users for items that are held at once."""
 RATE_AGAIN = 0.3
 """Share of the step size with which training goes on from earlier weights: whole steps undo what these know."""
 LAYERS = ("item_in", "item_out", "user_in", "user_out")
@@ -231,7 +236,7 @@ class TowerTrainer:
         out = rng.choice(self.candidates, (len(rows), self.config.hard_negatives))
         self.model.eval()
         with torch.no_grad():
-            vectors = self.model.item_tower(self.item_inputs())[on(self.device, self.candidates)]
+            vectors = self.item_vectors(self.item_inputs())[on(self.device, self.candidates)]
             for start in range(0, len(rows), self.batch):
                 part = rows[start : start + self.batch]
                 shown = np.ones(len(part), bool)
@@ -285,25 +290,47 @@ class TowerTrainer:
             return float(self.epoch)
         self.model.eval()
         with torch.no_grad():
-            inputs = self.item_inputs()
-            vectors = self.model.item_tower(inputs)
+            vectors = self.item_vectors(self.item_inputs())
             users, _ = self._forward(rows, self.examples.item[rows], np.ones(len(rows), bool), np.ones(len(rows), bool))
-            target = self.examples.item[rows]
-            scores = users @ vectors.T
-            own = scores[torch.arange(len(rows), device=self.device), on(self.device, target.astype(np.int64))]
-            ahead = (scores[:, on(self.device, self.candidates)] > own[:, None]).sum(dim=1)
-        return float((ahead < k).float().mean())
+            target, candidates = on(self.device, self.examples.item[rows].astype(np.int64)), self.candidates
+            ahead = [
+                _ahead(users[part], vectors, target[part], on(self.device, candidates))
+                for part in _slices(len(rows), max(CELLS_AT_ONCE // len(vectors), 1))
+            ]
+        return float((torch.cat(ahead) < k).float().mean())
 
     def item_inputs(self) -> torch.Tensor:
         """[n_items, D] the input x of every item."""
-        everything = np.arange(len(self.item_row))
-        content = self._bag(self.item_bags, everything, self.model.item_content)
-        return content + self.model.item_id.weight[self.item_row]
+        return self._inputs(self.item_bags, self.model.item_content, self.model.item_id, self.item_row)
 
     def profiles(self) -> torch.Tensor:
         """[n_users, D] the profile p of every user."""
-        content = self._bag(self.user_bags, np.arange(len(self.user_row)), self.model.user_content)
-        return content + self.model.user_id.weight[self.user_row]
+        return self._inputs(self.user_bags, self.model.user_content, self.model.user_id, self.user_row)
+
+    def item_vectors(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[n, D] what the item tower makes of inputs [n, D], which stay as they are."""
+        out = torch.empty_like(inputs)
+        for part in _slices(len(inputs), ENTITIES_AT_ONCE):
+            out[part] = self.model.item_tower(inputs[part])
+        return out
+
+    def _inputs(self, bags: Bags, content: Table, ids: Table, row: np.ndarray) -> torch.Tensor:
+        out = torch.empty(len(row), ids.weight.shape[1], device=ids.weight.device)
+        for part in _slices(len(row), ENTITIES_AT_ONCE):
+            out[part] = self._bag(bags, np.arange(part.start, part.stop), content) + ids.weight[row[part]]
+        return out
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _ahead(users: torch.Tensor, vectors: torch.Tensor, target: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+    """int64[B]: candidates that each of users [B, D] is nearer to than to its own target, int64[B]."""
+    scores = users @ vectors.T
+    own = scores[torch.arange(len(users), device=users.device), target]
+    return (scores[:, candidates] > own[:, None]).sum(dim=1)
 
 
 def _sum(table: torch.Tensor, rows: torch.Tensor, places: np.ndarray, weights: np.ndarray, batch: int) -> torch.Tensor:

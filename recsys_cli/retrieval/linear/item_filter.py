@@ -347,13 +347,11 @@ class ItemFilter(Retriever):
         for part in self._pieces(histories, 1):
             places, found, totals = self.map.pairs(histories.part(part))
             low, high = np.searchsorted(at[order], [part.start, part.stop])
-            rows = order[low:high]
-            asked = np.repeat(np.arange(len(rows)), items.shape[1])
+            rows, people_of = order[low:high], np.arange(part.stop - part.start)
+            asked = np.repeat(at[rows] - part.start, items.shape[1])
             # an empty slot asks for an item that there is not
             wanted = np.where(items[rows] >= 0, items[rows], len(self.map)).ravel()
-            has, where = find_pairs(
-                Ragged.group(places, found, part.stop - part.start), at[rows] - part.start, asked, wanted
-            )
+            has, where = find_pairs(Ragged.group(places, found, len(people_of)), people_of, asked, wanted)
             scores = np.zeros(len(wanted), np.float32)
             scores[has] = totals[where[has]]
             out[rows] = scores.reshape(-1, items.shape[1])
