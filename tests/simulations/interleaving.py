@@ -1,7 +1,7 @@
 """How many users interleaving needs where an A/B test needs many, and how often it errs where nothing differs; by the
 functions that `recsys interleave` calls.
 
-    python tests/simulations/interleaving.py [TIMES]
+    python tests/simulations/interleaving.py [aa] [planted] [TIMES]
 
 People come as often as they like to (a gamma's Poisson), see ten items, look at a place less the lower it stands, and
 turn to what they look at by how much they like it. One ranking knows their liking with more noise than the other;
@@ -107,7 +107,7 @@ def of_ab(users: int, times: int, noise: tuple[float, float], seed: int) -> np.n
 
 def planted(name: str, noise: tuple[float, float], times: int) -> None:
     rng = np.random.default_rng(0)
-    a, b = (np.concatenate([alone(rng, CHUNK, noise, which) for _ in range(4)]) for which in (0, 1))
+    a, b = (np.concatenate([alone(rng, CHUNK, noise, which) for _ in range(2)]) for which in (0, 1))
     spread = float(np.sqrt((a.var() + b.var()) / 2))
     many = 2 * int(users_needed((a.mean() - b.mean()) / spread, ALPHA, POWER, arms=2) // 2)
     print(f"{name}: {a.mean():.3f} against {b.mean():.3f} interactions a person ({a.mean() / b.mean() - 1:+.1%})")
@@ -121,15 +121,23 @@ def planted(name: str, noise: tuple[float, float], times: int) -> None:
                   f"wrong {worse:.3f}", flush=True)
 
 
-def main() -> None:
-    times = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
-    began = time.process_time()
+def alike(times: int) -> None:
     for method in METHODS:
         for users in (30, AA_USERS):
             better, _, worse = shares(users, times, (0.8, 0.8), method, 3)
             print(f"A/A, {method}, {users} users, {times:,} experiments: {better + worse:.2%} decided", flush=True)
-    for name, noise in NOISE.items():
-        planted(name, noise, times)
+
+
+def main() -> None:
+    asked = sys.argv[1:]
+    times = next((int(word) for word in asked if word.isdigit()), 5000)
+    parts = [word for word in asked if not word.isdigit()] or ["aa", "planted"]
+    began = time.process_time()
+    if "aa" in parts:
+        alike(times)
+    if "planted" in parts:
+        for name, noise in NOISE.items():
+            planted(name, noise, times)
     print(f"{time.process_time() - began:.0f} s of processor time")
 
 
