@@ -70,7 +70,7 @@ DatabaseOption = Annotated[
 ]
 TableOption = Annotated[str, typer.Option("--table", help="With --to-database: its name")]
 ShardsOption = Annotated[
-    int, typer.Option("--shards", min=1, help="Files to write: --output is then a folder of part-*")
+    int, typer.Option("--shards", min=1, max=10_000, help="Files to write: --output is then a folder of part-*")
 ]
 
 
