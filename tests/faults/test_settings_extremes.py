@@ -28,7 +28,9 @@ def extremes(prefix: str, times: int) -> list[tuple[str, float]]:
             continue
         most = LARGEST.get(named(name), MAX_WHOLE if whole(value) else MAX_NUMBER)
         # a count of epochs or rounds at its end is a long training, and no wrong one
-        ends = (0, -1, *[int(most)][: prefix == "pipeline."]) if whole(value) else (0.0, -1.0, MIN_NUMBER, -float(most), float(most))
+        ends = (0.0, -1.0, MIN_NUMBER, -float(most), float(most))
+        if whole(value):
+            ends = (0, -1, int(most)) if prefix == "pipeline." else (0, -1)
         found += [(name, end) for end in ends if accepts(path, end)]
     return random.Random(0).sample(found, len(found) if EVERYTHING else times)
 
