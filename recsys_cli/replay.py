@@ -3,8 +3,9 @@ log's taste.
 
 Recall and NDCG count what people found by themselves or through the old policy, so that a list gains by proposing
 what that policy proposed and loses by proposing what nobody was shown. Here only shown items of a list count, each
-by the inverse of the probability with which it was shown: the self-normalised estimate of inverse propensity
-scoring (Swaminathan and Joachims, NeurIPS 2015).
+by the inverse of the probability with which it was shown: the policy that shows the list and nothing else, judged by
+the self-normalised estimate that `recsys off-policy` gives too (`off_policy_estimates.single`). A reward model for the
+doubly robust one is not at hand here: it would be one of the rankers that are to be chosen between.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsys_cli.data.log import Log
+from recsys_cli.off_policy_estimates.single import importance, self_normalised_ips
 
 SMALLEST = 1e-4
 """Propensities below count as this much, which bounds the weight of a row at the price of some bias."""
@@ -36,10 +38,10 @@ def replayed(
     keys = log.user.astype(np.int64) * n_items + log.item
     at = np.minimum(np.searchsorted(listed, keys), max(len(listed) - 1, 0))
     matched = np.isfinite(log.propensity) & (listed[at] == keys if len(listed) else np.zeros(len(log), bool))
-    weight = 1.0 / np.maximum(log.propensity[matched].astype(float), SMALLEST)
-    place, positive = np.searchsorted(users, log.user[matched]), log.positive[matched]
+    propensity, positive = log.propensity[matched], log.positive[matched]
+    place = np.searchsorted(users, log.user[matched])
     rank = column[at[matched]] if len(listed) else at[matched]
     for k in ks:
-        counted = weight * (rank < k)
-        out[k] = tuple(np.bincount(place, weights=w, minlength=len(users)) for w in (counted * positive, counted))
+        parts = self_normalised_ips(importance(rank < k, propensity, SMALLEST), positive)
+        out[k] = tuple(np.bincount(place, weights=part, minlength=len(users)) for part in parts)
     return out

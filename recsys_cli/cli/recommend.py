@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,8 @@ from recsys_cli.errors import DataError, UsageError
 if TYPE_CHECKING:
     from recsys_cli.engine import RecommendationEngine
 
+MOST_IDS = 100_000
+"""Ids that an option with commas takes."""
 UserOption = Annotated[list[str] | None, typer.Option("--user", "-u", help="User id (repeatable)")]
 UsersFileOption = Annotated[Path | None, typer.Option("--users-file", help="File with one user id a line")]
 EverybodyOption = Annotated[bool, typer.Option("--all", help="Every user of the dataset")]
@@ -67,7 +70,7 @@ DatabaseOption = Annotated[
 ]
 TableOption = Annotated[str, typer.Option("--table", help="With --to-database: its name")]
 ShardsOption = Annotated[
-    int, typer.Option("--shards", min=1, help="Files to write: --output is then a folder of part-*")
+    int, typer.Option("--shards", min=1, max=10_000, help="Files to write: --output is then a folder of part-*")
 ]
 
 
@@ -116,7 +119,7 @@ def recommend(
     elif everybody:
         ids = None
     else:
-        ids = _owned(engine, list(user) if user else _read_ids(users_file))
+        ids = _owned(engine, list(user) if user else _read_ids(users_file, engine.bundle.user_ids))
     asked = {"fallback": fallback, "without": without or (), "adventure": adventure}
     asked["served"] = None if served is None else split_history(served, engine.bundle.item_ids)
     if layout == "rows":
@@ -246,15 +249,24 @@ def _tell_failures(call: Invocation, failures: Counter[str]) -> None:
 def split_history(text: str, known) -> list[str]:
     """The ids of `--history`; an id of the data may hold commas itself, the longest that is known is taken.
 
-    known: the Vocabulary of items.
+    known: the Vocabulary of items. Raises UsageError for more than MOST_IDS.
     """
+    import numpy as np
+
     parts, ids = text.split(","), []
-    while parts:
-        joined = [",".join(parts[:n]).strip() for n in range(len(parts), 0, -1)]
-        held = known.positions(joined) >= 0
-        place = int(held.argmax()) if held.any() else len(joined) - 1
-        ids.append(joined[place])
-        parts = parts[len(parts) - place :]
+    if len(parts) > MOST_IDS:
+        raise UsageError(f"{len(parts):,} ids are more than a command line takes",
+                         f"name {MOST_IDS:,} or fewer, of a history the latest")
+    # longest known id that begins at each part, in parts
+    length = np.ones(len(parts), np.int64)
+    for commas in known.comma_counts():
+        if 0 < commas < len(parts):
+            joined = [",".join(parts[at : at + commas + 1]).strip() for at in range(len(parts) - commas)]
+            length[: len(joined)][known.positions(joined) >= 0] = commas + 1
+    at = 0
+    while at < len(parts):
+        ids.append(",".join(parts[at : at + length[at]]).strip())
+        at += int(length[at])
     return [i for i in ids if i]
 
 
@@ -265,12 +277,30 @@ def _owned(engine, ids: list) -> list:
     return [k if k is not None else given for k, given in zip(known, ids, strict=True)]
 
 
-def _read_ids(path: Path) -> list[str]:
+def _read_ids(path: Path, known) -> list[str]:
+    """The ids of a file. known: the Vocabulary of users. Raises DataError for what are no ids of users."""
+    import numpy as np
+
     from recsys_cli.data.importer.text import read_lines
 
-    ids = read_lines(path, "one user id a line")
-    if not ids:
-        raise DataError(f"{path} names no user", "write one user id a line")
+    what = "one user id a line"
+    lines = read_lines(path, what)
+    if lines and next(iter(lines.values())) == "user_id" and known.position("user_id") < 0:
+        lines.pop(next(iter(lines)))  # the head of a table of one column
+    if not lines:
+        raise DataError(f"{path} names no user", f"write {what}")
+    ids = list(lines.values())
+    unknown = known.positions(ids) < 0
+    odd = re.compile(r"[,;\t\"{}\[\]]" if known.is_text else r"(?!^-)[^0-9]")
+    for number, line in (pair for pair, new in zip(lines.items(), unknown, strict=True) if new):
+        found = odd.search(line)
+        if found:
+            kind = "a separator" if known.is_text else "no digit"
+            raise DataError(f"{path} line {number} column {found.start() + 1}: {line[:40]!r} is no user id ({kind})",
+                            f"it must be text with {what}")
+    if len(ids) > 1 and np.all(unknown):
+        raise DataError(f"{path} line {min(lines)} column 1: {ids[0][:40]!r} is not in the data, and none of the "
+                        f"{len(ids):,} lines is", f"it must be text with {what}; answer new users with --user")
     return ids
 
 

@@ -42,7 +42,7 @@ def simulate(
     with call.trace.timed("simulate", scenario=wanted.name):
         document = simulate_scenario(
             wanted, pipelines, engine, dataset, artifacts=Path(config.paths.artifacts), resume=resume,
-            progress=call.progress,
+            processes=threads, progress=call.progress,
         )
     if html is not None:
         from recsys_cli.files import write_bytes

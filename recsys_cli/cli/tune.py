@@ -86,7 +86,9 @@ def utility(
         Literal["observed", "predicted"],
         typer.Option("--on", help="Regress on what people did, or on what the ranker foretold"),
     ] = "observed",
-    resamples: Annotated[int, typer.Option("--resamples", min=20, help="Bootstrap resamples of users")] = 200,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=20, max=100_000, help="Bootstrap resamples of users")
+    ] = 200,
     winner: WinnerOption = None,
     run: RunOption = None,
 ) -> None:

@@ -50,6 +50,8 @@ class Vocabulary:
 
     def positions(self, values) -> np.ndarray:
         """int32[n] positions of ids given as integers or strings; -1 where an id is unknown."""
+        if isinstance(values, list | tuple) and any(isinstance(v, str) for v in values):
+            values = np.array(values, object)  # an array of text is as wide as its longest
         values = self._coerce(np.asarray(values))
         n = len(self.ids)
         if n == 0 or len(values) == 0:
@@ -60,6 +62,16 @@ class Vocabulary:
         place = np.searchsorted(self.ids, values, sorter=self._order)
         found = self._order[np.minimum(place, n - 1)]
         return np.where(self.ids[found] == values, found, -1).astype(np.int32)
+
+    def comma_counts(self) -> list[int]:
+        """How many commas ids hold: each count once, ascending; none where ids are integers."""
+        if not self.is_text or not len(self.ids):
+            return []
+        width, found = self.ids.dtype.itemsize, set()
+        for start in range(0, len(self.ids), 1 << 20):
+            letters = np.ascontiguousarray(self.ids[start : start + (1 << 20)]).view(np.uint8).reshape(-1, width)
+            found.update(np.unique((letters == ord(",")).sum(axis=1)).tolist())
+        return sorted(found)
 
     def position(self, value) -> int:
         """Position of one id, -1 where unknown. Text that spells an integer plainly (7, not 007) finds it."""
@@ -76,6 +88,11 @@ class Vocabulary:
 
     def _coerce(self, values: np.ndarray) -> np.ndarray:
         if self.is_text:
+            if values.dtype.kind == "O":
+                width = self.ids.dtype.itemsize
+                encoded = [str(v).encode("utf-8", "surrogatepass") for v in values.tolist()]
+                # what is longer than every id would make all of them wider; no id is this byte
+                return np.array([v if len(v) <= width else b"\xff" for v in encoded], self.ids.dtype)
             if values.dtype.kind != "S":
                 values = np.char.encode(values.astype(str), "utf-8") if len(values) else values.astype("S1")
             return values

@@ -18,6 +18,7 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.windows.split import split_again
 from recsys_cli.errors import DataError, UsageError, did_you_mean
 from recsys_cli.evaluation.impressions import predict_impressions, spearman
+from recsys_cli.off_policy_estimates.single import importance, self_normalised_ips
 from recsys_cli.pipeline.utility import weights_of
 from recsys_cli.progress import Progress
 from recsys_cli.replay import SMALLEST
@@ -298,9 +299,8 @@ def _replay(test: Log, score: np.ndarray) -> dict[str, float] | None:
         return None
     weight = np.ones(len(test))
     if test.propensity is not None:
-        weight = 1 / np.maximum(np.nan_to_num(test.propensity, nan=1), SMALLEST)
-    value = test.positive.astype(float)
-    out = {"interactions": float(np.average(value[half], weights=weight[half]))}
+        weight = importance(weight, np.nan_to_num(test.propensity, nan=1), SMALLEST)
+    out = {"interactions": self_normalised_ips(weight[half], test.positive[half]).estimate}
     if test.dwell is not None:
-        out["dwell"] = float(np.average(np.nan_to_num(test.dwell[half]), weights=weight[half]))
+        out["dwell"] = self_normalised_ips(weight[half], np.nan_to_num(test.dwell[half])).estimate
     return out

@@ -20,6 +20,7 @@ from recsys_cli.data.exposure import flagged, of_small_authors, small_authors
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged, offsets_of
 from recsys_cli.data.schema import DAY
+from recsys_cli.experiments.shards import Served, Shards
 from recsys_cli.files import write_bytes
 from recsys_cli.progress import Step
 from recsys_cli.slate_batch import SlateBatch
@@ -85,6 +86,8 @@ class ArmLife:
     """columns whose sums of every day are kept"""
     slates: Path | None = None
     """beginning of the names of files that keep each day's slates"""
+    shards: Shards = field(default_factory=Shards)
+    """which of the users are served here"""
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     fallback: dict[str, int] = field(default_factory=dict)
     daily: list[dict[str, Any]] = field(default_factory=list)
@@ -147,7 +150,7 @@ class ArmLife:
                 return items, scores
         items, scores, fallback = self._serve(day, visits, rows)
         self._count_fallback(fallback)
-        if kept is not None:
+        if kept is not None and self.shards.leads:
             buffer = io.BytesIO()
             told = np.frombuffer(json.dumps(fallback).encode(), np.uint8)
             np.savez(buffer, items=items, fallback=told, **scores)
@@ -162,25 +165,55 @@ class ArmLife:
     def _serve(
         self, day: int, visits: Visits, rows: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, int]]:
-        fallback: dict[str, int] = {}
-        engine = self._engine_of(day)
+        engine, user = self._engine_of(day), visits.user[rows]
+        turns = list(_rounds(user))
+        # as of when a turn is answered does not hang on who else is served here
+        moments = [max(int(np.median(visits.time[rows[places]])), engine.state.now) for places in turns]
+        shard = self.shards.of(user)
+        parts = {}
+        for mine in self.shards.own:
+            of_shard = [places[shard[places] == mine] for places in turns]
+            parts[mine] = self._serve_shard(engine, day, visits, rows, of_shard, moments)
         items = np.full((len(rows), engine.pipeline.slate_size), -1, np.int32)
         scores = {name: np.full(items.shape, np.nan, np.float32) for name in SCORES}
-        for number, places in enumerate(_rounds(visits.user[rows])):
-            at = rows[places]
-            context = self._context(engine, visits, at)
+        fallback: dict[str, int] = {}
+        for places, slates, told, reasons in self.shards.gather(parts):
+            items[places] = slates
+            for name, column in told.items():
+                scores[name][places] = column
+            for reason, times in reasons.items():
+                fallback[reason] = fallback.get(reason, 0) + times
+        return items, scores, fallback
+
+    def _serve_shard(
+        self, engine: RecommendationEngine, day: int, visits: Visits, rows: np.ndarray, turns: list[np.ndarray],
+        moments: list[int],
+    ) -> Served:
+        """Slates of some users. turns: places in `rows` of their first requests, of their second, and so on, each
+        answered as of its moment."""
+        places = np.concatenate([np.zeros(0, np.int64), *turns])
+        items = np.full((len(places), engine.pipeline.slate_size), -1, np.int32)
+        scores = {name: np.full(items.shape, np.nan, np.float32) for name in SCORES}
+        fallback: dict[str, int] = {}
+        done = 0
+        for number, (turn, moment) in enumerate(zip(turns, moments, strict=True)):
+            if not len(turn):
+                continue
+            at, held = rows[turn], slice(done, done + len(turn))
+            context = self._context(visits, at, moment)
             batch = engine.slates(visits.user[at], context=context, request=day * 1000 + number)
-            items[places] = batch.items
+            items[held] = batch.items
             for name, column in scores.items():
                 if name in batch.scores:
-                    column[places] = batch.scores[name]
+                    column[held] = batch.scores[name]
             for reason in batch.fallback:
                 if reason is not None:
                     fallback[reason] = fallback.get(reason, 0) + 1
             engine = replace(engine, state=with_seen(engine.state, visits.user[at], batch.items))
-        return items, scores, fallback
+            done += len(turn)
+        return places, items, scores, fallback
 
-    def _context(self, engine: RecommendationEngine, visits: Visits, at: np.ndarray):
+    def _context(self, visits: Visits, at: np.ndarray, moment: int):
         from recsys_cli.features.context import Context
         from recsys_cli.world.people import DEVICES
         from recsys_cli.world.visits import SURFACES
@@ -189,7 +222,6 @@ class ArmLife:
             name: _codes(self.catalogue.names.get(name, ()), names)[getattr(visits, name)[at]]
             for name, names in (("surface", SURFACES), ("device", DEVICES))
         }
-        moment = max(int(np.median(visits.time[at])), engine.state.now)
         return Context(now=moment, **codes)
 
     def _learn(

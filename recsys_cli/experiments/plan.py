@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri
 
+from recsys_cli.bounds import MAX_NUMBER
 from recsys_cli.errors import ConfigError, DataError
 from recsys_cli.experiments.compare import metric_columns
 from recsys_cli.experiments.daily import information_at
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 EFFECTS = (0.01, 0.02, 0.05, 0.1)
 """Relative effects that are planned for where the experiment names none."""
 LONGEST = 365
+SMALLEST_GIVEN = 1e-9
+"""Smallest mean, deviation and number of users that are taken."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,17 @@ class Baseline:
 
     @classmethod
     def of_numbers(cls, mean: float, deviation: float, users_a_day: float | None) -> Baseline:
-        """From a mean and standard deviation of a unit. users_a_day: newcomers of each day; None where unknown."""
+        """From a mean and standard deviation of a unit. users_a_day: newcomers of each day; None where unknown.
+
+        Raises ConfigError for numbers that no plan can come of.
+        """
         if not mean > 0:
             raise ConfigError(f"a mean of {mean:g}: effects are told in parts of it", "give --mean above 0")
-        users = np.array([users_a_day if users_a_day else np.nan])
+        for option, value in (("--mean", mean), ("--sd", deviation), ("--users-a-day", users_a_day)):
+            if value is not None and not SMALLEST_GIVEN <= value <= MAX_NUMBER:
+                raise ConfigError(f"{option} {value:g}: nothing can be planned with that",
+                                  f"give a number from {SMALLEST_GIVEN:g} to {MAX_NUMBER:g}")
+        users = np.array([np.nan if users_a_day is None else users_a_day])
         return cls(users, np.array([mean]), np.array([deviation / mean]), None, "numbers given")
 
     @classmethod

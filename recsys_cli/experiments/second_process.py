@@ -6,12 +6,25 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from recsys_cli.errors import RecsysError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+@contextlib.contextmanager
+def with_one_thread() -> Iterator[None]:
+    """Processes that are started meanwhile compute with one thread: libraries read these once, when they are loaded."""
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name in THREADS:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in THREADS if name in before})
 
 
 class SecondProcess:
@@ -29,15 +42,8 @@ class SecondProcess:
         self._sender = sender
 
     def __enter__(self) -> SecondProcess:
-        before = dict(os.environ)
-        # a library reads these once, when it is loaded; the new process inherits them
-        os.environ.update(dict.fromkeys(THREADS, "1"))
-        try:
+        with with_one_thread():
             self._process.start()
-        finally:
-            for name in THREADS:
-                os.environ.pop(name)
-            os.environ.update({name: before[name] for name in THREADS if name in before})
         self._sender.close()
         return self
 

@@ -95,13 +95,13 @@ def _prepared(
     if kind == "learned":
         rows, policy, frame = learning.learn(config, rows, cells, items, seed)
         notes.append(f"learned from {len(table) - len(rows):,} rows, judged on the other {len(rows):,}")
-        return Judged(rows, policy, policy.of(rows.cell, rows.action) / rows.propensity), frame
+        return Judged(rows, policy, single.importance(policy.of(rows.cell, rows.action), rows.propensity)), frame
     if kind == "column":
         p = table.column(config.policy.column, "the policy's probability of what was shown")
         if ((p < 0) | (p > 1 + 1e-6)).any():
             row = int(((p < 0) | (p > 1 + 1e-6)).argmax())
             raise DataError(f"{table.where}: {config.policy.column} is {p[row]:g}", "it lies between 0 and 1")
-        return Judged(rows, None, p / rows.propensity), None
+        return Judged(rows, None, single.importance(p, rows.propensity)), None
     notes += choices.notes
     policy = policies.table_of(choices, cells, items, where)
     if not np.isin(policy.action, rows.action).any():
@@ -109,7 +109,7 @@ def _prepared(
             f"{where} shows none of the {len(np.unique(rows.action)):,} items of {table.where}",
             "is it the log of another policy's items? check log.item",
         )
-    return Judged(rows, policy, policy.of(rows.cell, rows.action) / rows.propensity), None
+    return Judged(rows, policy, single.importance(policy.of(rows.cell, rows.action), rows.propensity)), None
 
 
 def _items(table: LogTable, choices: policies.Choices | None) -> pl.Series:

@@ -12,7 +12,7 @@ from recsys_cli.off_policy.config import LearnedPolicy, OffPolicyConfig
 from recsys_cli.off_policy.policies import Cells
 from recsys_cli.off_policy_estimates.learn import action_values, learned_policy
 from recsys_cli.off_policy_estimates.rows import LoggedRows, PolicyTable, spread
-from recsys_cli.off_policy_estimates.single import self_normalised_ips
+from recsys_cli.off_policy_estimates.single import importance, self_normalised_ips
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,7 +76,7 @@ def _best_caution(wanted: LearnedPolicy, taught: LoggedRows, tried: LoggedRows, 
     best, most = CAUTIONS[-1] * scale, -np.inf
     for factor in CAUTIONS:
         chance = _policy(wanted, taught, cells, m, factor * scale)
-        w = chance[tried.cell, tried.action] / tried.propensity
+        w = importance(chance[tried.cell, tried.action], tried.propensity)
         parts = self_normalised_ips(w, tried.reward)
         residual = w * (tried.reward - parts.estimate)
         worth = parts.estimate - float(np.sqrt(residual @ residual)) / max(w.sum(), 1e-12)

@@ -35,6 +35,14 @@ def _mean(value: np.ndarray) -> Contributions:
     return Contributions(value, np.ones(len(value)))
 
 
+def importance(of_policy: np.ndarray, logged: np.ndarray, smallest: float = 0.0) -> np.ndarray:
+    """float64[n] ratio of the judged policy's chance of what was shown to the logging policy's.
+
+    smallest: chances of the log below count as this much, which bounds a row's weight at the price of some bias.
+    """
+    return of_policy / np.maximum(np.asarray(logged, float), smallest)
+
+
 def ips(w: np.ndarray, r: np.ndarray) -> Contributions:
     """Inverse propensity scoring (Horvitz and Thompson, 1952): w r."""
     return _mean(w * r)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from recsys_cli.data.schema import DAY
 from recsys_cli.errors import ArtifactError, ConfigError, DataError
 from recsys_cli.experiments.arm_life import ArmLife, Life
+from recsys_cli.experiments.shards import Processes, Shards, shards_of
 from recsys_cli.experiments.simulate import ArmWork
 from recsys_cli.progress import Progress
 from recsys_cli.simulation import changes, measures
@@ -69,11 +70,13 @@ class PolicyLife(ArmLife):
 
 def simulate_scenario(
     config: ScenarioConfig, pipelines: dict[str, PipelineConfig], engine: RecommendationEngine, dataset: Dataset, *,
-    artifacts: Path | None = None, resume: Path | None = None, progress: Progress | None = None,
+    artifacts: Path | None = None, resume: Path | None = None, processes: int = 1, progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Live through the scenario under each policy; see `recsys docs simulation` for the figures.
 
-    resume: folder that keeps each day's slates, from which a simulation that was interrupted goes on identically.
+    artifacts: the folder from which the engine was loaded. resume: folder that keeps each day's slates, from which a
+    simulation that was interrupted goes on identically. processes: that serve side by side, as far as there are shards
+    of users (`experiments.shards`), with the same result; they need artifacts.
     Raises DataError where no world stands behind the dataset, and ConfigError where its items do not last so long.
     """
     from recsys_cli.world.simulator import World
@@ -83,21 +86,58 @@ def simulate_scenario(
                         "use a world from `recsys generate-data`")
     world = World.open(dataset.path)
     _check(config, engine, dataset, world)
-    world = changes.shocked(world, config)
-    member = _members(config, world)
-    lives = {}
-    together = Life.of(dataset, world) if config.market == "shared" else None
-    for k, (name, pipeline) in enumerate(pipelines.items()):
-        run = config.policies[name].run or (engine.manifest.id if engine.manifest else None)
-        first_day = np.where((member == k) | (member < 0), 0, -1)
-        kept = _kept_in(resume, config, pipelines, engine, dataset, name)
-        work = ArmWork(dataset.path, artifacts, run, pipeline, first_day, config.days, _KEPT, kept)
-        arm = work.begin(engine, dataset, world, together or Life.of(dataset, world))
-        catalogue = _own_dates(arm.catalogue)
-        lives[name] = PolicyLife(arm.engine, dataset, world, first_day, catalogue, arm.life, _KEPT, kept,
-                                 scenario=config)
-    _live(lives, config, progress or Progress())
-    return _document(config, engine, dataset, world, lives, member)
+    count = shards_of(world.n_users)
+    number = min(processes, count) if artifacts is not None and engine.manifest is not None else 1
+    run = None if engine.manifest is None else engine.manifest.id
+    work = ScenarioWork(config, pipelines, dataset.path, artifacts, run, resume)
+    if number > 1:
+        engine = replace(engine, threads=1)
+    with Processes(work, count, number) as shards:
+        lives = work.begin(engine, dataset, world, shards)
+        _live(lives, config, progress or Progress())
+    return _document(config, engine, dataset, changes.shocked(world, config), lives, _members(config, world))
+
+
+@dataclass(frozen=True)
+class ScenarioWork:
+    """Everything that it takes to live through a scenario, in this process or in one beside it."""
+
+    config: ScenarioConfig
+    pipelines: dict[str, PipelineConfig]
+    data: Path
+    artifacts: Path | None
+    run: str | None
+    resume: Path | None
+
+    def __call__(self, shards: Shards) -> None:
+        from recsys_cli.data.dataset import Dataset
+        from recsys_cli.engine import RecommendationEngine
+        from recsys_cli.world.simulator import World
+
+        pipeline = next(iter(self.pipelines.values()))
+        engine = RecommendationEngine.load(self.artifacts, self.run, pipeline, threads=1)
+        dataset = Dataset.open(self.data)
+        _live(self.begin(engine, dataset, World.open(self.data), shards), self.config, Progress())
+
+    def begin(
+        self, engine: RecommendationEngine, dataset: Dataset, world: World, shards: Shards
+    ) -> dict[str, PolicyLife]:
+        """Every policy before its first day. engine: of the run in use."""
+        config = self.config
+        world = changes.shocked(world, config)
+        member = _members(config, world)
+        lives = {}
+        together = Life.of(dataset, world) if config.market == "shared" else None
+        for k, (name, pipeline) in enumerate(self.pipelines.items()):
+            run = config.policies[name].run or self.run
+            first_day = np.where((member == k) | (member < 0), 0, -1)
+            kept = _kept_in(self.resume, config, self.pipelines, engine, dataset, name)
+            work = ArmWork(self.data, self.artifacts, run, pipeline, first_day, config.days, _KEPT, kept)
+            arm = work.begin(engine, dataset, world, together or Life.of(dataset, world))
+            catalogue = _own_dates(arm.catalogue)
+            lives[name] = PolicyLife(arm.engine, dataset, world, first_day, catalogue, arm.life, _KEPT, kept, shards,
+                                     scenario=config)
+        return lives
 
 
 def _check(config: ScenarioConfig, engine: RecommendationEngine, dataset: Dataset, world: World) -> None:
@@ -122,8 +162,6 @@ def _members(config: ScenarioConfig, world: World) -> np.ndarray:
 
 def _own_dates(catalogue):
     """The catalogue with dates of its items that only one policy changes."""
-    from dataclasses import replace
-
     return replace(catalogue, item_created=catalogue.item_created.copy())
 
 

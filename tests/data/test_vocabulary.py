@@ -95,3 +95,11 @@ def test_an_id_that_stands_twice_is_named():
 @pytest.mark.parametrize("ids", [np.array([5, 7]), np.array(["a", "b"], object), np.zeros(0, np.int64)])
 def test_no_positions_are_no_ids(ids):
     assert Vocabulary(ids).external([]) == []
+
+
+def test_text_longer_than_every_id_is_unknown_and_makes_no_others_wider():
+    vocabulary = Vocabulary(np.array(["a,b", "ü", "c"], object))
+    assert vocabulary.positions(["c", "cc", "x" * 10**6, *["ü"] * 50_000, "a,bc", "a,b"]).tolist() == [
+        2, -1, -1, *[1] * 50_000, -1, 0
+    ]
+    assert vocabulary.comma_counts() == [0, 1] and Vocabulary(np.array([1, 2])).comma_counts() == []

@@ -1,5 +1,6 @@
 """Policies judged on a world and a run of real processes: off-policy, interleaved, and over days."""
 
+import functools
 import json
 
 import polars as pl
@@ -65,6 +66,28 @@ def test_a_simulation_that_was_stopped_goes_on_as_if_it_never_had_been(trained):
     assert sum(whole["kept_back"].values()) > 0
     page = (trained.folder / "loop.html").read_text()
     assert "Day by day" in page and "spam wave on day 2" in page and "<svg" in page
+
+
+@pytest.mark.slow
+def test_lives_are_equal_however_many_processes_serve(trained, monkeypatch):
+    """Three shards, served by one process, by two, and by two of which one day was kept."""
+    from recsys_cli.data.dataset import Dataset
+    from recsys_cli.engine import RecommendationEngine
+    from recsys_cli.simulation import run
+    from recsys_cli.simulation.config import pipelines_of, read_scenario
+
+    (trained.folder / "two.yaml").write_text(SCENARIO.replace("days: 3", "days: 2"))
+    monkeypatch.setattr(run, "shards_of", lambda n_users: 3)
+    config, artifacts = read_scenario(trained.folder / "two.yaml", None), trained.folder / "artifacts"
+    engine = RecommendationEngine.load(artifacts, threads=1)
+    pipelines = pipelines_of(config, engine.pipeline)
+    dataset, kept = Dataset.open(trained.folder / "data/world"), trained.folder / "sharded"
+    live = functools.partial(run.simulate_scenario, config, pipelines, engine, dataset, artifacts=artifacts)
+    alone, together = live(processes=1), live(processes=2, resume=kept)
+    assert json.dumps(alone) == json.dumps(together)
+    for file in kept.glob("*-day-2.npz"):
+        file.unlink()
+    assert json.dumps(live(processes=2, resume=kept)) == json.dumps(alone)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 
 from recsys_cli.data.log import Log
 from recsys_cli.evaluation.intervals import bootstrap_ratios
+from recsys_cli.off_policy_estimates.single import importance, self_normalised_ips
 from recsys_cli.replay import replayed
 
 
@@ -51,3 +52,19 @@ def test_uniform_logging_finds_the_better_list_that_a_biased_log_hides():
     value = replayed_rate(both, users, log, 2, 2)[0]
     assert value == pytest.approx(0.4, abs=0.05)
     assert click.mean() < 0.27
+
+
+def test_the_replay_of_a_list_is_the_off_policy_estimate_of_the_policy_that_shows_it():
+    rng = np.random.default_rng(3)
+    n, n_items, users = 3000, 12, np.arange(40, dtype=np.int32)
+    user, item = rng.integers(0, 40, n), rng.integers(0, n_items, n)
+    propensity, click = rng.uniform(0.02, 1, n), rng.random(n) < 0.3
+    log = make_log(list(zip(user, item, propensity, click, strict=True)))
+    lists = np.array([rng.permutation(n_items)[:5] for _ in users], np.int32)
+    shown = np.zeros((40, n_items))
+    np.put_along_axis(shown, lists[:, :3], 1.0, axis=1)
+    w = importance(shown[user, item], log.propensity)
+    above, below = replayed(lists, users, log, n_items, [3])[3]
+    assert above.sum() / below.sum() == pytest.approx(self_normalised_ips(w, click).estimate, rel=1e-12)
+    by_hand = (click / log.propensity.astype(float))[shown[user, item] > 0]
+    assert above.sum() == pytest.approx(by_hand.sum(), rel=1e-12)

@@ -26,7 +26,7 @@ ODD_TABLE = ("empty.csv", "bin.csv", "fake.parquet", "wide.csv", "nan.csv", "quo
              "/dev/null")
 READ_YAML = ("simulate {}", "interleave {}", "off-policy {} --log data/impressions.parquet", "ab-test start {}",
              "benchmark {} --from bench")
-READ_TABLE = ("off-policy policy.yaml --log {}", "evaluate --slates {}", "compare {} {}x",
+READ_TABLE = ("recommend --users-file {}", "off-policy policy.yaml --log {}", "evaluate --slates {}", "compare {} {}x",
               "train-safety --task toxicity --labels {}",
               "ab-test analyze analysis.yaml --log {}")
 NAMES = (
@@ -44,11 +44,14 @@ NUMBERS = (
     "monitor report --days 1000000000 --events data", "tune utility --target dwell --resamples 1000000000",
     "simulate scenario.yaml --days 1000000000", "interleave test.yaml --days 1000000000",
     "ab-test run days.yaml", "ab-test run test.yaml --aa 1000000000", "recommend --user 1 --adventure nan",
-    "recommend --user 1 -n 0", "recommend --all --shards 0 --output shards", "evaluate -k -1", "evaluate --users -1",
+    "recommend --user 1 -n 0", "recommend --all --shards 0 --output shards",
+    "recommend --all --format csv --shards 1000000000 --output shards", "evaluate -k -1", "evaluate --users -1",
     "data sample --users 0 --to sample", "generate-data --users 1000000000000 --data-dir generated",
     "train-safety --task toxicity --labels texts.csv --test-share nan", "explain --user 1 --item 5 --at 99999-01-01",
     "import-data map.yaml --to imported --max-reject-share nan",
-    "ab-test plan test.yaml --mean nan --sd nan --users-a-day 1",
+    "ab-test plan test.yaml --mean nan --sd nan --users-a-day 1", "ab-test plan test.yaml --mean 2 --sd 1e300",
+    "ab-test plan test.yaml --mean 1e-300 --sd 1", "ab-test plan test.yaml --mean 2 --sd 0",
+    "ab-test plan test.yaml --mean 2 --sd inf", "ab-test plan test.yaml --mean 2 --sd 1 --users-a-day 1e300",
 )
 
 

@@ -169,10 +169,10 @@ def _decoder(source: Source, kind: Kind, file: Path, notes: dict[str, None]) -> 
     return decode
 
 
-def read_lines(file: Path, what: str) -> list[str]:
-    """The lines of a small text file, blank ones left out, with its encoding recognised.
+def read_lines(file: Path, what: str) -> dict[int, str]:
+    """Number (from 1) → line of a small text file, blank ones left out, with its encoding recognised.
 
-    what: for messages, such as "one user id a line". Raises DataError where it cannot be read.
+    what: for messages, such as "one user id a line". Raises DataError where it cannot be read or is no text.
     """
     try:
         text = b"".join(b.content for b in blocks(Source(files=str(file)), file, None, {})).decode()
@@ -182,4 +182,10 @@ def read_lines(file: Path, what: str) -> list[str]:
         raise DataError(f"{file} cannot be read: {error.strerror or error}", f"it must be text with {what}") from None
     except DataError as error:
         raise DataError(error.message, f"it must be UTF-8 or UTF-16 text with {what}") from None
-    return [line.strip() for line in re.split(LINE_END, text) if line.strip()]
+    lines = {number: line.strip() for number, line in enumerate(re.split(LINE_END, text), 1) if line.strip()}
+    for number, line in lines.items():
+        odd = next((place for place, letter in enumerate(line, 1) if ord(letter) < 32 and letter != "\t"), None)
+        if odd is not None:
+            raise DataError(f"{file} line {number} column {odd}: a control character: this is no text",
+                            f"it must be text with {what}")
+    return lines
