@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.serving.checked import chosen_at_once, looks_at_each_alone
 from recsys_cli.serving.pooling import Choice, Parts, choose
 
 if TYPE_CHECKING:
@@ -31,10 +32,22 @@ class Chooser:
     def use(self, engine: SlateEngine, feedback: dict[str, np.ndarray] | None = None) -> None:
         """Choose with another engine from now on; feedback: in the place of that of its state."""
         state = engine.state if feedback is None else replace(engine.state, feedback=feedback)
-        self._with = engine, Parts.of(engine), state
+        parts = Parts.of(engine)
+        self._with, self._alone = (engine, parts, state), looks_at_each_alone(parts)
 
-    def submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
+    def at_once(self, choice: Choice) -> SlateBatch | None:
+        """A batch of one with the slate, where the pipeline allows to choose from a pool without waiting for others."""
+        if not self._alone:
+            return None
+        engine, parts, state = self._with
+        return chosen_at_once(engine, choice, parts, state)
+
+    async def choose(self, choice: Choice) -> tuple[SlateBatch, int]:
         """The batch with the slate, and its row there."""
+        batch = self.at_once(choice)
+        return await self._submit(choice) if batch is None else (batch, 0)
+
+    def _submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         if not self._waiting:

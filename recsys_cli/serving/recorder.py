@@ -67,7 +67,8 @@ class Recorder:
         try:
             # an answer stands before what people do with it, so that it is known by then: both are tasks, which begin
             # in this order; awaited as it is, the second would begin at once
-            receipt = await asyncio.ensure_future(self.log.append_async(events))
+            mine = self.log.append_async(events)
+            receipt = await (mine if served is None else asyncio.ensure_future(mine))
         except StorageFull:
             self._alert()
             raise

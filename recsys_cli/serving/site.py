@@ -218,5 +218,5 @@ async def warm_live(service: Service, live: Live, users: int) -> None:
     way = live.way()
     for pool in (*pools[:8], way.everybody(())):
         if pool is not None:
-            batch, row = await way.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
+            batch, row = await way.chooser.choose(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
             items_of(live.words, batch, row, explain=True)
