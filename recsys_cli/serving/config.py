@@ -150,6 +150,8 @@ class ServingConfig(Section):
     """How long running requests may take to end when the server stops."""
     warm_up: Annotated[int, Field(ge=0, le=1_000_000)] = 64
     """Users whose pools are built before the server says that it is ready: those who were active last."""
+    warm_up_seconds: Annotated[float, Field(ge=0, le=3_600)] = 1.5
+    """Seconds that this may take; what is missing then is built beside the answers."""
     compatibility: list[Router] = []
     """Paths of other servers that are answered as well: "gorse" (/api/…), "metarank" (/feedback, /rank/…)."""
     feedback_types: dict[str, str] = {"read": "impression", "star": "like"}

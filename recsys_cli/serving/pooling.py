@@ -64,7 +64,7 @@ class Pool:
     def nbytes(self) -> int:
         """Bytes that it takes in memory, its own bookkeeping among them."""
         arrays = (self.items, self.sources, *self.scores.values())
-        return 2 * sum(array.nbytes + 112 for array in arrays) + 1_000  # what is kept of it at most as much again
+        return sum(array.nbytes + 112 for array in arrays) + 2 * len(self.items) + 1_000
 
     def without(self, items: np.ndarray) -> Pool:
         """The pool without some items."""
@@ -92,6 +92,8 @@ class Parts:
     """those of them that say something of the finished slate alone"""
     barred: np.ndarray
     """bool[items], all False but while it is worked with"""
+    mark: object = field(default_factory=object)
+    """tells these from those of every other engine, for whoever must not hold on to them"""
 
     @classmethod
     def of(cls, engine: SlateEngine) -> Parts:
@@ -200,7 +202,7 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
 
 
 @lru_cache(1_000)
-def _wanted(names: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
+def wanted(names: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
     """Those of some names of scores that are read; None reads all."""
     return tuple(name for name in names if read is None or named(name, read))
 
@@ -294,7 +296,7 @@ def _allowed(engine: SlateEngine, choices: Sequence[Choice], parts: Parts) -> Ca
     rows = [allowed_of(engine, choice, choice.pool.items, parts) for choice in choices]
     lengths = [len(c.pool) if at is None else len(at) for c, at in zip(choices, rows, strict=True)]
     read = None if explain else parts.read
-    names = dict.fromkeys(name for c in choices for name in _wanted(tuple(c.pool.scores), read))
+    names = dict.fromkeys(name for c in choices for name in wanted(tuple(c.pool.scores), read))
     shape = (len(choices), max(lengths, default=0))
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
     scores = {name: np.zeros(shape, np.float32) for name in names}

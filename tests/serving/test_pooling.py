@@ -154,7 +154,8 @@ def test_looking_at_the_top_of_a_pool_first_gives_what_the_whole_of_it_gives(eng
 def test_a_slate_chosen_at_once_is_the_one_that_the_stages_make_of_the_whole_pool(engine, pools):
     plain = engine.with_pipeline(engine.pipeline.model_copy(update={"diversity": DiversityConfig(enabled=False)}))
     parts = Parts.of(plain)
-    assert looks_at_each_alone(parts) and not looks_at_each_alone(Parts.of(engine))
+    exploring = plain.pipeline.model_copy(update={"exploration": ExplorationConfig(enabled=True)})
+    assert looks_at_each_alone(parts) and not looks_at_each_alone(Parts.of(plain.with_pipeline(exploring)))
     before, rng = [pool.items.copy() for pool in pools], np.random.default_rng(3)
     for round in range(2):  # the second time from what was worked out the first time
         for user, pool in zip(USERS, pools, strict=True):
