@@ -12,6 +12,7 @@ from recsys_cli.serving.checked import chosen_at_once, looks_at_each_alone
 from recsys_cli.serving.pooling import Choice, Parts, choose
 
 if TYPE_CHECKING:
+    from recsys_cli.data.state import State
     from recsys_cli.slate_batch import SlateBatch
     from recsys_cli.slate_engine import SlateEngine
 
@@ -26,13 +27,15 @@ class Chooser:
     """
 
     def __init__(self, engine: SlateEngine):
+        self._with: tuple[SlateEngine, Parts, State] | None = None
         self.use(engine)
         self._waiting: list[tuple[Choice, asyncio.Future]] = []
 
     def use(self, engine: SlateEngine, feedback: dict[str, np.ndarray] | None = None) -> None:
         """Choose with another engine from now on; feedback: in the place of that of its state."""
         state = engine.state if feedback is None else replace(engine.state, feedback=feedback)
-        parts = Parts.of(engine)
+        same = self._with is not None and self._with[0] is engine
+        parts = self._with[1] if same else Parts.of(engine)
         self._with, self._alone = (engine, parts, state), looks_at_each_alone(parts)
 
     def at_once(self, choice: Choice) -> SlateBatch | None:

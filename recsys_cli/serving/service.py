@@ -122,7 +122,7 @@ class Service:
         told, took = None, 0.0
         while True:
             await asyncio.sleep(max(LEARN_SECONDS, took * LEARN_REST))
-            fold, exploring = self.recorder.online.fold, [live for live in self.lives if live.explores]
+            fold, exploring = self.recorder.online.fold, [live for live in self.lives if live.learns]
             if exploring and (exploring, fold.offset) != told:
                 told, began = (exploring, fold.offset), time.perf_counter()
                 for live in exploring:
@@ -423,6 +423,10 @@ class Service:
             utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
             credits=chosen.credits,
         )
+        if any(item.creative is not None for item in listed):
+            told = [item.creative for item in listed]
+            served.creatives = [0 if creative is None else creative.number for creative in told]
+            served.creative_propensities = [0.0 if creative is None else creative.propensity for creative in told]
         now = time.time_ns() // 1000  # not the moment at which it is written: what people do may be there before
         self.recorder.later(Event(
             "served", user_id=asked.user_id, request_id=number, served=served, timestamp=now,
