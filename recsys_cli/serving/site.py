@@ -93,7 +93,9 @@ class Site:
         feeds = Feeds(self.config, self.log, self.metrics, self.trace)
         memories = await asyncio.to_thread(feeds.memories)
         online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log, memories=memories)
-        recorder = Recorder(online, self.metrics, engine.bundle.spec.positive, self.trace)
+        recorder = Recorder(
+            online, self.metrics, engine.bundle.spec.positive, self.trace, self.config.user_events_per_day
+        )
         self.service = Service(self.settings, self._live, recorder)
         self.service.switcher, self.service.feeds = self.switch, feeds
         self._start(self._warm_up(started))
