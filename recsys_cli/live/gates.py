@@ -254,8 +254,8 @@ def list_gates(report: dict[str, Any], seconds: dict[str, float], config: GatesC
 
 
 def surely_higher(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """By how much a figure is higher at least (95 %), as its intervals tell: what the few people of a small window bring
-    about by chance refuses nothing. By how much it is higher, where it has no interval."""
+    """By how much a figure is higher at least (95 %), as its intervals tell: what few people bring about by chance
+    refuses nothing. By how much it is higher, where it has no interval."""
     spread = math.hypot(*(f["value"] - f["low"] for f in (before, after) if f.get("low") is not None))
     return after["value"] - before["value"] - spread
 

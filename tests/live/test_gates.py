@@ -75,7 +75,7 @@ def test_what_chance_brings_about_among_few_people_is_no_regression_of_safety():
             system["metrics"]["unsafe@10"] = {"value": value, "low": value - half, "high": value + half}
         return next(g for g in list_gates(found, {"a": 0.002, "b": 0.002}, CONFIG) if g.gate == "safety").passed
 
-    assert gate(0.04, 0.065, 0.003) and not gate(0.04, 0.065, 0.002)  # 0.025 higher, give or take 0.0042 and 0.0028
+    assert gate(0.04, 0.065, 0.004) and not gate(0.04, 0.065, 0.003)  # 0.025 higher, give or take 0.0057 and 0.0042
     assert not gate(0.04, 0.2, 0.02)
     assert surely_higher({"value": 1.0, "low": 0.7}, {"value": 2.0, "low": 1.6}) == pytest.approx(0.5)
 

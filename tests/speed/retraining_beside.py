@@ -24,8 +24,8 @@ from recsys_cli.serving.loadtest import load_test
 
 
 def asked(url: str, method: str) -> dict:
-    request = urllib.request.Request(f"{url}/v1/retrain", method=method)  # noqa: S310 - of this machine
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{url}/v1/retrain", method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
