@@ -33,7 +33,7 @@ class GatesConfig(Section):
     """Share of the catalogue in the lists, at most this share below that of the run in use: lists that have collapsed
     into one are refused."""
     unsafe_gain: Share = 0.02
-    """Share of the items in the lists that are unsafe, at most so much above that of the run in use."""
+    """Share of the items in the lists that are unsafe, surely (95 %) at most so much above that of the run in use."""
     latency_factor: Annotated[float, Field(ge=1, le=1000)] = 2.0
     """Processor time of a slate, at most this many times that of the run in use; up to a millisecond more passes."""
     free_disk: Annotated[float, Field(ge=0, le=100)] = 3.0

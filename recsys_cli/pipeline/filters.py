@@ -138,10 +138,10 @@ class LastChecks(Filter):
     needed = True
 
     def __init__(self, filters: list[Filter], rules: SafetyRules | None):
-        self._filters, self._rules = filters, rules
+        self.filters, self._rules = filters, rules
 
     def __call__(self, query: Query, candidates: Candidates) -> Candidates:
-        candidates = passing(self._filters, query, candidates)
+        candidates = passing(self.filters, query, candidates)
         if self._rules is None:
             return candidates
         verdicts = self._rules.verdicts(query.state.catalogue)

@@ -13,8 +13,9 @@ import numpy as np
 from recsys_cli.answers.data import AnswerData, six_digits
 from recsys_cli.answers.reasons import label_of, reasons_of
 from recsys_cli.answers.slate import notices
+from recsys_cli.pipeline.exploration.creative_texts import CHANCE, CHOSEN
 from recsys_cli.serving.pooling import NEW
-from recsys_cli.serving.structs import Item
+from recsys_cli.serving.structs import Creative, Item
 
 if TYPE_CHECKING:
     from recsys_cli.slate_batch import SlateBatch
@@ -85,6 +86,7 @@ def items_of(words: Words, batch: SlateBatch, row: int, *, explain: bool = False
     reasons = reasons_of(words.data, batch, row, names) if explain else None
     if reasons is not None and NEW in scores:
         reasons = ["new" if new else told for new, told in zip(scores[NEW][row].tolist(), reasons, strict=False)]
+    shown = scores[CHOSEN][row][:n].tolist() if CHOSEN in scores else None
     out = []
     for i, (item_id, author_id, title) in enumerate(words.items(held)):
         out.append(Item(
@@ -93,8 +95,14 @@ def items_of(words: Words, batch: SlateBatch, row: int, *, explain: bool = False
             notices(words.data, int(notice[i])) if notice is not None and notice[i] else [],
             told[i] if told is not None else {},
             reasons[i] if reasons is not None else None,
+            _creative(words.data, held[i], int(shown[i]), scores[CHANCE][row][i]) if shown is not None else None,
         ))
     return out
+
+
+def _creative(data: AnswerData, item: int, number: int, chance: float) -> Creative | None:
+    texts = data.bundle.creatives
+    return None if not number or texts is None else Creative(number, texts.text(item, number), six_digits(chance))
 
 
 def predictions(batch: SlateBatch, row: int, n: int) -> list[dict[str, float]]:

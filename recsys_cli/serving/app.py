@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from recsys_cli import __version__
@@ -32,10 +31,12 @@ if TYPE_CHECKING:
     from recsys_cli.serving.site import Site
 
 encode = msgspec.json.Encoder().encode
-JSON = "application/json"
+JSON = b"application/json"
 RECOMMEND = "/v1/recommend/{user_id}"
 QUERIES = 1_000
 """Queries that are kept as they were read."""
+PARTS = 10_000
+"""Parts of paths, likewise."""
 
 
 def application(site: Site) -> Front:
@@ -99,11 +100,26 @@ class Front:
             elif path.startswith(b"/v1/recommend/") and len(path) > 14 and b"/" not in path[14:]:
                 mine, params = self._recommend, {"user_id": path[14:].decode("ascii", "replace")}
             if mine is not None and scope["method"] in mine:
-                scope["path_params"] = params
-                response = await _endpoint(self._site, mine, Request(scope, receive))
-                await response(scope, receive, send)
+                reply = await _reply(self._site, mine, scope, receive, params)
+                await reply(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+class Reply:
+    """An answer that is whole, as Starlette's Response, at a part of its price."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, body: bytes, status: int = 200, media: bytes = JSON, headers: Mapping[str, str] | None = None):
+        self.body, self.status = body, status
+        self.headers = [(b"content-length", b"%d" % len(body)), (b"content-type", media)]
+        if headers:
+            self.headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 class RawPaths:
@@ -118,46 +134,50 @@ class RawPaths:
         await self.app(scope, receive, send)
 
 
-async def _not_there(status: int, error: str, message: str, request: Request, _: Exception) -> Response:
+async def _not_there(status: int, error: str, message: str, request: Request, _: Exception) -> Reply:
     return _problem(Refused(status, error, message))
 
 
-def _problem(refused: Refused) -> Response:
-    content = encode(Problem(refused.error, refused.message, refused.hint))
-    return Response(content, refused.status, refused.headers, JSON)
+def _problem(refused: Refused) -> Reply:
+    return Reply(encode(Problem(refused.error, refused.message, refused.hint)), refused.status, JSON, refused.headers)
 
 
-async def _endpoint(site: Site, paths: dict[str, Path], request: Request) -> Response:
+async def _endpoint(site: Site, paths: dict[str, Path], request: Request) -> Reply:
+    return await _reply(site, paths, request.scope, request.receive, request.path_params)
+
+
+async def _reply(
+    site: Site, paths: dict[str, Path], scope: Scope, receive: Receive, params: Mapping[str, str]
+) -> Reply:
     started = time.perf_counter()
-    path = paths.get(request.method) or paths["GET"]  # HEAD is answered as GET is, without its body
+    path = paths.get(scope["method"]) or paths["GET"]  # HEAD is answered as GET is, without its body
     try:
-        response = await _answer(site, path, request)
+        reply = await _answer(site, path, scope, receive, params)
     except Refused as refused:
-        response = _problem(refused)
+        reply = _problem(refused)
     except (asyncio.CancelledError, ClientDisconnect):
         raise
     except Exception as error:
-        response = _problem(_refusal(site, path, error))
-    site.metrics.answered(f"{path.method} {path.path}", response.status_code, time.perf_counter() - started)
-    return response
+        reply = _problem(_refusal(site, path, error))
+    site.metrics.answered(path.route, reply.status, time.perf_counter() - started)
+    return reply
 
 
-async def _answer(site: Site, path: Path, request: Request) -> Response:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
-    client = request.client.host if request.client is not None else ""
+async def _answer(site: Site, path: Path, scope: Scope, receive: Receive, params: Mapping[str, str]) -> Reply:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    client = scope.get("client")
     gate: Gate = site.gate
-    gate.admit(headers, client, path.role, limited=path.limited)
+    gate.admit(headers, "" if client is None else client[0], path.role, limited=path.limited)
     if path.ready and not site.ready:
         raise Refused(503, "starting", "the server is not ready yet", "see /health/ready", {"retry-after": "1"})
-    body = await _body(site, path, request, headers) if path.takes is not None else b""
-    query = _query(request.scope["query_string"])
-    params = {name: _part(value) for name, value in request.path_params.items()}
-    call = Call(site.service, params, query, body, headers, gate)
+    body = await _body(site, path, receive, headers) if path.takes is not None else b""
+    query = _query(scope["query_string"])
+    call = Call(site.service, {name: _part(value) for name, value in params.items()}, query, body, headers, gate)
     answer = await path.handler(call)
     if isinstance(answer, Answer):
         content = answer.content if isinstance(answer.content, bytes) else encode(answer.content)
-        return Response(content, answer.status, media_type=answer.media)
-    return Response(encode(answer), media_type=JSON)
+        return Reply(content, answer.status, answer.media.encode())
+    return Reply(encode(answer))
 
 
 @lru_cache(QUERIES)
@@ -171,6 +191,7 @@ def _query(text: bytes) -> Mapping[str, list[str]]:
         raise Refused(400, "query", "the query cannot be read") from None
 
 
+@lru_cache(PARTS)
 def _part(value: str) -> str:
     """A part of a path as it was meant."""
     try:
@@ -182,7 +203,7 @@ def _part(value: str) -> str:
     return text
 
 
-async def _body(site: Site, path: Path, request: Request, headers: dict[str, str]) -> bytes:
+async def _body(site: Site, path: Path, receive: Receive, headers: dict[str, str]) -> bytes:
     """The body within its bounds of size and time."""
     config = site.config
     most = config.max_bulk_mb * 2**20 if path.bulk else config.max_body_kb * 1024
@@ -196,11 +217,17 @@ async def _body(site: Site, path: Path, request: Request, headers: dict[str, str
     parts, size = [], 0
     try:
         async with asyncio.timeout(config.body_seconds):
-            async for part in request.stream():
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                part = message.get("body", b"")
                 size += len(part)
                 if size > most:
                     raise too_large
                 parts.append(part)
+                if not message.get("more_body", False):
+                    break
     except TimeoutError:
         raise Refused(408, "slow", f"the body took longer than {config.body_seconds:g} s", None,
                       {"connection": "close"}) from None

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.serving.checked import chosen_at_once, looks_at_each_alone
 from recsys_cli.serving.pooling import Choice, Parts, choose
 
 if TYPE_CHECKING:
+    from recsys_cli.data.state import State
     from recsys_cli.slate_batch import SlateBatch
     from recsys_cli.slate_engine import SlateEngine
 
@@ -25,16 +27,30 @@ class Chooser:
     """
 
     def __init__(self, engine: SlateEngine):
+        self._with: tuple[SlateEngine, Parts, State] | None = None
         self.use(engine)
         self._waiting: list[tuple[Choice, asyncio.Future]] = []
 
     def use(self, engine: SlateEngine, feedback: dict[str, np.ndarray] | None = None) -> None:
         """Choose with another engine from now on; feedback: in the place of that of its state."""
         state = engine.state if feedback is None else replace(engine.state, feedback=feedback)
-        self._with = engine, Parts.of(engine), state
+        same = self._with is not None and self._with[0] is engine
+        parts = self._with[1] if same else Parts.of(engine)
+        self._with, self._alone = (engine, parts, state), looks_at_each_alone(parts)
 
-    def submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
+    def at_once(self, choice: Choice) -> SlateBatch | None:
+        """A batch of one with the slate, where the pipeline allows to choose from a pool without waiting for others."""
+        if not self._alone:
+            return None
+        engine, parts, state = self._with
+        return chosen_at_once(engine, choice, parts, state)
+
+    async def choose(self, choice: Choice) -> tuple[SlateBatch, int]:
         """The batch with the slate, and its row there."""
+        batch = self.at_once(choice)
+        return await self._submit(choice) if batch is None else (batch, 0)
+
+    def _submit(self, choice: Choice) -> asyncio.Future[tuple[SlateBatch, int]]:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         if not self._waiting:

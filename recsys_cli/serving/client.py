@@ -43,6 +43,8 @@ class Item:
     interstitial: list[str] = field(default_factory=list)
     predictions: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
+    creative: dict[str, Any] | None = None
+    """which of its titles or pictures to show: "number", "text", "propensity"; None where it has no several"""
 
 
 @dataclass(frozen=True)

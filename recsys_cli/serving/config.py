@@ -140,6 +140,9 @@ class ServingConfig(Section):
     """Origins whose pages may call from a browser, such as https://example.org; others are refused."""
     requests_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Requests a second of one key, or of one address where there are no keys; null for no limit."""
+    user_events_per_day: PositiveInt | None = 20_000
+    """Events that one person may bring within a day over HTTP; what comes beyond is refused, and the person named among
+    the alerts. null for any number."""
     max_body_kb: Annotated[int, Field(ge=1, le=1_048_576)] = 1_024
     """Largest body of a request."""
     max_bulk_mb: Annotated[int, Field(ge=1, le=4_096)] = 16
@@ -150,6 +153,8 @@ class ServingConfig(Section):
     """How long running requests may take to end when the server stops."""
     warm_up: Annotated[int, Field(ge=0, le=1_000_000)] = 64
     """Users whose pools are built before the server says that it is ready: those who were active last."""
+    warm_up_seconds: Annotated[float, Field(ge=0, le=3_600)] = 1.5
+    """Seconds that this may take; what is missing then is built beside the answers."""
     compatibility: list[Router] = []
     """Paths of other servers that are answered as well: "gorse" (/api/…), "metarank" (/feedback, /rank/…)."""
     feedback_types: dict[str, str] = {"read": "impression", "star": "like"}

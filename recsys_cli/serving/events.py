@@ -63,6 +63,11 @@ class Served(msgspec.Struct, omit_defaults=True, array_like=True):
     """what the ranking expected of each item, for exploration to learn from; empty where nothing is explored"""
     credits: list[list[float]] = []
     """of a list that mixes variants: for each item, what turning to it credits each of them in their order"""
+    creatives: list[int] = []
+    """number, from 1, of the title or picture that each item was shown with, 0 for one that has no several; empty where
+    nothing chooses among them"""
+    creative_propensities: list[float] = []
+    """probability with which each of them was chosen"""
 
 
 def told_of(arms: Mapping[str, str]) -> str:

@@ -25,7 +25,9 @@ from recsys_cli.serving.fold_table import fold_of, table_of
 from recsys_cli.serving.growth import NEVER, new_people
 
 _TIME = pl.Datetime("us", "UTC")
-_OPTIONAL = ("request_id", "session_id", "position", "surface", "device", "source", "propensity", "dwell_seconds")
+_OPTIONAL = (
+    "request_id", "session_id", "position", "surface", "device", "source", "propensity", "dwell_seconds", "creative",
+)
 _CHUNK = 50_000
 
 
@@ -117,7 +119,9 @@ class _Merge:
     def write_impressions(self, writer: DatasetWriter, more: pl.DataFrame) -> None:
         """The log of the dataset, then the rows of the events, in columns that either has."""
         schema = self._schema()
-        wanted = [*schema, *(c for c in _OPTIONAL if c not in schema and more[c].null_count() < more.height)]
+        wanted = [*schema, *(
+            c for c in _OPTIONAL if c not in schema and c in more.columns and more[c].null_count() < more.height
+        )]
         kinds = {c: schema.get(c, more.schema.get(c)) for c in wanted}
 
         def conform(frame: pl.DataFrame) -> pl.DataFrame:

@@ -36,7 +36,7 @@ _UNDO = {back: edge for edge, back in EDGES.items()}
 _COLUMNS = {
     "user": "i", "item": "i", "time": "q", "bits": "Q", "dwell": "f", "position": "h", "propensity": "f",
     "rating": "f", "utility": "f", "request": "i", "session": "i", "surface": "h", "device": "h", "source": "h",
-    "shown": "b", "before": "i",
+    "shown": "b", "before": "i", "creative": "h",
 }
 """column of a row → its type; codes refer to the name lists of the fold, `before` is the last row before it of the same
 user and item, -1 for none"""
@@ -60,6 +60,8 @@ class _Shown(msgspec.Struct, array_like=True, omit_defaults=True):
     surface: str | None = None
     device: str | None = None
     session_id: str | None = None
+    creatives: bytes = b""
+    """int16"""
 
 
 _decode = msgspec.msgpack.Decoder(_Shown).decode
@@ -176,7 +178,7 @@ class Fold:
         return _encode(_Shown(
             served.items, array("h", [sources.code(source) for source in served.sources]).tobytes(),
             array("f", served.propensities).tobytes(), array("f", served.utilities).tobytes(),
-            served.surface, served.device, served.session_id,
+            served.surface, served.device, served.session_id, array("h", served.creatives).tobytes(),
         ))
 
     def _describe(self, event: Event, kind: str, time: int) -> None:
@@ -267,7 +269,7 @@ class Fold:
         answer = None if held is None else _decode(held)
         values = {"user": user, "item": item, "time": time, "bits": 0, "dwell": NAN, "rating": NAN, "utility": NAN,
                   "request": request,
-                  "shown": shown, "before": -1}
+                  "shown": shown, "before": -1, "creative": 0}
         place, propensity, source = event.position, event.propensity, event.source
         surface, device, session = event.surface, event.device, event.session_id
         if answer is not None:
@@ -278,6 +280,8 @@ class Fold:
                     propensity = array("f", answer.propensities)[at]
                 if source is None and answer.sources:
                     source = names["sources"].listed[array("h", answer.sources)[at]]
+                if answer.creatives:
+                    values["creative"] = array("h", answer.creatives)[at]
                 if answer.utilities:
                     values["utility"] = array("f", answer.utilities)[at]
             surface, device = surface or answer.surface, device or answer.device

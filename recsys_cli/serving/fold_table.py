@@ -53,6 +53,8 @@ def table_of(fold: Fold, first: int = 0, end: int | None = None) -> pl.DataFrame
         "propensity": pl.Series(held["propensity"], dtype=pl.Float32).fill_nan(None),
         "dwell_seconds": pl.Series(held["dwell"], dtype=pl.Float32).fill_nan(None),
     }
+    if (held["creative"] > 0).any():  # of most data nothing has several titles or pictures
+        columns["creative"] = pl.Series(held["creative"], dtype=pl.Int16).replace(0, None)
     for a, action in enumerate(fold.actions):
         columns[action] = pl.Series((held["bits"] & np.uint64(1 << a)) != 0, dtype=pl.Boolean)
     return pl.DataFrame(columns)

@@ -130,15 +130,15 @@ class Live:
             way.use(self.engine, self._learned)
 
     @property
-    def explores(self) -> bool:
-        """Whether anybody is shown anything for the sake of learning."""
-        return any(way.explores for way in list(self._ways.values()))
+    def learns(self) -> bool:
+        """Whether what anybody is shown depends on what came of it before."""
+        return any(way.learns for way in list(self._ways.values()))
 
     def learn(self, fold: Fold) -> None:
         """Explore by what came of the impressions that a fold holds."""
         self._learned = self._feedback.of(fold, self.engine)
         for way in list(self._ways.values()):
-            if way.explores:
+            if way.learns:
                 way.use(way.engine, self._learned)
 
     def _grown(self, trained: RecommendationEngine, fold: Fold):

@@ -19,6 +19,8 @@ import httptools
 import msgspec
 import numpy as np
 
+from recsys_cli.serving.timer import Timer
+
 SLATES = 2_000
 """Slates that events are drawn from, the latest."""
 TYPES = ("impression", "click", "like", "dwell", "hide")
@@ -263,11 +265,10 @@ async def run_load(host: str, port: int, load: Load) -> Outcome:
     head = _head(load, host, port)
     number = iter(range(int(time.time_ns()), 2**63))
     started = time.perf_counter()
-    sender = _Sender(host, port, load, outcome, started)
+    sender, timer = _Sender(host, port, load, outcome, started), Timer.here()
     for at, moment in enumerate(outcome.due):
         while (wait := moment - (time.perf_counter() - started)) > 0:
-            # the event loop's own timer is a millisecond coarse: the rest is waited for in turns
-            await asyncio.sleep(wait - 0.001 if wait > 0.002 else 0)
+            await timer.sleep(wait)
         outcome.late.append((time.perf_counter() - started - moment) * 1e3)
         if kinds[at] and sender.slates:
             body = _events_of(sender.slates, load.batch, rng, number)
@@ -283,6 +284,7 @@ async def run_load(host: str, port: int, load: Load) -> Outcome:
     while sender.busy and time.perf_counter() < deadline:
         await asyncio.sleep(0.01)
     outcome.seconds = time.perf_counter() - started
+    timer.close()
     sender.close()
     await asyncio.sleep(0)
     return outcome

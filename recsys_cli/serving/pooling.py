@@ -8,13 +8,14 @@ behind the utility, run on every call, so that nothing of it is ever older than 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_cli.pipeline.candidates import Candidates
+from recsys_cli.pipeline.exploration.creative_texts import CHOSEN
 from recsys_cli.pipeline.filters import LastChecks
 from recsys_cli.pipeline.query import Query
 from recsys_cli.pipeline.runner import Runner
@@ -53,6 +54,8 @@ class Pool:
     """why popular items had to help"""
     failures: tuple[str, ...] = ()
     """what the pool was built without"""
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """what those who choose from it worked out of it"""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -61,7 +64,7 @@ class Pool:
     def nbytes(self) -> int:
         """Bytes that it takes in memory, its own bookkeeping among them."""
         arrays = (self.items, self.sources, *self.scores.values())
-        return sum(array.nbytes + 112 for array in arrays) + 1_000
+        return sum(array.nbytes + 112 for array in arrays) + 2 * len(self.items) + 1_000
 
     def without(self, items: np.ndarray) -> Pool:
         """The pool without some items."""
@@ -85,19 +88,29 @@ class Parts:
     from_the_top: bool
     """whether the stages behind pass over candidates one by one from the top, so that what stands far down a pool is of
     no interest to them"""
+    after: tuple[Stage, ...]
+    """those of them that say something of the finished slate alone"""
     barred: np.ndarray
     """bool[items], all False but while it is worked with"""
+    mark: object = field(default_factory=object)
+    """tells these from those of every other engine, for whoever must not hold on to them"""
 
     @classmethod
     def of(cls, engine: SlateEngine) -> Parts:
         stages = engine.stages
         # hydrators behind the utility tell of candidates, whichever are chosen: they are told of the whole pool once
-        told = tuple(s for s in stages.selection if isinstance(s, Hydrator) and not _reads_choices(s, stages.selection))
+        told = tuple(
+            s for s in stages.selection
+            if isinstance(s, Hydrator) and CHOSEN not in s.gives and not _reads_choices(s, stages.selection)
+        )
         behind = tuple(s for s in stages.selection if s not in told)
         read = tuple(dict.fromkeys(name for stage in behind for name in stage.reads))
-        from_the_top = all(type(stage) in (LastChecks, Select) for stage in behind)
+        cut = next((at for at, stage in enumerate(behind, 1) if isinstance(stage, Select)), len(behind))
+        after = behind[cut:]
+        from_the_top = all(type(stage) in (LastChecks, Select) for stage in behind[:cut])
         barred = np.zeros(engine.state.catalogue.n_items, bool)
-        return cls((*stages.completion, *stages.ranking, *told), behind, (*EXACT, *read), from_the_top, barred)
+        before = *stages.completion, *stages.ranking, *told
+        return cls(before, behind, (*EXACT, *read), from_the_top, after, barred)
 
     def bars(self, held: np.ndarray, barred: np.ndarray) -> np.ndarray:
         """bool, as `held`: which of these items are among some others; both int32 positions. Costs as much as both
@@ -173,7 +186,7 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
     held = ready.items[row] >= 0
     scores = {
         name: values[row][held] for name, values in ready.scores.items()
-        if _named(name, kept)
+        if named(name, kept)
     }
     sound = np.isfinite(scores["utility"])
     if not sound.all():
@@ -189,12 +202,12 @@ def _pool(ready: Candidates, row: int, fallback: str | None, failures: tuple[str
 
 
 @lru_cache(1_000)
-def _wanted(names: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
+def wanted(names: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
     """Those of some names of scores that are read; None reads all."""
-    return tuple(name for name in names if read is None or _named(name, read))
+    return tuple(name for name in names if read is None or named(name, read))
 
 
-def _named(name: str, names: tuple[str, ...]) -> bool:
+def named(name: str, names: tuple[str, ...]) -> bool:
     """Whether a score is among some names or begins as one of them that ends with "_"."""
     return any(name == k or (k.endswith("_") and name.startswith(k)) for k in names)
 
@@ -242,7 +255,7 @@ def choose(
     if short.any():
         runner = Runner(query, allowed)
         final = runner.run(parts.behind)
-    final = _with_new(final, choices)
+    final = with_new(final, choices)
     return SlateBatch(
         users=query.users, items=final.items, scores=final.scores, sources=final.sources,
         fallback=[c.pool.fallback for c in choices], funnel=runner.records, failures=query.failures or [],
@@ -255,7 +268,7 @@ def _top(candidates: Candidates, width: int) -> Candidates:
     return Candidates(candidates.items[:, :width], candidates.sources[:, :width], scores)
 
 
-def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
+def with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
     """Slates with new items at their places, which no stage before could weigh against the others; score NEW tells
     which."""
     if not any(choice.new is not None and choice.every for choice in choices):
@@ -280,10 +293,10 @@ def _with_new(final: Candidates, choices: Sequence[Choice]) -> Candidates:
 def _allowed(engine: SlateEngine, choices: Sequence[Choice], parts: Parts) -> Candidates:
     """The pools side by side, without what each request excludes, each moved up to the top."""
     explain = any(c.explain for c in choices)
-    rows = [_allowed_of(engine, choice, parts) for choice in choices]
+    rows = [allowed_of(engine, choice, choice.pool.items, parts) for choice in choices]
     lengths = [len(c.pool) if at is None else len(at) for c, at in zip(choices, rows, strict=True)]
     read = None if explain else parts.read
-    names = dict.fromkeys(name for c in choices for name in _wanted(tuple(c.pool.scores), read))
+    names = dict.fromkeys(name for c in choices for name in wanted(tuple(c.pool.scores), read))
     shape = (len(choices), max(lengths, default=0))
     items, sources = np.full(shape, -1, np.int32), np.zeros(shape, np.uint32)
     scores = {name: np.zeros(shape, np.float32) for name in names}
@@ -296,9 +309,9 @@ def _allowed(engine: SlateEngine, choices: Sequence[Choice], parts: Parts) -> Ca
     return Candidates(items, sources, scores)
 
 
-def _allowed_of(engine: SlateEngine, choice: Choice, parts: Parts) -> np.ndarray | None:
-    """int64 places of a pool that a request does not exclude; None for all."""
-    held, out = choice.pool.items, None
+def allowed_of(engine: SlateEngine, choice: Choice, held: np.ndarray, parts: Parts) -> np.ndarray | None:
+    """int64 places of int32[K] items that a request does not exclude; None for all."""
+    out = None
     if choice.items is not None and len(choice.items):
         out = parts.bars(held, choice.items)
     if choice.authors is not None and len(choice.authors):

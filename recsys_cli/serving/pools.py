@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PAUSE = 0.1
 """Seconds before a worker is asked again that could not build."""
+WARM_AT_ONCE = 64
+"""Pools that are built together while nobody waits for an answer."""
 OLD_AT_ONCE = 4
 """Pools that are built again together: somebody who has none waits for no more than these."""
 
@@ -105,6 +107,7 @@ class Pools:
         """keep: whether pools are kept between requests."""
         self.cache = PoolCache(config)
         self._config, self._keep, self._metrics, self._trace = config, keep, metrics, trace
+        self._at_once = config.batch_size
         self._new: OrderedDict[Hashable, _Wish] = OrderedDict()
         self._old: OrderedDict[Hashable, _Wish] = OrderedDict()
         self._running: dict[Hashable, _Wish] = {}
@@ -152,6 +155,24 @@ class Pools:
         except TimeoutError:
             return None
 
+    async def warm(self, jobs: Mapping[Hashable, Callable[[], Job]], seconds: float | None) -> None:
+        """Build pools before anybody asks for them; those that are missing after so many seconds (None: as long as it
+        takes) are built as old ones are."""
+        self._at_once = max(WARM_AT_ONCE, self._config.batch_size)
+        try:
+            wishes = {key: self._wish(key, job, self._new, keep=self._keep) for key, job in jobs.items()}
+            waiting = [wish.future for wish in wishes.values() if wish is not None]
+            if waiting:
+                await asyncio.wait(waiting, timeout=seconds)
+        finally:
+            self._at_once = self._config.batch_size
+        for key, wish in wishes.items():
+            if self._new.get(key) is wish and wish is not None:
+                del self._new[key]
+                if self._keep:
+                    wish.again = True
+                    self._old[key] = wish
+
     def refresh(self, key: Hashable, job: Callable[[], Job]) -> None:
         """Build a pool again when there is time; the present one serves meanwhile."""
         if self._keep and key not in self._new:
@@ -191,7 +212,7 @@ class Pools:
         clock)."""
         loop = asyncio.get_running_loop()
         while True:
-            batch = self._batch(self._new, self._config.batch_size)
+            batch = self._batch(self._new, self._at_once)
             left = rest - loop.time()
             if not batch and left <= 0:
                 batch = self._batch(self._old, OLD_AT_ONCE)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from recsys_cli.errors import RecsysError
-from recsys_cli.serving.events import EDGES, Event, EventRules, Receipt, StorageFull
+from recsys_cli.serving.events import EDGES, Event, EventRules, Receipt, Rejected, StorageFull
+from recsys_cli.serving.keys import Refused
 from recsys_cli.serving.metrics import Metrics
+from recsys_cli.serving.user_limit import UserLimit
 from recsys_cli.tracelog import SILENT, TraceLog
 
 if TYPE_CHECKING:
@@ -41,8 +46,12 @@ def _strong(positive: Collection[str]) -> frozenset[str]:
 class Recorder:
     """Writes events, and has the state take them in before whoever sent them is answered."""
 
-    def __init__(self, online: OnlineState, metrics: Metrics, positive: Collection[str], trace: TraceLog = SILENT):
-        """positive: actions that ask for more of the kind."""
+    def __init__(
+        self, online: OnlineState, metrics: Metrics, positive: Collection[str], trace: TraceLog = SILENT,
+        user_events: int | None = None,
+    ):
+        """positive: actions that ask for more of the kind. user_events: that a person may bring a day."""
+        self._limit = UserLimit(user_events)
         self.online, self.log, self.metrics, self.trace = online, online.log, metrics, trace
         self._strong = _strong(positive)
         self._waiting: list[Event] = []
@@ -62,12 +71,37 @@ class Recorder:
         self._strong = _strong(engine.bundle.spec.positive)
 
     async def append(self, events: list[Event]) -> Receipt:
-        """Write events; returns once they are on the disk and count in the next answer. Raises StorageFull."""
+        """Write events; returns once they are on the disk and count in the next answer. What a person brings beyond
+        their limit is rejected, where all of it is by Refused. Raises StorageFull."""
+        sifted = self._limit.sift(events)
+        if not sifted.over:
+            return await self._append(events)
+        for at in sifted.named:
+            await self._name(events[at])
+        self.metrics.events.labels("rejected").inc(len(sifted.over))
+        over = [Rejected(at, self._limit.reason(events[at])) for at in sifted.over]
+        if not sifted.taken:
+            raise Refused(429, "too_many_events", over[0].reason, None, {"retry-after": "3600"})
+        receipt = await self._append([events[at] for at in sifted.taken])
+        refused = [Rejected(sifted.taken[r.index], r.reason) for r in receipt.rejected]
+        receipt.rejected = sorted([*refused, *over], key=lambda r: r.index)
+        return receipt
+
+    async def _name(self, event: Event) -> None:
+        """Tell of a person who brings too many events: among the alerts, and among the refused events."""
+        reason = self._limit.reason(event)
+        self.metrics.alerts.labels("user_events").inc()
+        self.trace.event("user_events", user=str(event.user_id)[:80], reason=reason)
+        with contextlib.suppress(RecsysError):  # a full disk is told of by whoever writes events
+            await asyncio.to_thread(self.log.append, [], unreadable=[(reason, msgspec.json.encode(event))])
+
+    async def _append(self, events: list[Event]) -> Receipt:
         served = asyncio.ensure_future(self._write_waiting()) if self._waiting else None
         try:
             # an answer stands before what people do with it, so that it is known by then: both are tasks, which begin
             # in this order; awaited as it is, the second would begin at once
-            receipt = await asyncio.ensure_future(self.log.append_async(events))
+            mine = self.log.append_async(events)
+            receipt = await (mine if served is None else asyncio.ensure_future(mine))
         except StorageFull:
             self._alert()
             raise

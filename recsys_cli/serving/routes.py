@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -88,6 +89,11 @@ class Path:
     """whether it waits until the server is ready"""
     limited: bool = True
     """whether requests count for the rate"""
+
+    @cached_property
+    def route(self) -> str:
+        """What metrics call it."""
+        return f"{self.method} {self.path}"
 
 
 ASK = {

@@ -122,7 +122,7 @@ class Service:
         told, took = None, 0.0
         while True:
             await asyncio.sleep(max(LEARN_SECONDS, took * LEARN_REST))
-            fold, exploring = self.recorder.online.fold, [live for live in self.lives if live.explores]
+            fold, exploring = self.recorder.online.fold, [live for live in self.lives if live.learns]
             if exploring and (exploring, fold.offset) != told:
                 told, began = (exploring, fold.offset), time.perf_counter()
                 for live in exploring:
@@ -276,7 +276,7 @@ class Service:
             pool, fallback = (pool, pool.fallback) if len(pool) else (way.everybody(()), PENDING)
         else:
             pool, fallback = await self._pool(live, way, asked, position, person)
-        batch, row = await way.chooser.submit(self._choice(live, asked, pool, position, person, self._size(n)))
+        batch, row = await way.chooser.choose(self._choice(live, asked, pool, position, person, self._size(n)))
         listed = await asyncio.to_thread(items_of, live.words, batch, row, explain=True)
         return Slate("", live.run, listed, user_id, fallback)
 
@@ -294,8 +294,11 @@ class Service:
         person = None if user is None else self.people.known(live, user)
         position = -1 if user is None else live.user(user)
         ways = asked.arms.mixed or (asked.arms.overrides,)
-        parts = await asyncio.gather(*(self._chosen(live, asked, way, position, person, n) for way in ways))
-        chosen = await asyncio.to_thread(mixed, parts, n, asked.arms.method) if asked.arms.mixed else parts[0]
+        if asked.arms.mixed:
+            parts = await asyncio.gather(*(self._chosen(live, asked, way, position, person, n) for way in ways))
+            chosen = await asyncio.to_thread(mixed, parts, n, asked.arms.method)
+        else:
+            chosen = await self._chosen(live, asked, ways[0], position, person, n)
         number = before or request_id()
         if before is not None:
             asked.pages += 1
@@ -322,7 +325,7 @@ class Service:
             asked = replace(asked, key=(asked.key[0], overrides, asked.key[-1]))
         pool, fallback = await self._pool(live, way, asked, position, person)
         choice = self._choice(live, asked, pool, position, person, n)
-        batch, row = await way.chooser.submit(choice)
+        batch, row = await way.chooser.choose(choice)
         items = shown(batch, row)
         chances = propensities(batch, row, len(items))
         listed = items_of(live.words, batch, row, explain=explain)
@@ -330,7 +333,7 @@ class Service:
         if len(items) < n and pool is not everybody:
             barred = np.concatenate([choice.items, items])
             more = replace(choice, pool=everybody, size=n - len(items), items=barred, new=None)
-            batch, row = await way.chooser.submit(more)
+            batch, row = await way.chooser.choose(more)
             added = shown(batch, row)
             if len(added):
                 listed += items_of(live.words, batch, row, explain=explain, first=len(listed) + 1)
@@ -420,6 +423,10 @@ class Service:
             utilities=[item.score for item in listed] if live.way(asked.arms.overrides).explores else [],
             credits=chosen.credits,
         )
+        if any(item.creative is not None for item in listed):
+            told = [item.creative for item in listed]
+            served.creatives = [0 if creative is None else creative.number for creative in told]
+            served.creative_propensities = [0.0 if creative is None else creative.propensity for creative in told]
         now = time.time_ns() // 1000  # not the moment at which it is written: what people do may be there before
         self.recorder.later(Event(
             "served", user_id=asked.user_id, request_id=number, served=served, timestamp=now,

@@ -93,7 +93,9 @@ class Site:
         feeds = Feeds(self.config, self.log, self.metrics, self.trace)
         memories = await asyncio.to_thread(feeds.memories)
         online = await asyncio.to_thread(OnlineState.open, self.log.folder, engine, self.log, memories=memories)
-        recorder = Recorder(online, self.metrics, engine.bundle.spec.positive, self.trace)
+        recorder = Recorder(
+            online, self.metrics, engine.bundle.spec.positive, self.trace, self.config.user_events_per_day
+        )
         self.service = Service(self.settings, self._live, recorder)
         self.service.switcher, self.service.feeds = self.switch, feeds
         self._start(self._warm_up(started))
@@ -108,7 +110,8 @@ class Site:
         try:
             await service.grow(service.live)
             await asyncio.to_thread(service.experiments.look, service.live)
-            await warm_live(service, service.live, self.config.warm_up)
+            left = max(self.config.warm_up_seconds - (time.perf_counter() - started), 0.0)
+            await warm_live(service, service.live, self.config.warm_up, left)
         except Exception as error:  # what is not warm is slow the first time, and no reason not to serve
             self.metrics.alerts.labels("warm_up").inc()
             self.trace.event("warm_up_failed", error=f"{type(error).__name__}: {error}")
@@ -205,18 +208,17 @@ class Site:
         self.trace.close()
 
 
-async def warm_live(service: Service, live: Live, users: int) -> None:
-    """Build the pools of those who were active last, and choose from them once."""
+async def warm_live(service: Service, live: Live, users: int, seconds: float | None = None) -> None:
+    """Build the pools of those who were active last, within so many seconds (None: all of them), and choose from some
+    of them once."""
     from recsys_cli.serving.answers import items_of
     from recsys_cli.serving.pooling import Choice
 
     ids = live.engine.bundle.user_ids.external(live.lately_active(users))
     keys = [(str(user), service.arms(live, str(user)).overrides, ()) for user in ids]
-    pools = await asyncio.gather(*(
-        live.pools.get(key, service._job(live, *key), 60.0) for key in keys
-    ))
+    await live.pools.warm({key: service._job(live, *key) for key in keys}, seconds)
     way = live.way()
-    for pool in (*pools[:8], way.everybody(())):
-        if pool is not None:
-            batch, row = await way.chooser.submit(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
-            items_of(live.words, batch, row, explain=True)
+    held = [found[0] for key in keys[:8] if (found := live.pools.cache.get(key)) is not None]
+    for pool in (*held, way.everybody(())):
+        batch, row = await way.chooser.choose(Choice(-1, pool, live.engine.pipeline.slate_size, explain=True))
+        items_of(live.words, batch, row, explain=True)

@@ -49,6 +49,16 @@ class SessionAsk(Ask, forbid_unknown_fields=True, omit_defaults=True):
     """what they engaged with, oldest first"""
 
 
+class Creative(msgspec.Struct):
+    """Which of an item's titles or pictures is to be shown."""
+
+    number: int
+    """from 1, in the order of the item's own"""
+    text: str
+    propensity: float
+    """probability with which it was chosen"""
+
+
 class Item(msgspec.Struct, omit_defaults=True):
     """One item of an answer."""
 
@@ -67,6 +77,8 @@ class Item(msgspec.Struct, omit_defaults=True):
     predictions: dict[str, float] = {}
     """action → probability, dwell_seconds → expected seconds"""
     reason: str | None = None
+    creative: Creative | None = None
+    """what to show of it, where it has several"""
 
 
 class Slate(msgspec.Struct, omit_defaults=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys_cli.pipeline.exploration.creative_texts import CHOSEN
 from recsys_cli.serving.chooser import Chooser
 from recsys_cli.serving.overrides import laid_over
 from recsys_cli.serving.pooling import Pool, pool_engine
@@ -40,6 +41,11 @@ class Way:
     def explores(self) -> bool:
         """Whether anything is shown for the sake of learning."""
         return self.pipeline.exploration.enabled
+
+    @property
+    def learns(self) -> bool:
+        """Whether what is shown depends on what came of it before: of items, or of their titles and pictures."""
+        return self.explores or any(CHOSEN in stage.gives and not stage.aside for stage in self.engine.stages.selection)
 
     def use(self, engine: RecommendationEngine, feedback: dict[str, np.ndarray] | None = None) -> None:
         """Choose with another engine of the same run; feedback: what exploration learned of impressions."""

@@ -11,7 +11,7 @@ from planted_datasets import rewritten
 
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.live.config import GatesConfig
-from recsys_cli.live.gates import data_gates, first_refusal, learned_gates, list_gates
+from recsys_cli.live.gates import data_gates, first_refusal, learned_gates, list_gates, surely_higher
 from recsys_cli.live.lists import edges_in_vocabulary, half_to_measure, in_vocabulary
 
 CONFIG = GatesConfig()
@@ -66,6 +66,18 @@ def report(second: float, p: float | None, coverage: float = 0.5, unsafe: float 
 def test_lists_on_the_newest_window(found, milliseconds, refused):
     gate = first_refusal(list_gates(found, {"a": 0.002, "b": milliseconds / 1000}, CONFIG))
     assert (gate and gate.gate) == refused
+
+
+def test_what_chance_brings_about_among_few_people_is_no_regression_of_safety():
+    def gate(before, after, half):
+        found = report(0.2, 1.0, unsafe=after)
+        for system, value in zip(found["systems"], (before, after), strict=True):
+            system["metrics"]["unsafe@10"] = {"value": value, "low": value - half, "high": value + half}
+        return next(g for g in list_gates(found, {"a": 0.002, "b": 0.002}, CONFIG) if g.gate == "safety").passed
+
+    assert gate(0.04, 0.065, 0.004) and not gate(0.04, 0.065, 0.003)  # 0.025 higher, give or take 0.0057 and 0.0042
+    assert not gate(0.04, 0.2, 0.02)
+    assert surely_higher({"value": 1.0, "low": 0.7}, {"value": 2.0, "low": 1.6}) == pytest.approx(0.5)
 
 
 def test_a_run_is_measured_by_what_knows_nothing_of_the_window():

@@ -11,6 +11,7 @@ from law_world import END, HOUR, RULES, make_world, some_events
 from server_process import Server, copy_of
 
 from recsys_cli.engine import RecommendationEngine
+from recsys_cli.pipeline.exploration.creative_texts import SHOWN, TAKEN, CreativeTexts
 from recsys_cli.serving import fold as folding
 from recsys_cli.serving import growth
 from recsys_cli.serving.event_log import read_log
@@ -141,3 +142,23 @@ def test_a_server_that_explores_learns_from_what_comes_back(served_folder, tmp_p
     fold.take(list(read_log(folder / "artifacts" / "events")))
     learned = Feedback(engine).of(fold, engine)
     assert learned["item_shown"].sum() == learned["item_taken"].sum() == sum(len(s.items) for s in served)
+
+
+def test_the_title_that_an_impression_was_shown_with_is_counted_by_hand(world):
+    n = world.engine.bundle.catalogue.n_items
+    texts = CreativeTexts.of([["a", "b"] for _ in range(n)], ("creatives",))
+    engine = replace(world.engine, bundle=replace(world.engine.bundle, creatives=texts))
+    served = Served(["1001", "1002", "1003"], creatives=[2, 1, 0], creative_propensities=[0.5, 0.5, 0])
+    told = {"user_id": "100", "request_id": "a", "timestamp": END + 1}
+    events = [Event("served", served=served, **told)]
+    events += [Event("impression", item_id=item, **told) for item in ("1001", "1002", "1003")]
+    events += [Event("like", item_id="1001", **told), Event("hide", item_id="1002", **told)]
+    fold, feedback = folding.Fold(ACTIONS), Feedback(engine)
+    for k, event in enumerate(events, 1):
+        fold.take([Entry(k, event)])
+        learned = feedback.of(fold, engine)
+    one, two = (2 * engine.bundle.item_ids.position(i) for i in ("1001", "1002"))
+    assert learned[SHOWN].sum() == learned[SHOWN][one + 1] + learned[SHOWN][two] == 2
+    assert learned[TAKEN].sum() == learned[TAKEN][one + 1] == 1
+    kept = folding.Fold.from_bytes(fold.to_bytes())
+    same(Feedback(engine).of(kept, engine), learned)

@@ -7,6 +7,7 @@ import pytest
 
 from recsys_cli.pipeline.config import DiversityConfig, ExplorationConfig
 from recsys_cli.pipeline.since import Since, with_since
+from recsys_cli.serving.checked import chosen_at_once, looks_at_each_alone
 from recsys_cli.serving.newcomers import Newcomers
 from recsys_cli.serving.pooling import NEW, Choice, Parts, build_pools, choose, pool_engine
 
@@ -148,3 +149,24 @@ def test_looking_at_the_top_of_a_pool_first_gives_what_the_whole_of_it_gives(eng
     assert first.items[0, 0] == (-1 if not left else deep[-min(left, len(deep))])
     np.testing.assert_array_equal(first.scores["utility"], whole.scores["utility"])
     assert not parts.barred.any()
+
+
+def test_a_slate_chosen_at_once_is_the_one_that_the_stages_make_of_the_whole_pool(engine, pools):
+    plain = engine.with_pipeline(engine.pipeline.model_copy(update={"diversity": DiversityConfig(enabled=False)}))
+    parts = Parts.of(plain)
+    exploring = plain.pipeline.model_copy(update={"exploration": ExplorationConfig(enabled=True)})
+    assert looks_at_each_alone(parts) and not looks_at_each_alone(Parts.of(plain.with_pipeline(exploring)))
+    before, rng = [pool.items.copy() for pool in pools], np.random.default_rng(3)
+    for round in range(2):  # the second time from what was worked out the first time
+        for user, pool in zip(USERS, pools, strict=True):
+            barred = rng.choice(pool.items, min(len(pool), [0, 5, 55][user % 3]), replace=False)
+            new = np.array([engine.bundle.catalogue.n_items - 1], np.int32) if user % 2 else None
+            choice = Choice(int(user), pool, 10, items=barred, new=new, every=4, explain=round == 1)
+            whole = choose(plain, [choice], replace(parts, from_the_top=False))
+            once = chosen_at_once(plain, choice, parts, plain.state)
+            np.testing.assert_array_equal(once.items, whole.items)
+            np.testing.assert_array_equal(once.sources, whole.sources)
+            for name in once.scores:
+                np.testing.assert_array_equal(once.scores[name], whole.scores[name], err_msg=name)
+            assert round == 0 or {"p_click", "dwell"} <= once.scores.keys()
+    assert all((pool.items == items).all() for pool, items in zip(pools, before, strict=True))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsys_cli.serving.arms import Arms
 from recsys_cli.serving.config import PoolConfig
 from recsys_cli.serving.pooling import Pool
-from recsys_cli.serving.pools import OLD_AT_ONCE, PoolCache, Pools
+from recsys_cli.serving.pools import OLD_AT_ONCE, WARM_AT_ONCE, PoolCache, Pools
 from recsys_cli.serving.recall import Remembered, Requests
 from recsys_cli.serving.served_memory import ServedMemory
 from recsys_cli.serving.structs import Ask, SessionAsk
@@ -83,9 +83,9 @@ def test_the_cache_never_holds_more_than_its_bytes_and_counts_them_right(puts):
 def test_the_least_recently_used_goes_first():
     cache = PoolCache(PoolConfig(memory_mb=1), Clock())
     for key in range(3):
-        cache.put(key, pool_of(key, 25_000))
+        cache.put(key, pool_of(key, 20_000))
     cache.get(0)
-    cache.put(3, pool_of(3, 25_000))
+    cache.put(3, pool_of(3, 20_000))
     assert cache.keys() == [2, 0, 3]
 
 
@@ -258,3 +258,25 @@ def test_the_oldest_requests_are_forgotten_first(most):
         requests.put(str(i), Remembered("u", ("u", "", ()), None, Ask()))
     assert [str(i) for i in range(5) if requests.get(str(i))] == [str(i) for i in range(5)][-most:]
     assert requests.forget("u") == most and requests.get("4") is None
+
+
+def test_warming_up_ends_in_time_and_what_is_missing_then_does_not_hold_up_who_asks():
+    async def test(pools, builder):
+        jobs = {k: (lambda k=k: Job(k)) for k in range(3 * WARM_AT_ONCE)}
+        warming = asyncio.create_task(pools.warm(jobs, 0.05))
+        await settle()
+        assert len(builder.asked[0][0]) == WARM_AT_ONCE
+        builder.finish()
+        await asyncio.wait_for(warming, 5)
+        assert len(pools.cache) == WARM_AT_ONCE and pools.waiting == WARM_AT_ONCE
+        asked = asyncio.create_task(pools.get(1_000, lambda: Job(1_000), 5))
+        await settle()
+        builder.finish()  # the batch that was under way
+        await settle()
+        assert [job.user for job in builder.asked[-1][0]] == [1_000], "who waits comes before what nobody asked for"
+        builder.finish()
+        assert (await asked).items[0] == 1_000
+        await settle()
+        assert len(builder.asked[-1][0]) == OLD_AT_ONCE
+
+    run(test, batch_size=8)

@@ -20,6 +20,7 @@ EXACT = 900
 ALERTS = {
     "error": "requests that ended in an error", "disk_full": "writes that the disk refused",
     "served_not_logged": "answers that were not logged", "warm_up": "warm-ups that failed",
+    "user_events": "people who brought more events than one person may: see the events that were refused",
     "run": "runs that could not be served", "state_not_kept": "times that the state could not be kept",
     "dashboard": "pages of the dashboard that failed", "retrain": "retrainings that failed",
 }
