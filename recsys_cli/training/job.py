@@ -28,7 +28,9 @@ from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training.expected import Expected
 from recsys_cli.training.memory import MemoryBudget
 
-UNLEARNED = {"pipeline", "paths", "threads", "memory_gib", "evaluation", "world", "serving", "live"}
+UNLEARNED = {
+    "pipeline", "paths", "threads", "engine", "ray", "memory_gib", "evaluation", "world", "serving", "live",
+}
 """Sections of the settings that nothing is learned from."""
 
 
