@@ -116,14 +116,19 @@ class _Done:
     value: Any
 
 
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("recsys-cli")
+
+
 def _task(version: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Done | _Refused | Absent:
     """A call on a worker, its arguments opened; with one BLAS thread, as results are told apart by how sums round."""
-    from recsys_cli import __version__
     from recsys_cli.parallel import one_blas_thread
 
-    if version != __version__:
+    if version != (here := _version()):
         return _Refused(RecsysError(
-            f"a machine of the cluster has recsys-cli {__version__}, and this one {version}",
+            f"a machine of the cluster has recsys-cli {here}, and this one {version}",
             "install the same on every machine",
         ))
     try:
@@ -162,11 +167,9 @@ class Cluster:
     """A Ray cluster that this process has joined."""
 
     def __init__(self, ray: Any, config: RayConfig):
-        from recsys_cli import __version__
-
         self._ray, self._config = ray, config
         self._remote = ray.remote(num_cpus=1, max_retries=config.retries)(_task)
-        self._version, self._parcels = __version__, {}
+        self._version, self._parcels = _version(), {}
         self._lock = threading.Lock()
         self._cores = 0
         self._seen = time.monotonic()
