@@ -209,8 +209,8 @@ class RecommendationEngine(SlateEngine):
         """
         from recsys_cli.answers.export import write_rows, write_slates
 
-        asked = {"n": n, "context": context, "explain": explain, "without": without, "adventure": adventure}
-        asked["served"] = served
+        asked: dict[str, Any] = {"n": n, "context": context, "explain": explain, "without": without}
+        asked |= {"adventure": adventure, "served": served}
         users = self.users_of(ids, fallback=fallback)
 
         def write(stream: BinaryIO, start: int, stop: int) -> Written:

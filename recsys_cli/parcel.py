@@ -78,8 +78,6 @@ class Parcel(Sent):
         return place
 
     def _unpack(self, copies: Path) -> None:
-        import ray
-
         copies.mkdir(mode=0o700, exist_ok=True)
         if copies.stat().st_uid != os.geteuid():
             raise PermissionError(f"{copies} is another's")
@@ -94,12 +92,18 @@ class Parcel(Sent):
                 assert target is not None  # a name that the walk of a folder gave
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with open(target, "ab") as handle:
-                    handle.write(ray.get(ref))
+                    handle.write(_fetch(ref))
             try:
                 os.replace(work, copies / self.mark)
             except OSError:
                 if not (copies / self.mark).is_dir():  # another worker of this machine was sooner
                     raise
+
+
+def _fetch(ref: Any) -> bytes:
+    import ray
+
+    return ray.get(ref)
 
 
 def _look(root: Path, within: str) -> tuple[dict[str, int], str]:

@@ -71,8 +71,8 @@ def train(
     killed training of the same settings and data stopped. only: fit these sources and take the others over from
     the run in use (see `taken_over`). warm: id of a run with whose rankers these begin ("current": the one in use);
     ArtifactError where they do not fit. kept: a folder, and names of sources that are fitted once for all trainings of
-    the same data that name it. tasks: where sources are fitted, here where None. Raises DataError where the data cannot be trained on, and leaves every
-    earlier run as it was.
+    the same data that name it. tasks: where sources are fitted, here where None. Raises DataError where the data cannot
+    be trained on, and leaves every earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
     if settings.ranking.precision == "int8" and not RANKERS[settings.ranking.heavy.kind].quantisable:
