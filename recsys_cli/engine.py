@@ -16,7 +16,7 @@ from recsys_cli.slate_engine import GUEST, SlateEngine
 
 if TYPE_CHECKING:
     from recsys_cli.answers.accounts import Accounts
-    from recsys_cli.answers.export import RowFormat, Written
+    from recsys_cli.answers.export import RowFormat, Rows, Written
     from recsys_cli.answers.reach import Reach
     from recsys_cli.answers.rows import Page
     from recsys_cli.answers.similar import Similar
@@ -207,27 +207,44 @@ class RecommendationEngine(SlateEngine):
 
         Unknown users raise UnknownIdError without `fallback`, before anything is written.
         """
-        from recsys_cli.answers.export import write_slates
+        from recsys_cli.answers.export import write_rows, write_slates
 
+        asked: dict[str, Any] = {"n": n, "context": context, "explain": explain, "without": without}
+        asked |= {"adventure": adventure, "served": served}
+        users = self.users_of(ids, fallback=fallback)
+
+        def write(stream: BinaryIO, start: int, stop: int) -> Written:
+            return write_rows(stream, self.slate_rows(ids, users[start:stop], start, **asked), kind, raw=raw)
+
+        return write_slates(write, len(users), target, kind, shards=shards, progress=progress)
+
+    def users_of(self, ids: Sequence[int | str] | None, *, fallback: bool = True) -> np.ndarray:
+        """int32[U] positions of users, of everybody for None; unknown ones are -1, or raise UnknownIdError without
+        `fallback`."""
         if ids is None:
-            everybody = self.bundle.user_ids
-            positions = np.arange(len(everybody), dtype=np.int32)
-        else:
-            positions = self._positions(ids, fallback)
-            if any(isinstance(u, str) for u in ids):  # one text among the ids makes all text
-                ids = [str(u) for u in ids]
+            return np.arange(len(self.bundle.user_ids), dtype=np.int32)
+        return self._positions(ids, fallback)
 
+    def slate_rows(
+        self, ids: Sequence[int | str] | None, users: np.ndarray, start: int = 0, *, n: int | None = None,
+        context: Mapping[str, Any] | None = None, explain: bool = False, without: Iterable[str] = (),
+        adventure: float | None = None, served: Sequence[int | str] | None = None,
+    ) -> Iterator[Rows]:
+        """The slates of some users as rows, batch by batch.
+
+        ids: of all users who are asked for, None for everybody. users: int32[U] positions of those from the place
+        `start` on.
+        """
+        from recsys_cli.answers.export import rows_of
+
+        data, text = self.answer_data, ids is not None and any(isinstance(u, str) for u in ids)
         asked = {"without": without, "adventure": adventure, "served": self._items(served)}
-
-        def serve(start: int, stop: int) -> Iterator[tuple[Sequence[int | str], SlateBatch]]:
-            for at, batch in self._batches(positions[start:stop], n, context, **asked):
-                rows = slice(start + at, start + at + len(batch.users))
-                yield everybody.external(positions[rows]) if ids is None else ids[rows], batch
-
-        return write_slates(
-            self.answer_data, serve, len(positions), target, kind, shards=shards, explain=explain, raw=raw,
-            progress=progress,
-        )
+        for at, batch in self._batches(users, n, context, **asked):
+            part = slice(start + at, start + at + len(batch.users))
+            named = self.bundle.user_ids.external(batch.users) if ids is None else ids[part]
+            if text:  # one text among the ids makes all text
+                named = [str(u) for u in named]
+            yield rows_of(data, batch, named, explain=explain)
 
     def similar_items(self, item_id: int | str, n: int = 10, source: str | None = None) -> Similar:
         """Items most like one; see `answers.similar`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import NonNegativeFloat
 
+from recsys_cli.cluster import EngineKind, RayConfig
 from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
@@ -29,6 +30,9 @@ class Settings(Section):
     """Seed of everything random."""
     threads: Threads = 0
     """Threads to use; 0 takes all cores."""
+    engine: EngineKind = "local"
+    """Where recommend --all, evaluate, tune and train do their work: local, or ray for a cluster."""
+    ray: RayConfig = RayConfig()
     device: Device = "auto"
     """Where networks of sources and of the heavy ranker are trained; auto takes a GPU where torch can use one."""
     memory_gib: NonNegativeFloat = 0.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from recsys_cli.pipeline.bundle import Bundle
     from recsys_cli.slate_batch import SlateBatch
 
+ROW_GROUP = 65_536
+"""Rows of a row group of Parquet: the same file, in however large batches its rows were made."""
 RowFormat = Literal["csv", "parquet", "jsonl"]
 ROW_FORMATS: tuple[RowFormat, ...] = ("csv", "parquet", "jsonl")
 
@@ -40,6 +43,12 @@ class Written:
     """what failed and was left out → batches"""
     fallback: Counter[str] = field(default_factory=Counter)
     """reason → users who got trending and popular items"""
+
+    def add(self, other: Written) -> None:
+        """Count what else was written."""
+        self.rows, self.users = self.rows + other.rows, self.users + other.users
+        self.failures.update(other.failures)
+        self.fallback.update(other.fallback)
 
 
 def slate_table(
@@ -153,80 +162,99 @@ def exported_files(folder: Path) -> set[str]:
     return {MANIFEST, *(name for name, size in files.items() if there.get(name) == size)}
 
 
-Serve = Callable[[int, int], Iterator[tuple["Sequence[int | str]", "SlateBatch"]]]
-"""(start, stop) → ids and slates of the users from start to stop, batch by batch."""
+@dataclass
+class Rows:
+    """Slates of some users as rows, and what was told of them."""
+
+    table: pa.Table
+    users: int
+    failures: tuple[str, ...]
+    fallback: Counter[str]
+
+
+def rows_of(data: AnswerData, batch: SlateBatch, ids: Sequence[int | str], *, explain: bool = False) -> Rows:
+    """The rows of a batch; arguments as of `slate_table`."""
+    fallback = Counter(reason for reason in batch.fallback if reason is not None)
+    return Rows(slate_table(data, batch, ids, explain=explain), len(ids), tuple(map(str, batch.failures)), fallback)
+
+
+MakeRows = Callable[[int, int], Iterator[Rows]]
+"""(start, stop) → rows of the users from start to stop, batch by batch."""
+WriteShard = Callable[[BinaryIO, int, int], Written]
+"""Writes the rows of the users from start to stop to a stream."""
 
 
 def write_slates(
-    data: AnswerData,
-    serve: Serve,
-    users: int,
-    target: Path | BinaryIO,
-    kind: RowFormat,
-    *,
-    shards: int = 1,
-    explain: bool = False,
-    raw: bool = False,
-    progress: Progress,
+    write: WriteShard, users: int, target: Path | BinaryIO, kind: RowFormat, *, shards: int = 1, progress: Progress
 ) -> Written:
-    """Write the slates of so many users as the rows of `slate_table`.
+    """Write the slates of so many users as the rows of `slate_table`, by a function that writes those of some.
 
     target: a file, whole or not at all; a folder of several files `part-*` with `shards` above 1, in the
-    place of an earlier one (UsageError where it holds anything else); or a stream. In CSV
-    the sources stand in one cell, separated by semicolons, and unless `raw` texts that begin like a formula have an
-    apostrophe in front.
+    place of an earlier one (UsageError where it holds anything else); or a stream.
     """
-    written = Written()
-
-    def tables(start: int, stop: int) -> Iterator[pa.Table]:
-        for ids, batch in serve(start, stop):
-            yield slate_table(data, batch, ids, explain=explain)
-            written.users += len(ids)
-            written.fallback.update(reason for reason in batch.fallback if reason is not None)
-            written.failures.update(map(str, batch.failures))
-            bar.advance(len(ids))
-
     with progress.step(f"recommend to {users:,} users", total=users) as bar:
         if not isinstance(target, Path):
-            written.rows = _write(target, tables(0, users), kind, raw)
-        elif shards == 1:
+            return write(target, 0, users)
+        if shards == 1:
             with atomic_file(target) as temporary, open(temporary, "wb") as stream:
-                written.rows = _write(stream, tables(0, users), kind, raw)
-        else:
-            bounds = np.linspace(0, users, shards + 1).astype(int)
-            with atomic_dir(target, ours=exported_files) as folder:
-                for s in range(shards):
-                    with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
-                        written.rows += _write(stream, tables(bounds[s], bounds[s + 1]), kind, raw)
-                sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-                (folder / MANIFEST).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
-    return written
+                return write(stream, 0, users)
+        written, bounds = Written(), shard_bounds(users, shards)
+        with atomic_dir(target, ours=exported_files) as folder:
+            for s, (start, stop) in enumerate(bounds):
+                with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
+                    written.add(write(stream, start, stop))
+                bar.advance(stop - start)
+            sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+            (folder / MANIFEST).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
+        return written
 
 
-def _write(stream: BinaryIO, tables: Iterator[pa.Table], kind: RowFormat, raw: bool) -> int:
-    rows = 0
+def shard_bounds(users: int, shards: int) -> list[tuple[int, int]]:
+    """(start, stop) of the users of each file."""
+    bounds = np.linspace(0, users, shards + 1).astype(int).tolist()
+    return list(pairwise(bounds))
+
+
+def write_rows(stream: BinaryIO, parts: Iterable[Rows], kind: RowFormat, *, raw: bool = False) -> Written:
+    """Write rows one after the other, as a file of their own.
+
+    In CSV the sources stand in one cell, separated by semicolons, and unless `raw` texts that begin like a formula
+    have an apostrophe in front.
+    """
+    written = Written()
     with _writer(stream, kind, raw) as write:
-        for table in tables:
-            write(table)
-            rows += table.num_rows
-    return rows
+        for part in parts:
+            write(part.table)
+            told = Written(part.table.num_rows, part.users, Counter(part.failures), part.fallback)
+            written.add(told)
+    return written
 
 
 @contextmanager
 def _writer(stream: BinaryIO, kind: RowFormat, raw: bool):
     """A function that appends a table to the stream."""
     if kind == "parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        writer = None
+        writer, held = None, []
+
+        def write(rows: int) -> None:
+            nonlocal writer, held
+            table = pa.concat_tables(held).combine_chunks()
+            writer = writer or pq.ParquetWriter(stream, table.schema, compression="zstd")
+            writer.write_table(table.slice(0, rows))
+            held = [table.slice(rows)]
 
         def append(table: pa.Table) -> None:
-            nonlocal writer
-            writer = writer or pq.ParquetWriter(stream, table.schema, compression="zstd")
-            writer.write_table(table)
+            held.append(table)
+            while sum(part.num_rows for part in held) >= ROW_GROUP:
+                write(ROW_GROUP)
 
         try:
             yield append
+            if held and (writer is None or held[0].num_rows or len(held) > 1):
+                write(sum(part.num_rows for part in held))
         finally:
             if writer is not None:
                 writer.close()

@@ -25,8 +25,11 @@ from recsys_cli.cli.options import GLOBAL_OPTIONS
 from recsys_cli.errors import RecsysError, Terminated, UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from rich.console import Console
 
+    from recsys_cli.cluster import Cluster, Here
     from recsys_cli.config import Resolved
     from recsys_cli.progress import Progress
     from recsys_cli.tracelog import TraceLog
@@ -154,6 +157,13 @@ class Invocation:
         from recsys_cli.tracelog import TraceLog
 
         return TraceLog(Path(self.config.paths.artifacts) / "logs")
+
+    def tasks(self, engine: str | None) -> AbstractContextManager[Here | Cluster]:
+        """Where the work of the command is done: --engine, or else `engine` of the settings; see `tasks_of`."""
+        from recsys_cli.cluster import tasks_of
+
+        config = self.config
+        return tasks_of(engine or config.engine, config.ray, config.threads, self.progress)
 
     def say(self, text: str) -> None:
         """One line on stderr, nothing with --quiet."""

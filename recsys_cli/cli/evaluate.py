@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
-from recsys_cli.cli.options import RunOption
+from recsys_cli.cli.options import EngineOption, RunOption
 from recsys_cli.cli.output import json_bytes
 from recsys_cli.errors import UsageError
 
@@ -155,6 +155,7 @@ def evaluate(
     per_session: PerSession = False,
     bubble: Bubble = None,
     intervals: Intervals = "users",
+    engine: EngineOption = None,
 ) -> None:
     """Measure the whole funnel and each source on the test window: ranking, coverage, predictions, targets.
 
@@ -167,6 +168,8 @@ def evaluate(
     asked["by_day"] = by_day(intervals)
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
+    if engine == "ray" and (of_lists or side_by_side or rolling or retrievers):
+        raise UsageError("--engine ray is for the funnel of one run", "leave it out")
     if of_lists or side_by_side:
         _check_lists(
             retrievers or rolling or users is not None, bool(growth or frontier),
@@ -189,7 +192,9 @@ def evaluate(
     elif retrievers:
         _retrievers(call, *_opened(call, run), settings, lengths)
     else:
-        _funnel(call, *_opened(call, run), settings, html, growth=growth, frontier=words(frontier), full=full)
+        _funnel(
+            call, *_opened(call, run), settings, html, kind=engine, growth=growth, frontier=words(frontier), full=full
+        )
 
 
 def _settings(call: Invocation, users: int | None, lengths: list[int] | None) -> EvaluationConfig:
@@ -235,27 +240,23 @@ def _opened(call: Invocation, run: str | None) -> tuple[RecommendationEngine, Da
 
 def _funnel(
     call: Invocation, engine: RecommendationEngine, dataset: Dataset, settings: EvaluationConfig, html: Path | None, *,
-    growth: bool, frontier: list[str], full: bool,
+    kind: str | None, growth: bool, frontier: list[str], full: bool,
 ) -> None:
-    """Measure the whole funnel and keep the report."""
+    """Measure the whole funnel and keep the report. kind: --engine."""
     from recsys_cli.evaluation.html import evaluation_page
+    from recsys_cli.evaluation.impressions import baseline_of
     from recsys_cli.evaluation.offline import evaluate as measure
     from recsys_cli.evaluation.rows import report_rows
     from recsys_cli.evaluation.tables import render
     from recsys_cli.files import write_bytes
 
     config = call.config
-    document = measure(
-        engine,
-        dataset,
-        settings,
-        seed=config.seed,
-        progress=call.progress,
-        trace=call.trace,
-        baseline=_baseline(call, engine.manifest.id),
-        growth=growth,
-        frontier_of=frontier,
-    )
+    trees = baseline_of(engine.artifacts, engine.manifest.id, config.threads or os.cpu_count() or 1)
+    with call.tasks(kind) as tasks:
+        document = measure(
+            engine, dataset, settings, seed=config.seed, progress=call.progress, trace=call.trace, baseline=trees,
+            growth=growth, frontier_of=frontier, tasks=tasks,
+        )
     if not set(settings.k) <= set(document["k"]):
         lengths = ", ".join(f"{k:,}" for k in document["k"])
         call.say(f"note: k is {lengths}: nothing is measured far beyond the length of the catalogue")
@@ -278,15 +279,6 @@ def _in_use(call: Invocation) -> str:
     from recsys_cli.artifacts.runs import RunStore
 
     return RunStore(call.config.paths.artifacts).open(None).manifest.id
-
-
-def _baseline(call: Invocation, run: str):
-    """The trees that the run's heavy ranker is compared with; None where it has none."""
-    from recsys_cli.artifacts.runs import RunStore
-    from recsys_cli.ranking.registry import load_ranker
-
-    folder = RunStore(call.config.paths.artifacts).folder / "runs" / run / "bundle" / "ranking" / "baseline"
-    return load_ranker(folder, threads=call.config.threads or os.cpu_count() or 1) if folder.is_dir() else None
 
 
 def _rolling(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,12 @@ RunOption = Annotated[
     str | None, typer.Option("--run", help="Run id  [default: the one in use]", show_default=False)
 ]
 """Of commands that look at one run."""
+EngineOption = Annotated[
+    Literal["local", "ray"] | None,
+    typer.Option("--engine", help="Work here, or on a Ray cluster  [default: engine of the settings]",
+                 show_default=False),
+]  # fmt: skip
+"""Of commands that can work on a cluster."""
 SimulatedDaysOption = Annotated[
     int | None,
     typer.Option("--days", min=1, help="Days to simulate  [default: as the file says]", show_default=False),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
-from recsys_cli.cli.options import RunOption
+from recsys_cli.cli.options import EngineOption, RunOption
 from recsys_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def recommend(
     to_database: DatabaseOption = None,
     table: TableOption = "recommendations",
     shards: ShardsOption = 1,
+    engine: EngineOption = None,
 ) -> None:
     """Recommend items: rank, what it is, author, score, sources and reason; the mix and the funnel with --explain.
 
@@ -107,8 +108,9 @@ def recommend(
         ways=sum((bool(user), users_file is not None, everybody, guest)),
         shards=shards > 1 and not (as_rows and call.output is not None),
         database=to_database is not None and (not everybody or changed),
+        rows=engine == "ray" and not (as_rows and not guest and to_database is None and layout == "list"),
     )
-    engine = _opened(call, run)
+    kind, engine = engine, _opened(call, run)
     values = parse_context(context or [])
     if to_database is not None:
         _write_table(call, engine, to_database, table, number, values)
@@ -126,7 +128,7 @@ def recommend(
         _emit_pages(call, engine, ids, number, without or (), values, fallback)
         return
     if as_rows:
-        _emit_rows(call, engine, ids, shards, n=number, context=values, explain=explain, **asked)
+        _emit_rows(call, engine, ids, shards, kind, n=number, context=values, explain=explain, **asked)
         return
     every = engine.bundle.user_ids.external(list(range(len(engine.bundle.user_ids)))) if ids is None else ids
     answers = list(engine.recommend_many(every, number, values, ranks=explain, **asked))
@@ -137,7 +139,7 @@ def recommend(
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
 
 
-def _check(*, ways: int, shards: bool, database: bool) -> None:
+def _check(*, ways: int, shards: bool, database: bool, rows: bool) -> None:
     """Raises UsageError for options that do not go together. ways: in which users are named."""
     if ways != 1:
         raise UsageError(
@@ -148,6 +150,8 @@ def _check(*, ways: int, shards: bool, database: bool) -> None:
         raise UsageError("--shards needs --output FOLDER and --format csv, parquet or jsonl")
     if database:
         raise UsageError("--to-database writes the slates of --all, as they are served", "leave the other options out")
+    if rows:
+        raise UsageError("--engine ray makes rows: --format csv, parquet or jsonl of users of the data", "leave it out")
 
 
 def _opened(call: Invocation, run: str | None) -> RecommendationEngine:
@@ -203,14 +207,21 @@ def _render_pages(console, pages: list) -> None:
         render_page(console, page)
 
 
-def _emit_rows(call: Invocation, engine: RecommendationEngine, ids: list | None, shards: int, **options) -> None:
-    """Write the slates row by row, as they come."""
+def _emit_rows(
+    call: Invocation, engine: RecommendationEngine, ids: list | None, shards: int, kind: str | None, **options
+) -> None:
+    """Write the slates row by row, as they come. kind: --engine; what a guest is asked stays here."""
     if call.output is None and call.format == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet does not belong on a terminal", "name a file with --output, or redirect stdout")
     target = sys.stdout.buffer if call.output is None else call.output
-    written = engine.write_slates(
-        ids, target, call.format, shards=shards, raw=call.raw, progress=call.progress, **options
-    )
+    options |= {"shards": shards, "raw": call.raw, "progress": call.progress}
+    if engine.guest is not None or (kind or call.config.engine) == "local":
+        written = engine.write_slates(ids, target, call.format, **options)
+    else:
+        from recsys_cli.distributed.slates import write_slates_by_tasks
+
+        with call.tasks(kind) as cluster:
+            written = write_slates_by_tasks(cluster, engine, ids, target, call.format, **options)
     _tell_fallback(call, engine, written.fallback)
     _tell_failures(call, written.failures)
     if call.output is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys_cli.cli.common import Invocation, app, command
+from recsys_cli.cli.options import EngineOption
 from recsys_cli.errors import UsageError
 from recsys_cli.pipeline.order import below_best_part, order_in_words
 
@@ -56,6 +57,7 @@ def train(
     only: OnlyOption = None,
     warm_start: WarmStartOption = None,
     events: EventsOption = None,
+    engine: EngineOption = None,
 ) -> None:
     """Fit the candidate sources and the rankers, and publish them as the run in use."""
     config = call.config
@@ -69,10 +71,11 @@ def train(
 
         target = with_events(call, events, None)
         config = config.model_copy(update={"paths": config.paths.model_copy(update={"data": str(target)})})
-    run = run_training(
-        config, final=final, refit=not no_refit, resume=resume, only=names, warm=warm_start, progress=call.progress,
-        trace=call.trace,
-    )
+    with call.tasks(engine) as tasks:
+        run = run_training(
+            config, final=final, refit=not no_refit, resume=resume, only=names, warm=warm_start, tasks=tasks,
+            progress=call.progress, trace=call.trace,
+        )
     manifest = run.manifest
     document = {
         "run": run.id,

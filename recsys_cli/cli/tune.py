@@ -9,7 +9,7 @@ import typer
 
 from recsys_cli.cli.common import Invocation, app, command
 from recsys_cli.cli.default_command import DefaultCommand
-from recsys_cli.cli.options import RunOption
+from recsys_cli.cli.options import EngineOption, RunOption
 
 
 class SpaceByDefault(DefaultCommand):
@@ -43,7 +43,11 @@ def space(
                                    "says]", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study of that name")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Trials at once, each in a process")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Trials at once, each in a process  [default: 1, on a cluster "
+                                 "one a core]", show_default=False),
+    ] = None,
+    engine: EngineOption = None,
 ) -> None:
     """Search settings: each trial is trained and measured on the validation window; the winner becomes a configuration.
 
@@ -54,9 +58,10 @@ def space(
     from recsys_cli.tuning.run import tune_space
     from recsys_cli.tuning.tables import render_study, trial_rows
 
-    with call.trace.timed("tune.space", file=str(file)):
+    with call.trace.timed("tune.space", file=str(file)), call.tasks(engine) as tasks:
         document, paths = tune_space(
-            find(file), call.config, trials=trials, hours=hours, resume=resume, jobs=jobs, progress=call.progress
+            find(file), call.config, trials=trials, hours=hours, resume=resume, jobs=jobs, tasks=tasks,
+            progress=call.progress,
         )
     call.emit(document, lambda console: render_study(console, document, paths), trial_rows(document))
 

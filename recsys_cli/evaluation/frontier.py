@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cli.cluster import Here
 from recsys_cli.errors import UsageError, did_you_mean
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import interval
@@ -20,6 +21,8 @@ from recsys_cli.pipeline.order import HEAVY
 from recsys_cli.pipeline.runner import Runner
 
 if TYPE_CHECKING:
+    from recsys_cli.cluster import Tasks
+    from recsys_cli.distributed.engines import SharedEngine
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.truth import Truth
     from recsys_cli.pipeline.candidates import Candidates
@@ -115,29 +118,28 @@ def _rows(
 
 
 def regret_of_cut(
-    engine: RecommendationEngine, truth: Truth, k: int, progress: Progress, *, resamples: int, seed: int
+    engine: RecommendationEngine, truth: Truth, k: int, progress: Progress, *, resamples: int, seed: int,
+    tasks: Tasks | None = None, shared: RecommendationEngine | SharedEngine | None = None,
 ) -> dict[str, Any] | None:
     """What the light ranker's cut takes from the first k of the heavy ranker's order; None where nothing is cut.
 
     "users" (drawn with the seed), "keep", "candidates" a user before the cut, "kept": share of the first k of the uncut
     order that the cut leaves, "utility": share of their predicted utility that is lost (relative to the least useful
     candidate left), "ndcg": that of the uncut order less that of the cut one, user by user, each with its interval.
+    tasks, shared: as of `what_stages_bring`.
     """
     pipeline, bundle = engine.pipeline, engine.bundle
     if HEAVY not in engine.order.orders or bundle.light is None or not pipeline.light.enabled:
         return None
     part = sample_users(truth, CUT_USERS, seed)
-    light = pipeline.light.model_copy(update={"keep": 2**30})
-    uncut = engine.with_pipeline(pipeline.model_copy(update={"light": light}))
     figures, candidates = [], []
     size = min(pipeline.batch_size, 64)
     with progress.step("regret of the cut", total=-(-len(part.users) // size)) as bar:
-        for start in range(0, len(part.users), size):
-            mine = part.take(np.arange(start, min(start + size, len(part.users))))
-            cut = engine.slates(mine.users, k, keep_sourced=True)
-            whole = uncut.slates(mine.users, k, keep_sourced=True, hydrated=cut.hydrated)
-            candidates.append(cut.hydrated.filled.sum(axis=1))
-            figures.append(cut_figures(whole.ranked, cut.ranked, mine, k))
+        starts = range(0, len(part.users), size)
+        batches = (part.take(np.arange(start, min(start + size, len(part.users)))) for start in starts)
+        for found, proposed in (tasks or Here()).map(_with_and_without_cut, batches, shared or engine, k):
+            figures.append(found)
+            candidates.append(proposed)
             bar.advance()
     counts = np.concatenate(candidates)
     if not (counts > pipeline.light.keep).any():
@@ -149,6 +151,15 @@ def regret_of_cut(
         "users": len(part.users), "k": k, "keep": pipeline.light.keep, "candidates": round(float(counts.mean()), 1),
         **dict(zip(("kept", "utility", "ndcg"), found, strict=True)),
     }
+
+
+def _with_and_without_cut(engine: RecommendationEngine, k: int, mine: Truth) -> tuple[np.ndarray, np.ndarray]:
+    """(`cut_figures` of some users, int[B] candidates before the cut)."""
+    light = engine.pipeline.light.model_copy(update={"keep": 2**30})
+    uncut = engine.with_pipeline(engine.pipeline.model_copy(update={"light": light}))
+    cut = engine.slates(mine.users, k, keep_sourced=True)
+    whole = uncut.slates(mine.users, k, keep_sourced=True, hydrated=cut.hydrated)
+    return cut_figures(whole.ranked, cut.ranked, mine, k), cut.hydrated.filled.sum(axis=1)
 
 
 def cut_figures(whole: Candidates, cut: Candidates, truth: Truth, k: int) -> np.ndarray:

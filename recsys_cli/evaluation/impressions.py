@@ -10,6 +10,8 @@ from recsys_cli import metrics
 from recsys_cli.evaluation.intervals import bootstrap_auc
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
@@ -43,6 +45,24 @@ def measure_impressions(
             for name, mask in views(log, dataset.categories.get("surface"))
         ],
     }
+
+
+def impressions_by_task(
+    engine: RecommendationEngine, given: tuple[Dataset, dict[str, Any], dict[str, np.ndarray] | None],
+    config: EvaluationConfig, seed: int, baseline: bool,
+) -> dict[str, Any] | None:
+    """`measure_impressions` on a worker, which reads the trees of the run itself where there is a baseline."""
+    dataset, edges, responses = given
+    trees = baseline_of(engine.artifacts, engine.manifest.id) if baseline else None
+    return measure_impressions(engine, dataset, edges, config, seed, trees, responses)
+
+
+def baseline_of(artifacts: Path, run: str, threads: int = 1) -> ServedRanker | None:
+    """The trees that a run's heavy ranker is compared with; None where it has none."""
+    from recsys_cli.ranking.registry import load_ranker
+
+    folder = artifacts / "runs" / run / "bundle" / "ranking" / "baseline"
+    return load_ranker(folder, threads=threads) if folder.is_dir() else None
 
 
 def predict_impressions(

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cli.cluster import Here
 from recsys_cli.data.windows.split import split_again
+from recsys_cli.distributed.engines import shared_engine
 from recsys_cli.errors import ArtifactError
 from recsys_cli.evaluation.beyond import Beyond
 from recsys_cli.evaluation.examples import examples
 from recsys_cli.evaluation.figures import Figures, headline, others_of
 from recsys_cli.evaluation.frontier import frontier, regret_of_cut
 from recsys_cli.evaluation.growth import Growth
-from recsys_cli.evaluation.impressions import measure_impressions
+from recsys_cli.evaluation.impressions import impressions_by_task, measure_impressions
 from recsys_cli.evaluation.lists import within_catalogue
 from recsys_cli.evaluation.oracle import Oracle, logged_responses
 from recsys_cli.evaluation.period import remarks, test_window, truth_of_test
@@ -33,6 +35,7 @@ from recsys_cli.tracelog import SILENT, TraceLog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from recsys_cli.cluster import Outcome, Tasks
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
     from recsys_cli.engine import RecommendationEngine
@@ -54,11 +57,13 @@ def evaluate(
     baseline: ServedRanker | None = None,
     growth: bool = False,
     frontier_of: Sequence[str] = (),
+    tasks: Tasks | None = None,
 ) -> dict[str, Any]:
     """Measure a run on the test window of its dataset; the report's fields: `recsys docs evaluation`.
 
     baseline: the trees that predictions are compared with. growth: measure the growth curve too.
     frontier_of: kinds of stages over whose weight the diversity–accuracy frontier is measured (`frontier.WEIGHT_OF`).
+    tasks: where lists are made, here where None; on a cluster the engine must have been loaded with `measured`.
 
     Raises ArtifactError where the run was trained on other data or refitted on everything, and DataError
     where the test window holds no interaction to find.
@@ -72,16 +77,22 @@ def evaluate(
         past = engine.as_of(log, windows.test_start, **edges)
     config = config.model_copy(update={"k": within_catalogue(config.k, past.state.catalogue.n_items)})
     truth, others = _people(past, dataset, split, config, seed)
+    left_out, tasks = _left_out(past, dataset), tasks or Here()
+    shared = shared_engine(past, tasks, measured=True, as_of=True)
+    known = None
+    if "predictions" not in left_out:
+        known = _impressions(shared, tasks, dataset, split, edges, config, seed, baseline)
     with trace.timed("evaluate.rankings", users=len(truth.users)):
         beyond, size = Beyond.of(past, dataset, truth.users), past.pipeline.slate_size
         figures = Figures(past.state, log, windows.end, truth, config, seed, size, others, beyond)
-        rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past)).measure()
-    left_out = _left_out(past, dataset) | beyond.lacks
+        rankings = Rankings(past, truth, config, seed, progress, figures, Oracle.of(dataset, past), tasks, shared)
+        rankings = rankings.measure()
+    left_out |= beyond.lacks
     k, drawn = headline(config.k, past.pipeline.slate_size), {"resamples": config.resamples, "seed": seed}
+    by_tasks = {"tasks": tasks, "shared": shared, **drawn}
     curve = Growth(past, log, edges, truth, seed, config.resamples) if growth else None
     with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
-        known = "predictions" not in left_out
-        impressions = _impressions(past, dataset, split, edges, config, seed, baseline) if known else None
+        impressions = None if known is None else known.result()
     document = {
         **_of_run(past),
         "window": test_window(split),
@@ -94,8 +105,8 @@ def evaluate(
         "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
         **rankings,
         "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
-        "stages": what_stages_bring(past, truth, k, progress, **drawn),
-        "cut": regret_of_cut(past, truth, k, progress, **drawn),
+        "stages": what_stages_bring(past, truth, k, progress, **by_tasks),
+        "cut": regret_of_cut(past, truth, k, progress, **by_tasks),
         "frontier": frontier(past, truth, frontier_of, k, progress, **drawn) if frontier_of else None,
         "growth": _curve(curve, k, progress, left_out),
         "impressions": impressions,
@@ -113,9 +124,13 @@ def _people(past, dataset, split, config, seed) -> tuple[Truth, np.ndarray]:
     return sample_users(truth, config.users, seed), others
 
 
-def _impressions(past, dataset, split, edges, config, seed, baseline) -> dict[str, Any]:
+def _impressions(shared, tasks: Tasks, dataset, split, edges, config, seed, baseline) -> Outcome:
+    """What `measure_impressions` will give: on a cluster it is done beside the lists."""
     known = logged_responses(dataset, split.windows.test_start, split.windows.end, split.order)
-    return measure_impressions(past, dataset, edges, config, seed, baseline, known)
+    if isinstance(tasks, Here):
+        return tasks.begin(measure_impressions, shared, dataset, edges, config, seed, baseline, known)
+    given = tasks.share((dataset, edges, known))
+    return tasks.begin(impressions_by_task, shared, given, config, seed, baseline is not None)
 
 
 def _positions(log: Log, left_out: dict[str, str], seed: int) -> list[dict[str, Any]]:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cli.cluster import Here
 from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.batch_lists import Account, Asked, Served, lists_of_batch
 from recsys_cli.evaluation.figures import Figures, headline, interval
 from recsys_cli.evaluation.intervals import bootstrap_means
-from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists
-from recsys_cli.evaluation.losses import FATES, by_age, fates, lost
+from recsys_cli.evaluation.lists import Popularity, Random, System
+from recsys_cli.evaluation.losses import by_age, lost
 from recsys_cli.evaluation.overlap import overlap, rank_biased_overlap
 from recsys_cli.evaluation.repetition import by_repetition
-from recsys_cli.pipeline.config import OrderConfig
 from recsys_cli.pipeline.order import FUSION, HEAVY, LIGHT, MERGE
 
 if TYPE_CHECKING:
+    from recsys_cli.cluster import Tasks
+    from recsys_cli.distributed.engines import SharedEngine
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.evaluation.oracle import Oracle
     from recsys_cli.evaluation.truth import Truth
     from recsys_cli.progress import Progress
-    from recsys_cli.slate_batch import SlateBatch
 
 FUNNEL = "funnel"
 """The whole pipeline among the systems of a report."""
@@ -62,10 +63,14 @@ class Rankings:
     progress: Progress
     figures: Figures
     oracle: Oracle | None = None
+    tasks: Tasks = field(default_factory=Here)
+    """where the lists are made"""
+    shared: RecommendationEngine | SharedEngine | None = None
+    """the engine as tasks are given it; itself where None"""
 
     def measure(self) -> dict[str, Any]:
         """The parts of the report that are about lists, from "systems" to "funnel"."""
-        ks, account = self.config.k, _Account(self)
+        ks, account = self.config.k, Account(self.truth, self.config.resamples, self.seed)
         width = max(*ks, self.engine.pipeline.slate_size)
         served, reduced, lists = self._lists(width, account)
         n = len(self.truth.users)
@@ -109,7 +114,7 @@ class Rankings:
         }
 
     def _lists(
-        self, width: int, account: _Account
+        self, width: int, account: Account
     ) -> tuple[Served, dict[str, Served], dict[tuple[str, str], np.ndarray]]:
         """What the pipeline, itself in simpler orders, and each source and baseline give the test users and, in the
         rows behind theirs, those who turned to nothing."""
@@ -119,33 +124,32 @@ class Rankings:
         order = np.concatenate(
             [part[np.argsort(seen[users[part]], kind="stable")] for part in np.split(np.arange(len(users)), [n])]
         )
-        # the engine serves as many batches at once as it has threads
-        size = self.engine.pipeline.batch_size * self.engine.threads
-        batches = [part[i : i + size] for part in np.split(order, [n]) for i in range(0, len(part), size)]
-        makers, engines = self._makers(), self._reduced()
-        lists = {(kind, name): np.full((len(users), width), -1, np.int32) for kind, name, _ in makers}
-        slots = self.engine.pipeline.slate_size
+        size = self.engine.pipeline.batch_size
+        # here the engine serves as many batches at once as it has threads
+        together = size * (self.engine.threads if isinstance(self.tasks, Here) else 1)
+        batches = [part[i : i + together] for part in np.split(order, [n]) for i in range(0, len(part), together)]
+        baselines, simpler, slots = self._baselines(), self._simpler(), self.engine.pipeline.slate_size
+        lists = {("baseline", name): np.full((len(users), width), -1, np.int32) for name in baselines}
+        lists |= {("source", name): np.full((len(users), width), -1, np.int32) for name in self._labels.values()}
         served = Served.empty(len(users), width, slots)
-        reduced = {name: Served.empty(len(users), width, slots) for name in engines}
-        with self.progress.step("ranked lists", total=len(batches) * (len(makers) + len(engines) + 1)) as bar:
-            for places in batches:
-                bar.describe(FUNNEL)
-                batch = self.engine.slates(users[places], keep_sourced=True)
-                served.take(places, batch)
-                if places[0] < n:
-                    account.take(places, batch)
+        reduced = {name: Served.empty(len(users), width, slots) for name in simpler}
+        asked = self.tasks.share(Asked(self.truth, width, simpler))
+        items = ((users[places], places[places < n]) for places in batches)
+        with self.progress.step("ranked lists", total=len(batches)) as bar:
+            made = self.tasks.map(lists_of_batch, items, self.shared or self.engine, asked)
+            for places, found in zip(batches, made, strict=True):
+                served.put(places, found.served)
+                if found.told is not None:
+                    account.take(places, found.told)
+                for name, part in found.reduced.items():
+                    reduced[name].put(places, part)
+                for name, part in found.sources.items():
+                    lists["source", self._labels[name]][places] = part
+                for start in range(0, len(places), size):  # in this order: what is drawn at random follows it
+                    some = places[start : start + size]
+                    for name, make in baselines.items():
+                        lists["baseline", name][some] = make(users[some], width)
                 bar.advance()
-                for name, engine in engines.items():
-                    bar.describe(name)
-                    # the same sources and filters: what they left is ranked in another way
-                    reduced[name].take(
-                        places, engine.slates(users[places], keep_sourced=True, hydrated=batch.hydrated)
-                    )
-                    bar.advance()
-                for kind, name, make in makers:
-                    bar.describe(name)
-                    lists[kind, name][places] = make(users[places], width)
-                    bar.advance()
         return served, reduced, lists
 
     def _against(self, systems: list[System]) -> dict[str, str]:
@@ -179,27 +183,23 @@ class Rankings:
                 out.append({"system": system.name, **figures})
         return out
 
-    def _makers(self) -> list[tuple[str, str, Callable[[np.ndarray, int], np.ndarray]]]:
+    def _baselines(self) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
         state, repeats = self.engine.state, self.engine.repeats
-        popular, drawn = Popularity(state, repeats=repeats), Random(state, self.seed, repeats=repeats)
-        out: list = [("baseline", POPULARITY, popular), ("baseline", "random", drawn)]
-        for name, retriever in self.engine.bundle.retrievers.items():
-            label = f"{name} (source)" if name in (POPULARITY, "random") else name
-            make = partial(source_lists, retriever, state, repeats=repeats)
-            out.append(("source", label, make))
-        return out
+        return {POPULARITY: Popularity(state, repeats=repeats), "random": Random(state, self.seed, repeats=repeats)}
 
-    def _reduced(self) -> dict[str, RecommendationEngine]:
-        """The same engine with simpler orders than the one chosen: same sources, filters, caps and draws."""
+    @property
+    def _labels(self) -> dict[str, str]:
+        """Source → its name among the systems."""
+        names = self.engine.bundle.retrievers
+        return {name: f"{name} (source)" if name in (POPULARITY, "random") else name for name in names}
+
+    def _simpler(self) -> dict[str, str]:
+        """Name → an order simpler than the one chosen, with the same sources, filters, caps and draws."""
         pipeline, bundle = self.engine.pipeline, self.engine.bundle
-        chosen = self.engine.order.orders
         simpler = {SOURCES_ALONE: MERGE, FUSED: FUSION}
-        if HEAVY in chosen and bundle.light is not None and pipeline.light.enabled:
+        if HEAVY in self.engine.order.orders and bundle.light is not None and pipeline.light.enabled:
             simpler = {WITHOUT_HEAVY: LIGHT, **simpler}
-        return {
-            name: self.engine.with_pipeline(pipeline.model_copy(update={"order": OrderConfig(known=order, new=order)}))
-            for name, order in simpler.items()
-        }
+        return simpler
 
     def _by_source(self, served: Served) -> list[dict]:
         """What each source contributes to the served slates; an item that several proposed counts for each."""
@@ -248,82 +248,4 @@ class Rankings:
                     "over_popularity": dict(zip(wanted, found[len(wanted) :], strict=True)),
                 }
             )
-        return out
-
-
-@dataclass
-class Served:
-    """What a pipeline gave the test users."""
-
-    ranking: np.ndarray
-    """int32[U, width] the order by utility, before exploration, caps and safety"""
-    slates: np.ndarray
-    """int32[U, n] slates as served"""
-    sources: np.ndarray
-    """uint32[U, n] of `slates`"""
-    lists: np.ndarray
-    """int32[U, width] the one list that every k is measured on: the slate, then the ranking without its items"""
-
-    @classmethod
-    def empty(cls, users: int, width: int, slots: int) -> Served:
-        """Room for so many users, lists of `width` and slates of `slots` items, all slots empty (-1)."""
-        return cls(
-            np.full((users, width), -1, np.int32), np.full((users, slots), -1, np.int32),
-            np.zeros((users, slots), np.uint32), np.full((users, width), -1, np.int32),
-        )
-
-    def first(self, n: int) -> Served:
-        """What the first n users were given."""
-        return Served(self.ranking[:n], self.slates[:n], self.sources[:n], self.lists[:n])
-
-    def take(self, places: np.ndarray, batch: SlateBatch) -> None:
-        """Write down what a batch was given. places: int[B] rows of its users here; batch: with its ranking kept."""
-        self.slates[places], self.sources[places] = batch.items, batch.sources
-        ranked = batch.ranked.items[:, : self.ranking.shape[1]]
-        self.ranking[places, : ranked.shape[1]] = ranked
-        behind = (ranked >= 0) & ~(ranked[:, :, None] == batch.items[:, None, :]).any(axis=2)
-        order = np.argsort(~behind, axis=1, kind="stable")
-        rest = np.where(np.take_along_axis(behind, order, 1), np.take_along_axis(ranked, order, 1), -1)
-        both = np.concatenate([batch.items, rest], axis=1)[:, : self.lists.shape[1]]
-        self.lists[places, : both.shape[1]] = both
-
-
-@dataclass
-class _Account:
-    """What came to pass within the funnel, batch by batch."""
-
-    of: Rankings
-    fallback: dict[str, int] = field(default_factory=dict)
-    stages: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        n = len(self.of.truth.users)
-        self.found, self.counts, self.fates = np.zeros(n), np.zeros(n), np.zeros((n, len(FATES)))
-
-    def take(self, places: np.ndarray, batch: SlateBatch) -> None:
-        part = self.of.truth.take(places)
-        self.found[places] = rm.hits(batch.sourced.items, part.relevant).sum(axis=1) / part.relevant.lengths
-        self.counts[places] = batch.sourced.counts
-        self.fates[places] = fates(part.relevant, batch)
-        for reason in batch.fallback:
-            if reason is not None:
-                self.fallback[reason] = self.fallback.get(reason, 0) + 1
-        for r in batch.funnel:
-            row = self.stages.setdefault(r.name, np.zeros(3))
-            row += np.array([r.before * len(places), r.after * len(places), r.ms])
-
-    def sourced(self) -> dict[str, Any]:
-        """Candidates a user, and the recall of all sources together."""
-        config = self.of.config
-        mean, low, high = bootstrap_means(
-            self.found[:, None], resamples=config.resamples, seed=self.of.seed, unit=True
-        )
-        return {"candidates": round(float(self.counts.mean()), 1), "recall": interval(mean[0], low[0], high[0])}
-
-    def funnel(self) -> list[dict[str, Any]]:
-        """Each stage with candidates in and out and milliseconds a user."""
-        out = []
-        for name, row in self.stages.items():
-            before, after, ms = row / len(self.found)
-            out.append({"stage": name, "in": round(before, 2), "out": round(after, 2), "ms_per_user": ms})
         return out

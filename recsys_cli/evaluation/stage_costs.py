@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cli.cluster import Here
 from recsys_cli.evaluation import ranking_metrics as rm
 from recsys_cli.evaluation.figures import interval
 from recsys_cli.evaluation.intervals import bootstrap_means
@@ -13,6 +14,8 @@ from recsys_cli.evaluation.truth import Truth, sample_users
 from recsys_cli.pipeline.runner import Runner
 
 if TYPE_CHECKING:
+    from recsys_cli.cluster import Tasks
+    from recsys_cli.distributed.engines import SharedEngine
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.pipeline.candidates import Candidates
     from recsys_cli.progress import Progress
@@ -24,13 +27,14 @@ BROUGHT = ("ndcg", "diversity", "authors")
 
 
 def what_stages_bring(
-    engine: RecommendationEngine, truth: Truth, k: int, progress: Progress, *, resamples: int, seed: int
+    engine: RecommendationEngine, truth: Truth, k: int, progress: Progress, *, resamples: int, seed: int,
+    tasks: Tasks | None = None, shared: RecommendationEngine | SharedEngine | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each stage behind the ranking that a request can leave out: "stage", "users", "changed", and "ndcg",
     "diversity" and "authors" of the slates with it less those of the same ranking without it, user by user.
 
     engine: as of the start of the test window. Filters and sources are told of by where items are lost, and by
-    `--ablate`.
+    `--ablate`. tasks: where it is done, here where None; shared: the engine as tasks are given it.
     """
     names = [stage.name for stage in engine.stages.selection if not (stage.needed or stage.aside)]
     part = sample_users(truth, MOST, seed)
@@ -40,15 +44,24 @@ def what_stages_bring(
     lists = {name: np.full((len(part.users), k), -1, np.int32) for name in ("", *names)}
     ran: set[str] = set()
     with progress.step("what each stage brings", total=-(-len(part.users) // size)) as bar:
-        for start in range(0, len(part.users), size):
-            users = part.users[start : start + size]
-            ranked = engine.slates(users, keep_sourced=True).ranked
-            for name in ("", *names):
-                items, records = _selected(engine, users, ranked, frozenset([name] if name else []))
+        starts = range(0, len(part.users), size)
+        users = (part.users[start : start + size] for start in starts)
+        for start, made in zip(starts, (tasks or Here()).map(_with_and_without, users, shared or engine, names, k),
+                               strict=True):  # fmt: skip
+            for name, (items, records) in made.items():
                 ran |= records if not name else set()
-                lists[name][start : start + size, : items.shape[1]] = items[:, :k]
+                lists[name][start : start + size, : items.shape[1]] = items
             bar.advance()
     return [_row(engine, part, name, lists[""], lists[name], k, resamples, seed) for name in names if name in ran]
+
+
+def _with_and_without(
+    engine: RecommendationEngine, names: list[str], k: int, users: np.ndarray
+) -> dict[str, tuple[np.ndarray, set[str]]]:
+    """"" and name of a stage → (first k of the slates with all stages, or without that one, the stages that ran)."""
+    ranked = engine.slates(users, keep_sourced=True).ranked
+    made = {name: _selected(engine, users, ranked, frozenset([name] if name else [])) for name in ("", *names)}
+    return {name: (items[:, :k], ran) for name, (items, ran) in made.items()}
 
 
 def _selected(

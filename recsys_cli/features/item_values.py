@@ -12,6 +12,9 @@ from recsys_cli.arrays import distinct
 MOST_BYTES = 2**28
 """Kept at most; where the values of all items do not fit, items share places."""
 
+TOGETHER = 16
+"""Items whose values are worked out at once, or a multiple."""
+
 
 class ItemValues:
     """float32[W] of each item, worked out when the item is first asked for; several threads may ask at once."""
@@ -47,4 +50,7 @@ class ItemValues:
         self._held[at] = new
 
     def _of(self, who: np.ndarray) -> np.ndarray:
-        return self._compute(np.where(who == self._unknown, -1, who).astype(np.int32))
+        """Always of a multiple of `TOGETHER` items: a product of few rows rounds in another way than one of many, and
+        what is kept of an item must not depend on those that were met with it."""
+        filled = np.resize(who, -(-len(who) // TOGETHER) * TOGETHER)
+        return self._compute(np.where(filled == self._unknown, -1, filled).astype(np.int32))[: len(who)]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys_cli.cluster import EngineKind, RayConfig
 from recsys_cli.config import Section
 from recsys_cli.pipeline.config import PipelineConfig
 
@@ -30,5 +31,8 @@ class AnswerSettings(Section):
     """Seed of everything random."""
     threads: Threads = 0
     """Threads to use; 0 takes all cores."""
+    engine: EngineKind = "local"
+    """Where recommend --all, evaluate, tune and train do their work: local, or ray for a cluster."""
+    ray: RayConfig = RayConfig()
     paths: Paths = Paths()
     pipeline: PipelineConfig = PipelineConfig()

@@ -7,12 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from recsys_cli.artifacts.checkpoint import load_checkpoint, save_checkpoint
+from recsys_cli.cluster import Cluster
 from recsys_cli.data.state import State
 from recsys_cli.files import atomic_file
 from recsys_cli.parallel import SideBySide, Work, one_blas_thread
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recsys_cli.data.log import Log
+    from recsys_cli.parcel import Sent
     from recsys_cli.training.job import TrainingJob
 
 RECALL_AT = 500
@@ -50,7 +53,7 @@ def fit_sources(
     earlier: the same sources fitted on an earlier part of the data, from which networks go on. threads: on which they
     are fitted, those of the training where none are named.
     """
-    ready = {}
+    ready, begun_from = {}, {}
     for name, blank in sources.items():
         lack = blank.missing(window)
         if lack is not None:
@@ -59,9 +62,10 @@ def fit_sources(
         ready[name] = type(blank)(blank.config)
         if earlier is not None and name in earlier and earlier[name].config == blank.config:
             ready[name].begin_from(earlier[name])
+            begun_from[name] = earlier[name]
 
     def fit(name: str, progress: Progress) -> Retriever:
-        return fit_one(job, name, ready[name], window, folder, progress)
+        return fit_one(job, name, ready[name], window, folder, progress, begun_from.get(name))
 
     return side_by_side(job, ready, window, fit, threads)
 
@@ -83,7 +87,8 @@ def side_by_side(
     threads: int | None = None,
 ) -> dict[str, Retriever]:
     """What `fit` gives of each, several at once as far as threads and memory allow."""
-    threads, fitted = min(threads or job.threads, len(ready)), {}
+    away = isinstance(job.tasks, Cluster)
+    threads, fitted = min(job.tasks.cores if away else threads or job.threads, len(ready)), {}
     shown = job.progress if job.beside is None else job.beside.progress  # fits beside the rankers end with them
     with (
         job.progress.step("sources", total=len(ready)) as bar,
@@ -92,7 +97,7 @@ def side_by_side(
     ):
 
         def one(name: str) -> Retriever:
-            with job.memory.lent(ready[name].memory(window)):
+            with nullcontext() if away else job.memory.lent(ready[name].memory(window)):
                 return fit(name, beside.progress)
 
         # the dearest first, so that none of them is left over at the end
@@ -218,9 +223,11 @@ def recall_of(job: TrainingJob, sources: dict[str, Retriever], window: Window) -
 
 
 def fit_one(
-    job: TrainingJob, name: str, source: Retriever, window: Window, folder: str, progress: Progress | None = None
+    job: TrainingJob, name: str, source: Retriever, window: Window, folder: str, progress: Progress | None = None,
+    earlier: Retriever | None = None,
 ) -> Retriever:
-    """The source fitted on the window, or restored where its checkpoint is in the folder of the training."""
+    """The source fitted on the window, or restored where its checkpoint is in the folder of the training; on a cluster
+    by a task. earlier: from which it goes on."""
     progress = progress or job.progress
     path = job.work / folder / f"{name}.pt"
     start = time.perf_counter()
@@ -233,13 +240,37 @@ def fit_one(
     elif path.is_file():
         source.restore(load_checkpoint(path))
     else:
-        source.fit(window, progress, job.work / "progress" / f"{folder}-{name}.pt")
-        save_checkpoint(path, source.checkpoint())
+        if isinstance(job.tasks, Cluster):
+            before = None if earlier is None else earlier.checkpoint()
+            save_checkpoint(path, job.tasks.begin(fit_by_task, source.config, before, _sent(job, window)).result())
+            source.restore(load_checkpoint(path))
+        else:
+            source.fit(window, progress, job.work / "progress" / f"{folder}-{name}.pt")
+            save_checkpoint(path, source.checkpoint())
         if kept is not None:
             with atomic_file(kept) as copied:
                 shutil.copyfile(path, copied)
     job.durations[f"fit {name} ({folder})"] = round(time.perf_counter() - start, 3)
     return source
+
+
+def _sent(job: TrainingJob, window: Window) -> Sent:
+    """The window as tasks are given it, handed over once."""
+    with job.sending:
+        if not job.sent or job.sent[0] is not window:
+            job.sent = (window, job.tasks.share(window))
+        return job.sent[1]
+
+
+def fit_by_task(config: RetrieverConfig, before: dict[str, Any] | None, window: Window) -> dict[str, Any]:
+    """The checkpoint of a source that a worker fits on the window. before: that of the source from which it goes on."""
+    source = SOURCES[config.kind](config)
+    if before is not None:
+        earlier = SOURCES[config.kind](config)
+        earlier.restore(before)
+        source.begin_from(earlier)
+    source.fit(window, Progress())
+    return source.checkpoint()
 
 
 def _kept_place(job: TrainingJob, name: str, source: Retriever, window: Window, folder: str) -> Path | None:

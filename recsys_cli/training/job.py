@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from pathlib import Path
 import orjson
 
 from recsys_cli.artifacts.runs import RunStore
+from recsys_cli.cluster import Here, Tasks
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.log import Log
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.features.table import FeatureTable
 from recsys_cli.parallel import SideBySide
+from recsys_cli.parcel import Sent
 from recsys_cli.progress import Progress
 from recsys_cli.ranking.warm_start import WarmStart
 from recsys_cli.retrieval.base import Window
@@ -28,7 +31,9 @@ from recsys_cli.tracelog import SILENT, TraceLog
 from recsys_cli.training.expected import Expected
 from recsys_cli.training.memory import MemoryBudget
 
-UNLEARNED = {"pipeline", "paths", "threads", "memory_gib", "evaluation", "world", "serving", "live"}
+UNLEARNED = {
+    "pipeline", "paths", "threads", "engine", "ray", "memory_gib", "evaluation", "world", "serving", "live",
+}
 """Sections of the settings that nothing is learned from."""
 
 
@@ -62,6 +67,11 @@ class TrainingJob:
     """tells how far the training is, where somebody watches"""
     beside: SideBySide | None = None
     """takes up what need not be waited for at once"""
+    tasks: Tasks = field(default_factory=Here)
+    """where sources are fitted"""
+    sending: threading.Lock = field(default_factory=threading.Lock)
+    sent: tuple[Window, Sent] | None = None
+    """the latest window that a cluster was given, and as what"""
     scaled_on: FeatureTable | None = None
     """training rows that the int8 form is scaled on"""
     kept: tuple[Path, tuple[str, ...]] | None = None

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from recsys_cli.artifacts.runs import Run
+from recsys_cli.cluster import Here, Tasks
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.intact import require_intact
 from recsys_cli.data.windows.split import make_split
@@ -58,6 +59,7 @@ def train(
     warm: str | None = None,
     use: bool = True,
     kept: tuple[Path, tuple[str, ...]] | None = None,
+    tasks: Tasks | None = None,
     progress: Progress | None = None,
     trace: TraceLog = SILENT,
 ) -> Run:
@@ -69,8 +71,8 @@ def train(
     killed training of the same settings and data stopped. only: fit these sources and take the others over from
     the run in use (see `taken_over`). warm: id of a run with whose rankers these begin ("current": the one in use);
     ArtifactError where they do not fit. kept: a folder, and names of sources that are fitted once for all trainings of
-    the same data that name it. Raises DataError where the data cannot be trained on, and leaves every
-    earlier run as it was.
+    the same data that name it. tasks: where sources are fitted, here where None. Raises DataError where the data cannot
+    be trained on, and leaves every earlier run as it was.
     """
     dataset = Dataset.open(settings.paths.data)
     if settings.ranking.precision == "int8" and not RANKERS[settings.ranking.heavy.kind].quantisable:
@@ -91,7 +93,7 @@ def train(
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
     job = TrainingJob(
         settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,
-        refit=refit and not final, kept=kept,
+        refit=refit and not final, kept=kept, tasks=tasks or Here(),
     )
     job.safety, job.metrics["safety"] = models, scored
     if settings.threads > job.threads:

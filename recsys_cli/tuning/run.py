@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys_cli.cluster import Cluster, Here, Tasks
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.intact import require_intact
 from recsys_cli.errors import DataError
@@ -32,15 +33,17 @@ def tune_space(
     trials: int | None = None,
     hours: float | None = None,
     resume: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
+    tasks: Tasks | None = None,
     progress: Progress,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Run the study of a file below `artifacts/studies/NAME`; returns its document and the paths of what was written.
 
     trials, hours: instead of what the file says. resume: go on with a study that is there. jobs: trials at once, each
-    in a process of its own. Raises UsageError where Optuna is not installed, ConfigError where the space is refused,
-    ArtifactError where the study of that name is of another space, and DataError where too few people turn to anything
-    in the validation window.
+    in a process of its own (None: one, or as many as a cluster has cores). tasks: where trials are run, here where
+    None. Raises UsageError where Optuna is not installed, ConfigError where the space is refused, ArtifactError where
+    the study of that name is of another space, and DataError where too few people turn to anything in the validation
+    window.
     """
     require_optuna()
     space = Space.read(file, settings)
@@ -51,13 +54,15 @@ def tune_space(
     seed = settings.seed if config.seed is None else config.seed
     folder = artifacts / STUDIES / config.name
     shares = config.pruning.shares if config.pruning else ()
+    tasks = tasks or Here()
+    jobs = jobs or (tasks.cores if isinstance(tasks, Cluster) else 1)
     with alone(folder):
         digest = space.digest(dataset.manifest.digest, seed)
         kept = open_study(folder, space, digest, resume=resume, progress=progress)
         with progress.step("rows before the test window"):
             development = make_development(settings, dataset, folder / "data", shares)
-        threads = settings.threads or max(1, cores() // jobs)
-        study = Study(folder, space, development, seed, jobs, threads, progress)
+        threads = settings.threads or (1 if isinstance(tasks, Cluster) else max(1, cores() // jobs))
+        study = Study(folder, space, development, seed, jobs, threads, progress, tasks)
         _link_safety(artifacts, folder / "work")
         keep_space(folder, file)
         study.run(kept, trials or config.trials, hours if hours is not None else config.hours)

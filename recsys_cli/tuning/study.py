@@ -7,19 +7,21 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys_cli.cluster import Here, Tasks
 from recsys_cli.errors import ArtifactError, RecsysError, UsageError
 from recsys_cli.files import held_alone, write_bytes
 from recsys_cli.progress import Progress
+from recsys_cli.safety.models import FOLDER as SAFETY
 from recsys_cli.tuning.development import Development
 from recsys_cli.tuning.space import Space
-from recsys_cli.tuning.trial import Order, Outcome, end_with_parent, run_trial, work
+from recsys_cli.tuning.trial import Order, Outcome, end_with_parent, run_trial, work, work_on_machine
 
 if TYPE_CHECKING:
     import optuna
@@ -100,6 +102,8 @@ class Study:
     jobs: int
     threads: int
     progress: Progress
+    tasks: Tasks = field(default_factory=Here)
+    """where trials are run"""
     tries: dict[int, int] = field(default_factory=dict)
     """trial → times that its worker was lost"""
 
@@ -259,7 +263,7 @@ class Study:
 
     @contextmanager
     def _workers(self) -> Iterator[_Workers]:
-        workers = _Workers(self.jobs)
+        workers = _Workers(self.jobs, self.tasks)
         try:
             yield workers
         finally:
@@ -267,14 +271,19 @@ class Study:
 
 
 class _Workers:
-    """Processes that run trials; with one job they run in this one."""
+    """Processes that run trials, or a cluster; with one job here they run in this process."""
 
-    def __init__(self, jobs: int):
+    def __init__(self, jobs: int, tasks: Tasks):
         self.jobs = jobs
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: ProcessPoolExecutor | ThreadPoolExecutor | None = None
+        self._tasks = None if isinstance(tasks, Here) else tasks
 
     def submit(self, order: Order) -> Future:
         """Begin a trial. A future gives its `Outcome`, or the RecsysError that it ended with."""
+        if self._tasks is not None:
+            if self._pool is None:  # threads that wait for the cluster
+                self._pool = ThreadPoolExecutor(self.jobs)
+            return self._pool.submit(self._on_cluster, order)
         if self.jobs == 1:
             done: Future = Future()
             try:
@@ -286,6 +295,12 @@ class _Workers:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=end_with_parent)
         return self._pool.submit(work, order)
+
+    def _on_cluster(self, order: Order) -> Outcome | RecsysError:
+        paths = order.settings["paths"]
+        safety = Path(paths["artifacts"]) / SAFETY
+        given = [self._tasks.folder(paths["data"]), self._tasks.folder(safety) if safety.is_dir() else None]
+        return self._tasks.begin(work_on_machine, order, *given).result()
 
     def renew(self) -> None:
         """Put new processes in the place of those of a pool that broke; what ran in it comes back as broken too."""

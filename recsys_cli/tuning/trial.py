@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from recsys_cli.evaluation.period import truth_of_test
 from recsys_cli.evaluation.truth import sample_users
 from recsys_cli.files import write_bytes
 from recsys_cli.progress import Progress
+from recsys_cli.safety.models import FOLDER as SAFETY
 from recsys_cli.settings import Settings
 from recsys_cli.training import train
 from recsys_cli.training.job import UNLEARNED
@@ -194,6 +196,23 @@ def work(order: Order) -> Outcome | RecsysError:
         return run_trial(order)
     except RecsysError as error:
         return error
+
+
+def work_on_machine(order: Order, data: Path, safety: Path | None) -> Outcome | RecsysError:
+    """`work` on a machine of a cluster, which may see the folder of the study or not: then it trains in a folder of
+    its own. data, safety: the dataset and the safety models here."""
+    folder = Path(order.settings["paths"]["artifacts"])
+    kept = order.kept
+    if not (folder.parent / "study.db").is_file():
+        text = orjson.dumps([str(folder), order.settings["seed"], str(data)])
+        place = f"recsys-study-{os.geteuid()}-{hashlib.blake2b(text, digest_size=8).hexdigest()}"
+        folder = Path(tempfile.gettempdir()) / place / "work"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = folder.parent / "kept"
+        if safety is not None and not (folder / SAFETY).exists():
+            (folder / SAFETY).symlink_to(safety)
+    paths = order.settings["paths"] | {"data": str(data), "artifacts": str(folder)}
+    return work(replace(order, settings=order.settings | {"paths": paths}, kept=kept))
 
 
 def end_with_parent() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from recsys_cli.data.log import Log
 from recsys_cli.data.ragged import Ragged
-from recsys_cli.evaluation.rankings import Served
+from recsys_cli.evaluation.batch_lists import Served
 from recsys_cli.evaluation.slates import bubble
 from recsys_cli.evaluation.slates.beside import source_mix
 from recsys_cli.evaluation.slates.evaluate import evaluate

@@ -15,10 +15,10 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.windows import Split, Windows
 from recsys_cli.errors import DataError
+from recsys_cli.evaluation.batch_lists import Served
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.evaluation.lists import Popularity, Random, System, source_lists, without_seen
 from recsys_cli.evaluation.period import remarks, truth_of_test
-from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.repetition import by_repetition
 from recsys_cli.evaluation.truth import find_truth
 from recsys_cli.pipeline.config import PipelineConfig
@@ -108,9 +108,10 @@ def test_the_measured_list_is_the_slate_then_the_rest_of_the_ranking():
     served = Served.empty(2, 6, 3)
     ranked = np.array([[7, 1, 2, 3, 4, 5], [8, 9, -1, -1, -1, -1]])
     slates = np.array([[7, 30, 2], [9, -1, -1]])
-    served.take(np.array([1, 0]), SimpleNamespace(
-        items=slates, sources=np.zeros((2, 3), np.uint32), ranked=SimpleNamespace(items=ranked)
-    ))
+    batch = SimpleNamespace(
+        users=np.arange(2), items=slates, sources=np.zeros((2, 3), np.uint32), ranked=SimpleNamespace(items=ranked)
+    )
+    served.put(np.array([1, 0]), Served.of(batch, 6, 3))
     assert served.lists.tolist() == [[9, -1, -1, 8, -1, -1], [7, 30, 2, 1, 3, 4]]
 
 

@@ -1,0 +1,1 @@
+"""Engines on the workers of a cluster, and slates that are made there."""
