@@ -58,7 +58,7 @@ def test_it_is_off_unless_asked_for_and_where_no_item_has_text_or_vectors():
 def three_subjects(catalogue, n=90):
     """n items with six words of one of three subjects each, and one without a word."""
     rng = np.random.default_rng(5)
-    words = [rng.choice(np.arange(10), 6, replace=False) + 100 * (i % 3) for i in range(n)]
+    words = [rng.choice(np.arange(7), 6, replace=False) + 100 * (i % 3) for i in range(n)]
     rows = np.repeat(np.arange(n), 6)
     return replace(catalogue, item_text=Ragged.group(rows, np.concatenate(words).astype(np.int32), n + 1).sorted_rows())
 
