@@ -184,7 +184,7 @@ def semantic_codes(catalogue: Catalogue, path: str, levels: int, width: int) -> 
 
 
 def _learned(catalogue: Catalogue, path: str, levels: int, width: int) -> np.ndarray:
-    from recsys_cli.retrieval.semantic.codes import SemanticIds
+    from recsys_cli.semantic_ids import SemanticIds
 
     name = path.partition(".")[2]
     brought = catalogue.item_columns.vectors.get(name)
