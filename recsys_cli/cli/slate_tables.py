@@ -166,7 +166,8 @@ def _decimals(values: list[float]) -> list[str]:
 
 
 def _render_details(console: Console, answer: Recommendations) -> None:
-    """Every reason in full, source, prediction, similarity and safety score of each item, in as many tables as the width takes."""
+    """Reason in full, every source, prediction, similarity and safety score of each item, in as many tables as the
+    width takes."""
     items, first = answer.items, answer.items[0]
     console.print("\n[bold]Reasons[/]")
     for item in items:

@@ -49,7 +49,7 @@ class LanguageModelConfig(Section):
     topics_per_item: Annotated[int, Field(ge=1, le=10)] = 2
     """Topics that one item gets at most."""
     reasons: bool = False
-    """Have `recommend --explain` word the reasons of its slates."""
+    """Have `recommend --explain` word the reasons of its slates, and `explain` what a score is made of."""
 
     @model_validator(mode="after")
     def _named(self) -> LanguageModelConfig:

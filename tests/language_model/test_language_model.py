@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +23,7 @@ from recsys_cli.language_model import labels as module
 from recsys_cli.language_model.chat import FAILURES_IN_A_ROW
 from recsys_cli.language_model.config import LanguageModelConfig
 from recsys_cli.language_model.labels import label_texts
-from recsys_cli.language_model.reasons import word_reasons
+from recsys_cli.language_model.reasons import word_reasons, word_score
 from recsys_cli.progress import Progress
 from recsys_cli.settings import Settings
 
@@ -192,10 +193,38 @@ def test_reasons_are_worded_one_by_one_and_the_built_in_one_stays_where_there_is
     assert not any("u-1" in json.dumps(a) or "100" in a["text"] for a in server.asked)
 
 
+def test_what_is_promoted_says_so_and_equal_questions_are_asked_once():
+    first, second = slate("promoted", "popular"), slate("popular", "popular")
+    first = replace(first, items=[replace(first.items[0], promoted=True), first.items[1]])
+    with endpoint(lambda question: "Many like it.") as server:
+        worded, note = word_reasons(of(server), [first, second], Progress())
+    assert [[item.reason for item in answer.items] for answer in worded] == [
+        ["promoted", "Many like it."], ["Many like it."] * 2
+    ]
+    assert note is None and sorted(a["text"] for a in server.asked) == ["text 0", "text 1"]
+
+
 def test_without_an_answer_the_slate_is_as_it_was():
     before = slate("popular", "trending now")
     (after,), note = word_reasons(LanguageModelConfig(url="http://127.0.0.1:9", model="m"), [before], Progress())
     assert after == before and note.startswith("language model: 2 of 2 reasons are the built-in ones")
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"), [("It is\nlikely.", "It is likely."), ("x" * 301, None), ("www.x.example", None), (500, None)],
+    ids=range(4),
+)
+def test_a_score_is_worded_from_its_greatest_parts_alone(reply, words):
+    parts = [{"meaning": f"m{n}", "reading": "9 %", "contribution": (-1) ** n / n} for n in range(1, 9)]
+    document = {"user": "u-1", "item": "i-2", "action": "like", "prediction": 0.123456, "features": parts}
+    with endpoint(lambda question: reply) as server:
+        found, failure = word_score(of(server), document, Progress())
+    assert found == words and bool(failure) == (words is None)
+    (asked,) = server.asked
+    assert asked["prediction"] == "like: 0.1235"
+    assert [p["feature"] for p in asked["parts"]] == [f"m{n}" for n in range(1, 6)]
+    assert [p["effect"] for p in asked["parts"]] == ["lowers", "raises", "lowers", "raises", "lowers"]
+    assert "u-1" not in str(asked) and "i-2" not in str(asked)
 
 
 def test_the_server_does_not_know_the_language_model():
