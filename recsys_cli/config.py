@@ -87,6 +87,11 @@ def _beyond(name: str, told: str) -> PydanticCustomError:
     return PydanticCustomError("out_of_bounds", "{told}", {"told": told, "below": name.split(".")})
 
 
+def holds_secret(told: str) -> PydanticCustomError:
+    """What a validator raises where a value may be a secret: it is refused without being shown."""
+    return PydanticCustomError("secret", "{told}", {"told": told})
+
+
 def _sound(value: Any, name: str) -> Any:
     """A value with its truth values replaced by what pydantic refuses; an error where a number is out of bounds."""
     if isinstance(value, bool):
@@ -270,7 +275,8 @@ def _explain(
             did_you_mean(str(given)[:100], [t.strip(" '") for t in expected.replace(" or ", ",").split(",")], None),
         )
     given = problem["input"]
-    shown = "" if isinstance(given, dict) or named else f" (given: {short(given)})"
+    silent = isinstance(given, dict) or named or problem["type"] == "secret"
+    shown = "" if silent else f" (given: {short(given)})"
     return (
         f"{where}{dotted or 'the file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{more}",
         "run `recsys config schema` for what each key takes",

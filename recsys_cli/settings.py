@@ -9,6 +9,7 @@ from recsys_cli.config import Name, Section
 from recsys_cli.data.windows.config import WindowsConfig
 from recsys_cli.evaluation.config import EvaluationConfig
 from recsys_cli.features.config import FeatureConfig
+from recsys_cli.language_model.config import LanguageModelConfig
 from recsys_cli.live.config import LiveConfig
 from recsys_cli.parallel import Device
 from recsys_cli.pipeline.answer_settings import Paths, Seed, Threads
@@ -51,3 +52,4 @@ class Settings(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
     live: LiveConfig = LiveConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()

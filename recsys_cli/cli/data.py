@@ -147,6 +147,49 @@ def split(
     _tell(call, target, counts, None, list(told))
 
 
+@command(group, "label-topics")
+def label_topics(
+    call: Invocation,
+    target: Annotated[Path, typer.Option("--to", help="Dataset folder to write")],
+) -> None:
+    """The dataset with topics for items that have a text and none, chosen by the language model of the settings.
+
+    Sends the texts of those items to `language_model.url` (`recsys docs semantic` says what else).
+    """
+    from recsys_cli.data.derive import label_dataset, require_other, without_topics
+    from recsys_cli.data.intact import open_intact
+    from recsys_cli.language_model.labels import label_texts
+
+    config = call.config.language_model
+    dataset = open_intact(call.config.paths.data, call.config.paths.artifacts)
+    require_other(dataset, target)
+    items = dataset.items
+    if "text" not in items.columns:
+        from recsys_cli.errors import DataError
+
+        raise DataError(f"{dataset.path}: items have no text", "topics are chosen by what items say")
+    bare = without_topics(dataset)
+    texts = items["text"].gather(bare).fill_null("").to_list()
+    topics = list(config.topics)
+    if not topics and "topics" in items.columns:
+        topics = items["topics"].explode().drop_nulls().unique().sort().to_list()
+    labels = label_texts(config, texts, topics, call.progress)
+    chosen = {int(bare[place]): found for place, found in labels.topics.items() if found}
+    manifest = label_dataset(dataset, target, chosen, {"model": config.model})
+    told = {
+        "dataset": str(target), "digest": manifest.digest, "items": items.height, "without_topics": len(bare),
+        "labelled": len(chosen), "asked": labels.asked, "failed": dict(labels.answers.failed),
+        "not_asked": labels.answers.unasked,
+    }
+    left = f"; language model: {labels.answers.told}" if labels.answers.without else ""
+    line = (
+        f"{target}: {len(chosen):,} of {len(bare):,} items without topics labelled, "
+        f"{labels.asked:,} questions asked{left}"
+    )
+    rows = [{**told, "failed": labels.answers.told}]
+    call.emit(told, lambda console: console.print(line, markup=False, highlight=False), rows)
+
+
 def _tell(call: Invocation, target: Path, counts: dict[str, int], digest: str | None, notes: list[str]) -> None:
     """What a command has written."""
     document = {"dataset": str(target), "rows": counts, "digest": digest, "notes": notes}

@@ -84,6 +84,7 @@ def explain(
     engine = RecommendationEngine.load(config.paths.artifacts, run, config.pipeline, trace=call.trace)
     case = _case(call, engine, user, item, context or [], at)
     document = _document(call, engine, case, ranker, action, run)
+    document["words"] = _in_words(call, document)
     call.emit(document, lambda console: _render(console, document, top), document["features"])
 
 
@@ -136,6 +137,18 @@ def _document(
         "calibration_curve": told.curve, "completeness_error": told.error, "predictions": predictions,
         "features": rows,
     }
+
+
+def _in_words(call: Invocation, document: dict) -> str | None:
+    """What the language model of the settings says of a score, if it is to word reasons."""
+    if not call.config.language_model.reasons:
+        return None
+    from recsys_cli.language_model.reasons import word_score
+
+    words, failure = word_score(call.config.language_model, document, call.progress)
+    if words is None:
+        call.say(f"language model: no words for this score ({failure})")
+    return words
 
 
 def _check_alone(both: bool, user: str | None, item: str | None, missing: bool) -> None:
@@ -267,6 +280,8 @@ def _render(console, document: dict, top: int) -> None:
         add(f"{len(rest)} others", "", "", sum(r["contribution"] for r in rest), "dim")
     add("score", "", said, document["score"], "bold", odds=False)
     console.print(table)
+    if document["words"] is not None:
+        console.print(document["words"], markup=False, highlight=False)
     curve = "; a calibration curve turns the score into the probability" if document["calibration_curve"] else ""
     console.print(
         f"{document['method']}; baseline: {document['baseline']}; the sum misses the score by "

@@ -134,6 +134,8 @@ def recommend(
     answers = list(engine.recommend_many(every, number, values, ranks=explain, **asked))
     _tell_fallback(call, engine, Counter(a.fallback for a in answers if a.fallback))
     _tell_failures(call, Counter(note for a in answers for note in a.failures))
+    if explain and call.config.language_model.reasons:
+        answers = _worded(call, answers)
     document = [a.to_dict() for a in answers]
     single = len(document) == 1 and not everybody and users_file is None
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
@@ -250,6 +252,16 @@ def _tell_fallback(call: Invocation, engine: RecommendationEngine, reasons: Coun
     helpers = " and ".join(engine.pipeline.sourcing.fallback)
     for reason, users in reasons.items():
         call.say(f"{users:,} user{'s' if users > 1 else ''}: {reason}; filled from {helpers}")
+
+
+def _worded(call: Invocation, answers: list) -> list:
+    """Slates whose reasons the language model of the settings words."""
+    from recsys_cli.language_model.reasons import word_reasons
+
+    answers, note = word_reasons(call.config.language_model, answers, call.progress)
+    if note is not None:
+        call.say(note)
+    return answers
 
 
 def _tell_failures(call: Invocation, failures: Counter[str]) -> None:

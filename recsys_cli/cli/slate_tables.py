@@ -166,8 +166,12 @@ def _decimals(values: list[float]) -> list[str]:
 
 
 def _render_details(console: Console, answer: Recommendations) -> None:
-    """Every source, prediction, similarity and safety score of each item, in as many tables as the width takes."""
+    """Reason in full, every source, prediction, similarity and safety score of each item, in as many tables as the
+    width takes."""
     items, first = answer.items, answer.items[0]
+    console.print("\n[bold]Reasons[/]")
+    for item in items:
+        console.print(f"{item.rank:>3}  {escape(item.reason)}", highlight=False)
     console.print("\n[bold]Sources[/]")
     for item in items:
         console.print(f"{item.rank:>3}  {', '.join(item.sources)}", highlight=False)

@@ -1,8 +1,9 @@
-"""Datasets from a dataset: that of some of its users, and its parts for training and testing."""
+"""Datasets from a dataset: that of some of its users, its parts for training and testing, and with more topics."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def sample_dataset(
     own. Places keep their order. all_items: keep items that nobody in the sample saw. Raises DataError where there are
     no more users than asked for, UsageError where the target is the dataset itself or no dataset.
     """
-    _require_other(dataset, target)
+    require_other(dataset, target)
     found = [lookup(dataset.user_ids, f["user_id"]) for f in dataset.batches("impressions", ["user_id"])]
     seen = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int32)
     if users >= len(seen):
@@ -84,7 +85,7 @@ def split_dataset(
     for each part, in folders of their names, instead of the column. Returns (part → rows, what `make_split` tells).
     Raises ConfigError for a split that no column can tell, and as `make_split` does.
     """
-    _require_other(dataset, target)
+    require_other(dataset, target)
     split = make_split(config, dataset, seed=seed)
     if split.held_out is not None:
         raise ConfigError(
@@ -112,6 +113,30 @@ def split_dataset(
     return counts, split.messages
 
 
+def without_topics(dataset: Dataset) -> np.ndarray:
+    """int64[n]: places of the items that have no topic."""
+    if "topics" not in dataset.items.columns:
+        return np.arange(dataset.items.height)
+    return np.flatnonzero((dataset.items["topics"].list.len().fill_null(0) == 0).to_numpy())
+
+
+def label_dataset(
+    dataset: Dataset, target: str | os.PathLike, topics: Mapping[int, list[str]], origin: dict
+) -> DatasetManifest:
+    """Write the dataset with topics for items that have none: place of an item → its topics.
+
+    Items that have topics keep them. Raises UsageError where the target is the dataset itself or no dataset.
+    """
+    require_other(dataset, target)
+    items = dataset.items
+    held = items["topics"].to_list() if "topics" in items.columns else [None] * items.height
+    labelled = [found or topics.get(place) or found for place, found in enumerate(held)]
+    tables = {t: dataset.table(t) for t in dataset.manifest.tables if t != "impressions"}
+    tables["items"] = items.with_columns(pl.Series("topics", labelled, dtype=pl.List(pl.String)))
+    told = {"kind": "labelled", "of": dataset.manifest.digest, **origin}
+    return _write(dataset, target, tables, dataset.batches("impressions"), told, dataset.manifest.splits)
+
+
 def _parts_apart(folder: Path) -> set[str]:
     """Files below a folder that an earlier split apart, or a dataset in its place, put there."""
     out = dataset_files(folder)
@@ -129,7 +154,8 @@ def _spans(rows: pl.DataFrame) -> dict[str, tuple[int, int]]:
     return {name: found[name] for name in PARTS if name in found}
 
 
-def _require_other(dataset: Dataset, target: str | os.PathLike) -> None:
+def require_other(dataset: Dataset, target: str | os.PathLike) -> None:
+    """Raises UsageError where a dataset is to be written in its own place."""
     if Path(target).resolve() == dataset.path.resolve():
         raise UsageError(f"{target} is the dataset itself", "name another folder with --to")
 

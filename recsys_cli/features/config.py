@@ -84,6 +84,16 @@ class ColumnsConfig(Section):
     unless it is named here."""
 
 
+class SemanticCodesConfig(Section):
+    """What a user did with items that share the first codes of an item's semantic id: residual k-means of texts and of
+    columns of vectors."""
+
+    code_levels: Annotated[int, Field(ge=0, le=6)] = 0
+    """First codes that are counted over, 1 to so many of them at once; 0 for none."""
+    codes_per_level: Annotated[int, Field(ge=2, le=1024)] = 64
+    """Different codes at each place."""
+
+
 class FeatureConfig(Section):
     """What becomes a feature."""
 
@@ -108,6 +118,7 @@ class FeatureConfig(Section):
     """Numbers of such a taste; 0 for none."""
     text_dims: NonNegativeInt = 8
     """Numbers of an item's text vector, and of other texts that become one; 0 for none."""
+    semantic: SemanticCodesConfig = SemanticCodesConfig()
     smoothing: Smoothing = Smoothing()
     """Strengths of the priors."""
     base_rate: float = Field(0.05, gt=0, lt=1)

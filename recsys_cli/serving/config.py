@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from recsys_cli.config import Section
+from recsys_cli.config import Section, holds_secret
 from recsys_cli.errors import ConfigError
 
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -19,7 +19,7 @@ Router = Literal["gorse", "metarank"]
 
 def _placeholder(text: str) -> str:
     if not _PLACEHOLDER.fullmatch(text):
-        raise ValueError("write a secret as ${NAME}, the variable of the environment that holds it")
+        raise holds_secret("write a secret as ${NAME}, the variable of the environment that holds it")
     return text
 
 

@@ -14,10 +14,10 @@ from planted import DAY, NOW, make_catalogue, make_log, make_window, planted_pas
 from recsys_cli.errors import ConfigError
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.popularity.popularity import Popularity, PopularityConfig
-from recsys_cli.retrieval.semantic.codes import SemanticIds
 from recsys_cli.retrieval.semantic.encoders import encode, read_safetensors
 from recsys_cli.retrieval.semantic.source import Semantic, SemanticConfig
 from recsys_cli.retrieval.semantic.word_pieces import token_ids
+from recsys_cli.semantic_ids import SemanticIds
 
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "cat", "dog", "##s", "un", "##happy", "cafe", "!", "猫", "run", "##ning"]
 

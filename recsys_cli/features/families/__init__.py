@@ -14,6 +14,7 @@ from recsys_cli.features.families.rates import Rates
 from recsys_cli.features.families.recency import Recency
 from recsys_cli.features.families.request import OfRequest
 from recsys_cli.features.families.same_value import SameValue
+from recsys_cli.features.families.semantic_codes import SemanticCodes
 from recsys_cli.features.families.sessions import Sessions
 from recsys_cli.features.families.similarity import SimilarityOfRetrievers
 from recsys_cli.features.families.social import Social
@@ -37,6 +38,7 @@ FAMILIES: tuple[FeatureFamily, ...] = (
     AuthorRecord(),
     Followees(),
     Vectors(),
+    SemanticCodes(),
     Overlap(),
     SameValue(),
     PriorTastes(),

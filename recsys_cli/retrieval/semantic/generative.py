@@ -14,10 +14,10 @@ from recsys_cli.retrieval.eligibility import eligible
 from recsys_cli.retrieval.memo import PerState
 from recsys_cli.retrieval.pairs import best_pairs
 from recsys_cli.retrieval.semantic.code_tree import CodeTree
-from recsys_cli.retrieval.semantic.codes import SemanticIds
 from recsys_cli.retrieval.semantic.generative_config import GenerativeConfig
 from recsys_cli.retrieval.semantic.item_vectors import item_vectors, lacking, later_vectors
 from recsys_cli.retrieval.vectors.products import product
+from recsys_cli.semantic_ids import SemanticIds
 
 if TYPE_CHECKING:
     from recsys_cli.data.state import State

@@ -12,11 +12,11 @@ from recsys_cli.data.catalogue import Catalogue
 from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.history_weighting import HistoryConfig, WeightedHistories
 from recsys_cli.retrieval.memo import LastAnswer
-from recsys_cli.retrieval.semantic.codes import SemanticIds
 from recsys_cli.retrieval.semantic.item_vectors import ItemVectorConfig, item_vectors, lacking, later_vectors
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.products import unit
 from recsys_cli.retrieval.vectors.retriever import VectorRetriever
+from recsys_cli.semantic_ids import SemanticIds
 
 if TYPE_CHECKING:
     from recsys_cli.data.state import State

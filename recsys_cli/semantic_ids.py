@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys_cli.retrieval.batches import chunks
-from recsys_cli.retrieval.vectors.products import product
-
 CELLS_AT_ONCE = 4_000_000
 
 
@@ -123,6 +120,9 @@ def _nearest(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """int64[n] the nearest centre of each row, the first of equals."""
     half = 0.5 * (centres**2).sum(axis=1)
     out = np.zeros(len(rows), np.int64)
-    for part in chunks(np.full(len(rows), len(centres)), CELLS_AT_ONCE):
-        out[part] = (half - product(rows[part], centres.T)).argmin(axis=1)
+    step = max(CELLS_AT_ONCE // len(centres), 1)
+    for start in range(0, len(rows), step):
+        # row by row, so that the last bit of a product does not depend on how many are coded at once
+        products = np.matmul(rows[start : start + step, None, :], centres.T)[:, 0]
+        out[start : start + step] = (half - products).argmin(axis=1)
     return out
