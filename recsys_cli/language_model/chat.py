@@ -65,7 +65,7 @@ class Chat:
         if config.url is None:
             raise ConfigError("no language model is configured", "set language_model.url and language_model.model")
         parts = urlsplit(config.url)
-        self.host, self.port, self.tls = parts.hostname, parts.port, parts.scheme == "https"
+        self.host, self.port, self.tls = parts.hostname or "", parts.port, parts.scheme == "https"
         path = parts.path.rstrip("/")
         self.path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
         self.model, self.seconds = config.model, config.timeout_seconds

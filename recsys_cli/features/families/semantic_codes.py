@@ -105,15 +105,16 @@ class SemanticCodes(FeatureFamily):
             out |= {f"{path}/{level}/group": group, f"{path}/{level}/keys": keys, f"{path}/{level}/counts": counted}
         return out
 
-    def prepare(self, features: Features, frozen: FrozenFeatures) -> dict:
+    def prepare(self, features: Features, frozen: FrozenFeatures) -> dict[Any, Any]:
         """(column, level) → the groups of its items and the counters by user and group; "user" → those by user."""
-        arrays, out = frozen.arrays.get(self.name, {}), {}
+        arrays = frozen.arrays.get(self.name, {})
+        out: dict[Any, Any] = {}
         for path, level in _by_code(features):
             group, keys, counts = (arrays[f"{path}/{level}/{part}"] for part in ("group", "keys", "counts"))
             out[path, level] = group, PairCounters.build(keys, {"positive": counts[:, 0], "shown": counts[:, 1]})
         return out | {"user": arrays["user"]} if out else out
 
-    def serve(self, features: Features, request: Request, held: dict) -> Served:
+    def serve(self, features: Features, request: Request, held: dict[Any, Any]) -> Served:
         frozen = request.frozen
         for code, mine in _by_code(features).items():
             group, counters = held[code]
