@@ -168,23 +168,21 @@ def evaluate(
     asked["by_day"] = by_day(intervals)
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
-    if engine == "ray" and (of_lists or side_by_side or rolling or retrievers):
-        raise UsageError("--engine ray is for the funnel of one run", "leave it out")
+    _check_engine(engine, of_lists or bool(side_by_side), rolling or retrievers)
     if of_lists or side_by_side:
+        from recsys_cli.cli.slate_reports import measure_slates
+
         _check_lists(
             retrievers or rolling or users is not None, bool(growth or frontier),
             truth is not None and bool(side_by_side or ablate or bubble or asked["by_day"]),
         )
-        from recsys_cli.cli.slate_reports import measure_slates
-
         side_by_side = side_by_side or ([] if slates else [_in_use(call)])
         asked |= {"runs": side_by_side, "ablate": words(ablate), "full": full}
         measure_slates(
             call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, **asked
         )
         return
-    if truth is not None or any(tables.values()):
-        raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
+    _check_without_lists(truth is not None or any(tables.values()))
     _check_whole(words(frontier), bool((rolling or retrievers) and (growth or frontier)))
     settings = _settings(call, users, lengths)
     if rolling:
@@ -195,6 +193,16 @@ def evaluate(
         _funnel(
             call, *_opened(call, run), settings, html, kind=engine, growth=growth, frontier=words(frontier), full=full
         )
+
+
+def _check_engine(engine: str | None, lists: bool, parts: bool) -> None:
+    if engine == "ray" and (lists or parts):
+        raise UsageError("--engine ray is for the funnel of one run", "leave it out")
+
+
+def _check_without_lists(tables: bool) -> None:
+    if tables:
+        raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
 
 
 def _settings(call: Invocation, users: int | None, lengths: list[int] | None) -> EvaluationConfig:

@@ -74,7 +74,7 @@ def merge_by_place(
         np.full((batch, width), -1, np.int32), np.zeros((batch, width), np.uint32),
         {"rrf": np.zeros((batch, width), np.float32)},
     )
-    cells, proposals = len(marks) * batch * width, 0
+    cells, proposals = len(marks) * batch * width, np.int64(0)
     ranks = np.zeros(cells + 1, np.float32)  # the last cell takes what was not chosen
     first, slots = shape.of * (batch * width), _table("slot", n_items + 1, np.int64, NOWHERE)
     bits = marks[shape.of].astype(np.float64)
@@ -110,7 +110,7 @@ def _chosen(items: np.ndarray, shape: Shape, limit: int, n_items: int) -> np.nda
     return every[keys <= np.partition(keys, limit - 1)[limit - 1]]
 
 
-def _table(name: str, size: int, kind: type, filler: float) -> np.ndarray:
+def _table(name: str, size: int, kind: type, filler: float | np.integer) -> np.ndarray:
     """An array of at least that size, full of the filler; whoever writes into it wipes what was written. Kept by each
     thread."""
     table = getattr(_KEPT, name, None)

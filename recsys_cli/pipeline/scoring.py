@@ -110,7 +110,7 @@ class LightRanking(Scorer):
     the order itself where none does. Scores: "light"."""
 
     name = "light"
-    reads = ("rrf", "rank_", "sim_", "z_")
+    reads: tuple[str, ...] = ("rrf", "rank_", "sim_", "z_")
     gives = ("light",)
 
     def __init__(self, config: LightStageConfig, order: Order):
@@ -257,7 +257,7 @@ class Utility(Scorer):
     """
 
     name = "utility"
-    reads = ("rrf", "rank_", "z_", "light", "relevance", "p_", "dwell", "safety_factor")
+    reads: tuple[str, ...] = ("rrf", "rank_", "z_", "light", "relevance", "p_", "dwell", "safety_factor")
     gives = ("utility",)
     needed = True
 

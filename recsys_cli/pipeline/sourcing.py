@@ -236,7 +236,7 @@ def propose(
         return Candidates.empty(len(query))
     every = np.concatenate(items, 1), np.concatenate(marks), np.concatenate(weights, -1)
     by_quota = config is not None and config.merge == "quota"
-    if by_quota:
+    if config is not None and by_quota:
         asked = Lists(tuple(lists), tuple(lists.values()), tuple(budgets[name] for name in lists))
         bit_of = np.array([1 << bits[name] for name in lists], np.uint32)
         merged = merge_by_place(asked, every[0], bit_of, every[2], config.settled, query.state.catalogue.n_items)

@@ -39,7 +39,7 @@ class Stage:
     """What it is called in `pipeline.sequence`, in --without, in the funnel and in the trace."""
     config_type: ClassVar[type[StageConfig]] = StageConfig
     """Settings of its kind, where `pipeline.stages` can add it; it is made with them alone."""
-    reads: ClassVar[tuple[str, ...]] = ()
+    reads: tuple[str, ...] = ()
     """Scores that it looks at; whatever gives one of them has to stand before it. "z_" stands for all "z_<source>"."""
     gives: ClassVar[tuple[str, ...]] = ()
     """Scores that it adds."""
