@@ -28,7 +28,7 @@ pipeline:
     shares: {item_neighbours: 0.5, in_network: 0.3, trending: 0.1, popularity: 0.1}
 ranking: {choose: heavy, heavy: {kind: lightgbm}}
 tuning: {budget_seconds: 0.5}
-serving: {pool: {wait_ms: 5000}, warm_up: 4}
+serving: {pool: {wait_ms: 5000}, warm_up: 4, warm_up_seconds: 60}
 """
 
 

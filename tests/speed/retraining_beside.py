@@ -43,7 +43,9 @@ def main() -> None:
         for name in ("runs", "current"):
             origin = Path(args.artifacts) / name
             (shutil.copytree if origin.is_dir() else shutil.copy)(origin, copy / name)
-        process, url, _ = start(str(copy), args.data, "--set", "serving.warm_up=1000")
+        process, url, _ = start(
+            str(copy), args.data, "--set", "serving.warm_up=1000", "--set", "serving.warm_up_seconds=600"
+        )
         try:
             users = [str(u) for u in table["user_id"].to_pylist()]
             load = Load(rate=args.rate, seconds=args.seconds, events=args.rate / 2, users=users)

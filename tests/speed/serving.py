@@ -55,15 +55,20 @@ def main() -> None:
     args = parser.parse_args()
     table = parquet.read_table(f"{args.data}/users.parquet", columns=["user_id"])
     users = [str(u) for u in table["user_id"].to_pylist()]
-    process, url, seconds = start(args.artifacts, args.data, "--set", "serving.warm_up=1000")
-    print(f"start to ready, with {min(len(users), 1000):,} pools: {seconds:.1f} s")
+    many = ("--set", "serving.warm_up=1000")
+    process, _, seconds = start(args.artifacts, args.data, *many)
+    print(f"start to ready, {min(len(users), 1000):,} pools asked for: {seconds:.1f} s")
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    process, url, seconds = start(args.artifacts, args.data, *many, "--set", "serving.warm_up_seconds=600")
+    print(f"start to ready, with all of them: {seconds:.1f} s")
     try:
         base = Load(rate=1, seconds=args.seconds, users=users)
         for rate in map(float, args.rates.split(",")):
             tell(f"{rate:g} requests", load_test(url, replace(base, rate=rate)))
             tell(f"{rate:g} and {rate / 2:g} events", load_test(url, replace(base, rate=rate, events=rate / 2)))
-        many = replace(base, rate=5, events=50, batch=100)
-        tell("batches of 100 events", load_test(url, many))
+        batches = replace(base, rate=5, events=50, batch=100)
+        tell("batches of 100 events", load_test(url, batches))
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
