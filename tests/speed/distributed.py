@@ -5,8 +5,8 @@
 
 Nodes are machines of one core that run here (`ray.cluster_utils.Cluster`). Every way makes the slates of the same
 people and the evaluation, in turns, the median of which is told: seconds by the clock, which a busy machine makes
-longer for all of them, and seconds of the processor of all processes, Ray's own among them. Weak scaling gives two nodes
-twice the people. From the processor's milliseconds a user follows what 100 million would take.
+longer for all of them, and seconds of the processor of all processes, Ray's own among them. Weak scaling gives two
+nodes twice the people. From the processor's milliseconds a user follows what 100 million would take.
 """
 
 from __future__ import annotations
