@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +62,8 @@ class Parcel(Sent):
 
     def opened(self) -> Path:
         """Path of the root on this machine; raises Absent where the files are neither here nor sent."""
+        import tempfile
+
         try:
             if _look(self._root, self._within)[1] == self.mark:
                 return self._root

@@ -26,6 +26,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "live",
         "evaluation",
         "tuning",
+        "distributed",
         "experiments",
         "off-policy",
         "simulation",

@@ -192,7 +192,7 @@ def test_a_training_makes_the_same_bundles_though_a_machine_is_killed(place, kil
 
 def test_a_study_has_the_same_trials_though_a_machine_is_killed(place, killed):
     pytest.importorskip("optuna", reason="the extra `tune` is not installed")
-    asked = ["tune", str(place / "space.yaml"), "--set", "windows.validation_share=0.4"]
+    asked = ["tune", str(place / "space.yaml"), "--set", "windows.split=last"]
     ok(place, *asked)
     here = orjson.loads((place / "told.json").read_bytes())
     shutil.rmtree(place / "artifacts" / "studies")
