@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from recsys_cli.data.ragged import expand
 
-
 FEW = 16
 """Rows of a table to each that is asked for, from which on these are sorted instead of marked in the table."""
 
