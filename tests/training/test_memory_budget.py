@@ -1,10 +1,7 @@
-"""A budget of memory is kept, or refused before the work with what would fit."""
+"""What does not fit into a budget of memory is refused before the work, with what would fit."""
 
 import re
-import subprocess
-import sys
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
@@ -71,33 +68,6 @@ def test_the_log_takes_the_memory_that_the_manifest_foretells(data):
 def test_fewer_rows_take_less():
     least = [table_bytes(200, 1000, 50_000, rows) for rows in (0, 10_000, 1_000_000, 10_000_000)]
     assert least == sorted(least) and least[1] >= 4 * 200 * 11_000
-
-
-CHILD = """
-import re, sys
-sys.argv[0] = "recsys"
-from recsys_cli.cli import main
-try:
-    main()
-finally:
-    print("peak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-"""
-
-
-def train(data, out, *settings: str) -> SimpleNamespace:
-    command = [sys.executable, "-c", CHILD, "train", "--data-dir", str(data), "--artifacts-dir", str(out), "--quiet"]
-    for setting in settings:
-        command += ["--set", setting]
-    told = subprocess.run(command, capture_output=True, text=True)
-    peak = re.search(r"peak (\d+)", told.stdout)
-    return SimpleNamespace(code=told.returncode, said=told.stderr, gib=int(peak[1]) / 2**20)
-
-
-def test_a_source_too_large_is_refused_before_the_work_with_what_would_fit(data, tmp_path):
-    refused = train(data, tmp_path / "a", "memory_gib=0.8", "retrieval.als.dim=8192")
-    assert refused.code == 3 and not (tmp_path / "a" / "runs").exists(), refused.said
-    assert re.search(r"source als needs about [\d.]+ GiB", refused.said), refused.said
-    assert re.search(r"set retrieval\.als\.dim to \d+", refused.said), refused.said
 
 
 def test_more_rows_than_fit_are_refused_with_how_many_would():
