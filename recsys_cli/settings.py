@@ -38,7 +38,7 @@ class Settings(Section):
     """Where networks of sources and of the heavy ranker are trained; auto takes a GPU where torch can use one."""
     memory_gib: NonNegativeFloat = 0.0
     """Memory in GiB that a training may take; 0 takes what is free. Sources are fitted side by side as far as it
-    allows, and a source that alone needs more is refused before anything is fitted."""
+    allows; a log, a source or rows of rankers that alone need more are refused before the work, with what would fit."""
     paths: Paths = Paths()
     world: WorldConfig = WorldConfig()
     windows: WindowsConfig = WindowsConfig()

@@ -164,8 +164,8 @@ def evaluate(
     """
     lengths = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
-    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble}
-    asked["by_day"] = by_day(intervals)
+    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble,
+             "by_day": by_day(intervals)}
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
     _check_engine(engine, of_lists or bool(side_by_side), rolling or retrievers)
@@ -176,8 +176,8 @@ def evaluate(
             retrievers or rolling or users is not None, bool(growth or frontier),
             truth is not None and bool(side_by_side or ablate or bubble or asked["by_day"]),
         )
-        side_by_side = side_by_side or ([] if slates else [_in_use(call)])
-        asked |= {"runs": side_by_side, "ablate": words(ablate), "full": full}
+        runs = side_by_side or ([] if slates else [_in_use(call)])
+        asked |= {"runs": runs, "ablate": words(ablate), "full": full}
         measure_slates(
             call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, **asked
         )

@@ -15,6 +15,7 @@ from recsys_cli.cli.options import EngineOption, RunOption
 from recsys_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from recsys_cli.answers.slate import Recommendations
     from recsys_cli.engine import RecommendationEngine
 
 MOST_IDS = 100_000
@@ -132,12 +133,19 @@ def recommend(
         return
     every = engine.bundle.user_ids.external(list(range(len(engine.bundle.user_ids)))) if ids is None else ids
     answers = list(engine.recommend_many(every, number, values, ranks=explain, **asked))
+    _emit_answers(call, engine, answers, explain, alone=not everybody and users_file is None)
+
+
+def _emit_answers(
+    call: Invocation, engine: RecommendationEngine, answers: list[Recommendations], explain: bool, *, alone: bool
+) -> None:
+    """alone: whether the answer for one person is no list of answers."""
     _tell_fallback(call, engine, Counter(a.fallback for a in answers if a.fallback))
     _tell_failures(call, Counter(note for a in answers for note in a.failures))
     if explain and call.config.language_model.reasons:
         answers = _worded(call, answers)
     document = [a.to_dict() for a in answers]
-    single = len(document) == 1 and not everybody and users_file is None
+    single = alone and len(document) == 1
     call.emit(document[0] if single else document, lambda console: _render(console, answers, explain))
 
 

@@ -58,6 +58,29 @@ class Ragged:
         order = np.argsort(rows, kind="stable")
         return cls(offsets_of(np.bincount(rows, minlength=n)), values[order])
 
+    @classmethod
+    def sets(cls, rows: np.ndarray, values: np.ndarray, n: int) -> Ragged:
+        """As `group` and then `sorted_rows`, of whole numbers from 0 on, in a third of the memory: one array of
+        (row, value) as one number is sorted in place. Rows of -1 are left out."""
+        width = np.int64(values.max(initial=-1)) + 1
+        key = rows.astype(np.int64)
+        if not len(rows) or rows.min() < 0:
+            keep = rows >= 0
+            key, values = key[keep], values[keep]
+        if n > 2**62 // max(int(width), 1):
+            return cls.group(rows, values, n).sorted_rows()
+        key *= width
+        key += values
+        key.sort()
+        first = np.ones(len(key), bool)
+        np.not_equal(key[1:], key[:-1], out=first[1:])
+        if not first.all():
+            key = key[first]
+        del first
+        offsets = np.searchsorted(key, np.arange(n + 1) * width)
+        key %= max(width, 1)
+        return cls(offsets, key.astype(values.dtype))
+
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The values of several rows one after the other, with the place in `rows` of each.
 

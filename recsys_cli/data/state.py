@@ -98,7 +98,7 @@ class State:
             catalogue=catalogue,
             history=history,
             history_time=history_time,
-            seen=Ragged.group(log.user, log.item, n_users).sorted_rows(),
+            seen=Ragged.sets(log.user, log.item, n_users),
             follows=followed,
             blocked=_edges(catalogue, log, ("block", "mute"), blocks, now),
             ties=ties,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from recsys_cli.cluster import Outcome, Tasks
     from recsys_cli.data.dataset import Dataset
     from recsys_cli.data.log import Log
+    from recsys_cli.data.windows.windows import Split
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.evaluation.config import EvaluationConfig
     from recsys_cli.ranking.serving.served import ServedRanker
@@ -94,15 +95,7 @@ def evaluate(
     with trace.timed("evaluate.impressions"), progress.step("logged impressions"):
         impressions = None if known is None else known.result()
     document = {
-        **_of_run(past),
-        "window": test_window(split),
-        "remarks": remarks(truth, past.state),
-        "seed": seed,
-        "k": list(config.k),
-        "truths": config.truths,
-        "truth": truth.summary,
-        "users": len(truth.users),
-        "replayed_users": len(truth.users) + len(others) if log.propensity is not None else None,
+        **_asked(past, split, config, seed, truth, others),
         **rankings,
         "examples": examples(past, sample_users(truth, SHOWN_FROM, seed)),
         "stages": what_stages_bring(past, truth, k, progress, **by_tasks),
@@ -114,6 +107,23 @@ def evaluate(
         "left_out": left_out,
     }
     return document | {"targets": check_targets(document), "seconds": round(time.perf_counter() - started, 3)}
+
+
+def _asked(
+    past: RecommendationEngine, split: Split, config: EvaluationConfig, seed: int, truth: Truth, others: np.ndarray
+) -> dict[str, Any]:
+    """What was measured, on whom, and by which truth."""
+    return {
+        **_of_run(past),
+        "window": test_window(split),
+        "remarks": remarks(truth, past.state),
+        "seed": seed,
+        "k": list(config.k),
+        "truths": config.truths,
+        "truth": truth.summary,
+        "users": len(truth.users),
+        "replayed_users": len(truth.users) + len(others) if split.log.propensity is not None else None,
+    }
 
 
 def _people(past, dataset, split, config, seed) -> tuple[Truth, np.ndarray]:

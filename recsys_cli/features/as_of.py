@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -37,6 +38,7 @@ class Past:
         self.follows = Edges(catalogue, log, ("follow",), follows)
         self.blocks = Edges(catalogue, log, ("block", "mute"), blocks)
         self._kept: dict[str, Any] = {}
+        self._holding = ""
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, made the first time and kept under a name."""
@@ -65,8 +67,19 @@ class Past:
         return ~np.isnan(values) if name.endswith("_known") else np.nan_to_num(values)
 
     def history(self, key: str) -> History:
-        """The log by one counting key; that of users, which many features read, is kept."""
-        return self.once("users' history", lambda: self._history(key)) if key == "user" else self._history(key)
+        """The log by one counting key; that of users, which many features read, is kept, and that which is held."""
+        if key in ("user", self._holding):
+            return self.once(f"history {key}", lambda: self._history(key))
+        return self._history(key)
+
+    @contextmanager
+    def holding(self, key: str) -> Iterator[None]:
+        """Keep the log by this key while it is asked again and again."""
+        self._holding = key
+        yield
+        self._holding = ""
+        if key != "user":
+            self._kept.pop(f"history {key}", None)
 
     def _history(self, key: str) -> History:
         log = self.log
@@ -151,10 +164,6 @@ class AsOf:
             return self.past.history(key).view(keys.key(key, q.user, q.item, q.surface, q.time), q.time)
 
         return self.once(f"view {key}", view)
-
-    def forget_views(self) -> None:
-        """Let go of the views: they take more memory than what is read from them."""
-        self._kept = {name: held for name, held in self._kept.items() if not name.startswith("view ")}
 
     def column(self, name: str) -> np.ndarray:
         """A column of the log, see `Past.column`: what a view adds up."""

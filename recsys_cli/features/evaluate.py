@@ -13,7 +13,9 @@ from recsys_cli.features.rows import Rows
 from recsys_cli.features.spec import Feature
 
 _ROWS_AT_ONCE = 2**17
-"""Features that need no view of all rows at once are made of so many at a time, to bound their memory."""
+"""Rows that features are made of at a time, to bound their memory."""
+_COUNTED_AT_ONCE = 2**22
+"""Rows that are counted for at a time: each time anew the counters of the whole log are summed up."""
 
 
 def fill(
@@ -30,9 +32,10 @@ def fill(
     for family, mine in by_family(features):
         (counted if isinstance(family, CountedFamily) else others).append((family, mine))
     for key in past.spec.keys:
-        of_key = ((family, [f for f in mine if f.key == key]) for family, mine in counted)
-        _write([(family, mine) for family, mine in of_key if mine], whole)
-        whole.forget_views()
+        of_key = [(family, some) for family, mine in counted if (some := [f for f in mine if f.key == key])]
+        with past.holding(key):
+            for part in whole.parts(_COUNTED_AT_ONCE):
+                _write(of_key, part)
     for part in whole.parts(_ROWS_AT_ONCE):
         _write(others, part)
 

@@ -141,7 +141,7 @@ class FeatureFamily(ABC):
 class CountedFamily(FeatureFamily):
     """Features that are counted over keys (`Feature.key`): asked one key after the other, which share a view.
 
-    `compute` gets all rows at once. For keys of pairs a snapshot keeps the counters of every pair that occurred.
+    For keys of pairs a snapshot keeps the counters of every pair that occurred.
     """
 
     def counters(self, features: Features, view: View, inputs: SnapshotInputs, users: np.ndarray) -> Arrays:

@@ -27,7 +27,6 @@ from recsys_cli.training import sources as choice
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from recsys_cli.data.log import Log
     from recsys_cli.parcel import Sent
     from recsys_cli.training.job import TrainingJob
 
@@ -108,18 +107,6 @@ def side_by_side(
             fitted[name] = begun[name].result()
             bar.advance()
     return fitted
-
-
-def require_memory(job: TrainingJob, sources: dict[str, Retriever], log: Log) -> None:
-    """Say before anything is fitted where the memory does not suffice for one source, or for the training table.
-
-    log: the longest that sources are fitted on. Raises ConfigError where the settings name a budget that is too small.
-    """
-    window = Window(job.dataset, job.dataset.catalogue, log, int(log.time[-1]) + 1, None)
-    needs = {f"source {name}": source.memory(window) for name, source in sources.items() if source.learns}
-    told = job.memory.check(needs)
-    if told is not None:
-        job.progress.message(told)
 
 
 def as_settled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,10 +37,20 @@ def spec_of(job: TrainingJob, sources: dict[str, Retriever]) -> FeatureSpec:
     probe = np.zeros(1, np.int32)
     state = State.build(job.dataset.catalogue, log.take(slice(0, 0)), job.windows.start)
     measuring = tuple(n for n, s in sources.items() if s.score(state, probe, probe[:, None]) is not None)
-    names = job.dataset.categories
     for side in ("user", "item"):
         for column, why in getattr(job.dataset.catalogue, f"{side}_columns").refused.items():
             job.notes.append(f"{side}s' column {column} becomes no feature: {why}")
+    return _spec(job, measuring)
+
+
+def features_at_most(job: TrainingJob, sources: Iterable[str]) -> int:
+    """How many features a row may have, before any of these sources is fitted."""
+    return len(_spec(job, tuple(sources)).features)
+
+
+def _spec(job: TrainingJob, measuring: tuple[str, ...]) -> FeatureSpec:
+    """measuring: sources whose similarity is a feature."""
+    log, names = job.dataset.log, job.dataset.categories
     return create_spec(
         job.settings.features,
         job.dataset.catalogue,
@@ -53,15 +64,21 @@ def spec_of(job: TrainingJob, sources: dict[str, Retriever]) -> FeatureSpec:
     )
 
 
+def windows_of_tables(job: TrainingJob) -> tuple[Log, Log]:
+    """Logged impressions of the ranker's window, of these the latest that are learned from at most, and of the
+    validation window."""
+    log, w, ranking = job.lesson.dataset.log, job.lesson.windows, job.settings.ranking
+    most = max(ranking.heavy.max_rows, ranking.baseline.max_rows if ranking.baseline.enabled else 0)
+    train = log.window(w.history_end, w.validation_start)
+    return train.take(slice(max(len(train) - most, 0), None)), log.window(w.validation_start, w.test_start)
+
+
 def tables_of(job: TrainingJob, spec: FeatureSpec, sources: dict[str, Retriever]) -> tuple[FeatureTable, FeatureTable]:
-    """Logged impressions of the ranker's window and of the validation window, with features as of each."""
-    log, w = job.lesson.dataset.log, job.lesson.windows
-    state = State.build(job.dataset.catalogue, log, w.history_end, **job.edges)
+    """The rows of `windows_of_tables` with features as of each."""
+    log = job.lesson.dataset.log
+    state = State.build(job.dataset.catalogue, log, job.lesson.windows.history_end, **job.edges)
     with job.progress.step("training table"):
-        train, valid = (
-            table_of(job, log, spec, sources, log.window(start, end), state)
-            for start, end in ((w.history_end, w.validation_start), (w.validation_start, w.test_start))
-        )
+        train, valid = (table_of(job, log, spec, sources, rows, state) for rows in windows_of_tables(job))
     return train, valid
 
 

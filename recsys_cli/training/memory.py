@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,21 +50,27 @@ class MemoryBudget:
         self.room = int(gib * GIB) - used if gib else int(SHARE * free_bytes())
         self._lent, self._change = 0, threading.Condition()
 
-    def check(self, needs: Mapping[str, int]) -> str | None:
+    def check(
+        self, needs: Mapping[str, int], fits: Mapping[str, Callable[[int], str | None]] | None = None
+    ) -> str | None:
         """What to say where the dearest of these does not fit beside what the process holds already.
 
-        needs: bytes by name. Raises ConfigError where the settings name a budget that is too small.
+        needs: bytes by name. fits: by name, what to set so that it takes at most so many bytes; None where nothing
+        helps. Raises ConfigError where the settings name a budget that is too small.
         """
         name = max(needs, key=needs.__getitem__, default=None)
         if name is None or needs[name] <= self.room:
             return None
         told = f"{name} needs about {needs[name] / GIB:.2f} GiB beside {self.used / GIB:.2f} GiB that are held"
+        other = fits[name](self.room) if fits and name in fits else None
         if self.gib:
+            least = math.ceil(10 * (needs[name] + self.used) / GIB) / 10
             raise ConfigError(
                 f"memory_gib is {self.gib:g}, and {told}",
-                f"set memory_gib to {math.ceil(10 * (needs[name] + self.used) / GIB) / 10:g} or more, or do without it",
+                f"set memory_gib to {least:g} or more, or {other or 'do without it'}",
             )
-        return f"{told}, and {self.room / GIB:.1f} GiB are free: the training may run out of memory"
+        told = f"{told}, and {self.room / GIB:.1f} GiB are free: the training may run out of memory"
+        return f"{told}; {other} would fit" if other else told
 
     @contextmanager
     def lent(self, need: int) -> Iterator[None]:

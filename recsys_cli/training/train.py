@@ -38,10 +38,10 @@ from recsys_cli.training.fitting import (
     blank_sources,
     fit_sources,
     recall_of,
-    require_memory,
 )
 from recsys_cli.training.impressions import actions_to_learn, spec_of
 from recsys_cli.training.job import TrainingJob
+from recsys_cli.training.needs import require_log, require_memory
 from recsys_cli.training.rankers import learned_again, rankers_crosswise, rankers_in_time
 from recsys_cli.training.reuse import category_names, taken_over, warm_start
 from recsys_cli.training.warranted import settle_repeats
@@ -81,6 +81,9 @@ def train(
             "trees have no matrix products: set it to float32",
         )
     check_named(settings.ranking.choose, settings.retrieval)
+    progress = progress or Progress()
+    if (told := require_log(settings, dataset)) is not None:
+        progress.message(told)
     require_intact(dataset, Path(settings.paths.artifacts) / "intact.json", progress)
     if not dataset.log.positive.any():
         raise DataError(
@@ -92,7 +95,7 @@ def train(
     compiled(settings.pipeline.rules, dataset)  # what it cannot decide is refused before anything is fitted
     split = make_split(settings.windows, dataset, seed=settings.seed, final=final)
     job = TrainingJob(
-        settings, dataset.with_log(split.log), split, final, progress or Progress(), trace, whole=dataset,
+        settings, dataset.with_log(split.log), split, final, progress, trace, whole=dataset,
         refit=refit and not final, kept=kept, tasks=tasks or Here(),
     )
     job.safety, job.metrics["safety"] = models, scored

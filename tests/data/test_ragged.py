@@ -65,3 +65,12 @@ def test_take_concatenates_rows_with_their_place(lists):
 def test_sorted_rows_are_sorted_and_unique(lists):
     r = ragged(lists).sorted_rows()
     assert [r[i].tolist() for i in range(len(r))] == [sorted(set(row)) for row in lists]
+
+
+@given(pairs=st.lists(st.tuples(st.integers(-1, 5), st.integers(0, 9)), max_size=40), wide=st.booleans())
+def test_sets_are_groups_with_each_value_once(pairs, wide):
+    rows = np.array([row for row, _ in pairs], np.int32)
+    values = np.array([value + (2**31 - 10 if wide else 0) for _, value in pairs], np.int32)
+    one, other = Ragged.sets(rows, values, 6), Ragged.group(rows, values, 6).sorted_rows()
+    assert np.array_equal(one.offsets, other.offsets) and one.offsets.dtype == other.offsets.dtype
+    assert np.array_equal(one.values, other.values) and one.values.dtype == other.values.dtype

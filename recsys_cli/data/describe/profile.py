@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import numpy as np
 import polars as pl
 
+from recsys_cli.arrays import distinct
 from recsys_cli.data.dataset import Dataset
 from recsys_cli.data.intact import open_intact
 from recsys_cli.data.log import Log
@@ -98,8 +100,7 @@ def _real(value) -> float | None:
 def _counts(data: Dataset, log: Log) -> dict:
     m = data.manifest
     users, items = data.users.height, data.items.height
-    pairs = log.user.astype(np.int64) * max(items, 1) + log.item
-    distinct = pl.Series(pairs).n_unique() if len(log) else 0
+    pairs = len(_distinct(log.user, log.item, items))
     return {
         "users": users,
         "active_users": int(np.count_nonzero(np.bincount(log.user, minlength=1))),
@@ -113,8 +114,16 @@ def _counts(data: Dataset, log: Log) -> dict:
         "days": (m.time_span[1] - m.time_span[0]) / DAY if m.time_span else None,
         "first": m.time_span[0] if m.time_span else None,
         "last": m.time_span[1] if m.time_span else None,
-        "density": distinct / max(users * items, 1),
+        "density": pairs / max(users * items, 1),
     }
+
+
+def _distinct(first: np.ndarray, second: np.ndarray, width: int) -> np.ndarray:
+    """int64: first · width + second of the pairs that occur, ascending."""
+    pairs = first.astype(np.int64)
+    pairs *= max(width, 1)
+    pairs += second
+    return distinct(pairs)
 
 
 def _parts(data: Dataset, log: Log) -> dict[str, dict] | None:
@@ -327,15 +336,18 @@ def _reciprocity(data: Dataset, edges: dict) -> float | None:
 
 def _sessions(log: Log) -> dict:
     """Length of sessions in impressions and minutes, and the hours between a user's sessions."""
-    order = np.lexsort((log.time, log.user))
-    user, time = log.user[order], log.time[order]
+    # stable, and the log is in order of time
+    order = np.argsort(log.user, kind="stable") if log.session is None else np.lexsort((log.session, log.user))
+    user = log.user[order]
+    new = user[1:] != user[:-1]
     if log.session is not None:
         session = log.session[order]
-        order = np.lexsort((time, session, user))
-        user, time, session = user[order], time[order], session[order]
-        new = (np.diff(user) != 0) | (np.diff(session) != 0)
-    else:
-        new = (np.diff(user) != 0) | (np.diff(time) > SESSION_GAP)
+        new |= session[1:] != session[:-1]
+        del session
+    time = log.time[order]
+    del order
+    if log.session is None:
+        new |= np.diff(time) > SESSION_GAP
     start = np.concatenate([[0], np.flatnonzero(new) + 1]) if len(user) else np.zeros(0, np.int64)
     end = np.concatenate([start[1:], [len(user)]]).astype(np.int64) - 1 if len(user) else start
     order = np.lexsort((time[start], user[start]))
@@ -354,13 +366,12 @@ def _sessions(log: Log) -> dict:
 
 def _rhythm(data: Dataset, log: Log) -> dict:
     """Counts by hour and weekday (UTC), and by day: impressions, active users, new items."""
-    hour = (log.time // HOUR) % 24
-    # 1970-01-01 was a Thursday
-    weekday = (log.time // DAY + 3) % 7
-    day = (log.time // DAY).astype(np.int64)
+    hour = ((log.time // HOUR) % 24).astype(np.int8)
+    day = (log.time // DAY).astype(np.int32)
+    weekday = ((day + 3) % 7).astype(np.int8)  # 1970-01-01 was a Thursday
     first, last = (int(day[0]), int(day[-1])) if len(log) else (0, -1)
     n = last - first + 1
-    pairs = np.unique(day * (data.users.height + 1) + log.user)
+    active = _distinct(day, log.user, data.users.height + 1) // (data.users.height + 1)
     out = {
         "impressions_by_hour": np.bincount(hour, minlength=24).tolist(),
         "interactions_by_hour": np.bincount(hour[log.positive], minlength=24).tolist(),
@@ -368,7 +379,7 @@ def _rhythm(data: Dataset, log: Log) -> dict:
         "days": [str(np.datetime64(first + i, "D")) for i in range(n)],
         "impressions_by_day": np.bincount(day - first, minlength=n).tolist(),
         "interactions_by_day": np.bincount(day[log.positive] - first, minlength=n).tolist(),
-        "active_users_by_day": np.bincount(pairs // (data.users.height + 1) - first, minlength=n).tolist(),
+        "active_users_by_day": np.bincount(active - first, minlength=n).tolist(),
         "new_items_by_day": None,
     }
     if "created_at" in data.items.columns:
@@ -422,11 +433,15 @@ def _safety(data: Dataset, log: Log) -> list[dict]:
 
 def _categories(data: Dataset, log: Log) -> dict[str, dict[str, int]]:
     """Items by media type and language, impressions by surface, device and source; the ten most frequent."""
-    columns = {f"items by {c}": data.items[c] for c in ("media_type", "language") if c in data.items.columns}
-    frame = data.table("impressions", ["surface", "device", "source"])
-    columns |= {f"impressions by {c}": frame[c] for c in frame.columns}
-    out = {}
-    for name, column in columns.items():
-        counts = column.cast(pl.String).fill_null("unknown").value_counts(sort=True).head(10)
-        out[name] = {str(v): int(n) for v, n in counts.iter_rows()}
-    return out
+    held = data.manifest.tables["impressions"].columns
+    counts: dict[str, Counter] = {}
+    for of, frames, wanted in (
+        ("items", [data.items], ("media_type", "language")),
+        ("impressions", None, ("surface", "device", "source")),
+    ):
+        columns = [c for c in wanted if c in (data.items.columns if of == "items" else held)]
+        for frame in frames or (data.batches(of, columns) if columns else ()):
+            for c in columns:
+                found = frame[c].cast(pl.String).fill_null("unknown").value_counts(sort=True)
+                counts.setdefault(f"{of} by {c}", Counter()).update(dict(found.iter_rows()))
+    return {name: dict(found.most_common(10)) for name, found in counts.items()}

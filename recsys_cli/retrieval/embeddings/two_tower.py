@@ -16,7 +16,7 @@ from recsys_cli.retrieval.base import DescribedArrayRetriever, Window
 from recsys_cli.retrieval.batches import chunks
 from recsys_cli.retrieval.content.tokens import Tokens
 from recsys_cli.retrieval.eligibility import eligible
-from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
+from recsys_cli.retrieval.embeddings.two_tower_config import CELLS_AT_ONCE, ENTITIES_AT_ONCE, MEASURED, TwoTowerConfig
 from recsys_cli.retrieval.memo import LastAnswer
 from recsys_cli.retrieval.vectors.item_index import ItemIndex
 from recsys_cli.retrieval.vectors.products import product, unit
@@ -54,6 +54,11 @@ class TwoTower(DescribedArrayRetriever, VectorRetriever):
         self._inputs = np.zeros((0, config.dim), np.float32)
         self._profiles = np.zeros((0, config.dim), np.float32)
         self.index = ItemIndex(self._inputs, np.zeros(0, bool), config.max_age_days)
+
+    def memory(self, window: Window) -> int:
+        items, width = window.catalogue.n_items, self.config.dim + self.config.hidden
+        scores = 2 * 4 * min(MEASURED * items, CELLS_AT_ONCE)
+        return super().memory(window) + scores + 4 * 4 * width * min(items, ENTITIES_AT_ONCE)
 
     def begin_from(self, earlier: TwoTower) -> None:
         self._earlier = earlier

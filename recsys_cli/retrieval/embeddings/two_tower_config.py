@@ -9,6 +9,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from recsys_cli.retrieval.config import MaxAge, RetrieverConfig
 from recsys_cli.retrieval.history_weighting import BY_WEEKS, RecencyWeighting
 
+ENTITIES_AT_ONCE = 2**16
+"""Items or users whose inputs and vectors are made at once."""
+CELLS_AT_ONCE, MEASURED = 2**25, 2000
+"""Scores of users for items that are held at once, and held-out rows on which recall is measured at most."""
+
 
 class TwoTowerConfig(RetrieverConfig):
     """Two-tower retriever trained with sampled softmax (Yi et al., RecSys 2019)."""

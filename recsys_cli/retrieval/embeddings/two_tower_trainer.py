@@ -19,6 +19,7 @@ from recsys_cli.parallel import torch_seed
 from recsys_cli.progress import Progress
 from recsys_cli.retrieval.content.tokens import Bags
 from recsys_cli.retrieval.embeddings.sampled_softmax import Table, log_q, on, sampled_softmax
+from recsys_cli.retrieval.embeddings.two_tower_config import CELLS_AT_ONCE, ENTITIES_AT_ONCE, MEASURED
 
 if TYPE_CHECKING:
     from recsys_cli.retrieval.embeddings.two_tower_config import TwoTowerConfig
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 CPU = torch.device("cpu")
 FEWEST_HELD = 50
 """Interactions, with fewer of which none are held out."""
-ENTITIES_AT_ONCE = 2**16
-"""Items or users whose inputs and vectors are made at once."""
-CELLS_AT_ONCE = 2**25
-"""Scores of users for items that are held at once."""
 RATE_AGAIN = 0.3
 """Share of the step size with which training goes on from earlier weights: whole steps undo what these know."""
 LAYERS = ("item_in", "item_out", "user_in", "user_out")
@@ -283,7 +280,7 @@ class TowerTrainer:
         values, at = table.take(rows)
         return _sum(values, at, places, weights, len(things))
 
-    def _recall(self, k: int = 100, most: int = 2000) -> float:
+    def _recall(self, k: int = 100, most: int = MEASURED) -> float:
         """Recall@k of the latest held-out interactions with candidates, among the candidates."""
         rows = self.held_rows[np.isin(self.examples.item[self.held_rows], self.candidates)][-most:]
         if not len(rows):

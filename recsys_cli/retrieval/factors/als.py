@@ -92,6 +92,9 @@ class Als(ArrayRetriever, VectorRetriever):
         c = self.config
         return RidgeSystem.of(vectors, c.alpha, c.l2, c.l2_exponent, others)
 
+    def memory(self, window: Window) -> int:
+        return super().memory(window) + 8 * self.config.dim**2  # the matrix that all people share, twice
+
     def fit(self, window: Window, progress: Progress, resume: Path | None = None) -> None:
         users, items, times = window.interactions
         n_users, n_items = window.catalogue.n_users, window.catalogue.n_items
