@@ -164,8 +164,8 @@ def evaluate(
     """
     lengths = lengths_of(k)
     tables = {"users": user_table, "items": item_table, "history": history}
-    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble,
-             "by_day": by_day(intervals)}
+    asked = {"negatives": negatives, "sample_of": sample_of, "per_session": per_session, "bubble": bubble}
+    asked["by_day"] = by_day(intervals)
     of_lists = bool(slates or ablate or segments or per_user or any(asked.values()))
     side_by_side = [*words(runs), *([run] if run and of_lists else [])]
     _check_engine(engine, of_lists or bool(side_by_side), rolling or retrievers)
@@ -176,23 +176,20 @@ def evaluate(
             retrievers or rolling or users is not None, bool(growth or frontier),
             truth is not None and bool(side_by_side or ablate or bubble or asked["by_day"]),
         )
-        runs = side_by_side or ([] if slates else [_in_use(call)])
-        asked |= {"runs": runs, "ablate": words(ablate), "full": full}
+        asked["runs"] = side_by_side or ([] if slates else [_in_use(call)])
         measure_slates(
-            call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html, **asked
+            call, named_files(slates or []), truth, tables, lengths, words(segments), per_user, html,
+            ablate=words(ablate), full=full, **asked,
         )
         return
-    _check_without_lists(truth is not None or any(tables.values()))
-    _check_whole(words(frontier), bool((rolling or retrievers) and (growth or frontier)))
+    _check_whole(words(frontier), (rolling or retrievers) and bool(growth or frontier), [truth, *tables.values()])
     settings = _settings(call, users, lengths)
     if rolling:
         _rolling(call, settings, html, run, retrievers)
     elif retrievers:
         _retrievers(call, *_opened(call, run), settings, lengths)
     else:
-        _funnel(
-            call, *_opened(call, run), settings, html, kind=engine, growth=growth, frontier=words(frontier), full=full
-        )
+        _funnel(call, *_opened(call, run), settings, html, engine, growth, words(frontier), full)
 
 
 def _check_engine(engine: str | None, lists: bool, parts: bool) -> None:
@@ -200,20 +197,18 @@ def _check_engine(engine: str | None, lists: bool, parts: bool) -> None:
         raise UsageError("--engine ray is for the funnel of one run", "leave it out")
 
 
-def _check_without_lists(tables: bool) -> None:
-    if tables:
-        raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
-
-
 def _settings(call: Invocation, users: int | None, lengths: list[int] | None) -> EvaluationConfig:
     given = {"users": users, "k": tuple(lengths) if lengths else None}
     return call.config.evaluation.model_copy(update={n: v for n, v in given.items() if v is not None})
 
 
-def _check_whole(kinds: list[str], both: bool) -> None:
-    """Raises UsageError for kinds of stages that have no frontier, and for two ways of measuring at once."""
+def _check_whole(kinds: list[str], both: bool, of_lists: list) -> None:
+    """Raises UsageError for what goes with lists alone, kinds of stages without a frontier, and two ways of measuring
+    at once."""
     from recsys_cli.evaluation.frontier import check_kinds
 
+    if any(of_lists):
+        raise UsageError("--truth and tables of users, items and history go with --slates", "name the lists")
     check_kinds(kinds)
     if both:
         raise UsageError("--rolling and --retrievers have no growth curve and no frontier", "ask for one of them")
@@ -247,7 +242,7 @@ def _opened(call: Invocation, run: str | None) -> tuple[RecommendationEngine, Da
 
 
 def _funnel(
-    call: Invocation, engine: RecommendationEngine, dataset: Dataset, settings: EvaluationConfig, html: Path | None, *,
+    call: Invocation, engine: RecommendationEngine, dataset: Dataset, settings: EvaluationConfig, html: Path | None,
     kind: str | None, growth: bool, frontier: list[str], full: bool,
 ) -> None:
     """Measure the whole funnel and keep the report. kind: --engine."""
