@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from recsys_cli.config import Section
 from recsys_cli.errors import RecsysError, UsageError
@@ -44,7 +44,7 @@ class RayConfig(Section):
     RAY_ADDRESS, and where that is not set starts a cluster on this machine for as long as the command runs."""
     connect_seconds: Annotated[PositiveFloat, Field(le=3600)] = 30.0
     """How long a cluster may take to answer, and to have a core again where all are lost."""
-    retries: NonNegativeInt = 3
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
     """Times that a task is begun again whose worker or machine was lost."""
 
     @field_validator("address")

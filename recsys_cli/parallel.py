@@ -244,8 +244,9 @@ class SideBySide:
             thread.join()
 
 
-@functools.cache
-def _libraries():
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int):
+    """The libraries that are loaded. modules: how many there are; another one may have brought a library of its own."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -259,7 +260,7 @@ def one_blas_thread() -> Iterator[None]:
     if _alone():
         yield
         return
-    with _blas.held(lambda: _libraries().limit(limits=1, user_api="blas").restore_original_limits):
+    with _blas.held(lambda: _libraries(len(sys.modules)).limit(limits=1, user_api="blas").restore_original_limits):
         yield
 
 

@@ -82,8 +82,8 @@ def test_no_number_is_of_another_type(name):
 
 AS_MANY_AS_THERE_ARE = {
     "seed", "users", "requests", "sample", "max_rows", "max_impressions", "max_per_author", "exact_up_to", "fewest",
-    "bot_events", "measured_users", "remembered_requests", "min_followers", "min_friends", "min_positives", "min_steps",
-    "min_rows_in_leaf", "min_valid_positives", "calibration_min_positives",
+    "bot_events", "user_events_per_day", "measured_users", "remembered_requests", "min_followers", "min_friends",
+    "min_positives", "min_steps", "min_rows_in_leaf", "min_valid_positives", "calibration_min_positives",
 }
 """Whole numbers that only say how much of what is there is used, or from how much on something is done."""
 

@@ -52,6 +52,7 @@ BOUND = """
 import re, sys, time
 from types import SimpleNamespace
 import numpy as np
+from recsys_cli.cluster import Here
 from recsys_cli.progress import Progress
 from recsys_cli.training.fitting import side_by_side
 from recsys_cli.training.memory import GIB, MemoryBudget, used_bytes
@@ -71,7 +72,7 @@ def fit(name, progress):
     time.sleep(1)
     return cells[-1]
 
-job = SimpleNamespace(threads=4, progress=Progress(), memory=budget, beside=None)
+job = SimpleNamespace(threads=4, progress=Progress(), memory=budget, beside=None, tasks=Here())
 assert side_by_side(job, ready, None, fit) == dict.fromkeys(ready, 1.0)
 print((1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) - held) / 200 / 2**20)
 """

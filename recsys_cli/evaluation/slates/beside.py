@@ -8,8 +8,8 @@ import numpy as np
 
 from recsys_cli.answers.slate import describe_slate
 from recsys_cli.evaluation import ranking_metrics as rm
+from recsys_cli.evaluation.batch_lists import Served
 from recsys_cli.evaluation.examples import PEOPLE, TAKEN
-from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates.facts import Facts
 from recsys_cli.evaluation.slates.pack import Judged
 

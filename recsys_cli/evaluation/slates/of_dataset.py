@@ -20,11 +20,11 @@ from recsys_cli.data.schema import DAY
 from recsys_cli.data.state import State
 from recsys_cli.data.windows.split import make_split, split_again
 from recsys_cli.errors import ArtifactError, DataError, UsageError, did_you_mean
+from recsys_cli.evaluation.batch_lists import Served
 from recsys_cli.evaluation.day_intervals import FEWEST_DAYS
 from recsys_cli.evaluation.lists import audience, open_popularity, within_catalogue
 from recsys_cli.evaluation.offline import check_run
 from recsys_cli.evaluation.period import test_window, window_text
-from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates import metrics as of_slates
 from recsys_cli.evaluation.slates.beside import give_reasons, source_mix
 from recsys_cli.evaluation.slates.bubble import filter_bubble
@@ -224,7 +224,8 @@ def served_by_run(engine: RecommendationEngine, ground: Ground, width: int, with
     size = engine.pipeline.batch_size * engine.threads
     for start in range(0, len(users), size):
         places = np.arange(start, min(start + size, len(users)))
-        served.take(places, past.slates(users[places], keep_sourced=True, without=without))
+        batch = past.slates(users[places], keep_sourced=True, without=without)
+        served.put(places, Served.of(batch, width, engine.pipeline.slate_size))
     return served
 
 
