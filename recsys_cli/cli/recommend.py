@@ -310,8 +310,6 @@ def _owned(engine, ids: list) -> list:
 
 def _read_ids(path: Path, known) -> list[str]:
     """The ids of a file. known: the Vocabulary of users. Raises DataError for what are no ids of users."""
-    import numpy as np
-
     from recsys_cli.data.importer.text import read_lines
 
     what = "one user id a line"
@@ -329,9 +327,6 @@ def _read_ids(path: Path, known) -> list[str]:
             kind = "a separator" if known.is_text else "no digit"
             raise DataError(f"{path} line {number} column {found.start() + 1}: {line[:40]!r} is no user id ({kind})",
                             f"it must be text with {what}")
-    if len(ids) > 1 and np.all(unknown):
-        raise DataError(f"{path} line {min(lines)} column 1: {ids[0][:40]!r} is not in the data, and none of the "
-                        f"{len(ids):,} lines is", f"it must be text with {what}; answer new users with --user")
     return ids
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from recsys_cli.evaluation.batch_lists import Served
 from recsys_cli.evaluation.offline import sample_users
-from recsys_cli.evaluation.rankings import Served
 from recsys_cli.evaluation.slates import metrics as of_slates
 from recsys_cli.evaluation.slates.evaluate import measure
 from recsys_cli.evaluation.slates.of_dataset import Ground
@@ -68,13 +68,14 @@ def lists_by_id(engine: RecommendationEngine, ground: Ground, width: int) -> tup
     past = engine.as_of(log, split.windows.test_start, **edges)
     ids = dataset.user_ids.external(ground.truth.users)
     users = bundle.user_ids.positions(ids)
-    served = Served.empty(len(users), max(width, engine.pipeline.slate_size), engine.pipeline.slate_size)
+    slots = engine.pipeline.slate_size
+    served = Served.empty(len(users), max(width, slots), slots)
     size = engine.pipeline.batch_size * engine.threads
     past.slates(users[:1], keep_sourced=True)  # what is loaded on first use is nobody's time
     start = time.process_time()
     for first in range(0, len(users), size):
         places = np.arange(first, min(first + size, len(users)))
-        served.take(places, past.slates(users[places], keep_sourced=True))
+        served.put(places, Served.of(past.slates(users[places], keep_sourced=True), max(width, slots), slots))
     seconds = (time.process_time() - start) / max(len(users), 1)
     row, slot = np.nonzero(served.lists[:, :width] >= 0)
     items = bundle.item_ids.external(served.lists[row, slot])

@@ -112,7 +112,7 @@ def test_shards_are_the_same_though_a_machine_is_killed(place, killed, tmp_path)
 
 
 def test_named_users_are_served_there_too_and_unknown_ones_refused(place, machines, tmp_path, capfd):
-    (tmp_path / "users").write_text("1003\n1001\nnobody\n")
+    (tmp_path / "users").write_text("1003\n1001\n99999999\n")
     asked = ["recommend", "--users-file", str(tmp_path / "users"), "-c", str(place / "recsys.yaml"), "-q", "-o"]
     for engine in ("local", "ray"):
         assert run([*asked, str(tmp_path / f"{engine}.csv"), "--engine", engine]) == 0
