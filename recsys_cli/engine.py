@@ -16,7 +16,7 @@ from recsys_cli.slate_engine import GUEST, SlateEngine
 
 if TYPE_CHECKING:
     from recsys_cli.answers.accounts import Accounts
-    from recsys_cli.answers.export import RowFormat, Rows, Written
+    from recsys_cli.answers.export import Advance, RowFormat, Rows, Written
     from recsys_cli.answers.reach import Reach
     from recsys_cli.answers.rows import Page
     from recsys_cli.answers.similar import Similar
@@ -213,8 +213,9 @@ class RecommendationEngine(SlateEngine):
         asked |= {"adventure": adventure, "served": served}
         users = self.users_of(ids, fallback=fallback)
 
-        def write(stream: BinaryIO, start: int, stop: int) -> Written:
-            return write_rows(stream, self.slate_rows(ids, users[start:stop], start, **asked), kind, raw=raw)
+        def write(stream: BinaryIO, start: int, stop: int, advance: Advance) -> Written:
+            rows = self.slate_rows(ids, users[start:stop], start, **asked)
+            return write_rows(stream, rows, kind, raw=raw, advance=advance)
 
         return write_slates(write, len(users), target, kind, shards=shards, progress=progress)
 

@@ -216,3 +216,21 @@ def _follows(rng, user_id: np.ndarray, taste: np.ndarray, authors: int) -> pl.Da
     return pl.DataFrame(
         {"follower_id": user_id[follower], "followee_id": user_id[followee], "created_at": created}
     )
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """Environment of an S3 interface with the bucket `shop`, and a client of it."""
+    boto3 = pytest.importorskip("boto3")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    env = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret",
+           "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="shop")
+        yield client
+    server.stop()

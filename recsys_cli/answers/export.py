@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -178,9 +178,9 @@ def rows_of(data: AnswerData, batch: SlateBatch, ids: Sequence[int | str], *, ex
     return Rows(slate_table(data, batch, ids, explain=explain), len(ids), tuple(map(str, batch.failures)), fallback)
 
 
-MakeRows = Callable[[int, int], Iterator[Rows]]
-"""(start, stop) → rows of the users from start to stop, batch by batch."""
-WriteShard = Callable[[BinaryIO, int, int], Written]
+Advance = Callable[[int], object]
+"""Is told how many more users are done."""
+WriteShard = Callable[[BinaryIO, int, int, Advance], Written]
 """Writes the rows of the users from start to stop to a stream."""
 
 
@@ -194,16 +194,15 @@ def write_slates(
     """
     with progress.step(f"recommend to {users:,} users", total=users) as bar:
         if not isinstance(target, Path):
-            return write(target, 0, users)
+            return write(target, 0, users, bar.advance)
         if shards == 1:
             with atomic_file(target) as temporary, open(temporary, "wb") as stream:
-                return write(stream, 0, users)
+                return write(stream, 0, users, bar.advance)
         written, bounds = Written(), shard_bounds(users, shards)
         with atomic_dir(target, ours=exported_files) as folder:
             for s, (start, stop) in enumerate(bounds):
                 with open(folder / f"part-{s:05d}.{kind}", "wb") as stream:
-                    written.add(write(stream, start, stop))
-                bar.advance(stop - start)
+                    written.add(write(stream, start, stop, bar.advance))
             sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
             (folder / MANIFEST).write_bytes(orjson.dumps({"export_version": 1, "files": sizes}))
         return written
@@ -215,7 +214,9 @@ def shard_bounds(users: int, shards: int) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-def write_rows(stream: BinaryIO, parts: Iterable[Rows], kind: RowFormat, *, raw: bool = False) -> Written:
+def write_rows(
+    stream: BinaryIO, parts: Iterable[Rows], kind: RowFormat, *, raw: bool = False, advance: Advance | None = None
+) -> Written:
     """Write rows one after the other, as a file of their own.
 
     In CSV the sources stand in one cell, separated by semicolons, and unless `raw` texts that begin like a formula
@@ -227,6 +228,8 @@ def write_rows(stream: BinaryIO, parts: Iterable[Rows], kind: RowFormat, *, raw:
             write(part.table)
             told = Written(part.table.num_rows, part.users, Counter(part.failures), part.fallback)
             written.add(told)
+            if advance is not None:
+                advance(part.users)
     return written
 
 

@@ -13,7 +13,7 @@ from recsys_cli.answers.export import Rows, Written, shard_bounds, write_rows, w
 from recsys_cli.distributed.engines import shared_engine
 
 if TYPE_CHECKING:
-    from recsys_cli.answers.export import RowFormat
+    from recsys_cli.answers.export import Advance, RowFormat
     from recsys_cli.cluster import Cluster
     from recsys_cli.engine import RecommendationEngine
     from recsys_cli.progress import Progress
@@ -45,17 +45,18 @@ def write_slates_by_tasks(
     if shards > 1:
         done = cluster.map(_shard, shard_bounds(len(users), shards), *given, kind, raw)
 
-        def write(stream: BinaryIO, start: int, stop: int) -> Written:
+        def write(stream: BinaryIO, start: int, stop: int, advance: Advance) -> Written:
             content, written = next(done)
             stream.write(content)
+            advance(written.users)
             return written
     else:
         size = engine.pipeline.batch_size
         spans = [(start, min(start + size, len(users))) for start in range(0, max(len(users), 1), size)]
         made = cluster.map(_rows, spans, *given)
 
-        def write(stream: BinaryIO, start: int, stop: int) -> Written:
-            return write_rows(stream, (part for parts in made for part in parts), kind, raw=raw)
+        def write(stream: BinaryIO, start: int, stop: int, advance: Advance) -> Written:
+            return write_rows(stream, (part for parts in made for part in parts), kind, raw=raw, advance=advance)
 
     return write_slates(write, len(users), target, kind, shards=shards, progress=progress)
 

@@ -140,25 +140,14 @@ def test_machines_that_do_not_see_the_run_are_sent_it(place, machines, tmp_path,
     assert asked[0] == 0 and asked[-1] > 1  # sent once a machine had said that it does not see it
 
 
-def test_slates_go_to_a_bucket_whole(place, machines, tmp_path, monkeypatch):
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    told = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="shop")
+def test_slates_go_to_a_bucket_whole(place, machines, tmp_path, bucket):
     recommended(place, tmp_path / "here", "--shards", "3", "--format", "csv")
     recommended(place, "s3://shop/slates", "--shards", "3", "--format", "csv", "--engine", "ray")
-    read = lambda key: client.get_object(Bucket="shop", Key=key)["Body"].read()  # noqa: E731
+    read = lambda key: bucket.get_object(Bucket="shop", Key=key)["Body"].read()  # noqa: E731
     named = orjson.loads(read("slates/_export.json"))["files"]
     here = contents(tmp_path / "here")
     del here["_export.json"]
     assert [read(f"slates/{name}") for name in sorted(named)] == list(here.values())
-    server.stop()
 
 
 def figures(document: object) -> object:

@@ -41,7 +41,7 @@ def source(tmp_path):
 def slates(target, shards):
     """An export of no slates, which makes the same files as one of many."""
 
-    def write(stream, start, stop):
+    def write(stream, start, stop, advance):
         return export.write_rows(stream, iter(()), "csv")
 
     return export.write_slates(write, 4, target, "csv", shards=shards, progress=Progress())
